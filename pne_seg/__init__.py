@@ -1,0 +1,1 @@
+"""Semantic segmentation training with the Positive-Negative Equal contrastive loss."""
