@@ -1,0 +1,204 @@
+"""Pictures of a run, written without being asked."""
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+
+from pne_seg import report
+from pne_seg.data.base import SegmentationDataModule
+from pne_seg.metrics import Scores
+from pne_seg.module import SegmentationModule
+
+
+@dataclass
+class _Shots:
+    """Some images of a split with labels and predictions, and the split's scores."""
+
+    images: list[Any] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    predictions: list[Any] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    scores: Scores | None = None
+    epoch: int = 0
+
+
+class Figures(Callback):
+    """Writes PNGs to `figures/` in the run's folder.
+
+    `train_batch` shows the first augmented batch with its labels; `curves` losses and mIoU;
+    `predictions` images with label, prediction and wrong pixels, `class_iou` and
+    `confusion_matrix` the epoch with the best mIoU. They are drawn when the run ends, also when it
+    is interrupted.
+
+    Args:
+        num_images: images in the mosaics, 8 at most; 0 writes no figure at all.
+
+    Raises:
+        ValueError: a number of images outside 0 to 8.
+    """
+
+    def __init__(self, num_images: int = 6) -> None:
+        if not 0 <= num_images <= report.MAX_IMAGES:
+            raise ValueError(f"num_images must be 0 to {report.MAX_IMAGES}, got {num_images}.")
+        self.num_images = num_images
+        self.folder: Path | None = None  # of the run; nothing is drawn without one
+        self._batch_drawn = False
+        self._shots = _Shots()
+        self._best: _Shots | None = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw the first batch, exactly as the network gets it."""
+        if self._batch_drawn or not self._active(trainer):
+            return
+        self._batch_drawn = True
+        count = self.num_images
+        report.training_mosaic(
+            _channels_last(batch["image"][:count]),
+            _arrays(batch["mask"][:count]),
+            path=self._path("train_batch"),
+            title="Training images as the network gets them",
+            **self._look(trainer),
+        )
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first images of the split."""
+        self._keep(trainer, batch, outputs)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the epoch if it is the best."""
+        shots, self._shots = self._shots, _Shots()
+        if trainer.sanity_checking or not isinstance(pl_module, SegmentationModule):
+            return
+        shots.scores, shots.epoch = pl_module.scores, trainer.current_epoch
+        if self._best is None or _miou(shots) > _miou(self._best):
+            self._best = shots
+        if trainer.state.fn == "validate":
+            self._draw(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the split."""
+        if isinstance(pl_module, SegmentationModule):
+            self._shots.scores = pl_module.scores
+        self._best = self._shots
+        self._draw(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the run."""
+        self._draw(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Draw what there is of an interrupted run."""
+        if isinstance(exception, KeyboardInterrupt):
+            self._draw(trainer)
+
+    def _keep(self, trainer: Trainer, batch: Any, predictions: Tensor) -> None:
+        room = self.num_images - len(self._shots.images)
+        if room <= 0 or trainer.sanity_checking or not self._active(trainer):
+            return
+        self._shots.images += _channels_last(batch["image"][:room])
+        self._shots.labels += _arrays(batch["mask"][:room])
+        self._shots.predictions += _arrays(predictions[:room])
+        self._shots.names += batch["name"][:room]
+
+    def _draw(self, trainer: Trainer) -> None:
+        if not self._active(trainer):
+            return
+        if trainer.state.fn == "fit":
+            history = _history(trainer)
+            if history:
+                report.plot_curves(history, path=self._path("curves"), title="Training")
+        best = self._best
+        if best is None or best.scores is None:
+            return
+        look = self._look(trainer)
+        when = f"epoch {best.epoch}, the best" if trainer.state.fn == "fit" else "all images"
+        if best.images:
+            report.validation_mosaic(
+                best.images,
+                best.labels,
+                best.predictions,
+                names=best.names,
+                path=self._path("predictions"),
+                title=f"Predictions ({when})",
+                **look,
+            )
+        report.plot_class_iou(
+            look["class_names"],
+            best.scores.iou.numpy(),
+            pixel_share=best.scores.pixel_share.numpy(),
+            path=self._path("class_iou"),
+            title=f"IoU by class ({when})",
+        )
+        report.plot_confusion_matrix(
+            best.scores.matrix.numpy(),
+            look["class_names"],
+            path=self._path("confusion_matrix"),
+            title=f"Confusion ({when})",
+        )
+
+    def _active(self, trainer: Trainer) -> bool:
+        return self.folder is not None and self.num_images > 0 and trainer.is_global_zero
+
+    def _path(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / "figures" / f"{name}.png"
+
+    def _look(self, trainer: Trainer) -> dict[str, Any]:
+        data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        return {
+            "class_names": list(data.class_names),
+            "palette": np.array(data.palette, dtype=np.uint8),
+            "ignore_index": data.ignore_index,
+        }
+
+
+def _miou(shots: _Shots) -> float:
+    score = shots.scores.miou if shots.scores is not None else float("nan")
+    return -1.0 if np.isnan(score) else score
+
+
+def _arrays(maps: Tensor) -> list[Any]:
+    return list(maps.cpu().numpy())
+
+
+def _channels_last(images: Tensor) -> list[Any]:
+    return list(images.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _history(trainer: Trainer) -> dict[str, list[tuple[float, float]]]:
+    """Every logged value by name as (step, value), from the run's `metrics.csv`."""
+    history: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for logger in trainer.loggers:
+        if not isinstance(logger, CSVLogger):
+            continue
+        logger.save()
+        path = Path(logger.experiment.metrics_file_path)
+        if not path.is_file():
+            continue
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for key, value in row.items():
+                    if value and key not in ("step", "epoch"):
+                        history[key].append((float(row["step"]), float(value)))
+    return history

@@ -1,0 +1,55 @@
+"""The command line: `python cli.py VERB …`, or `pne-seg VERB …` once installed.
+
+    fit        train, and score after every epoch
+    validate   score a trained network on the validation split
+    test       score it on the test split
+    predict    write its predictions for the test split as PNG files
+
+`python cli.py VERB --help` lists a verb's settings.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pne_seg.cli.command import SegmentationCLI
+
+VERBS = ("fit", "validate", "test", "predict")
+
+
+def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
+    """Run one command.
+
+    Args:
+        args: verb and settings, as on the command line; `sys.argv` where not given.
+
+    Returns:
+        The command that ran, with `trainer`, `model`, `datamodule` and `run_folder`, for notebooks.
+
+    Raises:
+        SystemExit: code 2 after a mistake in the input, which is printed in a few lines.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(__doc__)
+        return None
+    verb = args[0]
+    if verb not in VERBS:
+        import difflib  # only on the way to an error
+
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        print(
+            f"error: {verb!r} is no command.{hint} There are {', '.join(VERBS)}.", file=sys.stderr
+        )
+        raise SystemExit(2)
+    # Loaded late: these packages take seconds, and help and typos need none of them.
+    from pne_seg.cli.command import run
+
+    return run(verb, args[1:])
+
+
+def console() -> None:
+    """Entry point of the installed `pne-seg`, whose return value would become the exit code."""
+    main()

@@ -1,0 +1,291 @@
+"""fit, validate, test and predict: from settings to a finished run."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+
+from pne_seg.callbacks import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    Figures,
+    FiniteLoss,
+    LastCheckpoint,
+    PredictionWriter,
+    Summary,
+)
+from pne_seg.cli.parser import Parser, fail
+from pne_seg.cli.runs import (
+    RUNS,
+    create_run,
+    describe_environment,
+    newest_run,
+    open_run,
+    run_of_checkpoint,
+)
+from pne_seg.cli.settings import Settings
+from pne_seg.data import SegmentationDataModule
+from pne_seg.errors import UserError
+from pne_seg.files import save_atomically
+from pne_seg.module import SegmentationModule
+
+_DESCRIPTIONS = {
+    "fit": "Train a network, and score it after every epoch.",
+    "validate": "Score a trained network on the validation split.",
+    "test": "Score a trained network on the test split.",
+    "predict": "Write a trained network's predictions for the test split as PNG files.",
+}
+_FROM_DATA = ("num_classes", "class_names", "ignore_index")
+_CLASS_COUNTS = ("classes", "num_classes")  # what networks call their number of classes
+
+
+def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
+    """Run a verb.
+
+    Raises:
+        SystemExit: code 2 after a mistake in the input, which is printed in a few lines.
+    """
+    try:
+        command = SegmentationCLI(verb, args)
+        command.start()
+        return command
+    except UserError as error:
+        # From a loader's worker the message comes wrapped in the worker's traceback.
+        fail(str(error).rpartition("UserError: ")[2].strip())
+
+
+class SegmentationCLI(LightningCLI):
+    """LightningCLI for one verb, with this project's rules for settings, data and run folders.
+
+    Args:
+        verb: `fit`, `validate`, `test` or `predict`.
+        args: the settings, as on the command line.
+
+    Attributes:
+        checkpoint: the file that the verb starts from; None for a fresh training.
+        run_folder: where the verb writes; None for a dry run (`--trainer.fast_dev_run`).
+
+    Raises:
+        UserError: a mistake in the settings or the data.
+    """
+
+    def __init__(self, verb: str, args: Sequence[str]) -> None:
+        self.verb = verb
+        self.checkpoint: Path | None = None
+        self.run_folder: Path | None = None
+        self.settings = Settings.of(args)
+        if verb == "fit":
+            self.settings.load()
+        else:
+            self._choose_checkpoint()
+        output = self.settings.pop("output") if verb == "predict" else None
+        self.output = Path(output) if output else None
+        super().__init__(
+            SegmentationModule,
+            SegmentationDataModule,
+            subclass_mode_data=True,
+            run=False,  # one parser for the one verb, in place of one for each
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_callback=None,  # the run folder is this project's own
+            seed_everything_default=0,
+            trainer_defaults={"log_every_n_steps": 10},
+            parser_class=Parser,
+            parser_kwargs={"prog": f"cli.py {verb}", "description": _DESCRIPTIONS[verb]},
+            args=self.settings.arguments(),
+        )
+
+    # ---- settings ------------------------------------------------------------------------
+
+    def _choose_checkpoint(self) -> None:
+        """Find the checkpoint that the command line means; `--run` also brings the run's config."""
+        settings = self.settings
+        folder, which = settings.pop("run"), settings.pop("ckpt_path")
+        run = open_run(Path(folder)) if folder else None
+        if run is None and which is not None and not settings.files:
+            run = run_of_checkpoint(Path(which))
+        if run is not None:
+            settings.files.insert(0, run.config)
+        settings.load()
+        settings.config.pop("ckpt_path", None)  # what the training resumed from
+        if any(override.value is None for override in settings.overrides):
+            return  # --help or --print_config
+        if run is not None and which is not None and not Path(which).is_file():
+            self.checkpoint = run.checkpoint(which)
+        elif which is not None:
+            self.checkpoint = Path(which)
+        elif run is not None:
+            self.checkpoint = run.checkpoint("best")
+        else:
+            root = Path(settings.get("trainer.default_root_dir") or ".")
+            self.checkpoint = newest_run(root, self.name).best
+        if not self.checkpoint.is_file():
+            raise UserError(f"--ckpt_path {self.checkpoint} does not exist.")
+        rank_zero_info(f"Checkpoint: {self.checkpoint}")
+
+    @property
+    def name(self) -> str:
+        """The run's name: `name` where it is set, else that of the first `--config` file."""
+        first = self.settings.files[0].stem if self.settings.files else "unnamed"
+        return str(self.settings.get("name") or first)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; the merged files are kept for suggestions in error messages."""
+        assert isinstance(parser, Parser)
+        parser.folded = self.settings.config
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what belongs to every run, and let the data decide the classes."""
+        parser.add_argument("--name", type=str | None, default=None, help="Name of the run.")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint: fit resumes from it, the other commands load it.",
+        )
+        if self.verb != "fit":
+            parser.add_argument("--run", type=str | None, help="Run folder: config and best weights.")
+        if self.verb == "predict":
+            parser.add_argument("--output", type=str | None, help="Folder for the predictions.")
+        parser.add_lightning_class_args(Figures, "figures")
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        for name in _FROM_DATA:
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        for name in _CLASS_COUNTS:
+            target = f"model.network.init_args.{name}"
+            parser.link_arguments("data.num_classes", target, apply_on="instantiate")
+
+    def instantiate_classes(self) -> None:
+        """Build data, network and trainer.
+
+        Raises:
+            UserError: a class refuses its settings, or they contradict the data.
+        """
+        if self.config.get("data") is None:
+            raise UserError("Missing: data. Give a --config file that sets it, or --data CLASS.")
+        self.config["name"] = self.name
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def _check_against_data(self) -> None:
+        given = {f"model.{name}": getattr(self.datamodule, name) for name in _FROM_DATA}
+        given |= {f"model.network.{name}": self.datamodule.num_classes for name in _CLASS_COUNTS}
+        for key, expected in given.items():
+            value = self.settings.get(key)
+            if value is not None and value != expected:
+                raise UserError(
+                    f"--{key} is {value}, but {type(self.datamodule).__name__} has {expected}. "
+                    "Leave the key out: the data decides it."
+                )
+
+    # ---- the trainer and the run's folder ------------------------------------------------
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Check the data, then build the trainer with what every run carries."""
+        self._check_against_data()
+        self.datamodule.setup(self.verb)  # before a folder is made for a run that cannot start
+        config = {**self.config_init["trainer"], **kwargs}
+        callbacks = [*_as_list(config.get("callbacks"))]
+        writes = not config["fast_dev_run"]
+        if self.verb == "fit":
+            if writes:
+                config["logger"] = [self._open_run(), *_as_loggers(config["logger"])]
+            callbacks += [FiniteLoss(), *self._reporting(), *self._checkpointing(config)]
+            config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
+        else:
+            config |= {"logger": False, "enable_checkpointing": False}
+            if writes:
+                self.run_folder = self.output or self._evaluation_folder()
+            if self.verb != "predict":
+                callbacks += self._reporting()
+            elif self.run_folder is not None:
+                callbacks.append(PredictionWriter(self.run_folder))
+        return Trainer(**{**config, "callbacks": callbacks})
+
+    def _open_run(self) -> Logger:
+        """Make the run's folder and write down what it is; returns the logger of `metrics.csv`."""
+        root = Path(self.config_init["trainer"]["default_root_dir"] or ".")
+        version = "0"  # other processes learn the folder from the first, by Lightning's broadcast
+        if rank_zero_only.rank == 0:
+            folder = create_run(root, self.name).folder
+            version = folder.name
+            config = self.parser.dump(self.config, skip_none=False)
+            save_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
+            environment = describe_environment().encode()
+            save_atomically(folder / "environment.txt", lambda file: file.write(environment))
+            self.run_folder = folder
+            rank_zero_info(f"Run: {folder}")
+        return CSVLogger(root / RUNS, name=self.name, version=version)
+
+    def _evaluation_folder(self) -> Path:
+        assert self.checkpoint is not None
+        run = run_of_checkpoint(self.checkpoint)
+        parent = run.folder if run is not None else self.checkpoint.parent
+        return parent / self.verb / self.checkpoint.stem
+
+    def _reporting(self) -> list[Callback]:
+        figures, summary = self.config_init["figures"], Summary()
+        figures.folder = summary.folder = self.run_folder
+        return [figures, summary]
+
+    def _checkpointing(self, config: dict[str, Any]) -> list[Callback]:
+        if config["fast_dev_run"] or config["enable_checkpointing"] is False:
+            return []
+        return [self.config_init["best_checkpoint"], self.config_init["last_checkpoint"]]
+
+    # ---- the verb ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Run the verb.
+
+        Raises:
+            UserError: the checkpoint does not fit, or the data or the loss is not as it must be.
+        """
+        checkpoint = self.checkpoint or self.config_init.get("ckpt_path")
+        options: dict[str, Any] = {
+            "datamodule": self.datamodule,
+            "ckpt_path": str(checkpoint) if checkpoint else None,
+            "weights_only": True,  # a checkpoint may come from anywhere: it must not run code
+        }
+        if self.verb in ("validate", "test"):
+            options["verbose"] = False  # the summary prints the table
+        with warnings.catch_warnings():
+            _quieten()
+            try:
+                getattr(self.trainer, self.verb)(self.model, **options)
+            except RuntimeError as error:
+                if "loading state_dict" not in str(error):
+                    raise
+                raise UserError(
+                    f"{checkpoint} does not fit the network that the config describes; --run takes "
+                    f"both from one run.\n  {' '.join(str(error).split())[:300]}"
+                ) from error
+        if self.run_folder is not None:
+            rank_zero_info(f"Written to {self.run_folder}")
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _as_loggers(value: Any) -> list[Logger]:
+    """The user's own loggers, which come beside the run's `metrics.csv`."""
+    return [] if isinstance(value, bool) else _as_list(value)
+
+
+def _quieten() -> None:
+    # Advice that does not hold here: few workers suit small machines, and labels and scores are
+    # reduced by the metric itself.
+    for message in (".*does not have many workers.*", ".*smaller than the logging interval.*"):
+        warnings.filterwarnings("ignore", message=message)

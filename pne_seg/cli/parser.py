@@ -1,0 +1,157 @@
+"""The argument parser, and its errors: a few lines that name the key and the nearest valid one."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser
+
+from pne_seg.errors import UserError
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser without abbreviations, raising `UserError` in place of a usage wall."""
+
+    folded: dict[str, Any]
+    """The merged config files, which say which class fills which slot."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.folded = {}
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the mistake in a few lines.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(explain(message, self)) from ex
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error and leave with exit code 2."""
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(2)
+
+
+def explain(message: str, parser: Parser) -> str:
+    """Turn jsonargparse's report into at most five lines.
+
+    Args:
+        message: as given to `ArgumentParser.error`.
+        parser: the parser that knows the keys.
+    """
+    slot = ".".join(re.findall(r'Parser key "([^"]+)"', message)).replace(".init_args", "")
+    if found := re.search(r"unrecognized arguments: --([^ =]+)", message):
+        return _unknown_key(found[1], parser)
+    if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return _unknown_key(f"{found[1]}.{found[2]}", parser)
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        where = re.search(r"class_path[= ]'([^']+)'", message)
+        key = f"{slot}.{found[1]}" if slot else found[1]
+        return _unknown_key(key, parser, {slot: where[1]} if where else {})
+    if found := re.search(r"Linked \"([^\"]+)\" must be given via \"([^\"]+)\"", message):
+        return f"--{found[1]} follows from the data ({found[2]}); it cannot be set."
+    if found := re.search(r"the following arguments are required: (.+)", message):
+        return f"Missing: {found[1]}. Give a --config file that sets it, or --{found[1]} VALUE."
+    if found := re.search(r"Expected a dot import path string: (.+)", message):
+        return _unknown_class(slot, found[1], message)
+    if found := re.search(r"Problem with given class_path '[^']+':\s+(module .+|No module.+)", message):
+        return f"--{slot}: {found[1]}."
+    return _bad_value(slot, message)
+
+
+def _unknown_key(key: str, parser: Parser, classes: dict[str, str] | None = None) -> str:
+    shown = key.replace(".init_args", "")
+    near = nearest(shown, known_keys(parser, classes or {}))
+    return f"There is no setting --{shown}." + (
+        f"\n  The nearest is --{near}." if near else "\n  `--help` lists the settings."
+    )
+
+
+def _unknown_class(slot: str, name: str, message: str) -> str:
+    base = re.search(r"<class '([^']+)'>", message)
+    names = sorted(_subclass_names(base[1])) if base else []
+    near = nearest(name, names)
+    known = f" There are {', '.join(names)}." if 0 < len(names) <= 12 else ""
+    return (
+        f"--{slot} {name}: no class of that name."
+        + (f"\n  The nearest is {near}." if near else "")
+        + (known or "\n  Give the full path, as in package.module.Class.")
+    )
+
+
+def _bad_value(slot: str, message: str) -> str:
+    expected = list(dict.fromkeys(re.findall(r"Expected an? ([^\n]+?)(?:\. Got value|\n|$)", message)))
+    expected = [_type_name(text) for text in expected if "NoneType" not in text or len(expected) == 1]
+    given = re.search(r"Got value: ([^\n]+)", message) or re.search(r"Given value: ([^\n]+)", message)
+    if slot and expected and given:
+        return f"--{slot} {given[1]}: expected {' or '.join(expected)}."
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return "\n  ".join(line[:300] for line in lines[:4])
+
+
+def _type_name(text: str) -> str:
+    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text)
+    return re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", text)
+
+
+def nearest(key: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that is spelt most like `key`, None where none comes near."""
+    close = difflib.get_close_matches(key, list(candidates), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def known_keys(parser: Parser, classes: dict[str, str]) -> set[str]:
+    """Every key the parser takes, those of the classes that fill the slots included.
+
+    Args:
+        parser: the parser.
+        classes: further class paths by slot.
+    """
+    keys = {action.dest for action in parser._actions if action.dest not in ("help", "print_config")}
+    for slot, class_path in {**dict(_filled_slots(parser.folded)), **classes}.items():
+        keys |= {f"{slot}.{name}" for name in _settings_of(class_path)}
+    return keys
+
+
+def _filled_slots(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            if "class_path" in value:
+                yield f"{prefix}{key}", str(value["class_path"])
+                yield from _filled_slots(value.get("init_args") or {}, f"{prefix}{key}.")
+            else:
+                yield from _filled_slots(value, f"{prefix}{key}.")
+
+
+def _settings_of(class_path: str) -> list[str]:
+    """Names of a class's settings, those that it forwards by **kwargs included."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(import_module(module or _home_of(name)), name)
+        parser = ArgumentParser(exit_on_error=False)
+        return list(parser.add_class_arguments(found, fail_untyped=False))
+    except Exception:  # suggestions are a courtesy: they must not hide the error at hand
+        return []
+
+
+def _home_of(name: str) -> str:
+    """The package that exports a class known by its name alone."""
+    homes = ("pne_seg.data", "pne_seg", "torch.optim", "torch.optim.lr_scheduler")
+    return next((home for home in homes if hasattr(import_module(home), name)), "pne_seg")
+
+
+def _subclass_names(class_path: str) -> set[str]:
+    module, _, name = class_path.rpartition(".")
+    pending, names = [getattr(import_module(module), name)], set()
+    while pending:
+        found = pending.pop()
+        pending.extend(found.__subclasses__())
+        if not getattr(found, "__abstractmethods__", None):
+            names.add(found.__name__)
+    return names

@@ -1,0 +1,122 @@
+"""Run folders: where a run writes, and which checkpoint a later command takes."""
+
+import itertools
+import os
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+
+from pne_seg.errors import UserError
+
+RUNS = "runs"
+CONFIG = "config.yaml"
+BEST = Path("checkpoints", "best.ckpt")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder `runs/<name>/<version>/`."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The complete configuration that the run was started with."""
+        return self.folder / CONFIG
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation score."""
+        return self.folder / BEST
+
+    def checkpoint(self, which: str) -> Path:
+        """`best`, `last`, or another file of the run's checkpoints.
+
+        Raises:
+            UserError: there is none; those that there are get listed.
+        """
+        path = self.folder / "checkpoints" / f"{which.removesuffix('.ckpt')}.ckpt"
+        if not path.is_file():
+            there = sorted(file.stem for file in path.parent.glob("*.ckpt"))
+            raise UserError(
+                f"{path} does not exist"
+                + (f"; there are {', '.join(there)}." if there else ": the run saved no checkpoint yet.")
+            )
+        return path
+
+
+def create_run(root: Path, name: str) -> Run:
+    """Make the next free folder `root/runs/name/<version>`; safe against runs started together."""
+    parent = root / RUNS / name
+    parent.mkdir(parents=True, exist_ok=True)
+    for version in itertools.count(max(_versions(parent), default=-1) + 1):
+        try:
+            (parent / str(version)).mkdir()
+        except FileExistsError:
+            continue
+        return Run(parent / str(version))
+    raise AssertionError("count() does not end")
+
+
+def newest_run(root: Path, name: str) -> Run:
+    """The newest run of a name that has a best checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    parent = root / RUNS / name
+    for version in sorted(_versions(parent), reverse=True):
+        run = Run(parent / str(version))
+        if run.best.is_file():
+            return run
+    raise UserError(
+        f"No checkpoint: {parent} holds no run with {BEST}. Train first "
+        "(fit with the same --config), or name one with --run DIR or --ckpt_path FILE."
+    )
+
+
+def open_run(folder: Path) -> Run:
+    """A run by its folder.
+
+    Raises:
+        UserError: the folder holds no `config.yaml`.
+    """
+    run = Run(folder)
+    if not run.config.is_file():
+        raise UserError(
+            f"--run {folder}: no {CONFIG} there. Give a run's folder, {RUNS}/<name>/<version>."
+        )
+    return run
+
+
+def run_of_checkpoint(path: Path) -> Run | None:
+    """The run that a checkpoint file lies in, if it lies in one."""
+    run = Run(path.resolve().parent.parent)
+    return run if run.config.is_file() else None
+
+
+def _versions(parent: Path) -> list[int]:
+    if not parent.is_dir():
+        return []
+    return [int(child.name) for child in parent.iterdir() if child.name.isdecimal()]
+
+
+def describe_environment() -> str:
+    """Machine, command line and every installed package with its version."""
+    import torch
+
+    accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    packages = sorted({f"{dist.name}=={dist.version}" for dist in distributions()}, key=str.lower)
+    lines = [
+        f"command: {shlex.join(sys.argv)}",
+        f"python: {platform.python_version()}",
+        f"platform: {platform.platform()}",
+        f"processors: {os.cpu_count()}, torch threads: {torch.get_num_threads()}",
+        f"accelerators: {', '.join(accelerators) or 'none'}",
+        "",
+        *packages,
+    ]
+    return "\n".join(lines) + "\n"

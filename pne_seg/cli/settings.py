@@ -1,0 +1,280 @@
+"""Fold config files and command-line overrides into one configuration, before it is parsed.
+
+jsonargparse keeps init_args across a change of class wherever the new class knows the name, so
+that one loss's weight and temperature silently become another's; and a key under a slot set to
+null silently brings the slot back. Here a slot whose class changes starts afresh, and a key under
+null is refused.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pne_seg.errors import UserError
+
+Config = dict[str, Any]
+
+
+@dataclass
+class Override:
+    """One `--key value` of the command line; `value` is None for a flag, such as `--help`."""
+
+    key: str
+    value: str | None
+
+    @property
+    def tokens(self) -> list[str]:
+        """The override as arguments."""
+        return [f"--{self.key}"] if self.value is None else [f"--{self.key}={self.value}"]
+
+
+@dataclass
+class Settings:
+    """A command line taken apart.
+
+    Attributes:
+        files: the `--config` files, left to right.
+        overrides: everything else, left to right; they win over every file.
+        config: the files merged.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    overrides: list[Override] = field(default_factory=list)
+    config: Config = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, args: Sequence[str]) -> "Settings":
+        """Take the arguments after the verb apart; `load` then reads the files.
+
+        Raises:
+            UserError: an argument that belongs to no key, or `--config` without a file.
+        """
+        settings = cls()
+        for override in _overrides(args):
+            if override.key in ("config", "c"):
+                if override.value is None:
+                    raise UserError("--config needs a file.")
+                settings.files.append(Path(override.value))
+            else:
+                settings.overrides.append(override)
+        return settings
+
+    def load(self) -> None:
+        """Read and merge the files, then drop from the result what the overrides replace.
+
+        Raises:
+            UserError: a file is missing or malformed, or a key stands under a slot that is null.
+        """
+        for path in self.files:
+            self.config = merge(self.config, read_config(path), str(path))
+        self.overrides = _resolve_slots(self.config, self.overrides)
+
+    def pop(self, key: str) -> str | None:
+        """Take an override out; the last one where it is given several times."""
+        values = [override.value for override in self.overrides if override.key == key]
+        self.overrides = [override for override in self.overrides if override.key != key]
+        return values[-1] if values else None
+
+    def get(self, key: str) -> Any:
+        """What files and overrides say of a dotted key, None where they do not mention it.
+
+        `init_args` may be left out of the key.
+        """
+        for override in reversed(self.overrides):
+            if _plain(override.key) == key and override.value is not None:
+                return yaml.safe_load(override.value)
+        node: Any = self.config
+        for part in key.split("."):
+            if isinstance(node, dict) and part not in node:
+                node = node.get("init_args")
+            node = node.get(part) if isinstance(node, dict) else None
+        return node
+
+    def arguments(self) -> list[str]:
+        """The folded command line, for the parser."""
+        config = ["--config", yaml.safe_dump(self.config, sort_keys=False)] if self.config else []
+        return config + [token for override in self.overrides for token in override.tokens]
+
+
+def read_config(path: Path) -> Config:
+    """Read one YAML file.
+
+    Raises:
+        UserError: it is missing, not YAML, or not a mapping; the file and the line are named.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        others = sorted(str(file) for file in path.parent.glob("*.yaml")) if path.name else []
+        known = f" There are {', '.join(others[:8])}." if others else ""
+        raise UserError(f"--config {path}: {error.strerror}.{known}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"--config {path} must hold 'key: value' lines, not a {type(content).__name__}.")
+    return content
+
+
+def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
+    """Merge `new` over `base`: mappings key by key, other values replaced, a new class afresh.
+
+    Raises:
+        UserError: `new` sets a key under a slot that `base` has as null.
+    """
+    merged = dict(base)
+    for key, value in new.items():
+        name = f"{prefix}{key}"
+        old = base.get(key)
+        if isinstance(value, dict) and key in base and old is None and "class_path" not in value:
+            raise UserError(_under_null(f"{name}.{next(iter(value), '')}", name, source))
+        if isinstance(old, str) and isinstance(value, dict) and "class_path" not in value:
+            old = {"class_path": old}
+        if isinstance(old, dict) and isinstance(value, dict) and not _changes_class(old, value):
+            merged[key] = merge(old, value, source, f"{name}.")
+        else:
+            merged[key] = value
+    return merged
+
+
+def _under_null(key: str, slot: str, source: str) -> str:
+    return (
+        f"{source}: '{key}' is set while '{slot}' is null, which switches it off. "
+        f"Leave the key out, or give the class first (--{slot} CLASS)."
+    )
+
+
+def _overrides(args: Sequence[str]) -> Iterator[Override]:
+    pending: Override | None = None
+    for token in args:
+        if token.startswith("--") or token in ("-c", "-h"):
+            if pending is not None:
+                yield pending
+            key, has_value, value = token.lstrip("-").partition("=")
+            pending = Override("help" if key == "h" else key, value if has_value else None)
+            if has_value:
+                yield pending
+                pending = None
+        elif pending is not None:
+            yield Override(pending.key, token)
+            pending = None
+        else:
+            raise UserError(f"{token!r} belongs to no key; settings are given as --key value.")
+    if pending is not None:
+        yield pending
+
+
+def _resolve_slots(config: Config, overrides: list[Override]) -> list[Override]:
+    """Remove what a change of class makes void, from the config and from earlier overrides."""
+    kept: list[Override] = []
+    switched_off: set[str] = set()
+    for override in overrides:
+        key = override.key
+        slot = key.removesuffix(".class_path")
+        value = None if override.value is None else _class_of(override.value)
+        for off in switched_off:
+            if key.startswith(f"{off}.") and slot != off:
+                raise UserError(_under_null(key, off, f"--{key}"))
+        parent = _parent(config, slot)
+        old = parent.get(slot.rpartition(".")[2]) if parent is not None else None
+        known = slot in switched_off or any(k.key == slot for k in kept) or _is_class(old)
+        if override.value == "null":
+            switched_off.add(slot)
+            kept = [k for k in kept if not _within(k.key, slot)]
+            _forget(parent, slot)
+        elif value is not None and known:
+            previous = [k.value for k in kept if k.key.removesuffix(".class_path") == slot and k.value]
+            current = _class_of(previous[-1]) if previous else _class_name(old)
+            switched_off.discard(slot)
+            if current is None or not same_class(current, value):
+                kept = [k for k in kept if not _within(k.key, slot)]
+                _forget(parent, slot)
+        elif _null_ancestor(config, key):
+            raise UserError(_under_null(key, str(_null_ancestor(config, key)), f"--{key}"))
+        kept.append(override)
+    return kept
+
+
+def _null_ancestor(config: Config, key: str) -> str | None:
+    """The part of a dotted key that the config sets to null, if any."""
+    node: Any = config
+    parts = key.split(".")
+    for depth, part in enumerate(parts[:-1], start=1):
+        if not isinstance(node, dict):
+            return None
+        if part not in node:
+            node = node.get("init_args")
+            if not isinstance(node, dict) or part not in node:
+                return None
+        node = node[part]
+        if node is None:
+            return ".".join(parts[:depth])
+    return None
+
+
+def _parent(config: Config, slot: str) -> Config | None:
+    """The mapping that holds a dotted slot; `init_args` may be left out of the slot."""
+    node: Any = config
+    for part in slot.split(".")[:-1]:
+        if isinstance(node, dict) and part not in node:
+            node = node.get("init_args")
+        node = node.get(part) if isinstance(node, dict) else None
+    leaf = slot.rpartition(".")[2]
+    if isinstance(node, dict) and leaf not in node and isinstance(node.get("init_args"), dict):
+        node = node["init_args"]
+    return node if isinstance(node, dict) else None
+
+
+def _forget(parent: Config | None, slot: str) -> None:
+    if parent is not None:
+        parent.pop(slot.rpartition(".")[2], None)
+
+
+def _within(key: str, slot: str) -> bool:
+    return key == slot or key.startswith(f"{slot}.")
+
+
+def _plain(key: str) -> str:
+    return key.replace(".init_args", "")
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, dict) and "class_path" in value
+
+
+def _class_name(value: Any) -> str | None:
+    return str(value["class_path"]) if _is_class(value) else None
+
+
+def _class_of(value: str) -> str | None:
+    """The class that an override's value names, if it can name one."""
+    if value.startswith("{"):
+        return _class_name(yaml.safe_load(value))
+    return value if value.replace(".", "").replace("_", "").isalnum() else None
+
+
+def _changes_class(old: Config, new: Config) -> bool:
+    if "class_path" not in new or "class_path" not in old:
+        return False
+    return not same_class(str(old["class_path"]), str(new["class_path"]))
+
+
+def same_class(one: str, other: str) -> bool:
+    """Whether two class paths, in full or by the class's name alone, mean the same class."""
+    if "." in one and "." in other and one != other:
+        return _resolve(one) is _resolve(other)
+    return one.rpartition(".")[2] == other.rpartition(".")[2]
+
+
+def _resolve(class_path: str) -> Any:
+    import importlib
+
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return class_path  # the parser will name the mistake

@@ -1,0 +1,192 @@
+"""`Contrast`: attach a pixel-contrastive loss to any segmentation network, for training only."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pne_seg.contrast.interface import resize_nearest
+from pne_seg.contrast.pne import PNELoss
+from pne_seg.taps import Classifier, LossTerm, Tap, TrainingTerm, find_classifier, probe
+
+
+class Projection(nn.Sequential):
+    """1×1 conv (no bias) → BN → ReLU → 1×1 conv, from features to embeddings.
+
+    Args:
+        in_channels: channels of the feature; also the hidden width.
+        embedding_dim: channels D of the embedding.
+
+    Shape: (B, in_channels, h, w) → (B, D, h, w). At 512 channels and D = 256: 394,496 parameters.
+    """
+
+    def __init__(self, in_channels: int, embedding_dim: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, in_channels, kernel_size=1, bias=False),
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(in_channels, embedding_dim, kernel_size=1),
+        )
+
+
+class Contrast(TrainingTerm):
+    """Taps the feature that enters the classifier, projects it, and weighs a contrastive loss on it.
+
+    The network is neither changed nor kept; nothing of this runs outside training, and inference
+    networks carry none of it. The projection head is drawn without touching the random state, so
+    that a run with and one without it see the same random numbers everywhere else.
+
+    Args:
+        loss: called `loss.compute(embeddings, logits, target)`, as `PNELoss` is.
+        weight: what the total loss multiplies the term by (the authors: 1.3).
+        warmup_steps: optimiser steps over which the weight rises linearly from 0; 0 for none.
+        embedding_dim: channels D of the embedding.
+        min_stride: finest grid of embeddings, in image pixels per embedding: a network whose
+            feature comes at stride 1 or 2 is subsampled to it before the projection, and logits and
+            labels with it. `None` keeps the feature's own resolution.
+        feature_module: name of the module whose *input* is the feature; found when not given.
+        logits_module: name of the module whose *output* is the class scores; found when not given.
+
+    Raises:
+        ValueError: a setting out of its range, or only one of the two modules named.
+    """
+
+    def __init__(
+        self,
+        loss: PNELoss,
+        weight: float = 1.3,
+        warmup_steps: int = 0,
+        embedding_dim: int = 256,
+        min_stride: int | None = 4,
+        feature_module: str | None = None,
+        logits_module: str | None = None,
+    ) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"weight must be 0 or more, got {weight}.")
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be 0 or more, got {warmup_steps}.")
+        if embedding_dim < 1:
+            raise ValueError(f"embedding_dim must be 1 or more, got {embedding_dim}.")
+        if min_stride is not None and min_stride < 1:
+            raise ValueError(f"min_stride must be 1 or more, or null, got {min_stride}.")
+        if (feature_module is None) != (logits_module is None):
+            raise ValueError("Name both 'feature_module' and 'logits_module', or neither.")
+        self.loss = loss
+        self.weight = weight
+        self.warmup_steps = warmup_steps
+        self.embedding_dim = embedding_dim
+        self.min_stride = min_stride
+        self.feature_module = feature_module
+        self.logits_module = logits_module
+        self.projection: Projection | None = None
+
+    def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
+        """Tap the classifier and build the projection for the width that a probe finds there.
+
+        Raises:
+            ValueError: the taps do not yield (B, C, h, w) tensors, or the logits' C is not
+                `num_classes`.
+        """
+        self.detach()
+        if self.feature_module is not None and self.logits_module is not None:
+            place = Classifier(self.feature_module, self.logits_module)
+        else:
+            place = find_classifier(network)
+        self.taps = [Tap(place.feature, "input"), Tap(place.logits, "output")]
+        self.reattach(network)
+        probe(network, self.taps)
+        feature, logits = self._take()
+        if logits.shape[1] != num_classes:
+            raise ValueError(
+                f"{place.logits!r} gives {logits.shape[1]} channels, but there are {num_classes} "
+                "classes. Name the classifier's last convolution in 'logits_module'."
+            )
+        with torch.random.fork_rng(devices=[]):
+            projection = Projection(feature.shape[1], self.embedding_dim)
+        self.projection = projection.to(feature.device)
+        self.loss.ignore_index = ignore_index
+
+    def forward(self, target: Tensor, step: int) -> LossTerm:
+        """Project what the taps hold and score it.
+
+        Args:
+            target: (B, H, W) integer labels.
+            step: optimiser steps taken so far.
+
+        Returns:
+            The term `contrast`, with the number of pairs and of wrong pixels in them.
+
+        Raises:
+            RuntimeError: called before `attach`, or without a forward pass of the network.
+        """
+        if self.projection is None:
+            raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
+        feature, logits = self._take()
+        embeddings = self.projection(self._subsample(feature, target))
+        result = self.loss.compute(embeddings, logits, target)
+        return LossTerm(
+            name="contrast",
+            value=result.loss,
+            weight=self.weight * self._warmup(step),
+            statistics={
+                "contrast_pairs": result.num_pairs,
+                "contrast_anchors": result.num_anchors,
+            },
+        )
+
+    def _take(self) -> tuple[Tensor, Tensor]:
+        feature, logits = (tap.take() for tap in self.taps)
+        for name, tensor in (("feature", feature), ("logits", logits)):
+            if not isinstance(tensor, Tensor) or tensor.ndim != 4:
+                found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+                raise ValueError(
+                    f"The tap for the {name} yields {found} where (B, channels, h, w) is due. "
+                    f"Name another module in '{name}_module'."
+                )
+        return feature, logits
+
+    def _subsample(self, feature: Tensor, target: Tensor) -> Tensor:
+        if self.min_stride is None:
+            return feature
+        height, width = feature.shape[-2:]
+        limits = (max(1, side // self.min_stride) for side in target.shape[-2:])
+        size = tuple(min(side, limit) for side, limit in zip((height, width), limits, strict=True))
+        return feature if size == (height, width) else resize_nearest(feature, size)
+
+    def _warmup(self, step: int) -> float:
+        return min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+
+
+class PNE(Contrast):
+    """The Positive-Negative Equal contrastive loss (arXiv 2207.01417) as a training component.
+
+    Args:
+        temperature: τ of the similarity, > 0.
+        num_samples: anchors, positives and negatives drawn for each pair.
+        min_anchors: pairs with fewer wrong pixels do not count.
+        max_anchors: pairs with more wrong pixels do not count.
+        sampling: `raster` takes the first pixels in reading order, as the authors; `random` draws.
+        weight_positives: weigh positives by the network's confidence, as the authors.
+        **kwargs: the settings of `Contrast`.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        num_samples: int = 100,
+        min_anchors: int = 0,
+        max_anchors: int = 199,
+        sampling: Literal["raster", "random"] = "raster",
+        weight_positives: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        loss = PNELoss(
+            temperature=temperature,
+            num_samples=num_samples,
+            min_anchors=min_anchors,
+            max_anchors=max_anchors,
+            sampling=sampling,
+            weight_positives=weight_positives,
+        )
+        super().__init__(loss, **kwargs)

@@ -1,0 +1,89 @@
+"""What every contrastive loss here is called with, and what it gives back.
+
+A loss is called ``loss(embeddings, logits, target)``; :func:`prepare` refuses what does not fit
+and brings logits and labels to the embeddings' grid.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class ContrastResult(NamedTuple):
+    """A contrastive loss with the counts that tell how much it rests on.
+
+    Attributes:
+        loss: scalar, unweighted, float32 or float64, connected to the embeddings.
+        num_pairs: scalar int64 on the embeddings' device, the contrasted pairs of the batch.
+        num_anchors: scalar int64 on the embeddings' device, the anchors of these pairs before
+            sampling.
+    """
+
+    loss: Tensor
+    num_pairs: Tensor
+    num_anchors: Tensor
+
+
+def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Check the inputs and resize logits and labels to the embeddings' grid.
+
+    Args:
+        embeddings: (B, D, h, w), floating point.
+        logits: (B, C, h', w'), floating point, of any resolution.
+        target: (B, H, W), integer class labels of any resolution.
+
+    Returns:
+        Logits (B, C, h, w), detached and of unchanged dtype, and labels (B, h, w) as int64.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit together. Nothing is read from the
+            device for it.
+    """
+    for name, tensor, layout in (
+        ("embeddings", embeddings, ("B", "D", "h", "w")),
+        ("logits", logits, ("B", "C", "h'", "w'")),
+        ("target", target, ("B", "H", "W")),
+    ):
+        if tensor.ndim != len(layout):
+            raise ValueError(
+                f"{name} must have the shape ({', '.join(layout)}), got {tuple(tensor.shape)}"
+            )
+        if 0 in tensor.shape[1:]:
+            raise ValueError(f"{name} of shape {tuple(tensor.shape)} hold no pixel or no channel")
+        if tensor.shape[0] != embeddings.shape[0]:
+            raise ValueError(
+                f"{name} hold {tensor.shape[0]} images and embeddings {embeddings.shape[0]}: "
+                "pass one batch"
+            )
+        if tensor.device != embeddings.device:
+            raise ValueError(
+                f"{name} are on {tensor.device} and embeddings on {embeddings.device}: "
+                "move them to one device"
+            )
+        if name != "target" and not tensor.is_floating_point():
+            raise ValueError(
+                f"{name} must be floating point, got {tensor.dtype}; convert with .float()"
+            )
+    if target.dtype not in _INTEGERS:
+        raise ValueError(
+            f"target must hold integer class labels, got {target.dtype}; convert with .long()"
+        )
+    size = (embeddings.shape[2], embeddings.shape[3])
+    return resize_nearest(logits.detach(), size), resize_nearest(target, size).long()
+
+
+def resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (..., H, W) to (..., h, w): source row floor(i · H / h), and columns likewise.
+
+    In integer arithmetic, since ``F.interpolate`` computes the index in floating point and is
+    off by one for some sizes. The input itself where it has the size already.
+    """
+    for dim, length in zip((-2, -1), size, strict=True):
+        source = maps.shape[dim]
+        if source != length:
+            index = torch.arange(length, device=maps.device) * source // length
+            maps = maps.index_select(dim, index)
+    return maps

@@ -1,0 +1,232 @@
+"""Positive-Negative Equal contrastive loss: how anchors, positives and negatives are scored.
+
+Source: Wang et al., "Positive-Negative Equal Contrastive Loss for Semantic Segmentation",
+arXiv 2207.01417.
+"""
+
+import math
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from pne_seg.contrast.interface import ContrastResult, prepare
+from pne_seg.contrast.pairs import Blocks, PairSelection, PairSelector, Sampling
+
+# Vectors shorter than this have no direction: similarity 0, no gradient.
+_SHORTEST = 1e-12
+
+
+class PNELoss(nn.Module):
+    """Pulls wrong pixels to right ones of their class, pushes them off those of the other class.
+
+    For an anchor a (a pixel of class k predicted as j) with positives p (right pixels of k, of
+    confidence q_p) and negatives n (right pixels of j), as many of the one as of the other::
+
+        l_a = log(1 + sum_n exp s(a, n) / sum_p q_p exp s(a, p)),   s = cosine similarity / τ
+
+    The loss is the mean of l_a over the n sampled anchors of the Q pairs, times the mean number
+    of wrong pixels of a pair in units of n. Only anchors receive gradient; positives, negatives
+    and all norms, the anchor's included, are constants. :class:`~pne_seg.contrast.PairSelector`
+    tells which pixels meet.
+
+    Computed in float32, or float64 where the embeddings are, also under autocast. Two device
+    synchronisations a call, both in the selection, none in the backward pass. Deterministic, as
+    each anchor's gradient is written once; memory grows with pairs · num_samples · D. The
+    gradient is not differentiable again.
+
+    Args:
+        temperature: τ > 0, divides the cosine similarity.
+        num_samples: n, pixels sampled from each set of anchors, positives and negatives.
+        min_anchors: fewest anchors of a pair that counts.
+        max_anchors: most anchors of a pair that counts.
+        ignore_index: label to leave out, any integer.
+        sampling: "raster" takes the first n pixels row by row, "random" draws n.
+        weight_positives: weigh positives by their confidence q_p; False weighs all by 1.
+
+    Raises:
+        ValueError: a setting out of its range.
+
+    Example:
+        >>> loss = PNELoss(temperature=0.5)
+        >>> total = cross_entropy + 1.3 * loss(embeddings, logits, target)
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        num_samples: int = 100,
+        min_anchors: int = 0,
+        max_anchors: int = 199,
+        ignore_index: int = 255,
+        sampling: Sampling = "raster",
+        weight_positives: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        self.temperature = temperature
+        self.weight_positives = weight_positives
+        self.select = PairSelector(num_samples, min_anchors, max_anchors, ignore_index, sampling)
+
+    def extra_repr(self) -> str:
+        """The settings, for ``print(loss)``."""
+        select = self.select
+        return (
+            f"temperature={self.temperature}, num_samples={select.num_samples}, "
+            f"min_anchors={select.min_anchors}, max_anchors={select.max_anchors}, "
+            f"ignore_index={select.ignore_index}, sampling={select.sampling!r}, "
+            f"weight_positives={self.weight_positives}"
+        )
+
+    def forward(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss alone; arguments and errors as for :meth:`compute`."""
+        return self.compute(embeddings, logits, target).loss
+
+    @torch.compiler.disable  # sizes depend on the data: a compiled network calls it eagerly
+    def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
+        """The loss with its statistics.
+
+        Args:
+            embeddings: (B, D, h, w), floating point; need not be normalised.
+            logits: (B, C, h', w'), floating point. Brought to (h, w) by nearest neighbour; no
+                gradient.
+            target: (B, H, W), integer labels 0 … C - 1 or ``ignore_index``. Brought to (h, w) by
+                nearest neighbour.
+
+        Returns:
+            The unweighted loss, the number of pairs and the number of anchors before sampling.
+            Without a pair the loss is a zero with zero gradient, whatever the inputs hold.
+
+        Raises:
+            ValueError: shapes, dtypes or devices that do not fit together, or a label out of
+                range among those that the resizing keeps.
+        """
+        logits, labels = prepare(embeddings, logits, target)
+        # max gives the first class on ties, as argmax does, and is faster on the CPU.
+        selection = self.select(logits.max(dim=1).indices, labels, logits.shape[1])
+        dtype = torch.promote_types(embeddings.dtype, torch.float32)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            if selection.num_pairs == 0:
+                # Summing nothing, as zero times the sum would be NaN on infinite embeddings.
+                loss = embeddings[:0].sum(dtype=dtype)
+            else:
+                confidence = self._log_confidence(logits, selection, dtype)
+                apply = cast(Any, _Score.apply)
+                loss = apply(embeddings, confidence, selection, self.temperature)
+        return ContrastResult(
+            loss,
+            torch.full((), selection.num_pairs, dtype=torch.int64, device=loss.device),
+            torch.full((), selection.num_anchors, dtype=torch.int64, device=loss.device),
+        )
+
+    def _log_confidence(
+        self, logits: Tensor, selection: PairSelection, dtype: torch.dtype
+    ) -> Tensor | None:
+        """log q of the banks' members, (G, n): the softmax is taken at these pixels only."""
+        if not self.weight_positives:
+            return None
+        members = selection.pixels[selection.banks]
+        scores = _take(logits, members.flatten())
+        scores = scores.to(torch.promote_types(scores.dtype, dtype))
+        return (scores.amax(1) - scores.logsumexp(1)).to(dtype).view(members.shape)
+
+
+class _Score(torch.autograd.Function):
+    """The loss of a selection.
+
+    With u = logsumexp_n s(a, n) - logsumexp_p (s(a, p) + log q_p), l_a = softplus(u), and since
+    only z_a varies in s(a, x) = <z_a, x̂> / (|z_a| τ)::
+
+        dl_a / dz_a = sigmoid(u) / (|z_a| τ) · (mean of n̂ - mean of p̂)
+
+    with the means weighted by the softmax of u's two terms.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        embeddings: Tensor,
+        log_confidence: Tensor | None,
+        selection: PairSelection,
+        temperature: float,
+    ) -> Tensor:
+        anchors, blocks = selection.anchors, selection.blocks
+        vectors = _take(embeddings, selection.pixels)
+        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+        norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        # With √τ in the scale, the product of two scaled vectors is their similarity.
+        scale = norm.mul(temperature**0.5).reciprocal_().masked_fill_(norm < _SHORTEST, 0)
+        vectors *= scale
+        members = _rows(vectors, selection.banks).index_select(0, blocks.bank)
+
+        # Anchors against banks: (blocks, block size, n).
+        similarity = torch.bmm(_rows(vectors, anchors[blocks.anchors]), members.mT)
+        if log_confidence is not None:
+            log_weight = log_confidence.index_select(0, blocks.bank)
+            similarity.addcmul_(log_weight[:, None], blocks.positive[..., None])
+        peak = similarity.amax(2, keepdim=True)
+        share = similarity.sub_(peak).exp_()
+        total = share.sum(2, keepdim=True)
+        negative, positive = (peak + total.log()).flatten()[blocks.place]
+        score = negative - positive
+
+        sampled = selection.num_pairs * selection.num_samples
+        weight = selection.repeats.to(score.dtype) * (selection.num_anchors / sampled**2)
+        slope = weight * score.sigmoid() * scale[anchors, 0]
+        sign = 1 - 2 * blocks.positive
+        slope = slope[blocks.anchors] * sign / total[..., 0]
+        ascending = anchors.argsort()
+        place, pixels = blocks.place[:, ascending], selection.pixels[anchors[ascending]]
+        ctx.save_for_backward(share, slope, members, place, pixels)
+        ctx.shape, ctx.dtype = embeddings.shape, embeddings.dtype
+        ctx.memory_format = (
+            torch.contiguous_format if embeddings.is_contiguous() else torch.channels_last
+        )
+        return (weight * F.softplus(score)).sum()
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        share, slope, members, (from_negatives, from_positives), pixels = ctx.saved_tensors
+        parts = torch.bmm(share * (slope * grad_loss)[..., None], members).flatten(0, 1)
+        gradient = parts.index_select(0, from_negatives)
+        gradient += parts.index_select(0, from_positives)
+        full = torch.empty(
+            ctx.shape, dtype=ctx.dtype, device=share.device, memory_format=ctx.memory_format
+        ).zero_()
+        _put(full, pixels, gradient.to(ctx.dtype))
+        return full, None, None, None
+
+
+def _rows(vectors: Tensor, index: Tensor) -> Tensor:
+    """``vectors[index]`` for (P, D) and any index; row copies, faster than indexing on the CPU."""
+    return vectors.index_select(0, index.flatten()).view(*index.shape, -1)
+
+
+def _take(maps: Tensor, pixels: Tensor) -> Tensor:
+    """The vectors (len(pixels), channels) at flat ``pixels`` of maps (B, channels, h, w)."""
+    image, position = _split(pixels, maps)
+    return maps.flatten(2)[image, :, position]
+
+
+def _put(maps: Tensor, pixels: Tensor, vectors: Tensor) -> None:
+    """Write vectors (len(pixels), channels) at distinct flat ``pixels`` of maps (B, channels, h, w).
+
+    Nothing is accumulated, hence there is no order that a result could depend on.
+    """
+    image, position = _split(pixels, maps)
+    # Eight channels at a time: with all of them, planes a power of two apart evict each other from
+    # the CPU's cache before neighbouring pixels fill the line (ascending pixels: 3 times as fast).
+    width = math.gcd(vectors.shape[1], 8)
+    chunks = vectors.view(len(pixels), -1, width).transpose(0, 1).contiguous()
+    maps.flatten(2).unflatten(1, (-1, width))[image, :, :, position] = chunks.transpose(0, 1)
+
+
+def _split(pixels: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and position within the image of flat pixels."""
+    area = maps.shape[2] * maps.shape[3]
+    image = pixels // area
+    return image, pixels - image * area

@@ -1,0 +1,95 @@
+"""Scenes: procedural street scenes, drawn on the fly. No files, no download."""
+
+import albumentations as A
+import numpy as np
+
+from pne_seg.data.base import SegmentationDataModule, Split
+from pne_seg.data.dataset import Sample, SegmentationDataset
+from pne_seg.data.scene_renderer import SCENE_CLASSES, SCENE_PALETTE, render_scene
+from pne_seg.data.transforms import photometric
+
+_STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+
+
+class SceneDataset(SegmentationDataset):
+    """A fixed number of scenes; scene i is a function of (seed, split, i) and the size.
+
+    Args:
+        split: each split has a random stream of its own.
+        length: number of scenes.
+        size: height and width in pixels.
+        seed: of the data set.
+    """
+
+    def __init__(self, split: Split, length: int, size: tuple[int, int], seed: int) -> None:
+        self.split = split
+        self.length = length
+        self.size = size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        """`val_00007` for the eighth scene of the validation split."""
+        return f"{self.split}_{index:05d}"
+
+    def read(self, index: int) -> Sample:
+        """Draw scene `index`."""
+        generator = np.random.default_rng((self.seed, _STREAMS[self.split], index))
+        return Sample(*render_scene(generator, *self.size), source_size=self.size)
+
+
+class Scenes(SegmentationDataModule):
+    """The embedded data set: street scenes with confusable pairs, thin objects and ignored rims.
+
+    Args:
+        train_size: number of training scenes.
+        val_size: number of validation scenes.
+        test_size: number of test scenes.
+        height: of a scene, in pixels.
+        width: of a scene, in pixels.
+        scene_seed: which world is drawn; independent of `seed_everything`, so that runs with
+            different seeds train on the same scenes.
+        batch_size: training images a step and device.
+        eval_batch_size: images a step in validation, test and prediction.
+        num_workers: loader processes a device; half of the processors, 8 at most, where not given.
+        transforms: albumentations for training, in place of flips and mild colour changes.
+        seed: of order and augmentation; `seed_everything`'s where not given.
+
+    Raises:
+        ValueError: a split without scenes, or a size too small to draw.
+    """
+
+    class_names = SCENE_CLASSES
+    palette = SCENE_PALETTE
+
+    def __init__(
+        self,
+        train_size: int = 800,
+        val_size: int = 100,
+        test_size: int = 100,
+        height: int = 96,
+        width: int = 128,
+        scene_seed: int = 0,
+        batch_size: int = 8,
+        eval_batch_size: int = 20,
+        num_workers: int | None = None,
+        transforms: list[A.BasicTransform] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, transforms, seed)
+        if min(train_size, val_size, test_size) < 1:
+            raise ValueError("train_size, val_size and test_size must be 1 or more.")
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+        self.height = height
+        self.width = width
+        self.scene_seed = scene_seed
+
+    def dataset(self, split: Split) -> SceneDataset:
+        """The split's scenes."""
+        return SceneDataset(split, self.sizes[split], (self.height, self.width), self.scene_seed)
+
+    def default_transforms(self) -> list[A.BasicTransform]:
+        """Flips and mild colour changes: the scenes themselves bring the variety."""
+        return [A.HorizontalFlip(p=0.5), *photometric(0.5)]

@@ -1,0 +1,92 @@
+"""One streamed confusion matrix, and the scores that are read off it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+
+class ConfusionMatrix(MulticlassConfusionMatrix):
+    """Counts of (label, prediction), summed over every pixel of a split and over devices.
+
+    Ignored labels are dropped; predictions never count as ignored.
+
+    Args:
+        num_classes: C.
+        ignore_index: the label that carries no class.
+
+    Shape: `update(prediction, target)` takes two (B, H, W) integer tensors, or any equal shapes.
+    `compute()` gives (C, C) int64, rows the label, columns the prediction.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int) -> None:
+        # Argument validation triples the cost of an update; labels are checked where they are read.
+        super().__init__(num_classes, ignore_index=ignore_index, validate_args=False)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Segmentation scores as fractions of 1.
+
+    mIoU and mAcc average over the classes that occur in the labels or the predictions; a class that
+    occurs in neither is NaN ("n/a"), not 0. This equals mmsegmentation, and Cityscapes' official
+    script where only its 19 classes are predicted.
+
+    Attributes:
+        miou: mean of `iou` over the classes that occur.
+        macc: mean of `accuracy` over the classes that occur in the labels.
+        pixel_accuracy: right pixels over all labelled pixels.
+        iou: (C,) float64, intersection over union by class, NaN where absent.
+        accuracy: (C,) float64, right pixels over the class's pixels, NaN where absent.
+        pixel_share: (C,) float64, the class's share of the labelled pixels.
+        matrix: (C, C) int64 on the CPU, rows the label, columns the prediction.
+    """
+
+    miou: float
+    macc: float
+    pixel_accuracy: float
+    iou: Tensor
+    accuracy: Tensor
+    pixel_share: Tensor
+    matrix: Tensor
+
+    @classmethod
+    def from_matrix(cls, matrix: Tensor) -> "Scores":
+        """Read the scores off a (C, C) count matrix; all NaN where nothing was counted."""
+        matrix = matrix.detach().to("cpu", torch.int64)
+        counts = matrix.double()
+        right, labelled, predicted = counts.diag(), counts.sum(1), counts.sum(0)
+        iou = right / (labelled + predicted - right)  # 0 / 0 is NaN: an absent class
+        accuracy = right / labelled
+        return cls(
+            miou=float(iou.nanmean()),
+            macc=float(accuracy.nanmean()),
+            pixel_accuracy=float(right.sum() / counts.sum()),
+            iou=iou,
+            accuracy=accuracy,
+            pixel_share=labelled / counts.sum(),
+            matrix=matrix,
+        )
+
+    @property
+    def majority_miou(self) -> float:
+        """mIoU of always predicting the most frequent class: what any network must beat.
+
+        With that one prediction, the class's IoU is its pixel share, and every other class that
+        occurs has 0.
+        """
+        present = int((self.pixel_share > 0).sum())
+        return float(self.pixel_share.max()) / present if present else float("nan")
+
+    def as_dict(self, stage: str, class_names: Sequence[str]) -> dict[str, float]:
+        """The scores under the names that are logged: `val/mIoU`, `val/IoU/road`, …"""
+        named = {
+            f"{stage}/mIoU": self.miou,
+            f"{stage}/mAcc": self.macc,
+            f"{stage}/pixel_accuracy": self.pixel_accuracy,
+        }
+        for name, value in zip(class_names, self.iou.tolist(), strict=True):
+            named[f"{stage}/IoU/{name}"] = value
+        return named

@@ -1,0 +1,227 @@
+"""`SegmentationModule`: the training, validation, test and prediction steps, and nothing else."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from pne_seg.contrast.component import Contrast
+from pne_seg.inference import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    network_stride,
+    resize_logits,
+    whole_image_logits,
+)
+from pne_seg.losses import cross_entropy
+from pne_seg.metrics import ConfusionMatrix, Scores
+from pne_seg.optim import WarmupPoly, apply_changed_settings, optimizer_settings
+from pne_seg.taps import LossTerm, TrainingTerm, listening, probe
+
+Batch = dict[str, Any]
+"""`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings."""
+
+
+class SegmentationModule(LightningModule):
+    """Trains a segmentation network with cross-entropy and, while training, further loss terms.
+
+    Args:
+        network: (B, 3, H, W) normalised images → (B, C, H, W) scores (a smaller map is resized).
+        num_classes: C; on the command line the data decides it.
+        ignore_index: the label that carries no class; likewise.
+        class_names: C names, for logging; likewise. Numbers where not given.
+        contrast: pixel-contrastive loss on the feature that enters the classifier, or none.
+        auxiliary: a further training-only loss, such as an FCN head on an encoder stage, or none.
+        optimizer: from parameters to optimiser.
+        schedule: from optimiser to learning-rate schedule, stepped after each optimiser step.
+        mean: RGB mean of the images in 0–255.
+        std: RGB standard deviation in 0–255.
+
+    Raises:
+        ValueError: the network's output has not C channels, or the names are not C.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        ignore_index: int = 255,
+        class_names: Sequence[str] | None = None,
+        contrast: Contrast | None = None,
+        auxiliary: TrainingTerm | None = None,
+        optimizer: OptimizerCallable | None = None,
+        schedule: LRSchedulerCallable | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.class_names = list(class_names or map(str, range(num_classes)))
+        if len(self.class_names) != num_classes:
+            raise ValueError(f"{len(self.class_names)} class names for {num_classes} classes.")
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.preprocessing = Preprocessing(mean, std, network_stride(network))
+        _check_output(network, num_classes)
+        self.contrast = contrast
+        self.auxiliary = auxiliary
+        for term in self.terms:
+            term.attach(network, num_classes, ignore_index)
+        self.confusion = ConfusionMatrix(num_classes, ignore_index)
+        self.scores: Scores | None = None
+        self._saved_settings: list[dict[str, Any]] | None = None
+        self.register_load_state_dict_pre_hook(_reconcile_training_terms)
+
+    @property
+    def terms(self) -> list[TrainingTerm]:
+        """The loss terms beside the cross-entropy."""
+        return [term for term in (self.auxiliary, self.contrast) if term is not None]
+
+    def setup(self, stage: str) -> None:
+        """Tap the network for training; leave it bare for everything else."""
+        for term in self.terms:
+            term.reattach(self.network) if stage == "fit" else term.detach()
+
+    def teardown(self, stage: str) -> None:
+        """Leave the network bare, whatever it is used for next."""
+        for term in self.terms:
+            term.detach()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores."""
+        return whole_image_logits(self.network, self.preprocessing, images)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum of cross-entropy and the weighted terms, each logged unweighted by its name."""
+        # Labels are padded along with the images, so that every map inside the network stays aligned
+        # with them.
+        target = self.preprocessing.pad(batch["mask"], self.ignore_index)
+        taps = [tap for term in self.terms for tap in term.taps]
+        with listening(taps) if taps else nullcontext():
+            logits = self.network(self.preprocessing(batch["image"]))
+        logits = resize_logits(logits, target.shape[-2:])
+        terms = [LossTerm("ce", cross_entropy(logits, target, self.ignore_index), weight=1.0)]
+        terms += [term(target, self.global_step) for term in self.terms]
+        total = torch.stack([term.weighted for term in terms]).sum()
+        self._log_terms(total, terms, batch_size=len(target))
+        return total
+
+    def _log_terms(self, total: Tensor, terms: list[LossTerm], batch_size: int) -> None:
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=batch_size)
+        for term in terms:
+            named = {f"loss_{term.name}": term.value, **term.statistics}
+            for name, value in named.items():
+                self.log(f"train/{name}", value.detach().float(), batch_size=batch_size)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count the batch; returns the (B, H, W) predicted class indices."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count the batch; returns the (B, H, W) predicted class indices."""
+        return self._evaluate(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """(B, H, W) predicted class indices."""
+        return self(batch["image"]).argmax(1)
+
+    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
+        logits, target = self(batch["image"]), batch["mask"]
+        loss = cross_entropy(logits, target, self.ignore_index)
+        self.log(f"{stage}/loss", loss, batch_size=len(target), sync_dist=True)
+        prediction = logits.argmax(1)
+        self.confusion.update(prediction, target.long())
+        return prediction
+
+    def on_validation_epoch_end(self) -> None:
+        """Read the scores off the split's matrix and log them."""
+        self._finish_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Read the scores off the split's matrix and log them."""
+        self._finish_scores("test")
+
+    def _finish_scores(self, stage: str) -> None:
+        self.scores = Scores.from_matrix(self.confusion.compute())
+        self.confusion.reset()
+        named = self.scores.as_dict(stage, self.class_names)
+        self.log(f"{stage}/mIoU", named.pop(f"{stage}/mIoU"), prog_bar=True, sync_dist=True)
+        self.log_dict(named, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build optimiser and schedule; a `WarmupPoly` without a length takes the trainer's."""
+        optimizer = self.optimizer(self.parameters())
+        self._settings = optimizer_settings(optimizer)
+        if self.schedule is None:
+            return optimizer
+        schedule = self.schedule(optimizer)
+        if isinstance(schedule, ReduceLROnPlateau):
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": schedule, "monitor": schedule.monitor},
+            }
+        if isinstance(schedule, WarmupPoly) and not schedule.total_steps:
+            schedule.total_steps = int(self.trainer.estimated_stepping_batches)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the optimiser's configuration, to tell a later change of it from its progress."""
+        checkpoint["optimizer_settings"] = self._settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember under which settings the checkpoint was written."""
+        self._saved_settings = checkpoint.get("optimizer_settings")
+
+    def on_train_start(self) -> None:
+        """After a resume the configuration's optimiser settings win over the checkpoint's."""
+        if self._saved_settings is not None:
+            optimizer = self.trainer.optimizers[0]
+            apply_changed_settings(optimizer, self._saved_settings, self._settings)
+            self._saved_settings = None
+
+
+def _check_output(network: nn.Module, num_classes: int) -> None:
+    output = probe(network)
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        raise ValueError(
+            f"{type(network).__name__} returns {type(output).__name__} where a (B, C, H, W) tensor of "
+            "class scores is due. Wrap it in a module whose forward returns that tensor."
+        )
+    if output.shape[1] != num_classes:
+        raise ValueError(
+            f"{type(network).__name__} gives {output.shape[1]} classes, the data has {num_classes}. "
+            "Build it for the data's number of classes."
+        )
+
+
+def _reconcile_training_terms(
+    module: SegmentationModule, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Let a state dict load whether or not it and the module carry the same training-only terms.
+
+    Terms serve training alone: weights for one that the module lacks are left, and one that the
+    state lacks keeps its fresh weights.
+    """
+    for name in ("contrast", "auxiliary"):
+        start = f"{prefix}{name}."
+        own = getattr(module, name)
+        own_state = own.state_dict(prefix=start) if own is not None else {}
+        given = [key for key in state if key.startswith(start)]
+        if not own_state:
+            for key in given:
+                del state[key]
+        elif not given:
+            state.update(own_state)
+
+

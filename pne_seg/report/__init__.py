@@ -1,0 +1,28 @@
+"""Pictures of a run: arrays and numbers in, PNG files out.
+
+Nothing here knows the network or the training loop. Loading this package does not load
+matplotlib (the functions do, when called), and none of them touches pyplot, the chosen backend or
+the global `rcParams`, so that a notebook's own figures stay as they are.
+"""
+
+from pne_seg.report.images import (
+    MAX_IMAGES,
+    colour_labels,
+    error_map,
+    overlay,
+    training_mosaic,
+    validation_mosaic,
+)
+from pne_seg.report.plots import plot_class_iou, plot_confusion_matrix, plot_curves
+
+__all__ = [
+    "MAX_IMAGES",
+    "colour_labels",
+    "error_map",
+    "overlay",
+    "plot_class_iou",
+    "plot_confusion_matrix",
+    "plot_curves",
+    "training_mosaic",
+    "validation_mosaic",
+]

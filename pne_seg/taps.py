@@ -1,0 +1,250 @@
+"""Read tensors from inside a network by module name, and build training-only terms on them.
+
+A *tap* is a forward hook. It leaves the network's outputs, parameters and state dict as they are.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+_PROBE_SIZES = (64, 224, 256, 384, 512)  # sides in pixels; the larger ones for fixed-size transformers
+
+
+class Tap:
+    """Keeps one tensor that enters or leaves a submodule while `listening` is true.
+
+    Args:
+        module_name: dotted name inside the network, as in `network.named_modules()`.
+        side: `"input"` keeps the first positional argument, `"output"` the result.
+    """
+
+    def __init__(self, module_name: str, side: Literal["input", "output"]) -> None:
+        self.module_name = module_name
+        self.side = side
+        self.listening = False
+        self._tensor: Tensor | None = None
+        self._handle: RemovableHandle | None = None
+
+    def attach(self, network: nn.Module) -> None:
+        """Register the hook.
+
+        Raises:
+            ValueError: the network has no submodule of that name (the message lists near ones).
+        """
+        self.detach()
+        module = find_module(network, self.module_name)
+        # Bound methods, because a deepcopy of the network then copies the tap along with it; a
+        # closure would go on writing into the original.
+        if self.side == "input":
+            # First in line, so that what a later pre-hook adds (dropout, say) is not seen.
+            self._handle = module.register_forward_pre_hook(self._on_input, prepend=True)
+        else:
+            self._handle = module.register_forward_hook(self._on_output)
+
+    def detach(self) -> None:
+        """Remove the hook and let go of any tensor."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+        self._tensor = None
+
+    def take(self) -> Tensor:
+        """Return the tensor of the last forward pass and forget it, so that it keeps no memory.
+
+        Raises:
+            RuntimeError: no forward pass has reached the module since the last call.
+        """
+        if self._tensor is None:
+            raise RuntimeError(
+                f"No tensor has passed the {self.side} of {self.module_name!r} since it was last read. "
+                "Name a module that runs once in every training step."
+            )
+        tensor, self._tensor = self._tensor, None
+        return tensor
+
+    def _on_input(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
+        if self.listening:
+            self._tensor = args[0]
+
+    def _on_output(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        if self.listening:
+            self._tensor = output
+
+
+@contextmanager
+def listening(taps: Sequence[Tap]) -> Iterator[None]:
+    """Let the taps keep tensors inside the block only: other passes cost and hold nothing."""
+    for tap in taps:
+        tap.listening = True
+    try:
+        yield
+    finally:
+        for tap in taps:
+            tap.listening = False
+
+
+def find_module(network: nn.Module, name: str) -> nn.Module:
+    """Look a submodule up by its dotted name.
+
+    Raises:
+        ValueError: there is none; the message names the nearest ones.
+    """
+    modules = dict(network.named_modules())
+    if name in modules:
+        return modules[name]
+    import difflib  # only on the way to an error
+
+    near = difflib.get_close_matches(name, [key for key in modules if key], n=3, cutoff=0.3)
+    raise ValueError(
+        f"{type(network).__name__} has no module {name!r}. "
+        + (f"The nearest are {', '.join(map(repr, near))}." if near else "It has no submodules.")
+    )
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Where a network turns its last feature into class scores.
+
+    Attributes:
+        feature: the module whose *input* is the feature, ahead of any dropout.
+        logits: the module whose *output* is the class scores, before any upsampling.
+    """
+
+    feature: str
+    logits: str
+
+
+def find_classifier(network: nn.Module) -> Classifier:
+    """Find the last convolution of `segmentation_head` (smp) or `classifier` (torchvision).
+
+    Dropout layers directly before it are skipped, so that the feature is the clean one.
+
+    Raises:
+        ValueError: neither head is there, or it holds no convolution.
+    """
+    for head_name in ("segmentation_head", "classifier", "network.classifier"):
+        head = dict(network.named_modules()).get(head_name)
+        if head is None:
+            continue
+        layers = [
+            (name, module)
+            for name, module in head.named_modules(prefix=head_name)
+            if not list(module.children())
+        ]
+        positions = [i for i, (_, module) in enumerate(layers) if isinstance(module, nn.Conv2d)]
+        if not positions:
+            continue
+        first = last = positions[-1]
+        dropouts = (nn.Dropout, nn.Dropout2d)
+        while first > 0 and isinstance(layers[first - 1][1], dropouts):
+            first -= 1
+        return Classifier(feature=layers[first][0], logits=layers[last][0])
+    raise ValueError(
+        f"{type(network).__name__} has neither a 'segmentation_head' nor a 'classifier' that ends in a "
+        "convolution. Name the modules yourself: 'feature_module', whose input is the feature that "
+        "enters the classifier, and 'logits_module', whose output is the class scores."
+    )
+
+
+def probe(network: nn.Module, taps: Sequence[Tap] = ()) -> Tensor:
+    """Run a small blank image through the network in eval mode and return its output.
+
+    Weights, batch statistics, random state and each module's train/eval mode stay as they were.
+
+    Returns:
+        Whatever the network returns for a (1, 3, s, s) image, usually (1, C, s, s).
+
+    Raises:
+        ValueError: the network fails at every probe size; the cause is the first failure.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    anchor = next(network.parameters(), torch.empty(0))
+    first_failure: Exception | None = None
+    network.eval()
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(listening(taps))
+            for size in _PROBE_SIZES:
+                image = torch.zeros(1, 3, size, size, device=anchor.device, dtype=torch.float32)
+                try:
+                    output: Tensor = network(image)
+                except Exception as failure:  # a size that does not fit raises whatever it likes
+                    first_failure = first_failure or failure
+                    continue
+                return output
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    raise ValueError(
+        f"{type(network).__name__} accepts none of the probe images of {_PROBE_SIZES} pixels a side: "
+        f"{first_failure}"
+    ) from first_failure
+
+
+@dataclass
+class LossTerm:
+    """One named part of the training loss.
+
+    Attributes:
+        name: logged as `train/loss_<name>`.
+        value: scalar tensor, unweighted.
+        weight: what the total multiplies it by.
+        statistics: further scalars to log, by name (`train/<key>`).
+    """
+
+    name: str
+    value: Tensor
+    weight: float
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def weighted(self) -> Tensor:
+        """What enters the total loss."""
+        return self.weight * self.value
+
+
+class TrainingTerm(nn.Module):
+    """A loss on tensors from inside a network; it exists in training and nowhere else.
+
+    Subclasses register `taps` and build their own layers in `attach`, and turn what the taps hold
+    into a `LossTerm` in `forward`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taps: list[Tap] = []
+
+    def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
+        """Tap the network and build the layers that depend on it.
+
+        Args:
+            network: any module from (B, 3, H, W) to (B, C, H, W). It is not kept.
+            num_classes: C.
+            ignore_index: the label that carries no class.
+        """
+        raise NotImplementedError
+
+    def detach(self) -> None:
+        """Remove the taps; the network is then exactly what it was."""
+        for tap in self.taps:
+            tap.detach()
+
+    def reattach(self, network: nn.Module) -> None:
+        """Put the taps back after `detach`; layers stay as they are."""
+        for tap in self.taps:
+            tap.attach(network)
+
+    def forward(self, target: Tensor, step: int) -> LossTerm:
+        """Score what the taps hold.
+
+        Args:
+            target: (B, H, W) integer labels.
+            step: optimiser steps taken so far, for warm-ups.
+        """
+        raise NotImplementedError
