@@ -1,0 +1,1 @@
+"""Timings, each run as ``python -m benchmarks.NAME``."""

@@ -74,7 +74,7 @@ def _voronoi(height: int, width: int, cells: int, generator: torch.Generator) ->
     points = torch.rand(cells, 2, generator=generator) * torch.tensor([height, width])
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     grid = torch.stack([rows, columns], -1).reshape(-1, 2).float()
-    nearest = [torch.cdist(part, points).argmin(1) for part in grid.split(2048)]
+    nearest = [torch.cdist(part, points).argmin(1) for part in torch.split(grid, 2048)]
     return torch.cat(nearest).view(height, width)
 
 

@@ -26,3 +26,8 @@ def save_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], ob
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """`save_atomically` for content that is at hand."""
+    save_atomically(path, lambda file: file.write(content))

@@ -79,7 +79,7 @@ def whole_image_logits(network: nn.Module, preprocessing: Preprocessing, images:
 
 
 def resize_logits(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear resize of (B, C, h, w) to `size`, corners not aligned; nothing if it fits already."""
+    """Bilinear resize of (B, C, h, w) to `size`, corners not aligned; as it is if it fits."""
     if logits.shape[-2:] == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

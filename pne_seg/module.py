@@ -38,7 +38,7 @@ class SegmentationModule(LightningModule):
         class_names: C names, for logging; likewise. Numbers where not given.
         contrast: pixel-contrastive loss on the feature that enters the classifier, or none.
         auxiliary: a further training-only loss, such as an FCN head on an encoder stage, or none.
-        optimizer: from parameters to optimiser.
+        optimizer: from parameters to optimiser; AdamW as PyTorch has it where not given.
         schedule: from optimiser to learning-rate schedule, stepped after each optimiser step.
         mean: RGB mean of the images in 0–255.
         std: RGB standard deviation in 0–255.
@@ -78,7 +78,7 @@ class SegmentationModule(LightningModule):
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
         self.scores: Scores | None = None
         self._saved_settings: list[dict[str, Any]] | None = None
-        self.register_load_state_dict_pre_hook(_reconcile_training_terms)
+        self.register_load_state_dict_pre_hook(_reconcile_training_terms)  # type: ignore[no-untyped-call]
 
     @property
     def terms(self) -> list[TrainingTerm]:
@@ -101,8 +101,7 @@ class SegmentationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of cross-entropy and the weighted terms, each logged unweighted by its name."""
-        # Labels are padded along with the images, so that every map inside the network stays aligned
-        # with them.
+        # Labels are padded along with the images: every map inside the network stays aligned.
         target = self.preprocessing.pad(batch["mask"], self.ignore_index)
         taps = [tap for term in self.terms for tap in term.taps]
         with listening(taps) if taps else nullcontext():
@@ -131,10 +130,12 @@ class SegmentationModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, H, W) predicted class indices."""
-        return self(batch["image"]).argmax(1)
+        logits: Tensor = self(batch["image"])
+        return logits.argmax(1)
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        logits, target = self(batch["image"]), batch["mask"]
+        logits: Tensor = self(batch["image"])
+        target: Tensor = batch["mask"]
         loss = cross_entropy(logits, target, self.ignore_index)
         self.log(f"{stage}/loss", loss, batch_size=len(target), sync_dist=True)
         prediction = logits.argmax(1)
@@ -158,7 +159,10 @@ class SegmentationModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and schedule; a `WarmupPoly` without a length takes the trainer's."""
-        optimizer = self.optimizer(self.parameters())
+        # Not a default in the signature: the command line would let settings of a default class
+        # (AdamW's weight decay) slip into the class that takes its place.
+        build = self.optimizer or torch.optim.AdamW
+        optimizer = build(self.parameters())
         self._settings = optimizer_settings(optimizer)
         if self.schedule is None:
             return optimizer
@@ -195,13 +199,13 @@ def _check_output(network: nn.Module, num_classes: int) -> None:
     output = probe(network)
     if not isinstance(output, Tensor) or output.ndim != 4:
         raise ValueError(
-            f"{type(network).__name__} returns {type(output).__name__} where a (B, C, H, W) tensor of "
-            "class scores is due. Wrap it in a module whose forward returns that tensor."
+            f"{type(network).__name__} returns {type(output).__name__} where a (B, C, H, W) tensor "
+            "of class scores is due. Wrap it in a module whose forward returns that tensor."
         )
     if output.shape[1] != num_classes:
         raise ValueError(
-            f"{type(network).__name__} gives {output.shape[1]} classes, the data has {num_classes}. "
-            "Build it for the data's number of classes."
+            f"{type(network).__name__} gives {output.shape[1]} classes, the data has "
+            f"{num_classes}. Build it for the data's number of classes."
         )
 
 
@@ -223,5 +227,3 @@ def _reconcile_training_terms(
                 del state[key]
         elif not given:
             state.update(own_state)
-
-

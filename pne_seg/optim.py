@@ -37,9 +37,7 @@ class WarmupPoly(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         if total_steps < 0 or warmup_steps < 0:
-            raise ValueError(
-                f"Steps must be 0 or more, got total_steps {total_steps}, warmup_steps {warmup_steps}."
-            )
+            raise ValueError(f"Steps must be 0 or more, got {total_steps=} and {warmup_steps=}.")
         self.total_steps = total_steps
         self.power = power
         self.min_lr = min_lr

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-_PROBE_SIZES = (64, 224, 256, 384, 512)  # sides in pixels; the larger ones for fixed-size transformers
+_PROBE_SIZES = (
+    64,
+    224,
+    256,
+    384,
+    512,
+)  # sides in pixels; the larger ones for fixed-size transformers
 
 
 class Tap:
@@ -61,8 +67,8 @@ class Tap:
         """
         if self._tensor is None:
             raise RuntimeError(
-                f"No tensor has passed the {self.side} of {self.module_name!r} since it was last read. "
-                "Name a module that runs once in every training step."
+                f"No tensor has passed the {self.side} of {self.module_name!r} since it was last "
+                "read. Name a module that runs once in every training step."
             )
         tensor, self._tensor = self._tensor, None
         return tensor
@@ -94,7 +100,7 @@ def find_module(network: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: there is none; the message names the nearest ones.
     """
-    modules = dict(network.named_modules())
+    modules: dict[str, nn.Module] = dict(network.named_modules())
     if name in modules:
         return modules[name]
     import difflib  # only on the way to an error
@@ -145,9 +151,9 @@ def find_classifier(network: nn.Module) -> Classifier:
             first -= 1
         return Classifier(feature=layers[first][0], logits=layers[last][0])
     raise ValueError(
-        f"{type(network).__name__} has neither a 'segmentation_head' nor a 'classifier' that ends in a "
-        "convolution. Name the modules yourself: 'feature_module', whose input is the feature that "
-        "enters the classifier, and 'logits_module', whose output is the class scores."
+        f"{type(network).__name__} has neither a 'segmentation_head' nor a 'classifier' that ends "
+        "in a convolution. Name the modules yourself: 'feature_module', whose input is the feature "
+        "that enters the classifier, and 'logits_module', whose output is the class scores."
     )
 
 
@@ -182,7 +188,7 @@ def probe(network: nn.Module, taps: Sequence[Tap] = ()) -> Tensor:
         for module, mode in modes:
             module.training = mode
     raise ValueError(
-        f"{type(network).__name__} accepts none of the probe images of {_PROBE_SIZES} pixels a side: "
+        f"{type(network).__name__} accepts none of the probe images, {_PROBE_SIZES} pixels a side: "
         f"{first_failure}"
     ) from first_failure
 

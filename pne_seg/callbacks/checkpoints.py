@@ -11,7 +11,7 @@ from pne_seg.files import save_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, then renames: the old checkpoint stays until the new one is whole."""
+    """Writes beside the target, then renames: the old file stays until the new one is whole."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None

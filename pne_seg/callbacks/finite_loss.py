@@ -25,7 +25,8 @@ class FiniteLoss(Callback):
         """Note whether the loss is finite."""
         finite = torch.isfinite(outputs["loss"].detach())
         self._all_finite = finite if self._all_finite is None else self._all_finite & finite
-        if trainer.log_every_n_steps and (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (batch_idx + 1) % every == 0:
             self._check(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -35,7 +36,8 @@ class FiniteLoss(Callback):
     def _check(self, trainer: Trainer) -> None:
         if self._all_finite is not None and not bool(self._all_finite):
             raise UserError(
-                f"The training loss is no longer finite (by step {trainer.global_step}). Lower "
-                "--model.optimizer.lr, set --trainer.gradient_clip_val, or use bf16 in place of fp16."
+                f"The training loss is no longer finite (by step {trainer.global_step}). "
+                "Lower --model.optimizer.lr, set --trainer.gradient_clip_val, or use bf16 in place "
+                "of fp16."
             )
         self._all_finite = None

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pne_seg.files import save_atomically
+from pne_seg.files import write_bytes_atomically
 
 
 class PredictionWriter(Callback):
@@ -41,6 +41,5 @@ class PredictionWriter(Callback):
             if classes.shape != tuple(size):
                 classes = cv2.resize(classes, size[::-1], interpolation=cv2.INTER_NEAREST)
             _, png = cv2.imencode(".png", classes)
-            data = png.tobytes()
-            save_atomically(self.folder / f"{name}.png", lambda file, data=data: file.write(data))
+            write_bytes_atomically(self.folder / f"{name}.png", png.tobytes())
             self.written += 1

@@ -11,9 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import Scores
 from pne_seg.module import SegmentationModule
-from pne_seg.files import save_atomically
 
 _STAGES = {"fit": "val", "validate": "val", "test": "test"}
 
@@ -94,7 +94,7 @@ class Summary(Callback):
             for key, value in metrics.items()
         }
         text = json.dumps(clean, indent=2, ensure_ascii=False) + "\n"
-        save_atomically(self.folder / "metrics.json", lambda file: file.write(text.encode()))
+        write_bytes_atomically(self.folder / "metrics.json", text.encode())
 
 
 def _rank(scores: Scores) -> float:

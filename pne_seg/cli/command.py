@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from pne_seg.callbacks import (
     AtomicCheckpointIO,
@@ -19,7 +19,7 @@ from pne_seg.callbacks import (
     PredictionWriter,
     Summary,
 )
-from pne_seg.cli.parser import Parser, fail
+from pne_seg.cli.parser import Parser, fail, refusal
 from pne_seg.cli.runs import (
     RUNS,
     create_run,
@@ -31,7 +31,7 @@ from pne_seg.cli.runs import (
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
-from pne_seg.files import save_atomically
+from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 
 _DESCRIPTIONS = {
@@ -150,7 +150,9 @@ class SegmentationCLI(LightningCLI):
             help="Checkpoint: fit resumes from it, the other commands load it.",
         )
         if self.verb != "fit":
-            parser.add_argument("--run", type=str | None, help="Run folder: config and best weights.")
+            parser.add_argument(
+                "--run", type=str | None, help="Run folder: config and best weights."
+            )
         if self.verb == "predict":
             parser.add_argument("--output", type=str | None, help="Folder for the predictions.")
         parser.add_lightning_class_args(Figures, "figures")
@@ -173,8 +175,10 @@ class SegmentationCLI(LightningCLI):
         self.config["name"] = self.name
         try:
             super().instantiate_classes()
+        except UserError:
+            raise
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UserError(refusal(str(error))) from error
 
     def _check_against_data(self) -> None:
         given = {f"model.{name}": getattr(self.datamodule, name) for name in _FROM_DATA}
@@ -214,17 +218,17 @@ class SegmentationCLI(LightningCLI):
     def _open_run(self) -> Logger:
         """Make the run's folder and write down what it is; returns the logger of `metrics.csv`."""
         root = Path(self.config_init["trainer"]["default_root_dir"] or ".")
-        version = "0"  # other processes learn the folder from the first, by Lightning's broadcast
-        if rank_zero_only.rank == 0:
-            folder = create_run(root, self.name).folder
-            version = folder.name
-            config = self.parser.dump(self.config, skip_none=False)
-            save_atomically(folder / "config.yaml", lambda file: file.write(config.encode()))
-            environment = describe_environment().encode()
-            save_atomically(folder / "environment.txt", lambda file: file.write(environment))
-            self.run_folder = folder
-            rank_zero_info(f"Run: {folder}")
-        return CSVLogger(root / RUNS, name=self.name, version=version)
+        if _rank() != 0:  # learns the folder from the first process, by Lightning's broadcast
+            return CSVLogger(root / RUNS, name=self.name, version="0")
+        run = create_run(root, self.name)
+        logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
+        _ = logger.experiment  # it warns of a folder that is not empty: open it first
+        config = self.parser.dump(self.config, skip_none=False)
+        write_bytes_atomically(run.config, config.encode())
+        write_bytes_atomically(run.environment, describe_environment().encode())
+        self.run_folder = run.folder
+        rank_zero_info(f"Run: {run.folder}")
+        return logger
 
     def _evaluation_folder(self) -> Path:
         assert self.checkpoint is not None
@@ -273,6 +277,11 @@ class SegmentationCLI(LightningCLI):
             rank_zero_info(f"Written to {self.run_folder}")
 
 
+def _rank() -> int:
+    """This process's place among those of a distributed run, before any of them is connected."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
@@ -287,5 +296,9 @@ def _as_loggers(value: Any) -> list[Logger]:
 def _quieten() -> None:
     # Advice that does not hold here: few workers suit small machines, and labels and scores are
     # reduced by the metric itself.
-    for message in (".*does not have many workers.*", ".*smaller than the logging interval.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*LeafSpec.* is deprecated.*",
+    ):
         warnings.filterwarnings("ignore", message=message)

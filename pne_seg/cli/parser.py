@@ -29,6 +29,8 @@ class Parser(LightningArgumentParser):
         Raises:
             UserError: always.
         """
+        if not self.exit_on_error:  # a parser within this one, whose report goes into its own
+            super().error(message, ex)
         raise UserError(explain(message, self)) from ex
 
 
@@ -60,9 +62,18 @@ def explain(message: str, parser: Parser) -> str:
         return f"Missing: {found[1]}. Give a --config file that sets it, or --{found[1]} VALUE."
     if found := re.search(r"Expected a dot import path string: (.+)", message):
         return _unknown_class(slot, found[1], message)
-    if found := re.search(r"Problem with given class_path '[^']+':\s+(module .+|No module.+)", message):
+    if found := re.search(
+        r"Problem with given class_path '[^']+':\s+(module .+|No module.+)", message
+    ):
         return f"--{slot}: {found[1]}."
     return _bad_value(slot, message)
+
+
+def refusal(message: str) -> str:
+    """What a class that refuses its settings says, without the list of types tried for its slot."""
+    reasons = re.findall(r"^ *- (.+)", message, flags=re.MULTILINE)
+    said = [reason for reason in reasons if not reason.startswith("Expected a <class 'NoneType'>")]
+    return "\n  ".join(said) if "Does not validate against" in message and said else message
 
 
 def _unknown_key(key: str, parser: Parser, classes: dict[str, str] | None = None) -> str:
@@ -86,9 +97,15 @@ def _unknown_class(slot: str, name: str, message: str) -> str:
 
 
 def _bad_value(slot: str, message: str) -> str:
-    expected = list(dict.fromkeys(re.findall(r"Expected an? ([^\n]+?)(?:\. Got value|\n|$)", message)))
-    expected = [_type_name(text) for text in expected if "NoneType" not in text or len(expected) == 1]
-    given = re.search(r"Got value: ([^\n]+)", message) or re.search(r"Given value: ([^\n]+)", message)
+    expected = list(
+        dict.fromkeys(re.findall(r"Expected an? ([^\n]+?)(?:\. Got value|\n|$)", message))
+    )
+    expected = [
+        _type_name(text) for text in expected if "NoneType" not in text or len(expected) == 1
+    ]
+    given = re.search(r"Got value: ([^\n]+)", message) or re.search(
+        r"Given value: ([^\n]+)", message
+    )
     if slot and expected and given:
         return f"--{slot} {given[1]}: expected {' or '.join(expected)}."
     lines = [line.strip() for line in message.splitlines() if line.strip()]
@@ -113,7 +130,9 @@ def known_keys(parser: Parser, classes: dict[str, str]) -> set[str]:
         parser: the parser.
         classes: further class paths by slot.
     """
-    keys = {action.dest for action in parser._actions if action.dest not in ("help", "print_config")}
+    keys = {
+        action.dest for action in parser._actions if action.dest not in ("help", "print_config")
+    }
     for slot, class_path in {**dict(_filled_slots(parser.folded)), **classes}.items():
         keys |= {f"{slot}.{name}" for name in _settings_of(class_path)}
     return keys
@@ -152,6 +171,7 @@ def _subclass_names(class_path: str) -> set[str]:
     while pending:
         found = pending.pop()
         pending.extend(found.__subclasses__())
-        if not getattr(found, "__abstractmethods__", None):
+        methods = (getattr(found, attribute) for attribute in dir(found))
+        if not any(getattr(method, "__isabstractmethod__", False) for method in methods):
             names.add(found.__name__)
     return names

@@ -28,6 +28,11 @@ class Run:
         return self.folder / CONFIG
 
     @property
+    def environment(self) -> Path:
+        """Machine and package versions of the run."""
+        return self.folder / "environment.txt"
+
+    @property
     def best(self) -> Path:
         """The checkpoint with the best validation score."""
         return self.folder / BEST
@@ -43,7 +48,11 @@ class Run:
             there = sorted(file.stem for file in path.parent.glob("*.ckpt"))
             raise UserError(
                 f"{path} does not exist"
-                + (f"; there are {', '.join(there)}." if there else ": the run saved no checkpoint yet.")
+                + (
+                    f"; there are {', '.join(there)}."
+                    if there
+                    else ": the run saved no checkpoint yet."
+                )
             )
         return path
 

@@ -112,11 +112,15 @@ def read_config(path: Path) -> Config:
         known = f" There are {', '.join(others[:8])}." if others else ""
         raise UserError(f"--config {path}: {error.strerror}.{known}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"--config {path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"--config {path} must hold 'key: value' lines, not a {type(content).__name__}.")
+        raise UserError(
+            f"--config {path} must hold 'key: value' lines, not a {type(content).__name__}."
+        )
     return content
 
 
@@ -187,7 +191,9 @@ def _resolve_slots(config: Config, overrides: list[Override]) -> list[Override]:
             kept = [k for k in kept if not _within(k.key, slot)]
             _forget(parent, slot)
         elif value is not None and known:
-            previous = [k.value for k in kept if k.key.removesuffix(".class_path") == slot and k.value]
+            previous = [
+                k.value for k in kept if k.key.removesuffix(".class_path") == slot and k.value
+            ]
             current = _class_of(previous[-1]) if previous else _class_name(old)
             switched_off.discard(slot)
             if current is None or not same_class(current, value):

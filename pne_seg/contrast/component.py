@@ -30,7 +30,7 @@ class Projection(nn.Sequential):
 
 
 class Contrast(TrainingTerm):
-    """Taps the feature that enters the classifier, projects it, and weighs a contrastive loss on it.
+    """Taps the feature that enters the classifier, projects it and weighs a contrastive loss on it.
 
     The network is neither changed nor kept; nothing of this runs outside training, and inference
     networks carry none of it. The projection head is drawn without touching the random state, so
@@ -150,8 +150,10 @@ class Contrast(TrainingTerm):
         if self.min_stride is None:
             return feature
         height, width = feature.shape[-2:]
-        limits = (max(1, side // self.min_stride) for side in target.shape[-2:])
-        size = tuple(min(side, limit) for side, limit in zip((height, width), limits, strict=True))
+        size = (
+            min(height, max(1, target.shape[-2] // self.min_stride)),
+            min(width, max(1, target.shape[-1] // self.min_stride)),
+        )
         return feature if size == (height, width) else resize_nearest(feature, size)
 
     def _warmup(self, step: int) -> float:

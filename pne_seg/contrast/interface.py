@@ -4,6 +4,7 @@ A loss is called ``loss(embeddings, logits, target)``; :func:`prepare` refuses w
 and brings logits and labels to the embeddings' grid.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -75,7 +76,7 @@ def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor,
     return resize_nearest(logits.detach(), size), resize_nearest(target, size).long()
 
 
-def resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (..., H, W) to (..., h, w): source row floor(i · H / h), and columns likewise.
 
     In integer arithmetic, since ``F.interpolate`` computes the index in floating point and is

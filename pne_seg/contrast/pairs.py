@@ -184,7 +184,7 @@ class PairSelector:
         # One copy; from pageable memory it is staged at once, so the device is not waited for.
         packed = torch.from_numpy(np.concatenate([array.ravel() for array in arrays]))
         packed = packed.to(order.device, non_blocking=True)
-        parts = packed.split([array.size for array in arrays])
+        parts = torch.split(packed, [array.size for array in arrays])
         at, repeated, *blocks = (
             part.view(array.shape) for part, array in zip(parts, arrays, strict=True)
         )
@@ -196,7 +196,7 @@ class PairSelector:
         index = used.index_fill_(0, member, 1).cumsum(0)[member] - 1
         pixels = torch.empty(num_pixels_used, dtype=torch.int64, device=order.device)
         pixels[index] = member
-        anchors, banks = index.split([len(anchor_at), bank_at.size])
+        anchors, banks = torch.split(index, [len(anchor_at), bank_at.size])
         return PairSelection(
             pixels=pixels,
             anchors=anchors,
@@ -210,7 +210,7 @@ class PairSelector:
 
     def _refuse_labels(self, target: Tensor, num_classes: int) -> None:
         outside = ((target < 0) | (target >= num_classes)) & (target != self.ignore_index)
-        values = ", ".join(str(value) for value in target[outside].unique()[:5].tolist())
+        values = ", ".join(str(value) for value in sorted(set(target[outside].tolist()))[:5])
         raise ValueError(
             f"target holds labels outside 0..{num_classes - 1}, the {num_classes} channels of the "
             f"logits: {values}; map them to a class or to ignore_index={self.ignore_index}"

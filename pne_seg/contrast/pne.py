@@ -5,18 +5,27 @@ arXiv 2207.01417.
 """
 
 import math
-from typing import Any, cast
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from pne_seg.contrast.interface import ContrastResult, prepare
-from pne_seg.contrast.pairs import Blocks, PairSelection, PairSelector, Sampling
+from pne_seg.contrast.pairs import PairSelection, PairSelector, Sampling
 
 # Vectors shorter than this have no direction: similarity 0, no gradient.
 _SHORTEST = 1e-12
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def _eager(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Keep a function out of compiled graphs, since its sizes depend on the data."""
+    return cast(Callable[_Arguments, _Result], torch.compiler.disable(function))
 
 
 class PNELoss(nn.Module):
@@ -35,7 +44,7 @@ class PNELoss(nn.Module):
     Computed in float32, or float64 where the embeddings are, also under autocast. Two device
     synchronisations a call, both in the selection, none in the backward pass. Deterministic, as
     each anchor's gradient is written once; memory grows with pairs · num_samples · D. The
-    gradient is not differentiable again.
+    gradient is not differentiable again: ``create_graph=True`` raises a RuntimeError.
 
     Args:
         temperature: τ > 0, divides the cosine similarity.
@@ -71,6 +80,15 @@ class PNELoss(nn.Module):
         self.weight_positives = weight_positives
         self.select = PairSelector(num_samples, min_anchors, max_anchors, ignore_index, sampling)
 
+    @property
+    def ignore_index(self) -> int:
+        """The label that is left out; a data set may decide it after the loss is built."""
+        return self.select.ignore_index
+
+    @ignore_index.setter
+    def ignore_index(self, label: int) -> None:
+        self.select = replace(self.select, ignore_index=label)
+
     def extra_repr(self) -> str:
         """The settings, for ``print(loss)``."""
         select = self.select
@@ -85,7 +103,7 @@ class PNELoss(nn.Module):
         """The loss alone; arguments and errors as for :meth:`compute`."""
         return self.compute(embeddings, logits, target).loss
 
-    @torch.compiler.disable  # sizes depend on the data: a compiled network calls it eagerly
+    @_eager
     def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
         """The loss with its statistics.
 
@@ -162,22 +180,23 @@ class _Score(torch.autograd.Function):
         vectors *= scale
         members = _rows(vectors, selection.banks).index_select(0, blocks.bank)
 
+        positive = blocks.positive.to(vectors.dtype)
+
         # Anchors against banks: (blocks, block size, n).
         similarity = torch.bmm(_rows(vectors, anchors[blocks.anchors]), members.mT)
         if log_confidence is not None:
             log_weight = log_confidence.index_select(0, blocks.bank)
-            similarity.addcmul_(log_weight[:, None], blocks.positive[..., None])
+            similarity.addcmul_(log_weight[:, None], positive[..., None])
         peak = similarity.amax(2, keepdim=True)
         share = similarity.sub_(peak).exp_()
         total = share.sum(2, keepdim=True)
-        negative, positive = (peak + total.log()).flatten()[blocks.place]
-        score = negative - positive
+        with_negatives, with_positives = (peak + total.log()).flatten()[blocks.place]
+        score = with_negatives - with_positives
 
         sampled = selection.num_pairs * selection.num_samples
         weight = selection.repeats.to(score.dtype) * (selection.num_anchors / sampled**2)
         slope = weight * score.sigmoid() * scale[anchors, 0]
-        sign = 1 - 2 * blocks.positive
-        slope = slope[blocks.anchors] * sign / total[..., 0]
+        slope = slope[blocks.anchors] * (1 - 2 * positive) / total[..., 0]
         ascending = anchors.argsort()
         place, pixels = blocks.place[:, ascending], selection.pixels[anchors[ascending]]
         ctx.save_for_backward(share, slope, members, place, pixels)
@@ -188,8 +207,12 @@ class _Score(torch.autograd.Function):
         return (weight * F.softplus(score)).sum()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # only under create_graph=True
+            raise RuntimeError(
+                "the gradient of PNELoss is not differentiable again: "
+                "call backward or grad without create_graph=True"
+            )
         share, slope, members, (from_negatives, from_positives), pixels = ctx.saved_tensors
         parts = torch.bmm(share * (slope * grad_loss)[..., None], members).flatten(0, 1)
         gradient = parts.index_select(0, from_negatives)
@@ -213,16 +236,18 @@ def _take(maps: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _put(maps: Tensor, pixels: Tensor, vectors: Tensor) -> None:
-    """Write vectors (len(pixels), channels) at distinct flat ``pixels`` of maps (B, channels, h, w).
+    """Write vectors (len(pixels), channels) at flat ``pixels`` of maps (B, channels, h, w).
 
-    Nothing is accumulated, hence there is no order that a result could depend on.
+    The pixels are distinct: nothing is accumulated, so no result depends on an order.
     """
     image, position = _split(pixels, maps)
     # Eight channels at a time: with all of them, planes a power of two apart evict each other from
     # the CPU's cache before neighbouring pixels fill the line (ascending pixels: 3 times as fast).
-    width = math.gcd(vectors.shape[1], 8)
-    chunks = vectors.view(len(pixels), -1, width).transpose(0, 1).contiguous()
-    maps.flatten(2).unflatten(1, (-1, width))[image, :, :, position] = chunks.transpose(0, 1)
+    batch, channels, height, width = maps.shape
+    chunk = math.gcd(channels, 8)
+    chunks = vectors.view(len(pixels), -1, chunk).transpose(0, 1).contiguous()
+    planes = maps.flatten(2).view(batch, -1, chunk, height * width)
+    planes[image, :, :, position] = chunks.transpose(0, 1)
 
 
 def _split(pixels: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:

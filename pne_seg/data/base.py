@@ -143,7 +143,7 @@ _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
 
 
 def default_workers() -> int:
-    """Loader processes for a machine: half of the processors that this process may use, 8 at most."""
+    """Loader processes: half of the processors that this process may use, 8 at most."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, (usable or 1) // 2)
 

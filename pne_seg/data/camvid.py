@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import albumentations as A
 import cv2
+import numpy as np
 
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.dataset import (
@@ -72,8 +73,8 @@ class CamVidDataset(SegmentationDataset):
         source_size = labels.shape
         if self.scale != 1:
             size = [max(1, round(side * self.scale)) for side in reversed(source_size)]
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+            labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
         return Sample(image, labels, source_size)
 
 
@@ -132,9 +133,7 @@ class CamVid(SegmentationDataModule):
 
     def dataset(self, split: Split) -> CamVidDataset:
         """The split's frames."""
-        return CamVidDataset(
-            self.root, split, self.scale, len(self.class_names), self.ignore_index
-        )
+        return CamVidDataset(self.root, split, self.scale, len(self.class_names), self.ignore_index)
 
     def default_transforms(self) -> list[A.BasicTransform]:
         """Random scale, crop, flip and colour."""

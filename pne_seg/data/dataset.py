@@ -1,7 +1,8 @@
-"""What a data set is: images with class-index labels, read by index, and one augmented view of it."""
+"""What a data set is: images with class-index labels, and the augmented view of them."""
 
 import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -51,7 +52,8 @@ class SegmentationDataset(ABC):
         """
 
 
-class SampleKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SampleKey:
     """What a training sample is a function of, beside the run's seed."""
 
     epoch: int
@@ -81,7 +83,7 @@ class SampleView(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         """`image` (3, H, W) uint8, `mask` (H, W) uint8, `name`, `source_size` (height, width)."""
-        epoch, index = key if isinstance(key, SampleKey) else (0, key)
+        epoch, index = (key.epoch, key.index) if isinstance(key, SampleKey) else (0, key)
         image, mask, source_size = self.source.read(index)
         if self.transform is not None:
             self.transform.set_random_seed(sample_seed(self.seed, epoch, index))
@@ -120,8 +122,8 @@ def read_labels(path: Path) -> Pixels:
     labels = _decode(path, cv2.IMREAD_UNCHANGED)
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise UserError(
-            f"{path}: labels must be 8-bit images of one channel, this is {labels.dtype} with shape "
-            f"{labels.shape}. Convert it to class indices."
+            f"{path}: labels must be 8-bit images of one channel, this is {labels.dtype} with "
+            f"shape {labels.shape}. Convert it to class indices."
         )
     return cast(Pixels, labels)
 

@@ -5,15 +5,11 @@ matplotlib (the functions do, when called), and none of them touches pyplot, the
 the global `rcParams`, so that a notebook's own figures stay as they are.
 """
 
-from pne_seg.report.images import (
-    MAX_IMAGES,
-    colour_labels,
-    error_map,
-    overlay,
-    training_mosaic,
-    validation_mosaic,
-)
-from pne_seg.report.plots import plot_class_iou, plot_confusion_matrix, plot_curves
+from pne_seg.report.class_iou import plot_class_iou
+from pne_seg.report.colours import colour_labels, error_map, overlay
+from pne_seg.report.confusion import plot_confusion_matrix
+from pne_seg.report.curves import plot_curves
+from pne_seg.report.mosaics import MAX_IMAGES, training_mosaic, validation_mosaic
 
 __all__ = [
     "MAX_IMAGES",

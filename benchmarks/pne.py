@@ -1,0 +1,117 @@
+"""What the PNE loss costs.
+
+python -m benchmarks.pne                    all cases, then the share of a training step
+python -m benchmarks.pne --fast             fewer rounds, the loop at the small cases only
+python -m benchmarks.pne --cases 2,19,64,128,256 --skip-step
+python -m benchmarks.pne --device cuda
+
+Each case is forward and backward of three things, called in turn: PNELoss; the same loss as a loop
+over images and pairs; and the two bare batched products (Q, n, D) x (Q, D, n) with their backward
+to the anchors, which is the arithmetic of the definition without selection, softmax, or a gradient
+for the embeddings. Memory is the peak of tensors beyond the inputs; the products' inputs, 3 Q n D
+floats, are not counted as theirs.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.measure import interleaved, machine, peak_memory
+from benchmarks.plain_loop import loop_loss
+from benchmarks.step import training_step
+from benchmarks.synthetic import Batch, Case, make_batch
+from pne_seg.contrast import PairSelection, PNELoss
+from pne_seg.contrast.interface import prepare
+
+CASES = ["2,19,64,128,256", "2,19,128,256,256", "4,150,128,128,256", "4,171,64,64,256"]
+STEP_CASE = Case(batch=2, classes=150, height=128, width=128)
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="B,C,h,w,D")
+    parser.add_argument("--rounds", type=int, default=15, help="timed calls of each (default 15)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--fast", action="store_true", help="5 rounds, the loop at 64 x 128 only")
+    parser.add_argument("--skip-step", action="store_true", help="leave out the training step")
+    arguments = parser.parse_args()
+    rounds = 5 if arguments.fast else arguments.rounds
+    print(machine(arguments.device), flush=True)
+
+    print(
+        "\nforward + backward, ms (median) and peak MB; a ratio below 1 is faster\n"
+        f"{'B,C,h,w,D':>18} {'Q':>4} {'anchors':>8} | {'PNELoss':>13} {'products':>13} "
+        f"{'loop':>15} | {'/ products':>10} {'loop / it':>9}",
+        flush=True,
+    )
+    for text in arguments.cases:
+        case = Case(*(int(number) for number in text.split(",")))
+        with_loop = not arguments.fast or case.height * case.width <= 64 * 128
+        print(case_line(case, rounds, with_loop, arguments.device), flush=True)
+    print("Q: pairs that count; anchors: wrong pixels of such a pair, on average")
+    if not arguments.skip_step:
+        batch = make_batch(STEP_CASE, device=arguments.device)
+        print(training_step(batch, 2 if arguments.fast else 5, arguments.device))
+
+
+def case_line(case: Case, rounds: int, with_loop: bool, device: str) -> str:
+    """Measure one case."""
+    batch = make_batch(case, device=device)
+    selection = select(batch)
+    calls = {"pne": pne_call(batch), "products": products_call(selection, case.channels, device)}
+    seconds = interleaved(calls, rounds, device)
+    memory = {name: peak_memory(call, device) for name, call in calls.items()}
+    loop, loop_ratio = "-", "-"
+    if with_loop:
+        # In turn with the loss again, and seldom: it takes seconds.
+        both = {"pne": calls["pne"], "loop": loop_call(batch)}
+        slow = interleaved(both, 3, device)
+        loop = f"{slow['loop'] * 1e3:.0f} {peak_memory(both['loop'], device) / 1e6:5.0f}MB"
+        loop_ratio = f"{slow['loop'] / slow['pne']:.0f}x"
+    cells = [f"{seconds[n] * 1e3:.1f} {memory[n] / 1e6:4.0f}MB" for n in ("pne", "products")]
+    return (
+        f"{case!s:>18} {selection.num_pairs:>4} "
+        f"{selection.num_anchors / selection.num_pairs:>8.1f} | {cells[0]:>13} {cells[1]:>13} "
+        f"{loop:>15} | {seconds['pne'] / seconds['products']:>9.2f}x {loop_ratio:>9}"
+    )
+
+
+def select(batch: Batch) -> PairSelection:
+    """The pairs of a batch."""
+    logits, labels = prepare(batch.embeddings, batch.logits, batch.target)
+    return PNELoss().select(logits.argmax(1), labels, logits.shape[1])
+
+
+def pne_call(batch: Batch) -> Callable[[], object]:
+    """Forward and backward of PNELoss."""
+    loss, embeddings = PNELoss(), batch.embeddings.requires_grad_()
+    return lambda: torch.autograd.grad(loss(embeddings, batch.logits, batch.target), embeddings)
+
+
+def loop_call(batch: Batch) -> Callable[[], object]:
+    """Forward and backward of the loop."""
+    embeddings = batch.embeddings.requires_grad_()
+    return lambda: torch.autograd.grad(
+        loop_loss(embeddings, batch.logits, batch.target), embeddings
+    )
+
+
+def products_call(selection: PairSelection, channels: int, device: str) -> Callable[[], object]:
+    """The two products of Q pairs with n samples each, and their gradient for the anchors."""
+    shape = (selection.num_pairs, selection.num_samples, channels)
+    anchors, positives, negatives = torch.randn(3, *shape, device=device)
+    anchors.requires_grad_()
+    upstream = torch.randn(shape[0], shape[1], shape[1], device=device)
+    return lambda: torch.autograd.grad(
+        [torch.bmm(anchors, positives.mT), torch.bmm(anchors, negatives.mT)],
+        anchors,
+        [upstream, upstream],
+    )
+
+
+if __name__ == "__main__":
+    main()

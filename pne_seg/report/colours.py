@@ -1,0 +1,154 @@
+"""Label maps as colours: masks, overlays and maps of wrong pixels, as arrays.
+
+Images are (H, W, 3) uint8 RGB, labels and predictions (H, W) integers, palettes (C, 3) in 0..255.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[Any]  # any integer type
+Colour = tuple[int, int, int]
+
+_DARKEST = 32  # the dimmed gray of `error_map` runs from this ...
+_CONTRAST = 0.36  # ... by this much for each level of the image
+
+# A vermilion rather than a pure red: to a red-blind eye pure red is as dark as the dimmed image,
+# this one keeps another hue and is as light as the lightest gray of `error_map`.
+WRONG: Colour = (255, 80, 30)
+IGNORED: Colour = (24, 44, 140)
+RIGHT: Colour = (round(_DARKEST + _CONTRAST * 128),) * 3  # of a middle gray; stands in legends
+
+
+def colour_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> Pixels:
+    """Colour a label map.
+
+    Args:
+        labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
+        palette: (C, 3) colours, 0..255.
+        ignore_index: the value shown black.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: a label is neither a class nor `ignore_index`, or a shape is wrong.
+    """
+    colours = checked_palette(palette)
+    labels = checked_labels(labels, len(colours), ignore_index, "labels")
+    ignored = labels == ignore_index
+    picture: Pixels = colours[np.where(ignored, 0, labels)]
+    picture[ignored] = 0
+    return picture
+
+
+def overlay(
+    image: Pixels,
+    labels: Labels,
+    palette: npt.ArrayLike,
+    ignore_index: int,
+    opacity: float = 0.5,
+) -> Pixels:
+    """Lay the colours of a label map over its image; ignored pixels are darkened.
+
+    Args:
+        image: (H, W, 3) uint8.
+        labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
+        palette: (C, 3) colours, 0..255.
+        ignore_index: the value without a class.
+        opacity: 0 shows the image alone, 1 the colours alone.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: sizes differ, a label is out of range, or `opacity` is outside 0..1.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be between 0 and 1, not {opacity}")
+    image = checked_image(image)
+    colours = colour_labels(labels, palette, ignore_index)
+    check_same_size(image, colours, "labels")
+    mixed = image * np.float32(1 - opacity) + colours * np.float32(opacity)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def error_map(image: Pixels, labels: Labels, prediction: Labels, ignore_index: int) -> Pixels:
+    """Show where a prediction is wrong.
+
+    Right pixels show the image in dimmed gray, wrong ones `WRONG`, ignored ones `IGNORED`.
+
+    Args:
+        image: (H, W, 3) uint8.
+        labels: (H, W) integers.
+        prediction: (H, W) integers.
+        ignore_index: pixels with this label are neither right nor wrong.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    image = checked_image(image)
+    labels, prediction = np.asarray(labels), np.asarray(prediction)
+    check_same_size(image, labels, "labels")
+    check_same_size(image, prediction, "prediction")
+    luma = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+    gray = np.rint(_DARKEST + _CONTRAST * luma).astype(np.uint8)
+    picture = np.repeat(gray[..., None], 3, axis=2)
+    picture[labels != prediction] = WRONG
+    picture[labels == ignore_index] = IGNORED
+    return picture
+
+
+# ---- checks, for the mosaics too -------------------------------------------------------------
+
+
+def checked_palette(palette: npt.ArrayLike, class_names: Sequence[str] | None = None) -> Pixels:
+    """Return a palette as (C, 3) uint8, or raise ValueError, also where the names are not C."""
+    colours = np.asarray(palette)
+    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) == 0:
+        raise ValueError(f"a palette has shape (classes, 3), not {colours.shape}")
+    if colours.dtype.kind not in "ui" or colours.min() < 0 or colours.max() > 255:
+        raise ValueError("palette colours are whole numbers from 0 to 255")
+    if class_names is not None and len(class_names) != len(colours):
+        raise ValueError(f"{len(class_names)} class names but {len(colours)} colours")
+    return colours.astype(np.uint8)
+
+
+def checked_labels(labels: Labels, num_classes: int, ignore_index: int, what: str) -> Labels:
+    """Return labels as an array, or raise ValueError where one is no class and not ignored."""
+    labels = np.asarray(labels)
+    if labels.ndim != 2:
+        raise ValueError(f"{what} have shape (height, width), not {labels.shape}")
+    if labels.dtype.kind not in "uib":
+        raise ValueError(f"{what} are integers, not {labels.dtype}")
+    bad = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
+    if bad.any():
+        values = np.unique(labels[bad])
+        listed = ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
+        raise ValueError(
+            f"{what} hold {listed}, which is neither a class (0 to {num_classes - 1}) "
+            f"nor the ignore index ({ignore_index})"
+        )
+    return labels
+
+
+def checked_image(image: Pixels) -> Pixels:
+    """Return an image as an array, or raise ValueError."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"an image is uint8 of shape (height, width, 3), not {image.dtype} {image.shape}"
+        )
+    return image
+
+
+def check_same_size(image: Pixels, other: Labels, what: str) -> None:
+    """Raise ValueError where a map's height or width is not the image's."""
+    if image.shape[:2] != other.shape[:2]:
+        raise ValueError(f"image {image.shape[:2]} and {what} {other.shape[:2]} differ in size")

@@ -1,0 +1,63 @@
+"""Curves: which lines are drawn, on what scales, and what is left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pne_seg.report import curves, plot_curves
+from tests.report.pictures import pixels, some_history, texts
+
+NAN = float("nan")
+
+
+def test_curves_are_in_percent_with_the_best_named() -> None:
+    losses, scores = curves._figure(some_history(), "A run").axes
+    assert scores.lines[0].get_xydata().tolist() == [[99, 25], [149, 50], [199, 40]]  # type: ignore[union-attr]
+    assert scores.lines[0].get_marker() == "o"
+    assert "best 50.0% at step 149" in texts(scores)
+    legend = losses.get_legend()
+    assert legend is not None
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == ["train/loss", "train/loss_ce", "val/loss"]  # what is missing is left out
+
+
+def test_noisy_series_is_faint_under_a_smoothed_line() -> None:
+    losses, _ = curves._figure({"train/loss": some_history()["train/loss"]}, "").axes
+    faint, smooth = losses.lines
+    assert faint.get_alpha() == pytest.approx(0.22)
+    assert np.ptp(np.asarray(faint.get_ydata())) == pytest.approx(0.2)
+    assert np.ptp(np.asarray(smooth.get_ydata())) < 0.03
+    assert smooth.get_xdata() == pytest.approx(np.arange(200))
+
+
+def test_values_that_are_not_finite_are_left_out() -> None:
+    history = {
+        "train/loss": [(2.0, NAN), (0.0, 3.0), (1.0, float("inf"))],
+        "val/mIoU": [(0.0, NAN), (5.0, 0.3)],
+        "val/loss": [(0.0, NAN)],
+    }
+    losses, scores = curves._figure(history, "").axes
+    assert [line.get_xydata().tolist() for line in losses.lines] == [[[0, 3]]]  # type: ignore[union-attr]
+    assert losses.lines[0].get_marker() == "o"  # a single point is a dot
+    assert "best 30.0% at step 5" in texts(scores)
+
+
+def test_spike_does_not_flatten_the_losses_and_small_values_get_a_log_scale() -> None:
+    spiky = [(step, 500.0 if step == 300 else 2.0) for step in range(1000)]
+    losses = curves._figure({"train/loss": spiky}, "").axes[0]
+    assert losses.get_ylim()[1] < 50
+    falling = [(step, 10 * 0.99**step) for step in range(1000)]
+    losses = curves._figure({"train/loss": falling}, "").axes[0]
+    assert losses.get_yscale() == "log"
+    zero = [(step, 0.0) for step in range(100)]
+    losses = curves._figure({"train/loss": falling, "train/loss_ce": zero}, "").axes[0]
+    assert losses.get_yscale() == "linear"
+
+
+def test_empty_history_says_so(tmp_path: Path) -> None:
+    losses, scores = curves._figure({}, "").axes
+    assert "no loss logged yet" in texts(losses)
+    assert "no validation yet" in texts(scores)
+    plot_curves({"train/loss": []}, path=tmp_path / "empty.png", title="Nothing")
+    assert pixels(tmp_path / "empty.png").size

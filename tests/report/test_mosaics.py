@@ -1,0 +1,139 @@
+"""Mosaics: how much of each view they show, their texts and legends, and what they refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ImageDraw
+
+from pne_seg.report import MAX_IMAGES, mosaics, training_mosaic, validation_mosaic
+from pne_seg.report.colours import IGNORED, WRONG
+from tests.report.pictures import PALETTE, flat, pixels
+
+NAMES = ["road", "tree", "sky"]
+
+
+def count(picture: np.ndarray, colour: object) -> int:
+    return int((picture == np.asarray(colour)).all(axis=2).sum())
+
+
+def test_validation_mosaic_shows_all_four_views_and_the_whole_image_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    original = ImageDraw.ImageDraw.text
+
+    def spy(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, **style: Any) -> None:
+        texts.append(text)
+        original(draw, place, text, **style)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", spy)
+    labels = np.zeros((40, 80), np.int64)
+    labels[:, 40:] = 1
+    labels[:10] = 255
+    prediction = np.zeros_like(labels)
+    prediction[:, 60:] = 1  # of 2400 counted pixels 600 are wrong
+    everything_ignored = np.full((30, 30), 255)
+    path = tmp_path / "new" / "folder" / "val.png"
+    validation_mosaic(
+        [flat(40, 80, 140), flat(30, 30, 90)],
+        [labels, everything_ignored],
+        [prediction, np.zeros((30, 30), np.int64)],
+        names=["first.png", "second.png"],
+        class_names=NAMES,
+        palette=PALETTE,
+        ignore_index=255,
+        path=path,
+        title="A heading",
+    )
+    assert {"A heading", "first.png", "second.png", *NAMES, "ignored", "wrong"} <= set(texts)
+    assert {"image", "label", "prediction", "wrong pixels"} <= set(texts)
+    assert "pixel accuracy 75.0%" in texts
+    assert "pixel accuracy n/a" in texts
+
+    picture = pixels(path)
+    # 40 × 80 is drawn as 200 × 400, 30 × 30 as 300 × 300: count what each view must show.
+    assert count(picture, WRONG) == pytest.approx(150 * 100, abs=400)
+    assert count(picture, IGNORED) == pytest.approx(50 * 400 + 300 * 300, abs=400)
+    assert count(picture, (140, 140, 140)) == pytest.approx(200 * 400, abs=400)
+    road = 150 * 200 + 200 * 300 + 300 * 300  # label, prediction, second prediction
+    assert count(picture, PALETTE[0]) == pytest.approx(road, abs=400)
+    assert count(picture, PALETTE[2]) > 100  # in the legend only
+    assert list(path.parent.iterdir()) == [path]  # no temporary file stays
+
+
+def test_label_order_survives_shrinking() -> None:
+    labels = np.arange(8).repeat(256)[None].repeat(1024, axis=0)  # 8 stripes, 1024 × 2048
+    image, small = mosaics._shrink(flat(1024, 2048, 7), labels)
+    assert image.shape == (200, 400, 3)
+    assert small.shape == (200, 400)
+    assert (image == 7).all()
+    assert small[0].tolist() == np.arange(8).repeat(50).tolist()
+    _, same = mosaics._shrink(flat(300, 400, 0), np.arange(120_000).reshape(300, 400))
+    assert same.ravel().tolist() == list(range(120_000))
+
+
+@pytest.mark.parametrize("number", [1, 3, 8, 11])
+def test_training_mosaic_draws_up_to_eight(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "train.png"
+    training_mosaic(
+        [flat(60, 80, 200)] * number,
+        [np.full((60, 80), 1)] * number,
+        class_names=NAMES,
+        palette=PALETTE,
+        ignore_index=255,
+        path=path,
+        title="Training",
+    )
+    picture = pixels(path)
+    drawn = min(number, MAX_IMAGES)
+    area = 300 * 400
+    assert count(picture, (200, 200, 200)) == pytest.approx(drawn * area, abs=500)
+    mixed = np.rint(0.45 * 200 + 0.55 * np.array(PALETTE[1]))
+    assert count(picture, mixed) == drawn * area
+    assert picture[0, 0].tolist() == [255, 255, 255]
+
+
+def test_legend_lists_what_is_shown_when_classes_are_many() -> None:
+    names = [f"class {index}" for index in range(40)]
+    palette = np.stack([np.arange(40)] * 3, axis=1).astype(np.uint8)
+    shown = [np.array([[3, 39], [255, 3]]), np.array([[7]])]
+    many = mosaics._class_legend(shown, names, palette, 255)
+    assert many.entries == [
+        ("class 3", (3, 3, 3)),
+        ("class 7", (7, 7, 7)),
+        ("class 39", (39, 39, 39)),
+        ("ignored", (0, 0, 0)),
+    ]
+    few = mosaics._class_legend([np.array([[2]])], names[:30], palette[:30], 255)
+    assert [name for name, _ in few.entries] == names[:30]
+
+
+def test_mosaics_refuse_what_they_cannot_draw(tmp_path: Path) -> None:
+    path = tmp_path / "no.png"
+    image, labels = flat(20, 2000, 0), np.zeros((20, 2000), int)
+    labels[3, 17] = 9  # one pixel that shrinking drops
+
+    def draw(images: list[np.ndarray], labels: list[np.ndarray], names: list[str] = NAMES) -> None:
+        training_mosaic(
+            images,
+            labels,
+            class_names=names,
+            palette=PALETTE,
+            ignore_index=255,
+            path=path,
+            title="",
+        )
+
+    with pytest.raises(ValueError, match="hold 9"):
+        draw([image], [labels])
+    with pytest.raises(ValueError, match="no image"):
+        draw([], [])
+    with pytest.raises(ValueError, match="1 images, 0 labels"):
+        draw([image], [])
+    with pytest.raises(ValueError, match="2 class names but 3 colours"):
+        draw([image], [labels], ["a", "b"])
+    with pytest.raises(ValueError, match="differ in size"):
+        draw([image], [np.zeros((20, 20), int)])
+    assert not path.exists()
