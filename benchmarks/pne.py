@@ -8,8 +8,9 @@ python -m benchmarks.pne --device cuda
 Each case is forward and backward of three things, called in turn: PNELoss; the same loss as a loop
 over images and pairs; and the two bare batched products (Q, n, D) x (Q, D, n) with their backward
 to the anchors, which is the arithmetic of the definition without selection, softmax, or a gradient
-for the embeddings. Memory is the peak of tensors beyond the inputs; the products' inputs, 3 Q n D
-floats, are not counted as theirs.
+for the embeddings. "fill" is what such a gradient costs before anything is computed: a tensor of
+zeros of the embeddings' size, contained in PNELoss and in the loop. Memory is the peak beyond the
+inputs; the products' inputs, 3 Q n D floats, are not counted as theirs.
 """
 
 import argparse
@@ -44,8 +45,8 @@ def main() -> None:
 
     print(
         "\nforward + backward, ms (median) and peak MB; a ratio below 1 is faster\n"
-        f"{'B,C,h,w,D':>18} {'Q':>4} {'anchors':>8} | {'PNELoss':>13} {'products':>13} "
-        f"{'loop':>15} | {'/ products':>10} {'loop / it':>9}",
+        f"{'B,C,h,w,D':>18} {'Q':>4} {'anchors':>7} | {'PNELoss':>12} {'products':>12} {'fill':>5} "
+        f"{'loop':>12} | {'/ products':>10} {'loop / it':>9}",
         flush=True,
     )
     for text in arguments.cases:
@@ -62,7 +63,11 @@ def case_line(case: Case, rounds: int, with_loop: bool, device: str) -> str:
     """Measure one case."""
     batch = make_batch(case, device=device)
     selection = select(batch)
-    calls = {"pne": pne_call(batch), "products": products_call(selection, case.channels, device)}
+    calls = {
+        "pne": pne_call(batch),
+        "products": products_call(selection, case.channels, device),
+        "fill": lambda: torch.zeros_like(batch.embeddings),
+    }
     seconds = interleaved(calls, rounds, device)
     memory = {name: peak_memory(call, device) for name, call in calls.items()}
     loop, loop_ratio = "-", "-"
@@ -75,8 +80,9 @@ def case_line(case: Case, rounds: int, with_loop: bool, device: str) -> str:
     cells = [f"{seconds[n] * 1e3:.1f} {memory[n] / 1e6:4.0f}MB" for n in ("pne", "products")]
     return (
         f"{case!s:>18} {selection.num_pairs:>4} "
-        f"{selection.num_anchors / selection.num_pairs:>8.1f} | {cells[0]:>13} {cells[1]:>13} "
-        f"{loop:>15} | {seconds['pne'] / seconds['products']:>9.2f}x {loop_ratio:>9}"
+        f"{selection.num_anchors / selection.num_pairs:>7.1f} | {cells[0]:>12} {cells[1]:>12} "
+        f"{seconds['fill'] * 1e3:>5.1f} {loop:>12} | "
+        f"{seconds['pne'] / seconds['products']:>9.2f}x {loop_ratio:>9}"
     )
 
 

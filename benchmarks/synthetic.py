@@ -40,8 +40,8 @@ def make_batch(
 
     Labels are Voronoi regions of ``present`` classes an image, 2% of them ignored. Predictions
     equal them but for cells of about 3 × 3 pixels with a chance of ``wrong``, which take another
-    class of the image; each class has its favourite confusions (1 / rank), so that a few pairs
-    are large and most are small. Logits are noise with a margin on the predicted class.
+    class of the image; each class has its favourite confusions (1 / rank), so that a few pairs are
+    too large to count and most are small. Logits are noise with a margin on the predicted class.
     """
     generator = torch.Generator().manual_seed(seed)
     height, width = case.height, case.width

@@ -77,6 +77,7 @@ class SegmentationModule(LightningModule):
             term.attach(network, num_classes, ignore_index)
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
         self.scores: Scores | None = None
+        self._settings: list[dict[str, Any]] = []
         self._saved_settings: list[dict[str, Any]] | None = None
         self.register_load_state_dict_pre_hook(_reconcile_training_terms)  # type: ignore[no-untyped-call]
 
@@ -181,7 +182,8 @@ class SegmentationModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the optimiser's configuration, to tell a later change of it from its progress."""
-        checkpoint["optimizer_settings"] = self._settings
+        if self._settings:  # none in a checkpoint saved after an evaluation alone
+            checkpoint["optimizer_settings"] = self._settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember under which settings the checkpoint was written."""

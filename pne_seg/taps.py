@@ -176,6 +176,8 @@ def probe(network: nn.Module, taps: Sequence[Tap] = ()) -> Tensor:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(listening(taps))
+            gpus = [anchor.device] if anchor.is_cuda else []
+            stack.enter_context(torch.random.fork_rng(gpus))
             for size in _PROBE_SIZES:
                 image = torch.zeros(1, 3, size, size, device=anchor.device, dtype=torch.float32)
                 try:

@@ -84,14 +84,15 @@ class Settings:
         `init_args` may be left out of the key.
         """
         for override in reversed(self.overrides):
-            if _plain(override.key) == key and override.value is not None:
-                return yaml.safe_load(override.value)
-        node: Any = self.config
-        for part in key.split("."):
-            if isinstance(node, dict) and part not in node:
-                node = node.get("init_args")
-            node = node.get(part) if isinstance(node, dict) else None
-        return node
+            given = _plain(override.key)
+            if override.value is None or not _within(key, given):
+                continue
+            value = yaml.safe_load(override.value)
+            if key == given:
+                return value
+            if isinstance(value, dict):
+                return _look_up(value, key.removeprefix(f"{given}."))
+        return _look_up(self.config, key)
 
     def arguments(self) -> list[str]:
         """The folded command line, for the parser."""
@@ -177,32 +178,43 @@ def _resolve_slots(config: Config, overrides: list[Override]) -> list[Override]:
     kept: list[Override] = []
     switched_off: set[str] = set()
     for override in overrides:
-        key = override.key
-        slot = key.removesuffix(".class_path")
-        value = None if override.value is None else _class_of(override.value)
-        for off in switched_off:
-            if key.startswith(f"{off}.") and slot != off:
-                raise UserError(_under_null(key, off, f"--{key}"))
-        parent = _parent(config, slot)
-        old = parent.get(slot.rpartition(".")[2]) if parent is not None else None
-        known = slot in switched_off or any(k.key == slot for k in kept) or _is_class(old)
+        slot = override.key.removesuffix(".class_path")
+        off = _null_ancestor(config, slot)
+        off = off or next((other for other in switched_off if slot.startswith(f"{other}.")), None)
+        if off is not None:
+            raise UserError(_under_null(override.key, off, f"--{override.key}"))
+        named = _class_of(override.value)
         if override.value == "null":
             switched_off.add(slot)
-            kept = [k for k in kept if not _within(k.key, slot)]
-            _forget(parent, slot)
-        elif value is not None and known:
-            previous = [
-                k.value for k in kept if k.key.removesuffix(".class_path") == slot and k.value
-            ]
-            current = _class_of(previous[-1]) if previous else _class_name(old)
+        else:
             switched_off.discard(slot)
-            if current is None or not same_class(current, value):
-                kept = [k for k in kept if not _within(k.key, slot)]
-                _forget(parent, slot)
-        elif _null_ancestor(config, key):
-            raise UserError(_under_null(key, str(_null_ancestor(config, key)), f"--{key}"))
+        if override.value == "null" or (named and _replaces(named, slot, config, kept)):
+            kept = [earlier for earlier in kept if not _within(earlier.key, slot)]
+            parent = _parent(config, slot)
+            if parent is not None:
+                parent.pop(slot.rpartition(".")[2], None)
         kept.append(override)
     return kept
+
+
+def _replaces(named: str, slot: str, config: Config, earlier: list[Override]) -> bool:
+    """Whether a class (or a plain value) takes the place of what the slot held so far."""
+    for override in reversed(earlier):
+        if override.key.removesuffix(".class_path") == slot:
+            return not same_class(_class_of(override.value) or "", named)
+    old = _look_up(config, slot)
+    if isinstance(old, dict) and "class_path" not in old:
+        return False  # a group of settings: what is named is a file for it
+    return not same_class(str(old["class_path"] if isinstance(old, dict) else old), named)
+
+
+def _look_up(config: Config, key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        if isinstance(node, dict) and part not in node:
+            node = node.get("init_args")
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
 
 
 def _null_ancestor(config: Config, key: str) -> str | None:
@@ -235,11 +247,6 @@ def _parent(config: Config, slot: str) -> Config | None:
     return node if isinstance(node, dict) else None
 
 
-def _forget(parent: Config | None, slot: str) -> None:
-    if parent is not None:
-        parent.pop(slot.rpartition(".")[2], None)
-
-
 def _within(key: str, slot: str) -> bool:
     return key == slot or key.startswith(f"{slot}.")
 
@@ -248,18 +255,13 @@ def _plain(key: str) -> str:
     return key.replace(".init_args", "")
 
 
-def _is_class(value: Any) -> bool:
-    return isinstance(value, dict) and "class_path" in value
-
-
-def _class_name(value: Any) -> str | None:
-    return str(value["class_path"]) if _is_class(value) else None
-
-
-def _class_of(value: str) -> str | None:
+def _class_of(value: str | None) -> str | None:
     """The class that an override's value names, if it can name one."""
+    if value is None or value == "null":
+        return None
     if value.startswith("{"):
-        return _class_name(yaml.safe_load(value))
+        spec = yaml.safe_load(value)
+        return str(spec["class_path"]) if isinstance(spec, dict) and "class_path" in spec else None
     return value if value.replace(".", "").replace("_", "").isalnum() else None
 
 

@@ -94,14 +94,19 @@ class Contrast(TrainingTerm):
         else:
             place = find_classifier(network)
         self.taps = [Tap(place.feature, "input"), Tap(place.logits, "output")]
-        self.reattach(network)
-        probe(network, self.taps)
-        feature, logits = self._take()
-        if logits.shape[1] != num_classes:
-            raise ValueError(
-                f"{place.logits!r} gives {logits.shape[1]} channels, but there are {num_classes} "
-                "classes. Name the classifier's last convolution in 'logits_module'."
-            )
+        try:
+            self.reattach(network)
+            probe(network, self.taps)
+            feature, logits = self._take()
+            if logits.shape[1] != num_classes:
+                raise ValueError(
+                    f"{place.logits!r} gives {logits.shape[1]} channels, but there are "
+                    f"{num_classes} classes. Name the classifier's last convolution in "
+                    "'logits_module'."
+                )
+        except Exception:
+            self.detach()  # a network that is refused goes back bare
+            raise
         with torch.random.fork_rng(devices=[]):
             projection = Projection(feature.shape[1], self.embedding_dim)
         self.projection = projection.to(feature.device)

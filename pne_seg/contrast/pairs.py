@@ -15,8 +15,8 @@ from torch import Tensor
 Sampling = Literal["raster", "random"]
 IntArray = npt.NDArray[np.int64]
 
-# Anchors in one block. Large enough that a block's product outweighs the copy of its bank, small
-# enough that a bank met by a few anchors does not multiply padding.
+# Meetings in one block, or n if that is more: large enough that the product outweighs the copy of
+# the bank, small enough that a bank with few meetings is not mostly padding.
 BLOCK_SIZE = 128
 
 
@@ -153,9 +153,11 @@ class PairSelector:
             start = start + len(key) * (sizes_on_host > self.num_samples)
         labelled = sets_on_host < unlabelled
         pairs = _Pairs.of_sets(
-            sets_on_host[labelled], sizes_on_host[labelled], num_classes, self.min_anchors,
-            self.max_anchors,
-        )  # fmt: skip
+            sets_on_host[labelled],
+            sizes_on_host[labelled],
+            num_classes,
+            gate=(self.min_anchors, self.max_anchors),
+        )
         return self._lay_out(pairs, start, sizes_on_host, order, len(key))
 
     def _lay_out(
@@ -179,7 +181,7 @@ class PairSelector:
         arrays = [
             np.concatenate([anchor_at, bank_at.ravel()]),
             repeats,
-            *_blocks(bank, distinct),
+            *_blocks(bank, distinct, max(BLOCK_SIZE, n)),
         ]
         # One copy; from pageable memory it is staged at once, so the device is not waited for.
         packed = torch.from_numpy(np.concatenate([array.ravel() for array in arrays]))
@@ -226,7 +228,7 @@ class _Pairs(NamedTuple):
 
     @classmethod
     def of_sets(
-        cls, sets: IntArray, sizes: IntArray, num_classes: int, fewest: int, most: int
+        cls, sets: IntArray, sizes: IntArray, num_classes: int, gate: tuple[int, int]
     ) -> "_Pairs":
         """Pair the sets, given by ascending (image · C + label) · C + prediction and size."""
         image_label, prediction = np.divmod(sets, num_classes)
@@ -237,7 +239,7 @@ class _Pairs(NamedTuple):
         negatives, has_negatives = _find(sets, image_prediction * num_classes + prediction)
         _, predicted_is_present = _find(np.unique(image_label), image_prediction)
         counts = (label != prediction) & has_positives & predicted_is_present
-        counts &= (sizes >= fewest) & (sizes <= most)
+        counts &= (sizes >= gate[0]) & (sizes <= gate[1])
 
         anchors = np.flatnonzero(counts)
         negatives = np.where(has_negatives, negatives, np.arange(len(sets)))
@@ -256,8 +258,8 @@ def _ranges(lengths: IntArray) -> IntArray:
     return np.arange(lengths.sum()) - np.repeat(first, lengths)
 
 
-def _blocks(bank: IntArray, lengths: IntArray) -> tuple[IntArray, ...]:
-    """The fields of :class:`Blocks`, for pairs with ``lengths`` anchors.
+def _blocks(bank: IntArray, lengths: IntArray, size: int) -> tuple[IntArray, ...]:
+    """The fields of :class:`Blocks`, of at most ``size``, for pairs with ``lengths`` anchors.
 
     ``bank`` (2Q,) holds the pairs' banks of negatives, then their banks of positives.
     """
@@ -268,7 +270,7 @@ def _blocks(bank: IntArray, lengths: IntArray) -> tuple[IntArray, ...]:
     meetings = np.repeat(first[by_bank], lengths[by_bank]) + _ranges(lengths[by_bank])
 
     count = np.bincount(bank, weights=lengths).astype(np.int64)  # meetings of each bank
-    size = min(BLOCK_SIZE, int(count.max(initial=1)))
+    size = min(size, int(count.max(initial=1)))
     blocks = -(-count // size)
     bank_of_block = np.repeat(np.arange(len(count)), blocks)
     rank = _ranges(blocks)[:, None] * size + np.arange(size)

@@ -42,9 +42,10 @@ class PNELoss(nn.Module):
     tells which pixels meet.
 
     Computed in float32, or float64 where the embeddings are, also under autocast. Two device
-    synchronisations a call, both in the selection, none in the backward pass. Deterministic, as
-    each anchor's gradient is written once; memory grows with pairs · num_samples · D. The
-    gradient is not differentiable again: ``create_graph=True`` raises a RuntimeError.
+    synchronisations a call, both in the selection, none in the backward pass. Deterministic on
+    the CPU, and on CUDA as far as batched products are (PyTorch's notes on reproducibility): no
+    step accumulates in an order of its own. Memory grows with pairs · num_samples · D. The gradient
+    is not differentiable again: ``create_graph=True`` raises a RuntimeError.
 
     Args:
         temperature: τ > 0, divides the cosine similarity.
@@ -178,14 +179,14 @@ class _Score(torch.autograd.Function):
         # With √τ in the scale, the product of two scaled vectors is their similarity.
         scale = norm.mul(temperature**0.5).reciprocal_().masked_fill_(norm < _SHORTEST, 0)
         vectors *= scale
+
+        # Anchors against banks: (blocks, block size, D) x (blocks, n, D).
+        queries = _rows(vectors, anchors[blocks.anchors])
         members = _rows(vectors, selection.banks).index_select(0, blocks.bank)
-
-        positive = blocks.positive.to(vectors.dtype)
-
-        # Anchors against banks: (blocks, block size, n).
-        similarity = torch.bmm(_rows(vectors, anchors[blocks.anchors]), members.mT)
+        similarity = torch.bmm(queries, members.mT)
         if log_confidence is not None:
             log_weight = log_confidence.index_select(0, blocks.bank)
+            positive = blocks.positive.to(similarity.dtype)
             similarity.addcmul_(log_weight[:, None], positive[..., None])
         peak = similarity.amax(2, keepdim=True)
         share = similarity.sub_(peak).exp_()
@@ -195,15 +196,23 @@ class _Score(torch.autograd.Function):
 
         sampled = selection.num_pairs * selection.num_samples
         weight = selection.repeats.to(score.dtype) * (selection.num_anchors / sampled**2)
-        slope = weight * score.sigmoid() * scale[anchors, 0]
-        slope = slope[blocks.anchors] * (1 - 2 * positive) / total[..., 0]
-        ascending = anchors.argsort()
-        place, pixels = blocks.place[:, ascending], selection.pixels[anchors[ascending]]
-        ctx.save_for_backward(share, slope, members, place, pixels)
-        ctx.shape, ctx.dtype = embeddings.shape, embeddings.dtype
-        ctx.memory_format = (
-            torch.contiguous_format if embeddings.is_contiguous() else torch.channels_last
-        )
+        if ctx.needs_input_grad[0]:
+            weighted = torch.bmm(share, members, out=queries).flatten(0, 1)
+            slope = weight * score.sigmoid() * scale[anchors, 0]
+            slope = torch.stack([slope, -slope]) / total.flatten()[blocks.place]
+            # Pixels ascend, as _put likes it; a bag is an anchor's two meetings.
+            ascending = anchors.argsort()
+            gradient = F.embedding_bag(
+                blocks.place[:, ascending].T.contiguous(),
+                weighted,
+                per_sample_weights=slope[:, ascending].T.contiguous(),
+                mode="sum",
+            )
+            ctx.save_for_backward(gradient, selection.pixels[anchors[ascending]])
+            ctx.shape, ctx.dtype = embeddings.shape, embeddings.dtype
+            ctx.memory_format = (
+                torch.contiguous_format if embeddings.is_contiguous() else torch.channels_last
+            )
         return (weight * F.softplus(score)).sum()
 
     @staticmethod
@@ -213,14 +222,11 @@ class _Score(torch.autograd.Function):
                 "the gradient of PNELoss is not differentiable again: "
                 "call backward or grad without create_graph=True"
             )
-        share, slope, members, (from_negatives, from_positives), pixels = ctx.saved_tensors
-        parts = torch.bmm(share * (slope * grad_loss)[..., None], members).flatten(0, 1)
-        gradient = parts.index_select(0, from_negatives)
-        gradient += parts.index_select(0, from_positives)
+        gradient, pixels = ctx.saved_tensors
         full = torch.empty(
-            ctx.shape, dtype=ctx.dtype, device=share.device, memory_format=ctx.memory_format
+            ctx.shape, dtype=ctx.dtype, device=gradient.device, memory_format=ctx.memory_format
         ).zero_()
-        _put(full, pixels, gradient.to(ctx.dtype))
+        _put(full, pixels, (gradient * grad_loss).to(ctx.dtype))
         return full, None, None, None
 
 

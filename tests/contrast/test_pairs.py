@@ -85,14 +85,17 @@ def test_gate_includes_both_ends(low: int, high: int, counts: bool) -> None:
 
 
 def test_many_anchors_fill_several_blocks() -> None:
-    count = 700
-    prediction = maps([0] * 5 + [1] * count + [1] * 6, [0] * (5 + count) + [1] * 6)
-    select = PairSelector(num_samples=count, max_anchors=count)
-    selection = select(*prediction, num_classes=2)
-    assert len(selection.blocks.anchors) > 2
+    # Class 0: 5 right pixels, then 90 taken for each of 1 to 4; then 6 right ones of each of these.
+    wrong, right = [1] * 90 + [2] * 90 + [3] * 90 + [4] * 90, [1, 2, 3, 4] * 6
+    prediction = maps([0] * 5 + wrong + right, [0] * (5 + 360) + right)
+    selection = PairSelector(num_samples=90)(*prediction, num_classes=5)
+    assert selection.num_pairs == 4
+    assert selection.blocks.bank.bincount().max() > 2
     found = meetings(selection)
-    assert [meeting[:2] for meeting in found] == [(5 + i, 1) for i in range(count)]
-    assert all(set(negatives) == set(range(705, 711)) for _, _, negatives, _ in found)
+    assert [meeting[:2] for meeting in found] == [(5 + i, 1) for i in range(360)]
+    for pixel, _, negatives, positives in found:
+        assert set(positives) == set(range(5))
+        assert set(negatives) == set(range(365 + (pixel - 5) // 90, 389, 4))
 
 
 def test_more_classes_than_a_byte_holds() -> None:

@@ -116,8 +116,8 @@ def _windows(
     u = stage.column + (x - stage.camera_x + stage.bend * squared) * scale
     v = stage.row + (stage.camera_height - stage.climb * squared) * scale
     grid = np.empty((floors, bays, 4, 2))
-    grid[:, :, (0, 3), 0] = u[:, :1]
-    grid[:, :, (1, 2), 0] = u[:, 1:]
+    grid[:, :, ::3, 0] = u[:, :1]
+    grid[:, :, 1:3, 0] = u[:, 1:]
     grid[:, :, :2, 1] = v - y_edges[:, :1, None] * scale
     grid[:, :, 3:1:-1, 1] = v - y_edges[:, 1:, None] * scale
     corners = grid.reshape(-1, 4, 2)

@@ -1,5 +1,7 @@
 """From the canvas to the picture: texture, shadow, clouds, lamps, lens and sensor."""
 
+from functools import cache
+
 import cv2
 import numpy as np
 
@@ -17,9 +19,9 @@ from pne_seg.data.scenes.textures import (
     sensor_noise,
 )
 
-# How much foliage noise each class shows.
-
-GRAIN = np.array([0, 0.035, 0, 0, 0, 0.17, 0.02, 0.02, 0.02, 0.02, 0.03], np.float32)
+# How much foliage noise each class shows; a look-up table has a place for every byte.
+GRAIN = np.zeros(256, np.float32)
+GRAIN[:11] = (0, 0.035, 0, 0, 0, 0.17, 0.02, 0.02, 0.02, 0.02, 0.03)
 
 
 def develop(stage: Stage) -> tuple[Bytes, Bytes]:
@@ -32,7 +34,7 @@ def develop(stage: Stage) -> tuple[Bytes, Bytes]:
     cell = max(1.0, stage.unit / 256)
 
     grain = scaled_crop(foliage_noise(), height, width, cell, dice)
-    factor = GRAIN.take(labels) * grain
+    factor = cv2.LUT(labels, GRAIN) * grain
     factor += 1
     top = max(0, min(height - 1, int(stage.row / OVERSAMPLING)))
     factor[top:] += _ground_field(stage, labels[top:], top)
@@ -40,8 +42,8 @@ def develop(stage: Stage) -> tuple[Bytes, Bytes]:
     ground = ((labels >= ROAD) & (labels <= GRASS)).view(np.uint8)
     shade = cv2.GaussianBlur(stage.shadows, (3, 3), 0) * ground
     factor *= 1 - shade * np.float32(1 / 255)
-    across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(0.09 * light.sun)
-    down = 1 - 0.1 * np.linspace(-1, 1, height, dtype=np.float32) ** 2
+    across = _ramp(width) * np.float32(0.09 * light.sun)
+    down = 1 - 0.1 * _ramp(height) ** 2
     factor *= (1 + across) * down[:, None]
     cv2.multiply(image, cv2.merge((factor, factor, factor)), dst=image)
 
@@ -57,6 +59,12 @@ def develop(stage: Stage) -> tuple[Bytes, Bytes]:
         cv2.GaussianBlur(image, (3, 3) if cell == 1 else (0, 0), sigma, dst=image)
     noise = crop(sensor_noise(), height, width, dice) * np.float32(dice.uniform(0.5, 3.5))
     return np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), np.uint8), labels
+
+
+@cache
+def _ramp(length: int) -> Floats:
+    """From -1 to 1."""
+    return np.linspace(-1, 1, length, dtype=np.float32)
 
 
 def _front_half(fine: Bytes) -> Bytes:
@@ -81,7 +89,7 @@ def _ground_field(stage: Stage, labels: Bytes, top: int) -> Floats:
     along = np.empty_like(across)
     along[:] = (z * texels % TILE)[:, None]
     field = cv2.remap(ground_textures(), across, along, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
-    asphalt, paving, turf = cv2.split(field)
+    asphalt, paving, turf, _ = cv2.split(field)
     fade = (1 / (1 + (z * (256 / stage.unit) / 14) ** 2)).astype(np.float32)[:, None]
     picked = asphalt * (labels == ROAD)
     picked += paving * (labels == PAVEMENT)

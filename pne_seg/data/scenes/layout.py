@@ -6,14 +6,14 @@ from pne_seg.data.scenes.ground import draw_ground
 from pne_seg.data.scenes.people import draw_person
 from pne_seg.data.scenes.roadside import place_frontage, place_people, place_poles, place_tree_row
 from pne_seg.data.scenes.stage import Stage
-from pne_seg.data.scenes.street import SIDES, draw_street
+from pne_seg.data.scenes.street import SIDES, random_street
 from pne_seg.data.scenes.traffic import place_traffic
 
 
 def lay_out(stage: Stage) -> None:
     """Place and draw everything."""
     dice = stage.dice
-    street = draw_street(dice)
+    street = random_street(dice)
     stage.camera_x = street.camera_x
     draw_sky(stage)
     draw_backdrop(stage, street)

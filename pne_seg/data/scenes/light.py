@@ -35,7 +35,7 @@ _WEATHER: tuple[tuple[float, Light], ...] = (  # weight, light
 )
 
 
-def draw_light(dice: Dice) -> Light:
+def random_light(dice: Dice) -> Light:
     """A random hour and weather."""
     lot, total = dice.uniform(), 0.0
     for weight, pick in _WEATHER:  # noqa: B007 - the last one stands, should rounding leave a gap

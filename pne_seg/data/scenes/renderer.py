@@ -13,7 +13,7 @@ from pne_seg.data.scenes.classes import IGNORE
 from pne_seg.data.scenes.developing import develop
 from pne_seg.data.scenes.dice import Dice
 from pne_seg.data.scenes.layout import lay_out
-from pne_seg.data.scenes.light import draw_light
+from pne_seg.data.scenes.light import random_light
 from pne_seg.data.scenes.stage import Bytes, Stage
 
 SMALLEST = 32  # pixels along a side; below that a person has no pixel of their own
@@ -42,7 +42,7 @@ def draw_scene(generator: np.random.Generator, height: int, width: int) -> tuple
             f"ask for at least {SMALLEST}×{SMALLEST}"
         )
     dice = Dice(generator)
-    stage = Stage(height, width, dice, draw_light(dice))
+    stage = Stage(height, width, dice, random_light(dice))
     lay_out(stage)
     return develop(stage)
 

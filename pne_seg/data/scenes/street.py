@@ -27,7 +27,7 @@ class Street:
         return self.half + self.walks[side] + self.verges[side] + self.gardens[side]
 
 
-def draw_street(dice: Dice) -> Street:
+def random_street(dice: Dice) -> Street:
     """A random street."""
     town = dice.choice(("city", "city", "suburb", "suburb", "green"))
     half = dice.uniform(2.8, 4.2) if town != "city" else dice.uniform(3.2, 6.5)

@@ -19,6 +19,7 @@ TYRE: Colour = (26, 26, 28)
 REAR_LAMP: Colour = (214, 36, 30)
 HEADLAMP: Colour = (250, 246, 226)
 SHINING = (REAR_LAMP, HEADLAMP, LIT)
+_RING = [(math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)) for k in range(8)]
 
 
 def box_rect(s0: float, t0: float, s1: float, t1: float) -> tuple[Point, ...]:
@@ -30,16 +31,11 @@ def painted_wheels(
     y0: float, y1: float, radius: float, length: float, *places: float
 ) -> list[Paint]:
     """Wheels on a side face of this height and length, at places from 0 to 1."""
-    wheels: list[Paint] = []
-    for place in places:
-        ring = [k * math.pi / 4 for k in range(8)]
-        height, wide = y1 - y0, radius / length
-        middle = (radius - y0) / height
-        outline = [
-            (place + wide * math.cos(k), middle + radius / height * math.sin(k)) for k in ring
-        ]
-        wheels.append((outline, TYRE))
-    return wheels
+    wide, high, middle = radius / length, radius / (y1 - y0), (radius - y0) / (y1 - y0)
+    return [
+        ([(place + wide * cosine, middle + high * sine) for cosine, sine in _RING], TYRE)
+        for place in places
+    ]
 
 
 class Pose:

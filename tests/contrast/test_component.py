@@ -1,0 +1,418 @@
+"""`Contrast` on other people's networks: it reads them, and changes nothing."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from pne_seg.contrast import ContrastResult, PNELoss
+from pne_seg.contrast.component import PNE, Contrast
+from pne_seg.contrast.interface import prepare
+from pne_seg.taps import listening
+from tests.networks import Subsample, TinyNet, balance_classes, hook_count, same_tensors
+
+CLASSES = 3
+
+
+class Recorder(PNELoss):
+    """Keeps what the loss is called with."""
+
+    def __init__(self) -> None:
+        super().__init__(max_anchors=10**6)
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
+        self.seen.append((embeddings, logits, target))
+        return super().compute(embeddings, logits, target)
+
+
+@dataclass
+class Case:
+    """A network, the image side it takes, and the grids due for it.
+
+    Attributes:
+        build: makes it with random weights.
+        side: of the square image, in pixels.
+        channels: of the feature that enters the classifier.
+        feature: side of that feature.
+        grid: side of the embeddings at `min_stride` 4.
+    """
+
+    build: Callable[[], Any]
+    side: int
+    channels: int
+    feature: int
+    grid: int
+
+
+def smp_case(
+    name: str,
+    channels: int,
+    stride: int,
+    side: int = 64,
+    encoder: str = "resnet18",
+    **settings: Any,
+) -> Any:
+    def build() -> Any:
+        return getattr(smp, name)(encoder, encoder_weights=None, classes=CLASSES, **settings)
+
+    case = Case(build, side, channels, side // stride, side // max(4, stride))
+    return pytest.param(case, id=name)
+
+
+def torchvision_case(name: str, channels: int) -> Any:
+    def build() -> Any:
+        make = getattr(torchvision.models.segmentation, name)
+        return make(weights=None, weights_backbone=None, num_classes=CLASSES)
+
+    return pytest.param(Case(build, 64, channels, 8, 8), id=name)
+
+
+CASES = [
+    smp_case("Unet", 16, 1),
+    smp_case("UnetPlusPlus", 16, 1),
+    smp_case("MAnet", 16, 1),
+    smp_case("Linknet", 32, 1),
+    smp_case("FPN", 128, 4),
+    smp_case("PSPNet", 512, 8),
+    smp_case("PAN", 32, 4, side=128),
+    smp_case("DeepLabV3", 256, 8),
+    smp_case("DeepLabV3Plus", 256, 4),
+    smp_case("UPerNet", 256, 4),
+    smp_case("Segformer", 256, 4),
+    smp_case("DPT", 16, 2, side=224, encoder="tu-vit_tiny_patch16_224", decoder_fusion_channels=16),
+    torchvision_case("deeplabv3_resnet50", 256),
+    torchvision_case("fcn_resnet50", 512),
+]
+
+
+def scores(output: Any) -> Tensor:
+    """torchvision's networks return a dictionary."""
+    found: Tensor = output["out"] if isinstance(output, dict) else output
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_attaches_to_any_network_and_leaves_it_as_it_is(case: Case) -> None:
+    bare = case.build()
+    network = copy.deepcopy(bare)
+    kind = type(network)
+    recorder = Recorder()
+    contrast = Contrast(recorder, embedding_dim=24)
+    contrast.attach(network, CLASSES, ignore_index=255)
+    assert type(network) is kind
+    assert same_tensors(network.state_dict(), bare.state_dict())
+
+    images = torch.randn(2, 3, case.side, case.side)
+    with torch.no_grad():
+        assert torch.equal(scores(network.eval()(images)), scores(bare.eval()(images)))
+
+    # Training, with all its dropout and batch statistics, tapped and not.
+    outputs = []
+    for each, taps in ((bare, []), (network, contrast.taps)):
+        torch.manual_seed(7)
+        with listening(taps):
+            outputs.append(scores(each.train()(images)))
+    assert torch.equal(*outputs)
+    assert same_tensors(network.state_dict(), bare.state_dict())
+
+    # The term. Labels at random, so that right and wrong pixels occur.
+    target = torch.randint(0, CLASSES, (2, case.side, case.side))
+    classifier = network.get_submodule(contrast.taps[1].module_name)
+    balance_classes(classifier, contrast.taps[1].take())
+    contrast.taps[0].take()
+    with listening(contrast.taps):
+        network(images)
+    term = contrast(target, step=0)
+    embeddings, logits, _ = recorder.seen[-1]
+    assert embeddings.shape == (2, 24, case.grid, case.grid)
+    assert logits.shape == (2, CLASSES, case.feature, case.feature)
+    assert contrast.projection is not None
+    assert contrast.projection[0].weight.shape == (case.channels, case.channels, 1, 1)
+    assert term.statistics["contrast_pairs"].item() > 0
+    assert term.value.item() > 0
+    term.weighted.backward()
+    for name, parameter in contrast.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+    received = [
+        parameter.grad
+        for name, parameter in network.named_parameters()
+        if name.startswith(("encoder", "backbone")) and parameter.grad is not None
+    ]
+    assert any(gradient.any() for gradient in received)
+    # The logits choose the pixels; they are not trained by this term.
+    assert all(parameter.grad is None for parameter in classifier.parameters())
+
+    contrast.detach()
+    assert hook_count(network) == hook_count(bare)
+
+
+def test_projection_of_512_channels_has_394496_parameters() -> None:
+    network = smp.PSPNet("resnet18", encoder_weights=None, classes=CLASSES)  # 512 channels
+    contrast = PNE()
+    contrast.attach(network, CLASSES, 255)
+    assert sum(parameter.numel() for parameter in contrast.parameters()) == 394_496
+    kinds = [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
+    assert contrast.projection is not None
+    assert [type(layer) for layer in contrast.projection] == kinds
+
+
+@pytest.mark.parametrize(
+    ("stride", "min_stride", "size", "grid"),
+    [
+        (1, None, (16, 24), (16, 24)),
+        (1, 4, (16, 24), (4, 6)),
+        (1, 4, (45, 70), (11, 17)),
+        (2, 4, (32, 48), (8, 12)),
+        (2, 8, (32, 48), (4, 6)),
+        (2, 2, (32, 48), (16, 24)),
+        (4, 4, (32, 48), (8, 12)),
+        (8, 4, (32, 48), (4, 6)),
+        (1, 4, (3, 5), (1, 1)),
+    ],
+)
+def test_embeddings_and_labels_stay_aligned(
+    stride: int, min_stride: int | None, size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    height, width = size
+    # Images, and with them features, hold each pixel's own place; so do the labels.
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    images = torch.stack([rows, columns, torch.zeros_like(rows)])[None].float()
+    target = (rows * width + columns)[None]
+    network = Subsample(CLASSES, stride)
+    recorder = Recorder()
+    contrast = Contrast(recorder, min_stride=min_stride)
+    contrast.attach(network, CLASSES, ignore_index=0)
+    contrast.projection = nn.Identity()  # type: ignore[assignment]
+    with listening(contrast.taps):
+        network(images)
+    with pytest.raises(ValueError, match="labels outside"):  # places are no classes
+        contrast(target + CLASSES, step=0)
+    embeddings, logits, _ = recorder.seen[-1]
+    assert embeddings.shape[-2:] == grid
+    seen_logits, seen_labels = prepare(embeddings, logits, target)
+    classifier = network.segmentation_head
+    for i in range(grid[0]):
+        for j in range(grid[1]):
+            row, column = i * height // grid[0], j * width // grid[1]
+            assert embeddings[0, :2, i, j].tolist() == [row, column]
+            assert seen_labels[0, i, j] == row * width + column
+            expected = classifier(embeddings[:, :, i : i + 1, j : j + 1])
+            torch.testing.assert_close(seen_logits[:, :, i : i + 1, j : j + 1], expected)
+
+
+def test_term_equals_the_loss_on_parts_taken_by_hand() -> None:
+    network = TinyNet(CLASSES, stride=1, dropout=0.5)
+    contrast = PNE(weight=0.7, embedding_dim=6, temperature=0.3, num_samples=5)
+    contrast.attach(network, CLASSES, ignore_index=9)
+    images = torch.randn(2, 3, 16, 24)
+    target = torch.randint(0, CLASSES, (2, 16, 24))
+    target[:, :3] = 9
+    network.segmentation_head[0].eval()  # without dropout, to compute it again
+    feature = network.feature(images)
+    balance_classes(network.segmentation_head[1], network.segmentation_head(feature))
+    with listening(contrast.taps):
+        network(images)
+    projection = copy.deepcopy(contrast.projection)
+    term = contrast(target, step=0)
+    logits = network.segmentation_head(feature)
+    loss = PNELoss(temperature=0.3, num_samples=5, ignore_index=9)
+    assert projection is not None
+    expected = loss.compute(
+        projection(feature[..., ::4, ::4]), logits[..., ::4, ::4], target[:, ::4, ::4]
+    )
+    assert expected.num_pairs > 0
+    torch.testing.assert_close(term.value, expected.loss)
+    torch.testing.assert_close(term.weighted, 0.7 * expected.loss)
+    assert term.name == "contrast"
+    assert {name: value.item() for name, value in term.statistics.items()} == {
+        "contrast_pairs": expected.num_pairs.item(),
+        "contrast_anchors": expected.num_anchors.item(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("warmup_steps", "by_step"),
+    [
+        (10, {0: 0.0, 1: 0.13, 5: 0.65, 10: 1.3, 11: 1.3, 10_000: 1.3}),
+        (0, {0: 1.3, 1: 1.3}),
+    ],
+)
+def test_weight_warms_up_linearly(warmup_steps: int, by_step: dict[int, float]) -> None:
+    network = TinyNet(CLASSES)
+    contrast = PNE(weight=1.3, warmup_steps=warmup_steps, embedding_dim=4)
+    contrast.attach(network, CLASSES, 255)
+    target = torch.zeros(2, 16, 16, dtype=torch.int64)
+    for step, expected in by_step.items():
+        with listening(contrast.taps):
+            network(torch.randn(2, 3, 16, 16))
+        assert contrast(target, step).weight == pytest.approx(expected)
+
+
+def test_random_numbers_are_the_same_with_and_without() -> None:
+    network = TinyNet(CLASSES, dropout=0.5)
+    before = torch.get_rng_state()
+    contrast = PNE()
+    contrast.attach(network, CLASSES, 255)
+    assert torch.equal(torch.get_rng_state(), before)
+    # Its own weights still follow the seed.
+    first = contrast.state_dict()
+    contrast.attach(network, CLASSES, 255)
+    assert same_tensors(contrast.state_dict(), first)
+    torch.manual_seed(1)
+    contrast.attach(network, CLASSES, 255)
+    assert not torch.equal(
+        contrast.state_dict()["projection.0.weight"], first["projection.0.weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight": -0.1}, "weight"),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"embedding_dim": 0}, "embedding_dim"),
+        ({"min_stride": 0}, "min_stride"),
+        ({"feature_module": "decoder"}, "both"),
+        ({"logits_module": "decoder"}, "both"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"min_anchors": 5, "max_anchors": 4}, "anchors"),
+        ({"sampling": "systematic"}, "sampling"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PNE(**settings)
+
+
+def test_pne_hands_its_settings_on() -> None:
+    contrast = PNE(0.5, 7, 2, 50, "random", False, weight=0.2, min_stride=None)
+    select = contrast.loss.select
+    assert (contrast.loss.temperature, contrast.loss.weight_positives) == (0.5, False)
+    assert (select.num_samples, select.min_anchors, select.max_anchors) == (7, 2, 50)
+    assert (select.sampling, contrast.weight, contrast.min_stride) == ("random", 0.2, None)
+
+
+def test_modules_named_by_hand() -> None:
+    network = TinyNet(CLASSES, width=8)
+    contrast = PNE(embedding_dim=4, feature_module="decoder", logits_module="segmentation_head")
+    contrast.attach(network, CLASSES, 255)
+    images = torch.randn(2, 3, 16, 16)
+    network.eval()
+    with listening(contrast.taps):
+        output = network(images)
+    assert torch.equal(contrast.taps[0].take(), network.encoder(images))
+    assert torch.equal(contrast.taps[1].take(), output)
+
+
+@pytest.mark.parametrize(
+    ("settings", "classes", "message"),
+    [
+        ({}, CLASSES + 1, r"'segmentation_head.1' gives 3 channels, but there are 4 classes"),
+        ({"feature_module": "nowhere", "logits_module": "decoder"}, CLASSES, "no module 'nowhere'"),
+        ({"feature_module": "decoder", "logits_module": "nowhere"}, CLASSES, "no module 'nowhere'"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_and_left_bare(
+    settings: dict[str, Any], classes: int, message: str
+) -> None:
+    network = TinyNet(CLASSES)
+    with pytest.raises(ValueError, match=message):
+        PNE(**settings).attach(network, classes, 255)
+    assert hook_count(network) == 0
+
+
+def test_a_tap_on_something_else_than_a_map_is_refused() -> None:
+    network = smp.FPN("resnet18", encoder_weights=None, classes=CLASSES)
+    contrast = PNE(feature_module="decoder", logits_module="segmentation_head")
+    with pytest.raises(ValueError, match=r"feature yields list .*'feature_module'"):
+        contrast.attach(network, CLASSES, 255)
+
+
+def test_order_of_calls_is_explained() -> None:
+    contrast = PNE(embedding_dim=4)
+    target = torch.zeros(1, 8, 8, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="attach"):
+        contrast(target, 0)
+    contrast.attach(TinyNet(CLASSES), CLASSES, 255)
+    with pytest.raises(RuntimeError, match="No tensor has passed"):
+        contrast(target, 0)
+
+
+def test_ignore_index_comes_with_the_data() -> None:
+    contrast = PNE()
+    contrast.attach(TinyNet(CLASSES), CLASSES, ignore_index=11)
+    assert contrast.loss.ignore_index == 11
+
+
+def test_the_network_is_not_part_of_it() -> None:
+    network = TinyNet(CLASSES)
+    contrast = PNE()
+    contrast.attach(network, CLASSES, 255)
+    assert not {*map(id, contrast.modules())} & {*map(id, network.modules())}
+    assert not {*map(id, contrast.parameters())} & {*map(id, network.parameters())}
+    assert all(key.startswith("projection.") for key in contrast.state_dict())
+    assert contrast.state_dict()
+
+
+def test_deepcopy_trains_apart_from_the_original() -> None:
+    network = TinyNet(CLASSES)
+    contrast = PNE(embedding_dim=4)
+    contrast.attach(network, CLASSES, 255)
+    images = torch.randn(2, 3, 32, 32)
+    with listening(contrast.taps):
+        network(images)
+    balance_classes(network.segmentation_head[1], contrast.taps[1].take())
+    contrast.taps[0].take()
+    network_copy, contrast_copy = copy.deepcopy((network, contrast))
+    with listening(contrast_copy.taps):
+        network_copy(images)
+    term = contrast_copy(torch.randint(0, CLASSES, (2, 32, 32)), step=0)
+    term.value.backward()
+    received = next(network_copy.parameters()).grad
+    assert received is not None
+    assert received.any()
+    assert all(p.grad is None for p in (*network.parameters(), *contrast.parameters()))
+    contrast_copy.detach()
+    assert (hook_count(network_copy), hook_count(network)) == (0, 2)
+
+
+@pytest.mark.parametrize("tapped", [False, True])
+def test_hooked_network_compiles_to_one_graph(tapped: bool) -> None:
+    torch.compiler.reset()
+    network = TinyNet(CLASSES).eval()
+    contrast = PNE(embedding_dim=4)
+    contrast.attach(network, CLASSES, 255)
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    images = torch.randn(2, 3, 16, 16)
+    with listening(contrast.taps if tapped else []):
+        output = compiled(images)
+    assert torch.equal(output, network(images))
+    if tapped:
+        assert torch.equal(contrast.taps[0].take(), network.feature(images))
+        assert torch.equal(contrast.taps[1].take(), output)
+    else:
+        with pytest.raises(RuntimeError, match="No tensor"):
+            contrast.taps[0].take()
+    torch.compiler.reset()
+
+
+def test_hooked_smp_network_exports() -> None:
+    network = smp.UPerNet(
+        "resnet18", encoder_weights=None, classes=CLASSES, decoder_channels=16
+    ).eval()
+    contrast = PNE()
+    contrast.attach(network, CLASSES, 255)
+    images = torch.randn(1, 3, 64, 64)
+    exported = torch.export.export(network, (images,))
+    with torch.no_grad():
+        torch.testing.assert_close(exported.module()(images), network(images))

@@ -1,0 +1,61 @@
+"""Networks small enough to train in a test, and what the tests ask of any network."""
+
+import torch
+from torch import Tensor, nn
+
+
+class TinyNet(nn.Module):
+    """Three convolutions; the feature and the scores come at `stride`, under smp's names."""
+
+    def __init__(
+        self, num_classes: int = 3, width: int = 8, stride: int = 2, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, width, 3, stride=stride, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.segmentation_head = nn.Sequential(
+            nn.Dropout(dropout), nn.Conv2d(width, num_classes, 1)
+        )
+
+    def feature(self, images: Tensor) -> Tensor:
+        feature: Tensor = self.decoder(self.encoder(images))
+        return feature
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.segmentation_head(self.feature(images))
+        return scores
+
+
+class Subsample(nn.Module):
+    """The feature is every `stride`-th pixel of the image itself; the scores are linear in it."""
+
+    def __init__(self, num_classes: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.segmentation_head = nn.Conv2d(3, num_classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.segmentation_head(images[..., :: self.stride, :: self.stride])
+        return scores
+
+
+def hook_count(network: nn.Module) -> int:
+    """Forward hooks and pre-hooks on all submodules."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules())
+
+
+def balance_classes(classifier: nn.Module, logits: Tensor) -> None:
+    """Shift the bias so that no class leads everywhere, as one does with random weights."""
+    assert isinstance(classifier, nn.Conv2d)
+    assert classifier.bias is not None
+    with torch.no_grad():
+        classifier.bias -= logits.mean((0, 2, 3))
+
+
+def same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    """Whether two state dicts hold the same keys, in order, and the same values, bit for bit."""
+    return list(left) == list(right) and all(torch.equal(left[key], right[key]) for key in left)
