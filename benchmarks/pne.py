@@ -37,9 +37,14 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="B,C,h,w,D")
     parser.add_argument("--rounds", type=int, default=15, help="timed calls of each (default 15)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads; 1 gives steady ratios on a machine that is shared"
+    )
     parser.add_argument("--fast", action="store_true", help="5 rounds, the loop at 64 x 128 only")
     parser.add_argument("--skip-step", action="store_true", help="leave out the training step")
     arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     rounds = 5 if arguments.fast else arguments.rounds
     print(machine(arguments.device), flush=True)
 

@@ -511,6 +511,11 @@ def test_on_resume_changed_settings_win(tmp_path: Path) -> None:
     assert rates["lr"] == pytest.approx(expected)
     assert set(rates["weight_decay"]) == {0.3}
 
+    # A fresh run of the same module knows nothing of the checkpoint.
+    fresh = Rates()
+    trainer(max_steps=1, callbacks=[fresh]).fit(resumed, Pictures().loader())
+    assert fresh["lr"] == pytest.approx([0.002 * 1e-6])
+
 
 def test_a_second_resume_keeps_the_changed_rate(tmp_path: Path) -> None:
     checkpoint = saved_after_one_epoch(tmp_path)

@@ -29,6 +29,10 @@ class FiniteLoss(Callback):
         if every and (batch_idx + 1) % every == 0:
             self._check(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before a validation within the epoch, whose scores would mean nothing."""
+        self._check(trainer)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop before a checkpoint is written."""
         self._check(trainer)

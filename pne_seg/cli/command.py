@@ -19,9 +19,10 @@ from pne_seg.callbacks import (
     PredictionWriter,
     Summary,
 )
-from pne_seg.cli.parser import Parser, fail, refusal
+from pne_seg.cli.parser import Parser, fail, refusal, unknown_encoder
 from pne_seg.cli.runs import (
     RUNS,
+    check_checkpoint,
     create_run,
     describe_environment,
     newest_run,
@@ -124,15 +125,16 @@ class SegmentationCLI(LightningCLI):
         else:
             root = Path(settings.get("trainer.default_root_dir") or ".")
             self.checkpoint = newest_run(root, self.name).best
-        if not self.checkpoint.is_file():
-            raise UserError(f"--ckpt_path {self.checkpoint} does not exist.")
+        check_checkpoint(self.checkpoint)
         rank_zero_info(f"Checkpoint: {self.checkpoint}")
 
     @property
     def name(self) -> str:
         """The run's name: `name` where it is set, else that of the first `--config` file."""
         first = self.settings.files[0].stem if self.settings.files else "unnamed"
-        return str(self.settings.get("name") or first)
+        # As it was typed: YAML would read 007 as a number.
+        given = [override.value for override in self.settings.overrides if override.key == "name"]
+        return str((given or [self.settings.config.get("name")])[-1] or first)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; the merged files are kept for suggestions in error messages."""
@@ -179,6 +181,11 @@ class SegmentationCLI(LightningCLI):
             raise
         except ValueError as error:
             raise UserError(refusal(str(error))) from error
+        except KeyError as error:
+            said = unknown_encoder(str(error))
+            if said is None:
+                raise
+            raise UserError(said) from error
 
     def _check_against_data(self) -> None:
         given = {f"model.{name}": getattr(self.datamodule, name) for name in _FROM_DATA}
@@ -191,12 +198,22 @@ class SegmentationCLI(LightningCLI):
                     "Leave the key out: the data decides it."
                 )
 
+    def _check_training(self) -> None:
+        if self.model.optimizer is not None:
+            self.model.optimizer(self.model.parameters())  # refuses rates and decays out of range
+        if self.config_init.get("ckpt_path"):
+            self.checkpoint = Path(self.config_init["ckpt_path"])
+            check_checkpoint(self.checkpoint)
+
     # ---- the trainer and the run's folder ------------------------------------------------
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Check the data, then build the trainer with what every run carries."""
+        # Before a folder is made for a run that cannot start.
         self._check_against_data()
-        self.datamodule.setup(self.verb)  # before a folder is made for a run that cannot start
+        self.datamodule.setup(self.verb)
+        if self.verb == "fit":
+            self._check_training()
         config = {**self.config_init["trainer"], **kwargs}
         callbacks = [*_as_list(config.get("callbacks"))]
         writes = not config["fast_dev_run"]
@@ -254,7 +271,7 @@ class SegmentationCLI(LightningCLI):
         Raises:
             UserError: the checkpoint does not fit, or the data or the loss is not as it must be.
         """
-        checkpoint = self.checkpoint or self.config_init.get("ckpt_path")
+        checkpoint = self.checkpoint
         options: dict[str, Any] = {
             "datamodule": self.datamodule,
             "ckpt_path": str(checkpoint) if checkpoint else None,
@@ -300,5 +317,6 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
         ".*LeafSpec.* is deprecated.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -47,6 +47,8 @@ def explain(message: str, parser: Parser) -> str:
         message: as given to `ArgumentParser.error`.
         parser: the parser that knows the keys.
     """
+    # A mistake in a file is explained once, then reported again as one of the option `--config`.
+    message = message.removeprefix('Parser key "config": ')
     slot = ".".join(re.findall(r'Parser key "([^"]+)"', message)).replace(".init_args", "")
     if found := re.search(r"unrecognized arguments: --([^ =]+)", message):
         return _unknown_key(found[1], parser)
@@ -58,14 +60,19 @@ def explain(message: str, parser: Parser) -> str:
         return _unknown_key(key, parser, {slot: where[1]} if where else {})
     if found := re.search(r"Linked \"([^\"]+)\" must be given via \"([^\"]+)\"", message):
         return f"--{found[1]} follows from the data ({found[2]}); it cannot be set."
+    if found := re.search(r"argument ([\w.]+) --> ([\w.]+): ", message):
+        return f"--{found[2]} follows from the data ({found[1]}); it cannot be set."
     if found := re.search(r"the following arguments are required: (.+)", message):
-        return f"Missing: {found[1]}. Give a --config file that sets it, or --{found[1]} VALUE."
-    if found := re.search(r"Expected a dot import path string: (.+)", message):
-        return _unknown_class(slot, found[1], message)
-    if found := re.search(
-        r"Problem with given class_path '[^']+':\s+(module .+|No module.+)", message
+        return f"Missing: {found[1]}. Give a --config file that sets it, or --KEY VALUE."
+    if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
+        return _unknown_member(slot, found[1], found[2])
+    if found := re.search(r"No module named '[^']+'", message):
+        return f"--{slot}: {found[0]}."
+    takes_values = re.search(r"Expected a <class '(bool|float|int|str)'>", message)
+    if not takes_values and (
+        found := re.search(r"Expected a dot import path string: (\S+)", message)
     ):
-        return f"--{slot}: {found[1]}."
+        return _unknown_class(slot, found[1], message)
     return _bad_value(slot, message)
 
 
@@ -76,6 +83,17 @@ def refusal(message: str) -> str:
     return "\n  ".join(said) if "Does not validate against" in message and said else message
 
 
+def unknown_encoder(message: str) -> str | None:
+    """What smp says, in a line as long as its list of encoders, of a name that is not in it."""
+    found = re.search(r"Wrong encoder name `(.+?)`, supported encoders: (.+)", message)
+    if found is None:
+        return None
+    near = nearest(found[1], re.findall(r"'([^']+)'", found[2]))
+    return f"encoder_name {found[1]}: no encoder of that name." + (
+        f"\n  The nearest is {near}." if near else ""
+    )
+
+
 def _unknown_key(key: str, parser: Parser, classes: dict[str, str] | None = None) -> str:
     shown = key.replace(".init_args", "")
     near = nearest(shown, known_keys(parser, classes or {}))
@@ -84,9 +102,15 @@ def _unknown_key(key: str, parser: Parser, classes: dict[str, str] | None = None
     )
 
 
+def _unknown_member(slot: str, module: str, name: str) -> str:
+    found = import_module(module)
+    near = nearest(name, (key for key, value in vars(found).items() if isinstance(value, type)))
+    hint = f"\n  The nearest is {module}.{near}." if near else ""
+    return f"--{slot} {module}.{name}: no class of that name.{hint}"
+
+
 def _unknown_class(slot: str, name: str, message: str) -> str:
-    base = re.search(r"<class '([^']+)'>", message)
-    names = sorted(_subclass_names(base[1])) if base else []
+    names = sorted(set().union(*map(_subclass_names, _bases(message))))
     near = nearest(name, names)
     known = f" There are {', '.join(names)}." if 0 < len(names) <= 12 else ""
     return (
@@ -96,16 +120,25 @@ def _unknown_class(slot: str, name: str, message: str) -> str:
     )
 
 
+def _bases(message: str) -> list[str]:
+    """The classes that a slot takes: named as such, or as what a callable in it returns."""
+    returned = " ".join(re.findall(r"Callable\[\[[^]]*\], ([^\n]+)", message))
+    named = re.findall(r"<class '((?:\w+\.)+\w+)'>", message)
+    found = [*named, *re.findall(r"(?:\w+\.)+\w+", returned)]
+    return [name for name in dict.fromkeys(found) if not name.startswith("typing.")]
+
+
 def _bad_value(slot: str, message: str) -> str:
     expected = list(
         dict.fromkeys(re.findall(r"Expected an? ([^\n]+?)(?:\. Got value|\n|$)", message))
     )
     expected = [
-        _type_name(text) for text in expected if "NoneType" not in text or len(expected) == 1
+        _type_name(text)
+        for text in expected
+        if not text.startswith(("path but", "dot import path"))
+        and ("NoneType" not in text or len(expected) == 1)
     ]
-    given = re.search(r"Got value: ([^\n]+)", message) or re.search(
-        r"Given value: ([^\n]+)", message
-    )
+    given = re.search(r"G(?:ot|iven) value: (.+?)(?:\. Got value|\n|$)", message)
     if slot and expected and given:
         return f"--{slot} {given[1]}: expected {' or '.join(expected)}."
     lines = [line.strip() for line in message.splitlines() if line.strip()]
@@ -174,4 +207,4 @@ def _subclass_names(class_path: str) -> set[str]:
         methods = (getattr(found, attribute) for attribute in dir(found))
         if not any(getattr(method, "__isabstractmethod__", False) for method in methods):
             names.add(found.__name__)
-    return names
+    return {name for name in names if not name.startswith("_")}

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
+from zipfile import is_zipfile
 
 from pne_seg.errors import UserError
 
@@ -105,6 +106,18 @@ def run_of_checkpoint(path: Path) -> Run | None:
     """The run that a checkpoint file lies in, if it lies in one."""
     run = Run(path.resolve().parent.parent)
     return run if run.config.is_file() else None
+
+
+def check_checkpoint(path: Path) -> None:
+    """Make sure, before anything is built, that a checkpoint is there and whole.
+
+    Raises:
+        UserError: it is missing, or no complete file of PyTorch's (a zip archive).
+    """
+    if not path.is_file():
+        raise UserError(f"--ckpt_path {path} does not exist.")
+    if not is_zipfile(path):
+        raise UserError(f"{path} is no checkpoint, or only a part of one. Take another file.")
 
 
 def _versions(parent: Path) -> list[int]:

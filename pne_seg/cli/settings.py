@@ -87,7 +87,7 @@ class Settings:
             given = _plain(override.key)
             if override.value is None or not _within(key, given):
                 continue
-            value = yaml.safe_load(override.value)
+            value = _parse(override)
             if key == given:
                 return value
             if isinstance(value, dict):
@@ -139,6 +139,8 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
             raise UserError(_under_null(f"{name}.{next(iter(value), '')}", name, source))
         if isinstance(old, str) and isinstance(value, dict) and "class_path" not in value:
             old = {"class_path": old}
+        if isinstance(value, str) and isinstance(old, dict) and "class_path" in old:
+            value = {"class_path": value}
         if isinstance(old, dict) and isinstance(value, dict) and not _changes_class(old, value):
             merged[key] = merge(old, value, source, f"{name}.")
         else:
@@ -183,7 +185,7 @@ def _resolve_slots(config: Config, overrides: list[Override]) -> list[Override]:
         off = off or next((other for other in switched_off if slot.startswith(f"{other}.")), None)
         if off is not None:
             raise UserError(_under_null(override.key, off, f"--{override.key}"))
-        named = _class_of(override.value)
+        named = _class_of(override)
         if override.value == "null":
             switched_off.add(slot)
         else:
@@ -201,7 +203,7 @@ def _replaces(named: str, slot: str, config: Config, earlier: list[Override]) ->
     """Whether a class (or a plain value) takes the place of what the slot held so far."""
     for override in reversed(earlier):
         if override.key.removesuffix(".class_path") == slot:
-            return not same_class(_class_of(override.value) or "", named)
+            return not same_class(_class_of(override) or "", named)
     old = _look_up(config, slot)
     if isinstance(old, dict) and "class_path" not in old:
         return False  # a group of settings: what is named is a file for it
@@ -255,12 +257,22 @@ def _plain(key: str) -> str:
     return key.replace(".init_args", "")
 
 
-def _class_of(value: str | None) -> str | None:
+def _parse(override: Override) -> Any:
+    try:
+        return yaml.safe_load(override.value or "")
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"--{override.key} {override.value} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _class_of(override: Override) -> str | None:
     """The class that an override's value names, if it can name one."""
+    value = override.value
     if value is None or value == "null":
         return None
     if value.startswith("{"):
-        spec = yaml.safe_load(value)
+        spec = _parse(override)
         return str(spec["class_path"]) if isinstance(spec, dict) and "class_path" in spec else None
     return value if value.replace(".", "").replace("_", "").isalnum() else None
 

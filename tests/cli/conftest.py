@@ -1,0 +1,33 @@
+"""One finished run for all tests of the command line, and a clean environment for each."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import TINY, command, write_config
+
+
+@pytest.fixture(autouse=True)
+def _own_seed() -> Iterator[None]:
+    """`seed_everything` writes to the environment, where the next datamodule would read it."""
+    yield
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A complete config file named `tiny`."""
+    return write_config(tmp_path / "tiny.yaml", TINY)
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one epoch, `root/runs/tiny/0`. Tests read it; they copy it to write."""
+    root = tmp_path_factory.mktemp("fitted")
+    config = write_config(root / "tiny.yaml", TINY)
+    folder = command("fit", "--config", config, "--trainer.default_root_dir", root).run_folder
+    assert folder is not None
+    return folder
