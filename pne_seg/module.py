@@ -103,7 +103,7 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of cross-entropy and the weighted terms, each logged unweighted by its name."""
         # Labels are padded along with the images: every map inside the network stays aligned.
-        target = self.preprocessing.pad(batch["mask"], self.ignore_index)
+        target = self.preprocessing.pad(batch["mask"].long(), self.ignore_index)
         taps = [tap for term in self.terms for tap in term.taps]
         with listening(taps) if taps else nullcontext():
             logits = self.network(self.preprocessing(batch["image"]))

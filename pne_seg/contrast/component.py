@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pne_seg.contrast.interface import resize_nearest
+from pne_seg.contrast.interface import ContrastiveLoss, resize_nearest
 from pne_seg.contrast.pne import PNELoss
 from pne_seg.taps import Classifier, LossTerm, Tap, TrainingTerm, find_classifier, probe
 
@@ -53,7 +53,7 @@ class Contrast(TrainingTerm):
 
     def __init__(
         self,
-        loss: PNELoss,
+        loss: ContrastiveLoss,
         weight: float = 1.3,
         warmup_steps: int = 0,
         embedding_dim: int = 256,

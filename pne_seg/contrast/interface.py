@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -26,6 +26,24 @@ class ContrastResult(NamedTuple):
     loss: Tensor
     num_pairs: Tensor
     num_anchors: Tensor
+
+
+class ContrastiveLoss(nn.Module):
+    """A loss on embeddings that knows which pixels the network gets right and wrong.
+
+    Subclasses implement :meth:`compute`; ``loss(embeddings, logits, target)`` gives its loss alone.
+    """
+
+    ignore_index: int
+    """The label that is left out; a data set may decide it after the loss is built."""
+
+    def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
+        """The loss with its statistics, for (B, D, h, w), (B, C, h', w') and (B, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss alone; arguments and errors as for :meth:`compute`."""
+        return self.compute(embeddings, logits, target).loss
 
 
 def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

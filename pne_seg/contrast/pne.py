@@ -11,9 +11,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from pne_seg.contrast.interface import ContrastResult, prepare
+from pne_seg.contrast.interface import ContrastiveLoss, ContrastResult, prepare
 from pne_seg.contrast.pairs import PairSelection, PairSelector, Sampling
 
 # Vectors shorter than this have no direction: similarity 0, no gradient.
@@ -28,7 +28,7 @@ def _eager(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Res
     return cast(Callable[_Arguments, _Result], torch.compiler.disable(function))
 
 
-class PNELoss(nn.Module):
+class PNELoss(ContrastiveLoss):
     """Pulls wrong pixels to right ones of their class, pushes them off those of the other class.
 
     For an anchor a (a pixel of class k predicted as j) with positives p (right pixels of k, of
@@ -99,10 +99,6 @@ class PNELoss(nn.Module):
             f"ignore_index={select.ignore_index}, sampling={select.sampling!r}, "
             f"weight_positives={self.weight_positives}"
         )
-
-    def forward(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss alone; arguments and errors as for :meth:`compute`."""
-        return self.compute(embeddings, logits, target).loss
 
     @_eager
     def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:

@@ -28,7 +28,7 @@ class SegmentationDataModule(LightningDataModule):
     Args:
         batch_size: training images a step and device.
         eval_batch_size: images a step in validation, test and prediction.
-        num_workers: loader processes a device; half of the processors, 8 at most, where not given.
+        num_workers: loader processes a device; chosen for the machine where not given.
         transforms: albumentations for training, in place of the data set's own.
         seed: of order and augmentation; `seed_everything`'s where not given.
 
@@ -143,7 +143,13 @@ _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
 
 
 def default_workers() -> int:
-    """Loader processes: half of the processors that this process may use, 8 at most."""
+    """Loader processes: half of the processors that this process may use, 8 at most.
+
+    None where there is no accelerator: they would take the processors from the network, whose
+    threads wait for each other in a busy loop, and a step becomes several times slower.
+    """
+    if not torch.accelerator.is_available():
+        return 0
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, (usable or 1) // 2)
 

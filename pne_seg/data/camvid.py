@@ -93,7 +93,7 @@ class CamVid(SegmentationDataModule):
         scale_range: further random factor in training, drawn evenly.
         batch_size: training images a step and device.
         eval_batch_size: images a step in validation, test and prediction.
-        num_workers: loader processes a device; half of the processors, 8 at most, where not given.
+        num_workers: loader processes a device; chosen for the machine where not given.
         transforms: albumentations for training, in place of scale, crop, flip and colour.
         seed: of order and augmentation; `seed_everything`'s where not given.
 

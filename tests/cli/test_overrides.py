@@ -220,7 +220,7 @@ def test_the_same_class_keeps_its_settings(base: list[str | Path]) -> None:
     contrast = command("fit", *base, *args).model.contrast
     assert isinstance(contrast, PNE)
     assert (contrast.loss.temperature, contrast.weight) == (0.5, 1.1)
-    assert contrast.loss.max_anchors == 500
+    assert contrast.embedding_dim == 8
 
 
 @pytest.mark.parametrize(
