@@ -12,10 +12,3 @@ __all__ = [
     "PairSelection",
     "PairSelector",
 ]
-    "Blocks",
-    "ContrastResult",
-    "ContrastiveLoss",
-    "PNELoss",
-    "PairSelection",
-    "PairSelector",
-]
