@@ -28,9 +28,8 @@ class Summary(Callback):
     def __init__(self) -> None:
         self.folder: Path | None = None  # of the run; nothing is written without one
         self._best: tuple[Scores, dict[str, Any]] | None = None
-        self._epoch_seconds: list[float] = []
-        self._epoch_began = 0.0
-        self._began = 0.0
+        self._epoch_seconds: list[float] = []  # of training alone
+        self._began = self._epoch_began = self._validation_began = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -41,14 +40,16 @@ class Summary(Callback):
         self._epoch_began = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training's share of the epoch is over."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._epoch_seconds.append(time.perf_counter() - self._epoch_began)
-            self._epoch_began = time.perf_counter()
+        """Stop the epoch's clock."""
+        self._validation_began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the epoch's clock."""
+        self._epoch_seconds.append(time.perf_counter() - self._epoch_began)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the scores if they are the best so far."""
-        self._epoch_began = time.perf_counter()
+        """Go on with the epoch's clock, and keep the scores if they are the best so far."""
+        self._epoch_began += time.perf_counter() - self._validation_began
         if trainer.sanity_checking or not isinstance(pl_module, SegmentationModule):
             return
         scores = pl_module.scores
@@ -77,7 +78,12 @@ class Summary(Callback):
         scores, when = self._best
         fn = str(trainer.state.fn.value) if trainer.state.fn else ""
         stage = _STAGES[fn]
-        Console().print(_table(scores, module.class_names, stage, when))
+        console = Console()
+        console.print(_table(scores, module.class_names, stage, when))
+        console.print(
+            f"pixel accuracy {_percent(scores.pixel_accuracy)}; "
+            f"mIoU of always saying the most frequent class {_percent(scores.majority_miou)}"
+        )
         if self.folder is None:
             return
         metrics: dict[str, Any] = {**scores.as_dict(stage, module.class_names), **when}
@@ -85,9 +91,7 @@ class Summary(Callback):
         if self._epoch_seconds and fn == "fit":
             metrics["epochs"] = trainer.current_epoch
             metrics["seconds"] = time.perf_counter() - self._began
-            metrics["median_seconds_of_training_per_validation"] = statistics.median(
-                self._epoch_seconds
-            )
+            metrics["median_seconds_per_training_epoch"] = statistics.median(self._epoch_seconds)
         # JSON has no NaN: a class that does not occur is null.
         clean = {
             key: None if isinstance(value, float) and math.isnan(value) else value
@@ -113,11 +117,6 @@ def _table(scores: Scores, class_names: list[str], stage: str, when: dict[str, A
     columns = (scores.iou.tolist(), scores.accuracy.tolist(), scores.pixel_share.tolist())
     for name, *values in zip(class_names, *columns, strict=True):
         table.add_row(name, *map(_percent, values))
-    table.caption = (
-        f"pixel accuracy {_percent(scores.pixel_accuracy)}; "
-        f"mIoU of always saying the most frequent class {_percent(scores.majority_miou)}"
-    )
-    table.caption_justify = "left"
     return table
 
 

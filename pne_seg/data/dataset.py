@@ -84,6 +84,8 @@ class SampleView(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         """`image` (3, H, W) uint8, `mask` (H, W) uint8, `name`, `source_size` (height, width)."""
         epoch, index = (key.epoch, key.index) if isinstance(key, SampleKey) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(index)  # a plain loop over the view ends by it
         image, mask, source_size = self.source.read(index)
         if self.transform is not None:
             self.transform.set_random_seed(sample_seed(self.seed, epoch, index))

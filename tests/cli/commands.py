@@ -58,14 +58,14 @@ def write_config(path: Path, content: str | dict[str, Any]) -> Path:
     return path
 
 
-def command(verb: str, *args: str | Path) -> SegmentationCLI:
+def command(verb: str, *args: object) -> SegmentationCLI:
     """Run a command that must succeed."""
     done = main([verb, *map(str, args)])
     assert done is not None
     return done
 
 
-def refused(capsys: pytest.CaptureFixture[str], verb: str, *args: str | Path) -> str:
+def refused(capsys: pytest.CaptureFixture[str], verb: str, *args: object) -> str:
     """Run a command that must end with exit code 2 and a few lines; returns these."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:

@@ -25,7 +25,7 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of one epoch, `root/runs/tiny/0`. Tests read it; they copy it to write."""
+    """The folder of a run of one epoch, `root/runs/tiny/0`, to be read; `own` is a copy."""
     root = tmp_path_factory.mktemp("fitted")
     config = write_config(root / "tiny.yaml", TINY)
     folder = command("fit", "--config", config, "--trainer.default_root_dir", root).run_folder

@@ -43,7 +43,10 @@ def test_a_mistyped_key(
 ) -> None:
     plain = key.replace(".init_args", "")
     if place == "file":
-        args: list[str | Path] = ["--config", write_config(tiny.with_name("x.yaml"), nested(key, 1))]
+        args: list[object] = [
+            "--config",
+            write_config(tiny.with_name("x.yaml"), nested(key, 1)),
+        ]
     else:
         args = [f"--{plain if place.endswith('plain') else key}", "1"]
     said = refused(capsys, "fit", "--config", tiny, *args)
@@ -92,7 +95,7 @@ def test_a_value_of_the_wrong_type(
     expected: str,
     place: str,
 ) -> None:
-    args: list[str | Path] = [f"--{key}", value]
+    args: list[object] = [f"--{key}", value]
     if place == "file":
         *slot, name = key.split(".")
         inner = key if slot == ["trainer"] else ".".join([*slot, "init_args", name])
@@ -121,7 +124,7 @@ def test_a_value_of_the_wrong_type(
 def test_an_unknown_class(
     tiny: Path, capsys: pytest.CaptureFixture[str], slot: str, name: str, near: str, place: str
 ) -> None:
-    args: list[str | Path] = [f"--{slot}", name]
+    args: list[object] = [f"--{slot}", name]
     if place == "file":
         content = nested(slot, {"class_path": name})
         args = ["--config", write_config(tiny.with_name("x.yaml"), content)]
@@ -131,9 +134,7 @@ def test_an_unknown_class(
 
 
 @pytest.mark.parametrize("name", ["no_such_package.Net", "NoSuchNet"])
-def test_a_network_from_nowhere(
-    tiny: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_a_network_from_nowhere(tiny: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     said = refused(capsys, "fit", "--config", tiny, "--model.network", name)
     assert said.startswith("error: --model.network")
     assert name.partition(".")[0] in said
@@ -157,7 +158,7 @@ def test_what_contradicts_the_data(
     actual: str,
     place: str,
 ) -> None:
-    args: list[str | Path] = [f"--{key}", str(given)]
+    args: list[object] = [f"--{key}", str(given)]
     if place == "file":
         args = ["--config", write_config(tiny.with_name("x.yaml"), nested(key, given))]
     said = refused(capsys, "fit", "--config", tiny, *args)
@@ -210,8 +211,9 @@ def test_the_datas_own_number_of_classes_may_be_said(tiny: Path) -> None:
         (["stray"], ["'stray' belongs to no key"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
         (
-            ["--model.network", "segmentation_models_pytorch.FPN", "--model.network.encoder_weights",
-             "null", "--model.network.encoder_name", "resnet19"],
+            ["--model.network", "segmentation_models_pytorch.FPN",
+             "--model.network.encoder_weights", "null",
+             "--model.network.encoder_name", "resnet19"],
             ["resnet19: no encoder of that name", "The nearest is resnet1"],
         ),
     ],
@@ -288,5 +290,11 @@ def test_a_commands_own_help_lists_its_settings(capsys: pytest.CaptureFixture[st
         main(["fit", "--help"])
     assert not caught.value.code
     listed = capsys.readouterr().out
-    for key in ("--model.contrast", "--model.optimizer", "--trainer.max_epochs", "--name", "--data"):
+    for key in (
+        "--model.contrast",
+        "--model.optimizer",
+        "--trainer.max_epochs",
+        "--name",
+        "--data",
+    ):
         assert key in listed

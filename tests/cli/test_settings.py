@@ -176,7 +176,10 @@ def test_the_refused_file_is_named(tmp_path: Path) -> None:
         ([OFF], ["--model.contrast", "PNE", "--model.contrast.weight", "2"]),
         ([OFF], ["--model.contrast={class_path: PNE, init_args: {weight: 2}}"]),
         ([CONTRAST, OFF], ["--model.contrast.class_path=PNE", "--model.contrast.weight=2"]),
-        ([CONTRAST], ["--model.contrast=null", "--model.contrast=PNE", "--model.contrast.weight=2"]),
+        (
+            [CONTRAST],
+            ["--model.contrast=null", "--model.contrast=PNE", "--model.contrast.weight=2"],
+        ),
     ],
 )
 def test_a_class_brings_a_null_slot_back_afresh(

@@ -1,0 +1,351 @@
+"""What every run carries beside its steps: whole files, right numbers, no pictures unasked."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
+
+from pne_seg.callbacks import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    Figures,
+    FiniteLoss,
+    LastCheckpoint,
+    PredictionWriter,
+    Summary,
+)
+from pne_seg.data import SegmentationDataModule
+from pne_seg.data.dataset import Sample, SegmentationDataset
+from pne_seg.errors import UserError
+from pne_seg.module import SegmentationModule
+
+NAMES = ("left", "right", "never")
+IGNORE = 9
+Split = Literal["train", "val", "test"]
+
+
+class Halves(SegmentationDataset):
+    """Left half class 0, right half class 1, one row ignored; red where the class is 1."""
+
+    def __init__(self, length: int, size: tuple[int, int] = (8, 8)) -> None:
+        self.length = length
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        return f"half_{index}"
+
+    def read(self, index: int) -> Sample:
+        image = np.zeros((8, 8, 3), np.uint8)
+        image[:, 4:, 0] = 255
+        labels = np.zeros((8, 8), np.uint8)
+        labels[:, 4:] = 1
+        labels[0] = IGNORE
+        return Sample(image, labels, self.size)
+
+
+class HalvesData(SegmentationDataModule):
+    class_names = NAMES
+    palette = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
+    ignore_index = IGNORE
+
+    def __init__(self, source_size: tuple[int, int] = (8, 8)) -> None:
+        super().__init__(batch_size=2, eval_batch_size=2, num_workers=0, seed=0)
+        self.source_size = source_size
+
+    def dataset(self, split: Split) -> Halves:
+        return Halves({"train": 4, "val": 3, "test": 3}[split], self.source_size)
+
+    def default_transforms(self) -> list[Any]:
+        return []
+
+
+class Threshold(nn.Module):
+    """Says 1 from column `edge` on and 0 before, whatever the image holds."""
+
+    def __init__(self, edge: int, num_classes: int = 3) -> None:
+        super().__init__()
+        self.edge = edge
+        self.num_classes = num_classes
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores = images.new_zeros(len(images), self.num_classes, *images.shape[-2:])
+        scores[:, 0, :, : self.edge] = 1
+        scores[:, 1, :, self.edge :] = 1
+        return scores + self.bias
+
+
+def module(edge: int = 4, build: Callable[[Any], Any] | None = None) -> SegmentationModule:
+    network = Threshold(edge)
+    optimizer = build or (lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    return SegmentationModule(network, 3, IGNORE, NAMES, optimizer=optimizer)
+
+
+def trainer(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "default_root_dir": folder,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "max_epochs": 1,
+    }
+    return Trainer(**{**defaults, **settings}, callbacks=list(callbacks))
+
+
+# ---- checkpoints -------------------------------------------------------------------------
+
+
+class Unwritable:
+    """Fails in the middle of being saved."""
+
+    def __reduce__(self) -> Any:
+        raise OSError("disk full")
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, there_before: bool) -> None:
+    plugin, path = AtomicCheckpointIO(), tmp_path / "checkpoints" / "last.ckpt"
+    if there_before:
+        plugin.save_checkpoint({"step": 1}, path)
+    with pytest.raises(OSError, match="disk full"):
+        plugin.save_checkpoint({"step": 2, "bad": Unwritable()}, path)
+    files = [path] if there_before else []
+    assert list(path.parent.iterdir()) == files
+    for file in files:
+        assert plugin.load_checkpoint(file) == {"step": 1}
+
+
+def test_a_save_that_stops_half_way_is_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    plugin.save_checkpoint({"step": 1}, path)
+    seen = []
+
+    def stop(checkpoint: object, file: Any) -> None:
+        file.write(b"half a file")
+        file.flush()
+        # Beside the target: a move from another file system would not be atomic.
+        assert Path(file.name).parent == tmp_path
+        assert Path(file.name) != path
+        seen.append(torch.load(path, weights_only=True))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        plugin.save_checkpoint({"step": 2}, path)
+    assert seen == [{"step": 1}]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_save_replaces_the_old_checkpoint(tmp_path: Path) -> None:
+    plugin, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    for step in (1, 2):
+        plugin.save_checkpoint({"step": step, "weights": torch.arange(step)}, path)
+    loaded = torch.load(path, weights_only=True)
+    assert loaded["step"] == 2
+    assert torch.equal(loaded["weights"], torch.arange(2))
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(TypeError, match="storage options"):
+        plugin.save_checkpoint({}, path, storage_options={})
+
+
+class Moving(Callback):
+    """Moves the network's edge before each validation, so that epochs score as told."""
+
+    def __init__(self, *edges: int) -> None:
+        self.edges = edges
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        pl_module.network.edge = self.edges[trainer.current_epoch]
+
+
+def test_best_is_the_epoch_with_the_best_score_and_last_the_last(tmp_path: Path) -> None:
+    best, last, summary = BestCheckpoint(), LastCheckpoint(), Summary()
+    summary.folder = tmp_path
+    best.dirpath = last.dirpath = str(tmp_path)
+    callbacks = (Moving(0, 4, 2), best, last, summary)
+    runner = trainer(tmp_path, *callbacks, max_epochs=3, enable_checkpointing=True)
+    runner.fit(module(), datamodule=HalvesData())
+    assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
+    epochs = {
+        path.stem: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.glob("*.ckpt")
+    }
+    assert epochs == {"best": 1, "last": 2}
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["epoch"], metrics["val/mIoU"]) == (1, 1.0)
+
+
+# ---- summary -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_the_scores_are_those_of_the_confusion_matrix_counted_by_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    summary = Summary()
+    summary.folder = tmp_path
+    runner = trainer(tmp_path, summary)
+    (runner.validate if stage == "val" else runner.test)(
+        module(edge=6), datamodule=HalvesData(), verbose=False
+    )
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    # Of 7 labelled rows of 8 columns: columns 0–3 are right, 4 and 5 wrongly 0, 6 and 7 right.
+    assert {key: value for key, value in metrics.items() if "IoU/" in key} == {
+        f"{stage}/IoU/left": pytest.approx(4 / 6),
+        f"{stage}/IoU/right": pytest.approx(2 / 4),
+        f"{stage}/IoU/never": None,
+    }
+    assert metrics[f"{stage}/mIoU"] == pytest.approx((4 / 6 + 2 / 4) / 2)
+    assert metrics[f"{stage}/mAcc"] == pytest.approx((4 / 4 + 2 / 4) / 2)
+    assert metrics[f"{stage}/pixel_accuracy"] == pytest.approx(6 / 8)
+    assert metrics[f"{stage}/majority_class_mIoU"] == pytest.approx((4 / 8 + 0) / 2)
+    said = capsys.readouterr().out
+    for shown in ("66.67", "50.00", "n/a", "58.33", "75.00", "25.00", *NAMES):
+        assert shown in said
+
+
+def test_without_a_folder_the_table_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer(tmp_path, Summary()).validate(module(), datamodule=HalvesData(), verbose=False)
+    assert "100.00" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+# ---- figures -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "expected"),
+    [
+        ("fit", {"train_batch", "predictions", "class_iou", "confusion_matrix"}),
+        ("validate", {"predictions", "class_iou", "confusion_matrix"}),
+        ("test", {"predictions", "class_iou", "confusion_matrix"}),
+    ],
+)
+@pytest.mark.parametrize("num_images", [0, 2])
+def test_figures(tmp_path: Path, verb: str, expected: set[str], num_images: int) -> None:
+    # `curves` needs the logger of `metrics.csv`; the command line's tests have it.
+    figures = Figures(num_images)
+    figures.folder = tmp_path / "run"
+    getattr(trainer(tmp_path, figures), verb)(module(), datamodule=HalvesData())
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.relative_to(tmp_path / "run" / "figures").stem for path in files} == (
+        expected if num_images else set()
+    )
+    for path in files:
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        assert picture.std() > 0
+
+
+def test_no_folder_no_figures(tmp_path: Path) -> None:
+    trainer(tmp_path, Figures()).fit(module(), datamodule=HalvesData())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("num_images", [-1, 9])
+def test_a_number_of_images_out_of_range(num_images: int) -> None:
+    with pytest.raises(ValueError, match="num_images must be 0 to 8"):
+        Figures(num_images)
+
+
+# ---- finite loss -------------------------------------------------------------------------
+
+
+class Poisoned(SegmentationModule):
+    """A loss that is `value` at one step, and finite again after it."""
+
+    def __init__(self, step: int, value: float) -> None:
+        super().__init__(
+            Threshold(4), 3, IGNORE, NAMES, optimizer=lambda p: torch.optim.SGD(p, lr=0.0)
+        )
+        self.step = step
+        self.value = value
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        # Added, and without a gradient: the weights stay what they were.
+        return loss + self.value if self.global_step == self.step else loss
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    ("step", "every", "expected"),
+    [
+        (0, 1, 1),  # at a logging step: at once
+        (2, 1, 3),
+        (0, 50, 2),  # else at the end of the epoch of two steps
+        (1, 50, 2),
+        (2, 50, 4),
+        (1, 0, 2),  # logging switched off
+    ],
+)
+def test_a_loss_that_was_ever_no_number_is_found(
+    tmp_path: Path, value: float, step: int, every: int, expected: int
+) -> None:
+    runner = trainer(tmp_path, FiniteLoss(), max_epochs=3, log_every_n_steps=every)
+    with pytest.raises(UserError, match=rf"no longer finite \(by step {expected}\).*optimizer\.lr"):
+        runner.fit(Poisoned(step, value), datamodule=HalvesData())
+
+
+def test_no_score_and_no_checkpoint_come_after_it(tmp_path: Path) -> None:
+    best, last, summary = BestCheckpoint(), LastCheckpoint(), Summary()
+    summary.folder = tmp_path
+    best.dirpath = last.dirpath = str(tmp_path)
+    runner = trainer(
+        tmp_path, FiniteLoss(), summary, best, last, enable_checkpointing=True,
+        log_every_n_steps=50, val_check_interval=0.5, num_sanity_val_steps=0,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="no longer finite"):
+        runner.fit(Poisoned(0, float("nan")), datamodule=HalvesData())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finite_loss_passes(tmp_path: Path) -> None:
+    runner = trainer(tmp_path, FiniteLoss(), max_epochs=2)
+    runner.fit(Poisoned(-1, 0.0), datamodule=HalvesData())
+    assert runner.global_step == 4
+
+
+# ---- predictions -------------------------------------------------------------------------
+
+
+def test_predictions_at_the_source_size(tmp_path: Path) -> None:
+    writer = PredictionWriter(tmp_path / "answers")
+    trainer(tmp_path, writer).predict(
+        module(edge=3), datamodule=HalvesData((16, 24)), return_predictions=False
+    )
+    assert writer.written == 3
+    files = sorted((tmp_path / "answers").iterdir())
+    assert [path.name for path in files] == ["half_0.png", "half_1.png", "half_2.png"]
+    expected = np.zeros((16, 24), np.uint8)
+    expected[:, 9:] = 1  # three of eight columns, three times as wide
+    for path in files:
+        answer = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert answer is not None
+        assert answer.dtype == np.uint8
+        np.testing.assert_array_equal(answer, expected)
+
+
+def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
+    writer = PredictionWriter(tmp_path)
+    outputs = torch.tensor([[[0, 255], [256, 70]]])
+    batch = {"name": ["many"], "source_size": [(2, 2)]}
+    writer.on_predict_batch_end(trainer(tmp_path), module(), outputs, batch, 0)
+    answer = cv2.imread(str(tmp_path / "many.png"), cv2.IMREAD_UNCHANGED)
+    assert answer is not None
+    np.testing.assert_array_equal(answer, [[0, 255], [256, 70]])

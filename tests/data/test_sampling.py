@@ -1,0 +1,268 @@
+"""A sample is a function of (seed, epoch, index), whoever makes it, and each counts once."""
+
+import os
+import random
+from typing import Any, Literal
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+
+from pne_seg.data import SegmentationDataModule
+from pne_seg.data.base import collate, default_workers
+from pne_seg.data.dataset import Sample, SampleKey, SampleView, SegmentationDataset, sample_seed
+from pne_seg.data.sampler import EpochSampler, ShardSampler
+from pne_seg.data.transforms import scale_crop_flip
+from pne_seg.errors import UserError
+
+Split = Literal["train", "val", "test"]
+
+
+class Noise(SegmentationDataset):
+    """Random images, whose first label is their index."""
+
+    def __init__(self, length: int, shapes: list[tuple[int, int]] | None = None) -> None:
+        self.length = length
+        self.shapes = shapes or [(24, 32)] * length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        return f"noise_{index}"
+
+    def read(self, index: int) -> Sample:
+        generator = np.random.default_rng(index)
+        shape = self.shapes[index]
+        image = generator.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        labels = generator.integers(0, 3, shape, dtype=np.uint8)
+        return Sample(image, labels, shape)
+
+
+class Noises(SegmentationDataModule):
+    """A data set of noise; the transform's parameters show in every pixel."""
+
+    class_names = ("a", "b", "c")
+    palette = ((0, 0, 0), (1, 1, 1), (2, 2, 2))
+
+    def __init__(self, length: int = 10, shapes: Any = None, **kwargs: Any) -> None:
+        super().__init__(**{"batch_size": 2, "num_workers": 0, "seed": 3, **kwargs})
+        self.length = length
+        self.shapes = shapes
+
+    def dataset(self, split: Split) -> Noise:
+        return Noise(self.length, self.shapes)
+
+    def default_transforms(self) -> list[A.BasicTransform]:
+        return scale_crop_flip((16, 16))
+
+
+def epoch(module: Noises, number: int) -> list[dict[str, Any]]:
+    """The batches of a training epoch."""
+    loader = module.train_dataloader()
+    assert isinstance(loader.sampler, EpochSampler)
+    loader.sampler.set_epoch(number)
+    return list(loader)
+
+
+def assert_same_batches(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one["name"] == other["name"]
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["mask"], other["mask"])
+
+
+def names(batches: list[dict[str, Any]]) -> list[str]:
+    return [name for batch in batches for name in batch["name"]]
+
+
+# ---- samples -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_does_not_matter(workers: int) -> None:
+    assert_same_batches(epoch(Noises(num_workers=workers), 5), epoch(Noises(), 5))
+
+
+def test_workers_that_live_on_make_the_next_epoch_too() -> None:
+    loader = Noises(num_workers=2).train_dataloader()
+    assert isinstance(loader.sampler, EpochSampler)
+    for number in range(3):
+        loader.sampler.set_epoch(number)
+        assert_same_batches(list(loader), epoch(Noises(), number))
+
+
+def test_order_and_augmentation_change_with_epoch_and_seed() -> None:
+    views = {
+        (seed, number): epoch(Noises(seed=seed), number) for seed in (3, 4) for number in (0, 1)
+    }
+    orders = [tuple(names(batches)) for batches in views.values()]
+    assert len(set(orders)) == 4
+    assert {tuple(sorted(order)) for order in orders} == {
+        tuple(sorted(f"noise_{index}" for index in range(10)))
+    }
+    # The same image, by name, in four augmentations.
+    images = [
+        image
+        for batches in views.values()
+        for batch in batches
+        for name, image in zip(batch["name"], batch["image"], strict=True)
+        if name == "noise_4"
+    ]
+    assert len(images) == 4
+    assert len({image.numpy().tobytes() for image in images}) == 4
+
+
+def test_a_sample_depends_on_nothing_that_came_before() -> None:
+    view = SampleView(Noise(6), A.Compose(scale_crop_flip((16, 16))), seed=1)
+    alone = view[SampleKey(epoch=2, index=4)]["image"]
+    for index in range(6):
+        view[SampleKey(epoch=0, index=index)]
+    assert torch.equal(view[SampleKey(epoch=2, index=4)]["image"], alone)
+    assert not torch.equal(view[SampleKey(epoch=3, index=4)]["image"], alone)
+    other = SampleView(Noise(6), A.Compose(scale_crop_flip((16, 16))), seed=2)
+    assert not torch.equal(other[SampleKey(epoch=2, index=4)]["image"], alone)
+
+
+def test_seeds_do_not_collide() -> None:
+    seeds = [sample_seed(s, e, i) for s in range(4) for e in range(10) for i in range(100)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    # Read as text without a separator, these three would be the same.
+    assert len({sample_seed(1, 11, 1), sample_seed(11, 1, 1), sample_seed(1, 1, 11)}) == 3
+
+
+def test_the_random_state_of_everybody_else_stays() -> None:
+    def state() -> tuple[object, str, bytes]:
+        legacy = np.random.get_state()  # noqa: NPY002
+        return random.getstate(), repr(legacy), torch.get_rng_state().numpy().tobytes()
+
+    before = state()
+    epoch(Noises(), 1)
+    epoch(Noises(num_workers=1), 1)
+    list(Noises().val_dataloader())
+    assert state() == before
+
+
+def test_what_a_sample_is() -> None:
+    view = SampleView(Noise(2))
+    sample = view[1]
+    image, labels, _ = Noise(2).read(1)
+    assert sample["image"].dtype == sample["mask"].dtype == torch.uint8
+    np.testing.assert_array_equal(sample["image"].numpy(), image.transpose(2, 0, 1))
+    np.testing.assert_array_equal(sample["mask"].numpy(), labels)
+    assert (sample["name"], sample["source_size"]) == ("noise_1", (24, 32))
+    assert [entry["name"] for entry in view] == ["noise_0", "noise_1"]  # type: ignore[attr-defined]
+
+
+# ---- order -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("length", "processes"), [(10, 1), (10, 2), (11, 2), (10, 3), (7, 4)])
+def test_processes_share_one_order_without_overlap(length: int, processes: int) -> None:
+    data = SampleView(Noise(length))
+    whole = EpochSampler(data, seed=3)
+    ranks = [EpochSampler(data, 3, processes, rank) for rank in range(processes)]
+    orders = []
+    for number in range(3):
+        for sampler in (whole, *ranks):
+            sampler.set_epoch(number)
+        order = [key.index for key in whole]
+        assert sorted(order) == list(range(length))
+        assert {key.epoch for key in whole} == {number}
+        parts = [[key.index for key in sampler] for sampler in ranks]
+        # Dealt out in turn; what does not fill every process is left out.
+        dealt = [index for turn in zip(*parts, strict=True) for index in turn]
+        assert dealt == order[: length - length % processes]
+        assert [len(sampler) for sampler in ranks] == [len(part) for part in parts]
+        orders.append(tuple(order))
+    assert len(set(orders)) == 3
+
+
+@pytest.mark.parametrize(
+    ("length", "processes"), [(10, 1), (10, 2), (11, 2), (10, 3), (10, 4), (2, 4), (1, 2)]
+)
+def test_evaluation_counts_every_image_once(length: int, processes: int) -> None:
+    data = SampleView(Noise(length))
+    shards = [ShardSampler(data, processes, rank) for rank in range(processes)]
+    seen = [index for shard in shards for index in shard]
+    assert sorted(seen) == list(range(length))
+    assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_evaluation_goes_in_order_to_the_last_image() -> None:
+    for loader in (Noises(length=5).val_dataloader(), Noises(length=5).predict_dataloader()):
+        assert names(list(loader)) == [f"noise_{index}" for index in range(5)]
+
+
+# ---- batches -----------------------------------------------------------------------------
+
+
+def test_a_short_last_batch_is_left_out_of_training() -> None:
+    batches = epoch(Noises(length=11, batch_size=4), 0)
+    assert [len(batch["image"]) for batch in batches] == [4, 4]
+    assert len(set(names(batches))) == 8
+    assert [len(batch["name"]) for batch in Noises(11, eval_batch_size=4).test_dataloader()] == [
+        4, 4, 3,
+    ]  # fmt: skip
+
+
+def test_a_split_smaller_than_a_batch_is_refused() -> None:
+    Noises(length=4, batch_size=4).setup("fit")
+    with pytest.raises(UserError, match=r"train split of Noises has 3 images.*batch_size"):
+        Noises(length=3, batch_size=4).setup("fit")
+    Noises(length=3, batch_size=4).setup("validate")
+    with pytest.raises(UserError, match="val split of Noises has 0 images"):
+        Noises(length=0).setup("validate")
+
+
+def test_images_of_different_size_are_refused_with_the_mend() -> None:
+    module = Noises(length=2, shapes=[(24, 32), (24, 40)])
+    with pytest.raises(UserError) as caught:
+        list(module.val_dataloader())
+    for part in ("noise_0", "(24, 32)", "noise_1", "(24, 40)", "--data.eval_batch_size 1"):
+        assert part in str(caught.value)
+    alone = Noises(length=2, shapes=[(24, 32), (24, 40)], eval_batch_size=1)
+    assert [tuple(b["image"].shape[-2:]) for b in alone.val_dataloader()] == [(24, 32), (24, 40)]
+
+
+def test_names_and_sizes_stay_lists() -> None:
+    view = SampleView(Noise(2))
+    batch = collate([view[0], view[1]])
+    assert batch["image"].shape == (2, 3, 24, 32)
+    assert batch["mask"].shape == (2, 24, 32)
+    assert batch["name"] == ["noise_0", "noise_1"]
+    assert batch["source_size"] == [(24, 32), (24, 32)]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+@pytest.mark.parametrize("key", ["batch_size", "eval_batch_size"])
+def test_batch_sizes_below_one(key: str, size: int) -> None:
+    with pytest.raises(ValueError, match="Batch sizes must be 1 or more"):
+        Noises(**{key: size})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="asks the processors of Linux")
+@pytest.mark.parametrize(("processors", "workers"), [(1, 0), (2, 1), (3, 1), (16, 8), (64, 8)])
+@pytest.mark.parametrize("accelerator", [True, False])
+def test_the_number_of_workers_where_none_is_given(
+    monkeypatch: pytest.MonkeyPatch, processors: int, workers: int, accelerator: bool
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
+    # Without an accelerator the network itself needs the processors.
+    expected = workers if accelerator else 0
+    assert default_workers() == expected
+    assert Noises(num_workers=None).num_workers == expected
+    assert Noises(num_workers=2).num_workers == 2
+
+
+def test_the_seed_is_that_of_the_run_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "12")
+    assert Noises(seed=None).seed == 12
+    assert Noises(seed=5).seed == 5
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    assert Noises(seed=None).seed == 0
