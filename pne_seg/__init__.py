@@ -1,20 +1,20 @@
 """Semantic segmentation training with the Positive-Negative Equal contrastive loss.
 
-`from pne_seg import PNELoss` needs PyTorch alone; Lightning, smp and albumentations load with the
-names that need them.
+Each name loads what it needs when it is asked for: `from pne_seg import PNELoss` needs PyTorch
+alone.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pne_seg.contrast import PNELoss
-
 if TYPE_CHECKING:
+    from pne_seg.contrast import PNELoss
     from pne_seg.contrast.component import PNE, Contrast
     from pne_seg.data import CamVid, Scenes, SegmentationDataModule
     from pne_seg.module import SegmentationModule
 
 _HOMES = {
+    "PNELoss": "pne_seg.contrast",
     "Contrast": "pne_seg.contrast.component",
     "PNE": "pne_seg.contrast.component",
     "SegmentationModule": "pne_seg.module",

@@ -21,7 +21,7 @@ from pne_seg.inference import (
 )
 from pne_seg.losses import cross_entropy
 from pne_seg.metrics import ConfusionMatrix, Scores
-from pne_seg.optim import WarmupPoly, apply_changed_settings, optimizer_settings
+from pne_seg.optim import WarmupPoly, apply_changed_settings, optimizer_settings, set_rates
 from pne_seg.taps import LossTerm, TrainingTerm, listening, probe
 
 Batch = dict[str, Any]
@@ -194,6 +194,9 @@ class SegmentationModule(LightningModule):
         if self._saved_settings is not None:
             optimizer = self.trainer.optimizers[0]
             apply_changed_settings(optimizer, self._saved_settings, self._settings)
+            schedules = [entry.scheduler for entry in self.trainer.lr_scheduler_configs]
+            configured = [float(group["lr"]) for group in self._settings]
+            set_rates(optimizer, schedules[0] if schedules else None, configured)
             self._saved_settings = None
 
 

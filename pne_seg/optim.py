@@ -94,3 +94,24 @@ def apply_changed_settings(
                 group["initial_lr"] = value
             else:
                 group[key] = value
+
+
+def set_rates(optimizer: Optimizer, schedule: LRScheduler | None, configured: list[float]) -> None:
+    """After a resume, let the rates follow from the configuration where that is known.
+
+    Without a schedule they are the configured ones; `WarmupPoly` knows the rate of any step. Other
+    schedules go on from the restored rate.
+
+    Args:
+        optimizer: with its state restored.
+        schedule: with its progress restored.
+        configured: the learning rate of each group.
+    """
+    if schedule is None:
+        rates = configured
+    elif isinstance(schedule, WarmupPoly):
+        rates = schedule.get_lr()
+    else:
+        return
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

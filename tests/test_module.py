@@ -1,4 +1,4 @@
-"""`SegmentationModule`: the sum of its losses, bare networks outside training, exact resumes."""
+"""`SegmentationModule`: the sum of its losses, bare networks outside training."""
 
 import copy
 from collections.abc import Callable
@@ -14,13 +14,12 @@ from lightning.pytorch.cli import ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, AdamW, Optimizer
-from torch.utils.data import DataLoader, Dataset
 
 from pne_seg.contrast import PNELoss
-from pne_seg.contrast.component import PNE
-from pne_seg.module import Batch, SegmentationModule
+from pne_seg.module import SegmentationModule
 from pne_seg.optim import WarmupPoly
-from tests.networks import TinyNet, balance_classes, hook_count, same_tensors
+from tests.networks import TinyNet, hook_count, same_tensors
+from tests.training import CLASSES, NAMES, Pictures, Rates, normalised, pne, tiny, trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -28,65 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`"),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec."),
 ]
-
-CLASSES = 3
-NAMES = ["road", "sky", "car"]
-
-
-class Pictures(Dataset[Batch]):
-    """Random images with labels at random, some ignored."""
-
-    def __init__(self, count: int = 4, size: tuple[int, int] = (16, 24)) -> None:
-        generator = torch.Generator().manual_seed(3)
-        shape = (count, *size)
-        self.images = torch.randint(
-            0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8
-        )
-        self.masks = torch.randint(0, CLASSES, shape, generator=generator, dtype=torch.uint8)
-        self.masks[torch.rand(shape, generator=generator) < 0.2] = 255
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Batch:
-        return {"image": self.images[index], "mask": self.masks[index], "name": str(index)}
-
-    def batch(self) -> Batch:
-        return {"image": self.images, "mask": self.masks, "name": list(map(str, range(len(self))))}
-
-    def loader(self, batch_size: int = 1) -> DataLoader[Batch]:
-        return DataLoader(self, batch_size)
-
-
-def tiny(dropout: float = 0.0) -> TinyNet:
-    """The same weights each time; no class leads everywhere, so that pairs form."""
-    torch.manual_seed(5)
-    network = TinyNet(CLASSES, stride=2, dropout=dropout)
-    with torch.no_grad():
-        images = normalised(Pictures().images)
-        balance_classes(network.segmentation_head[1], network(images))
-    return network
-
-
-def pne(**settings: Any) -> PNE:
-    return PNE(embedding_dim=6, **settings)
-
-
-def normalised(images: Tensor) -> Tensor:
-    mean = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
-    std = torch.tensor([58.395, 57.12, 57.375])[:, None, None]
-    return (images.float() - mean) / std
-
-
-def trainer(**settings: Any) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
 
 
 @pytest.fixture
@@ -341,20 +281,6 @@ def test_mean_and_std_reach_the_network() -> None:
         torch.testing.assert_close(module(images), expected)
 
 
-class Rates(Callback):
-    """The settings that each training step is taken with."""
-
-    def __init__(self) -> None:
-        self.groups: list[dict[str, Any]] = []
-
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        group = trainer.optimizers[0].param_groups[0]
-        self.groups.append({key: value for key, value in group.items() if key != "params"})
-
-    def __getitem__(self, key: str) -> list[Any]:
-        return [group[key] for group in self.groups]
-
-
 def test_optimizer_and_warmup_poly_as_callables() -> None:
     def optimizer(parameters: Any) -> Optimizer:
         return SGD(parameters, lr=0.1, momentum=0.8)
@@ -464,69 +390,6 @@ def test_logged_names_and_scores() -> None:
     assert {name.replace("test/", "val/") for name in named} == {
         name for name in logged_by_fit if name.startswith("val/")
     }
-
-
-def training(rate: float, **settings: Any) -> SegmentationModule:
-    def optimizer(parameters: Any) -> Optimizer:
-        return AdamW(parameters, lr=rate, **settings)
-
-    def schedule(optimizer: Optimizer) -> WarmupPoly:
-        return WarmupPoly(optimizer, total_steps=12, warmup_steps=3)
-
-    return SegmentationModule(
-        tiny(), CLASSES, contrast=pne(warmup_steps=6), optimizer=optimizer, schedule=schedule
-    )
-
-
-def saved_after_one_epoch(path: Path) -> Path:
-    once = trainer(max_epochs=1)
-    once.fit(training(0.01), Pictures().loader())
-    once.save_checkpoint(path / "last.ckpt")
-    return path / "last.ckpt"
-
-
-def test_unchanged_resume_is_exact(tmp_path: Path) -> None:
-    straight = training(0.01)
-    expected = Rates()
-    trainer(max_epochs=3, callbacks=[expected]).fit(straight, Pictures().loader())
-
-    resumed = training(0.01)
-    actual = Rates()
-    checkpoint = saved_after_one_epoch(tmp_path)
-    trainer(max_epochs=3, callbacks=[actual]).fit(
-        resumed, Pictures().loader(), ckpt_path=checkpoint, weights_only=True
-    )
-    assert len(expected.groups) == 12
-    assert actual.groups == expected.groups[4:]
-    assert same_tensors(resumed.state_dict(), straight.state_dict())
-    assert not same_tensors(resumed.state_dict(), training(0.01).state_dict())
-
-
-def test_on_resume_changed_settings_win(tmp_path: Path) -> None:
-    resumed = training(0.002, weight_decay=0.3)
-    rates = Rates()
-    checkpoint = saved_after_one_epoch(tmp_path)
-    trainer(max_epochs=3, callbacks=[rates]).fit(resumed, Pictures().loader(), ckpt_path=checkpoint)
-    expected = [0.002 * (1 - step / 12) ** 0.9 for step in range(4, 12)]
-    assert rates["lr"] == pytest.approx(expected)
-    assert set(rates["weight_decay"]) == {0.3}
-
-    # A fresh run of the same module knows nothing of the checkpoint.
-    fresh = Rates()
-    trainer(max_steps=1, callbacks=[fresh]).fit(resumed, Pictures().loader())
-    assert fresh["lr"] == pytest.approx([0.002 * 1e-6])
-
-
-def test_a_second_resume_keeps_the_changed_rate(tmp_path: Path) -> None:
-    checkpoint = saved_after_one_epoch(tmp_path)
-    second = trainer(max_epochs=2)
-    second.fit(training(0.002), Pictures().loader(), ckpt_path=checkpoint)
-    second.save_checkpoint(checkpoint)
-    rates = Rates()
-    trainer(max_epochs=3, callbacks=[rates]).fit(
-        training(0.002), Pictures().loader(), ckpt_path=checkpoint
-    )
-    assert rates["lr"] == pytest.approx([0.002 * (1 - t / 12) ** 0.9 for t in range(8, 12)])
 
 
 def test_checkpoint_saved_without_training_can_be_evaluated(tmp_path: Path) -> None:

@@ -147,4 +147,11 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             f"{folder} is not a folder. Get CamVid from {HOME} and give its place with "
             "--data.root; it holds train/, trainannot/, val/, valannot/, test/ and testannot/."
         )
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in _EXTENSIONS}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _EXTENSIONS:
+            continue
+        if path.stem in found:
+            raise UserError(f"{found[path.stem]} and {path} share a name. Remove one of them.")
+        found[path.stem] = path
+    return found

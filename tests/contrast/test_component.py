@@ -296,6 +296,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 
 def test_pne_hands_its_settings_on() -> None:
     contrast = PNE(0.5, 7, 2, 50, "random", False, weight=0.2, min_stride=None)
+    assert isinstance(contrast.loss, PNELoss)
     select = contrast.loss.select
     assert (contrast.loss.temperature, contrast.loss.weight_positives) == (0.5, False)
     assert (select.num_samples, select.min_anchors, select.max_anchors) == (7, 2, 50)
