@@ -240,7 +240,7 @@ class SegmentationCLI(LightningCLI):
         run = create_run(root, self.name)
         logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
         _ = logger.experiment  # it warns of a folder that is not empty: open it first
-        config = self.parser.dump(self.config, skip_none=False)
+        config = self.parser.dump(self.config, skip_unset=False)
         write_bytes_atomically(run.config, config.encode())
         write_bytes_atomically(run.environment, describe_environment().encode())
         self.run_folder = run.folder

@@ -1,7 +1,7 @@
 """CamVid: 701 real street scenes, 11 classes, in the layout of its public home."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import albumentations as A
 import cv2
@@ -91,11 +91,7 @@ class CamVid(SegmentationDataModule):
         crop: height and width of training crops, in pixels after `scale`; the scaled frame where
             not given.
         scale_range: further random factor in training, drawn evenly.
-        batch_size: training images a step and device.
-        eval_batch_size: images a step in validation, test and prediction.
-        num_workers: loader processes a device; chosen for the machine where not given.
-        transforms: albumentations for training, in place of scale, crop, flip and colour.
-        seed: of order and augmentation; `seed_everything`'s where not given.
+        **kwargs: the settings of `SegmentationDataModule`.
 
     Raises:
         ValueError: a scale that is not above 0.
@@ -117,13 +113,9 @@ class CamVid(SegmentationDataModule):
         scale: float = 1.0,
         crop: tuple[int, int] | None = None,
         scale_range: tuple[float, float] = (0.5, 2.0),
-        batch_size: int = 8,
-        eval_batch_size: int = 8,
-        num_workers: int | None = None,
-        transforms: list[A.BasicTransform] | None = None,
-        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, transforms, seed)
+        super().__init__(**kwargs)
         if scale <= 0:
             raise ValueError(f"scale must be above 0, got {scale}.")
         self.root = Path(root)

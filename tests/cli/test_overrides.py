@@ -266,7 +266,7 @@ def test_other_data_decide_classes_names_and_ignore_value(base: list[object]) ->
     # What `base` sets for Scenes comes first, and goes.
     run = command("fit", *base, *args, "--data.batch_size", "2")
     assert run.datamodule.batch_size == 2
-    assert run.datamodule.eval_batch_size == 20
+    assert run.datamodule.eval_batch_size == 8
     assert run.datamodule.sizes["val"] == 2
     model = run.model
     assert (model.num_classes, model.ignore_index, model.class_names) == (2, 7, ["even", "odd"])

@@ -1,5 +1,7 @@
 """The data module of the scenes: each is drawn when it is read."""
 
+from typing import Any
+
 import albumentations as A
 import numpy as np
 
@@ -52,11 +54,7 @@ class Scenes(SegmentationDataModule):
         width: of a scene, in pixels.
         scene_seed: which world is drawn; independent of `seed_everything`, so that runs with
             different seeds train on the same scenes.
-        batch_size: training images a step and device.
-        eval_batch_size: images a step in validation, test and prediction.
-        num_workers: loader processes a device; chosen for the machine where not given.
-        transforms: albumentations for training, in place of flips and mild colour changes.
-        seed: of order and augmentation; `seed_everything`'s where not given.
+        **kwargs: the settings of `SegmentationDataModule`.
 
     Raises:
         ValueError: a split without scenes, or a size too small to draw.
@@ -73,13 +71,9 @@ class Scenes(SegmentationDataModule):
         height: int = 96,
         width: int = 128,
         scene_seed: int = 0,
-        batch_size: int = 8,
-        eval_batch_size: int = 20,
-        num_workers: int | None = None,
-        transforms: list[A.BasicTransform] | None = None,
-        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, transforms, seed)
+        super().__init__(**kwargs)
         if min(train_size, val_size, test_size) < 1:
             raise ValueError("train_size, val_size and test_size must be 1 or more.")
         self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
