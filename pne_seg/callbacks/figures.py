@@ -78,10 +78,20 @@ class Figures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first images of the split."""
-        self._keep(trainer, batch, outputs)
+        """Keep some images of the split."""
+        self._keep(trainer, trainer.val_dataloaders, batch, batch_idx, outputs)
 
-    on_test_batch_end = on_validation_batch_end
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep some images of the split."""
+        self._keep(trainer, trainer.test_dataloaders, batch, batch_idx, outputs)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the epoch if it is the best."""
@@ -112,14 +122,20 @@ class Figures(Callback):
         if isinstance(exception, KeyboardInterrupt):
             self._draw(trainer)
 
-    def _keep(self, trainer: Trainer, batch: Any, predictions: Tensor) -> None:
-        room = self.num_images - len(self._shots.images)
-        if room <= 0 or trainer.sanity_checking or not self._active(trainer):
+    def _keep(
+        self, trainer: Trainer, loader: Any, batch: Any, batch_idx: int, predictions: Tensor
+    ) -> None:
+        if trainer.sanity_checking or not self._active(trainer):
             return
-        self._shots.images += _channels_last(batch["image"][:room])
-        self._shots.labels += _arrays(batch["mask"][:room])
-        self._shots.predictions += _arrays(predictions[:room])
-        self._shots.names += batch["name"][:room]
+        # Evenly over the split: neighbours are often frames of one video.
+        total = len(loader.dataset)
+        wanted = {number * total // self.num_images for number in range(self.num_images)}
+        first = batch_idx * loader.batch_size
+        here = [place for place in range(len(predictions)) if first + place in wanted]
+        self._shots.images += _channels_last(batch["image"][here])
+        self._shots.labels += _arrays(batch["mask"][here])
+        self._shots.predictions += _arrays(predictions[here])
+        self._shots.names += [batch["name"][place] for place in here]
 
     def _draw(self, trainer: Trainer) -> None:
         if not self._active(trainer):
@@ -132,7 +148,11 @@ class Figures(Callback):
         if best is None or best.scores is None:
             return
         look = self._look(trainer)
-        when = f"epoch {best.epoch}, the best" if trainer.state.fn == "fit" else "all images"
+        when = {
+            "fit": f"validation split, epoch {best.epoch}, the best",
+            "validate": "validation split",
+            "test": "test split",
+        }[trainer.state.fn.value if trainer.state.fn else "fit"]
         if best.images:
             report.validation_mosaic(
                 best.images,
