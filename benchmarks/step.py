@@ -3,12 +3,13 @@
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Call, interleaved
 from benchmarks.synthetic import Batch
 from pne_seg.contrast import PNELoss
+from pne_seg.contrast.component import Projection
 
 CROP, WIDTH, CLASSES = 512, 512, 150
 
@@ -31,12 +32,7 @@ def training_step(batch: Batch, rounds: int, device: str) -> str:
         img_size=CROP,
     ).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=6e-5, weight_decay=0.01)
-    projection = nn.Sequential(
-        nn.Conv2d(WIDTH, WIDTH, 1, bias=False),
-        nn.BatchNorm2d(WIDTH),
-        nn.ReLU(),
-        nn.Conv2d(WIDTH, batch.embeddings.shape[1], 1),
-    ).to(device)
+    projection = Projection(WIDTH, batch.embeddings.shape[1]).to(device)
     size = batch.embeddings.shape[2:]
     feature = torch.randn(images, WIDTH, *size, device=device, requires_grad=True)
     loss, embeddings = PNELoss(), batch.embeddings.requires_grad_()

@@ -89,7 +89,10 @@ class SegmentationModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Tap the network for training; leave it bare for everything else."""
         for term in self.terms:
-            term.reattach(self.network) if stage == "fit" else term.detach()
+            if stage == "fit":
+                term.reattach(self.network)
+            else:
+                term.detach()
 
     def teardown(self, stage: str) -> None:
         """Leave the network bare, whatever it is used for next."""

@@ -5,14 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import REPOSITORY, SMALL, command
+from tests.cli.commands import DRY, REPOSITORY, SMALL, command
 from tests.data.camvid_tree import write_tree
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
-DRY = [
-    *["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"],
-    *["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"],
-]
 
 
 @pytest.mark.parametrize("contrast", [[], ["--model.contrast", "null"]], ids=["pne", "baseline"])

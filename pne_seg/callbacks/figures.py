@@ -79,19 +79,10 @@ class Figures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep some images of the split."""
-        self._keep(trainer, trainer.val_dataloaders, batch, batch_idx, outputs)
+        loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        self._keep(trainer, loader, batch, batch_idx, outputs)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep some images of the split."""
-        self._keep(trainer, trainer.test_dataloaders, batch, batch_idx, outputs)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the epoch if it is the best."""

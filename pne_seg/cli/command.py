@@ -311,8 +311,7 @@ def _as_loggers(value: Any) -> list[Logger]:
 
 
 def _quieten() -> None:
-    # Advice that does not hold here: few workers suit small machines, and labels and scores are
-    # reduced by the metric itself.
+    # Advice that does not hold here, such as more loader processes on a machine of two cores.
     for message in (
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
