@@ -1,9 +1,148 @@
-"""Learning-rate schedules that count optimiser steps, and what a resume does to an optimiser."""
+"""Parameter groups, learning-rate schedules by optimiser step, and what a resume does to both."""
 
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from pne_seg.errors import UserError
+
+_NORM_TYPES = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+# Norms that are none of torch's, by the name of their class: timm's RmsNorm2d, LayerNorm2dFp32 …
+_NORM_NAME = re.compile(r"Norm(Act)?([123]d)?(Fp32)?$")
+_POSITION_BIASES = ("relative_position_bias_table", "pos_embed", "absolute_pos_embed")
+_LR_SCALE = "lr_scale"
+
+
+@dataclass
+class ParameterGroups:
+    """Which parameters decay, and at which share of the learning rate the heads train.
+
+    The defaults treat all alike. A norm's own bias follows `decay_norms`, not `decay_biases` (as in
+    mmcv's optimiser constructor). Swin's recipe is `decay_norms=False, decay_position_biases=False`
+    (Liu et al., arXiv 2103.14030).
+
+    Args:
+        decay_norms: whether weight decay applies to the parameters of normalisation layers.
+        decay_position_biases: whether it applies to position embeddings and to tables of relative
+            position biases.
+        decay_biases: whether it applies to the biases of all other layers.
+        head_lr: the learning rate of everything outside the network's encoder (decoder, classifier,
+            auxiliary head, contrast's projection) as a multiple of the optimiser's.
+
+    Raises:
+        ValueError: `head_lr` is not above 0 and finite.
+    """
+
+    decay_norms: bool = True
+    decay_position_biases: bool = True
+    decay_biases: bool = True
+    head_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.head_lr < math.inf:
+            raise ValueError(f"head_lr must be above 0 and finite, got {self.head_lr}.")
+
+    def build(self, module: nn.Module) -> Iterable[Any]:
+        """Sort a training module's parameters into an optimiser's groups; see `build_optimizer`.
+
+        Args:
+            module: holds the segmentation network as `network`, whose encoder is its `encoder`
+                (smp) or `backbone` (torchvision, also inside an adapter's `network`).
+
+        Returns:
+            With the defaults `module.parameters()`. Otherwise up to four groups, those without
+            members left out: encoder, encoder without decay, heads, heads without decay (encoder
+            and heads together where `head_lr` is 1). They hold each trainable parameter once, a
+            parameter that encoder and heads share with the encoder's; `weight_decay` 0 where there
+            is none, and `lr_scale` where the learning rate is to be multiplied.
+
+        Raises:
+            ValueError: `head_lr` is not 1 and no encoder is found.
+        """
+        if self == ParameterGroups():
+            return module.parameters()
+        encoder = self._encoder_parameters(module)
+        order = [(in_head, undecayed) for in_head in (False, True) for undecayed in (False, True)]
+        members: dict[tuple[bool, bool], list[nn.Parameter]] = {key: [] for key in order}
+        seen: set[int] = set()
+        for owner in module.modules():  # with their own parameters, the order of `parameters()`
+            for name, parameter in owner.named_parameters(recurse=False):
+                if not parameter.requires_grad or id(parameter) in seen:
+                    continue
+                seen.add(id(parameter))
+                in_head = encoder is not None and id(parameter) not in encoder
+                members[in_head, self._undecayed(owner, name)].append(parameter)
+        groups: list[dict[str, Any]] = []
+        for (in_head, undecayed), parameters in members.items():
+            decay = {"weight_decay": 0.0} if undecayed else {}
+            scale = {_LR_SCALE: self.head_lr} if in_head else {}
+            if parameters:
+                groups.append({"params": parameters, **decay, **scale})
+        return groups
+
+    def _undecayed(self, owner: nn.Module, name: str) -> bool:
+        if _is_norm(owner):
+            return not self.decay_norms
+        if name in _POSITION_BIASES:
+            return not self.decay_position_biases
+        return name == "bias" and not self.decay_biases
+
+    def _encoder_parameters(self, module: nn.Module) -> set[int] | None:
+        """The identities of the encoder's parameters; None where all train at one rate."""
+        if self.head_lr == 1:
+            return None
+        network = getattr(module, "network", None)
+        for holder in (network, getattr(network, "network", None)):
+            for name in ("encoder", "backbone"):
+                encoder = getattr(holder, name, None)
+                if isinstance(encoder, nn.Module):
+                    return {id(parameter) for parameter in encoder.parameters()}
+        raise UserError(
+            f"head_lr {self.head_lr:g} sets the rate of everything outside the encoder, but "
+            f"{type(network).__name__} has neither an 'encoder' nor a 'backbone'. Leave "
+            "--model.parameter_groups.head_lr at 1, or give the network an attribute 'encoder'."
+        )
+
+
+def _is_norm(module: nn.Module) -> bool:
+    named = any(_NORM_NAME.search(base.__name__) for base in type(module).__mro__)
+    return named or isinstance(module, _NORM_TYPES)
+
+
+def build_optimizer(
+    module: nn.Module, optimizer: Callable[[Iterable[Any]], Optimizer], groups: ParameterGroups
+) -> Optimizer:
+    """Build the optimiser of a training module, its parameters grouped.
+
+    Its groups hold torch's own keys alone: a scaled learning rate is written as such, ahead of any
+    schedule that reads it as its base.
+
+    Args:
+        module: holds the segmentation network as `network`.
+        optimizer: from parameters or groups to optimiser.
+        groups: how to group the parameters.
+
+    Raises:
+        ValueError: as `ParameterGroups.build`.
+    """
+    parameters = groups.build(module)
+    if not isinstance(parameters, list):
+        return optimizer(parameters)
+    scales = [group.pop(_LR_SCALE, 1.0) for group in parameters]
+    built = optimizer(parameters)
+    for group, scale in zip(built.param_groups, scales, strict=True):
+        if scale != 1:
+            group["lr"] = group["lr"] * scale  # not in place: groups may share one tensor
+        if "weight_decay" not in built.defaults:  # an optimiser without weight decay
+            group.pop("weight_decay", None)
+    return built
 
 
 class WarmupPoly(LRScheduler):
@@ -17,7 +156,7 @@ class WarmupPoly(LRScheduler):
         optimizer: the optimiser whose groups are scheduled.
         total_steps: T; 0 leaves it to the trainer, which knows its own number of steps.
         power: exponent of the decay.
-        min_lr: the floor, an absolute learning rate.
+        min_lr: the floor, an absolute learning rate, the same for every group.
         warmup_steps: W; 0 for none.
         warmup_start: the rate at step 0 as a fraction of the full one.
         last_epoch: the last step taken, −1 to begin.
@@ -71,6 +210,24 @@ def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
     ]
 
 
+def check_same_groups(saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    """Refuse to resume where an optimiser's state belongs to other groups of parameters.
+
+    Args:
+        saved: what `optimizer_settings` gave when the checkpoint's run was configured.
+        wanted: what it gave for this run.
+
+    Raises:
+        ValueError: the numbers of groups differ.
+    """
+    if len(saved) != len(wanted):
+        raise UserError(
+            f"The checkpoint's optimiser has {len(saved)} parameter groups, this run's has "
+            f"{len(wanted)}, so that its state cannot be restored. Resume with the "
+            "--model.parameter_groups of the run that wrote it."
+        )
+
+
 def apply_changed_settings(
     optimizer: Optimizer, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]
 ) -> None:
@@ -84,7 +241,11 @@ def apply_changed_settings(
         optimizer: with its state restored.
         saved: what `optimizer_settings` gave when the checkpoint's run was configured.
         wanted: what it gave for this run.
+
+    Raises:
+        ValueError: the numbers of groups differ.
     """
+    check_same_groups(saved, wanted)
     for group, before, now in zip(optimizer.param_groups, saved, wanted, strict=True):
         for key, value in now.items():
             if before.get(key) == value:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 
-from pne_seg.optim import WarmupPoly, apply_changed_settings, optimizer_settings
+from pne_seg.optim import WarmupPoly, apply_changed_settings, optimizer_settings, set_rates
 
 TOTAL, WARMUP, START = 40, 10, 1e-3
 
@@ -141,5 +141,42 @@ def test_a_rate_of_zero_gives_way_to_the_new_one() -> None:
 
 def test_another_number_of_groups_is_refused() -> None:
     optimizer = optimizer_with([0.1])
-    with pytest.raises(ValueError, match="zip"):
-        apply_changed_settings(optimizer, optimizer_settings(optimizer), [])
+    two = optimizer_settings(optimizer_with([0.1, 0.2]))
+    with pytest.raises(ValueError, match=r"has 2 parameter groups, this run's has 1, .*resto"):
+        apply_changed_settings(optimizer, two, optimizer_settings(optimizer))
+
+
+def test_rates_follow_the_configuration_in_every_group() -> None:
+    optimizer = optimizer_with([0.01, 0.1])
+    set_rates(optimizer, None, [0.3, 0.4])
+    assert [group["lr"] for group in optimizer.param_groups] == [0.3, 0.4]
+    optimizer = optimizer_with([0.01, 0.1])
+    schedule = WarmupPoly(optimizer, TOTAL, power=1.0, min_lr=1e-3)
+    schedule.last_epoch = 10
+    set_rates(optimizer, schedule, [0.3, 0.4])
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.009 * 0.75 + 1e-3, 0.099 * 0.75 + 1e-3])
+
+
+@pytest.mark.parametrize(
+    ("base", "power", "floor", "warmup", "total", "by_hand"),
+    [
+        # The recipe of CNNs: at half of the steps 0.0099 · 2^-0.9 + 0.0001.
+        (0.01, 0.9, 1e-4, 0, 40_000, {0: 0.01, 20_000: 0.00540528, 40_000: 1e-4}),
+        # That of Swin: at the warm-up's end 6e-5 · (1 - 1500/160000).
+        (6e-5, 1.0, 0.0, 1500, 160_000, {0: 6e-11, 1500: 5.94375e-5, 80_000: 3e-5, 160_000: 0.0}),
+    ],
+)
+def test_published_recipes(
+    base: float, power: float, floor: float, warmup: int, total: int, by_hand: dict[int, float]
+) -> None:
+    optimizer = optimizer_with([base])
+    schedule = WarmupPoly(optimizer, total, power, floor, warmup)
+    for step in {0, 1, warmup, total // 2, total} | set(by_hand):
+        schedule.last_epoch = step
+        expected = (base - floor) * (1 - step / total) ** power + floor
+        if step < warmup:  # mmsegmentation: rate · (1 - k), k from 1 - 1e-6 to 0
+            expected *= 1 - (1 - step / warmup) * (1 - 1e-6)
+        assert schedule.get_lr() == pytest.approx([expected], rel=1e-12)
+        if step in by_hand:
+            assert expected == pytest.approx(by_hand[step], rel=1e-6)
