@@ -4,16 +4,77 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.cli.commands import DRY, REPOSITORY, SMALL, command
+from tests.cli.commands import DRY, QUICK, REPOSITORY, SMALL, command
 from tests.data.camvid_tree import write_tree
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+OVERLAYS = sorted((REPOSITORY / "configs" / "overlays").glob("*.yaml"))
+OF_THE_PAPER = [path for path in CONFIGS if "scenes" not in path.stem and "camvid" not in path.stem]
+
+# Each method's network made narrow by overrides alone. The names of its settings stay checked.
+NARROW = {
+    "deeplabv3": ["--model.network.encoder_name", "tu-resnet10t"],
+    "hrnetv2": ["--model.network.encoder_name", "tu-hrnet_w18_small"],
+    "ocrnet": ["--model.network.encoder_name", "tu-hrnet_w18_small"],
+    "upernet_resnet": ["--model.network.encoder_name", "tu-resnet10t"],
+    "upernet_swin": [
+        *["--model.network.dict_kwargs.embed_dim", "24"],
+        *["--model.network.dict_kwargs.depths", "[1, 2, 1, 1]"],
+        *["--model.network.dict_kwargs.num_heads", "[1, 2, 4, 8]"],
+    ],
+}
+WITHOUT_WIDTH = ("hrnetv2",)
+RANDOM = ["--model.network.encoder_weights", "null"]
+SCENES = ["--data", "Scenes", *SMALL, "--data.height", "64", "--data.width", "64"]
+TWO_STEPS = [*QUICK, "--trainer.fast_dev_run", "2"]
+CONTRAST = pytest.mark.parametrize(
+    "contrast", [[], ["--model.contrast", "null"]], ids=["pne", "baseline"]
+)
 
 
-@pytest.mark.parametrize("contrast", [[], ["--model.contrast", "null"]], ids=["pne", "baseline"])
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_each_config_takes_a_training_step(
+def method(config: Path) -> str:
+    return next(name for name in NARROW if name in config.stem)
+
+
+def narrow(config: Path) -> list[str]:
+    name = method(config)
+    width = [] if name in WITHOUT_WIDTH else ["--model.network.decoder_channels", "16"]
+    return [*NARROW[name], *width]
+
+
+def check_steps(config: Path, contrast: list[str], *overrides: str) -> None:
+    run = command("fit", "--config", config, *SCENES, *TWO_STEPS, *RANDOM, *overrides, *contrast)
+    metrics = run.trainer.callback_metrics
+    assert run.trainer.global_step == 2
+    assert metrics["train/loss"].isfinite()
+    assert metrics["val/loss"].isfinite()
+    assert ("train/loss_contrast" in metrics) is not bool(contrast)
+    assert ("train/loss_auxiliary" in metrics) is (method(config) != "hrnetv2")
+
+
+@CONTRAST
+@pytest.mark.parametrize("config", OF_THE_PAPER, ids=lambda path: path.stem)
+def test_each_config_of_the_paper_trains_and_validates(config: Path, contrast: list[str]) -> None:
+    check_steps(config, contrast, *narrow(config))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [path for path in OF_THE_PAPER if "ade20k" in path.stem or "upernet_resnet" in path.stem],
+    ids=lambda path: path.stem,
+)
+def test_each_network_of_the_paper_trains_at_full_width(config: Path) -> None:
+    check_steps(config, [])
+
+
+@CONTRAST
+@pytest.mark.parametrize(
+    "config", sorted(set(CONFIGS) - set(OF_THE_PAPER)), ids=lambda path: path.stem
+)
+def test_each_other_config_takes_a_training_step(
     config: Path, contrast: list[str], tmp_path: Path
 ) -> None:
     if "CamVid" in config.read_text():
@@ -26,11 +87,80 @@ def test_each_config_takes_a_training_step(
     assert ("train/loss_contrast" in run.trainer.callback_metrics) is not bool(contrast)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", [*CONFIGS, *OVERLAYS], ids=lambda path: path.stem)
 def test_each_config_is_short_and_says_what_it_is(config: Path) -> None:
     lines = config.read_text().splitlines()
     assert len(lines) <= 40
     assert lines[0].startswith("# ")
+
+
+# images a step, crop, steps: RECIPES of the published baselines
+RECIPES = {
+    "cityscapes": (8, [512, 1024], {40000, 80000}),
+    "ade20k": (16, [512, 512], {80000, 160000}),
+    "coco_stuff": (16, [512, 512], {80000, 320000}),
+    "coco_stuff10k": (16, [512, 512], {20000, 40000}),
+}
+
+
+@pytest.mark.parametrize("config", OF_THE_PAPER, ids=lambda path: path.stem)
+def test_each_config_of_the_paper_follows_the_recipe(config: Path) -> None:
+    content = yaml.safe_load(config.read_text())
+    data, model = content["data"]["init_args"], content["model"]
+    images, crop, steps = RECIPES[config.stem.partition(f"_{method(config)[:4]}")[0]]
+    assert (data["batch_size"], data["crop_size"]) == (images, crop)
+    assert content["trainer"]["max_steps"] in steps
+    assert model["contrast"]["init_args"]["weight"] == 1.3
+    settings, schedule = model["optimizer"]["init_args"], model["schedule"]["init_args"]
+    if "swin" in config.stem:
+        assert model["optimizer"]["class_path"] == "torch.optim.AdamW"
+        assert settings == {"lr": 6e-5, "weight_decay": 0.01}
+        assert schedule == {"power": 1.0, "warmup_steps": 1500}
+        assert model["network"]["dict_kwargs"]["drop_path_rate"] == 0.3
+        assert not any(model["parameter_groups"].values())
+    else:
+        assert model["optimizer"]["class_path"] == "torch.optim.SGD"
+        assert settings == {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+        assert schedule == {"power": 0.9, "min_lr": 1e-4}
+    assert ("dropout" in model) is (method(config) not in ("hrnetv2", "ocrnet"))
+
+
+def test_the_paper_s_methods_and_data_sets_are_all_there() -> None:
+    methods = ("deeplabv3_resnet101", "hrnetv2_hrnet48", "ocrnet_hrnet48", "upernet_swin")
+    wanted = {f"{data}_{name}" for data in RECIPES for name in methods}
+    assert {path.stem for path in OF_THE_PAPER} == wanted | {
+        "ade20k_upernet_swin_base",
+        "cityscapes_upernet_resnet101",
+    }
+
+
+@pytest.mark.parametrize("overlay", ["debug", "cpu"])
+def test_an_overlay_trains(overlay: str, tmp_path: Path) -> None:
+    config = REPOSITORY / "configs" / "scenes_upernet_resnet18.yaml"
+    path = REPOSITORY / "configs" / "overlays" / f"{overlay}.yaml"
+    place = [*QUICK, "--trainer.default_root_dir", str(tmp_path), "--trainer.max_steps", "6"]
+    small = [
+        *["--data.train_size", "8", "--data.val_size", "4", "--data.height", "32"],
+        *["--data.width", "32"],
+    ]
+    run = command("fit", "--config", config, "--config", path, *place, *small)
+    assert run.trainer.global_step == 6
+    assert run.datamodule.batch_size == 2
+    assert run.run_folder is not None
+    assert run.run_folder.parent.name == "scenes_upernet_resnet18"
+    assert (run.run_folder / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("overlay", ["ddp", "colab"])
+def test_an_overlay_for_gpus_holds_settings_that_exist(overlay: str) -> None:
+    config = REPOSITORY / "configs" / "scenes_upernet_resnet18.yaml"
+    path = REPOSITORY / "configs" / "overlays" / f"{overlay}.yaml"
+    without_gpu = [
+        *["--trainer.devices", "1", "--trainer.strategy", "auto"],
+        *["--trainer.sync_batchnorm", "false", "--trainer.precision", "32-true"],
+    ]
+    run = command("fit", "--config", config, "--config", path, *SMALL, *DRY, *without_gpu)
+    assert run.trainer.global_step == 1
 
 
 @pytest.mark.slow

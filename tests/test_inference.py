@@ -15,7 +15,7 @@ from pne_seg.inference import (
     resize_logits,
     whole_image_logits,
 )
-from tests.networks import Subsample, TinyNet
+from tests.tiny_networks import Subsample, TinyNet
 
 
 def plain_bilinear(maps: Tensor, height: int, width: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from pne_seg.contrast import PNELoss
 from pne_seg.module import SegmentationModule
 from pne_seg.optim import WarmupPoly
-from tests.networks import TinyNet, hook_count, same_tensors
+from tests.tiny_networks import TinyNet, hook_count, same_tensors
 from tests.training import CLASSES, NAMES, Pictures, Rates, normalised, pne, tiny, trainer
 
 pytestmark = [

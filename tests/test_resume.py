@@ -8,7 +8,7 @@ from torch.optim import AdamW, Optimizer
 
 from pne_seg.module import SegmentationModule
 from pne_seg.optim import WarmupPoly
-from tests.networks import same_tensors
+from tests.tiny_networks import same_tensors
 from tests.training import CLASSES, Pictures, Rates, pne, tiny, trainer
 
 pytestmark = [

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pne_seg.contrast.component import PNE
 from pne_seg.taps import Classifier, Tap, find_classifier, find_module, listening, probe
-from tests.networks import TinyNet, hook_count, same_tensors
+from tests.tiny_networks import TinyNet, hook_count, same_tensors
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 

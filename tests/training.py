@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pne_seg.contrast.component import PNE
 from pne_seg.module import Batch
-from tests.networks import TinyNet, balance_classes
+from tests.tiny_networks import TinyNet, balance_classes
 
 CLASSES = 3
 NAMES = ["road", "sky", "car"]

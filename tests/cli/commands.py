@@ -32,7 +32,7 @@ data:
     {train_size: 8, val_size: 3, test_size: 2, height: 32, width: 48, batch_size: 4, num_workers: 0}
 model:
   network:
-    class_path: tests.networks.TinyNet
+    class_path: tests.tiny_networks.TinyNet
     init_args: {width: 6}
   contrast:
     class_path: PNE

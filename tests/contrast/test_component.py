@@ -15,7 +15,7 @@ from pne_seg.contrast import ContrastResult, PNELoss
 from pne_seg.contrast.component import PNE, Contrast
 from pne_seg.contrast.interface import prepare
 from pne_seg.taps import listening
-from tests.networks import Subsample, TinyNet, balance_classes, hook_count, same_tensors
+from tests.tiny_networks import Subsample, TinyNet, balance_classes, hook_count, same_tensors
 
 CLASSES = 3
 

@@ -1,0 +1,192 @@
+"""Auxiliary classifiers: further predictions inside a network that are trained along with it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pne_seg.inference import resize_logits
+from pne_seg.losses import evaluate
+from pne_seg.taps import LossTerm, Tap, TrainingTerm, probe
+
+STAGE_3 = -2
+"""The stage before an encoder's last, which published baselines train by itself."""
+
+
+class Auxiliary(TrainingTerm):
+    """A classification loss on scores from inside a network, logged as `train/loss_auxiliary`.
+
+    Args:
+        weight: what the total loss multiplies the term by.
+        loss: called `loss(logits, target)` with (B, C, H, W) and (B, H, W); the network's own main
+            loss where not given.
+
+    Raises:
+        ValueError: a negative weight.
+    """
+
+    def __init__(self, weight: float = 0.4, loss: nn.Module | None = None) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"weight must be 0 or more, got {weight}.")
+        self.weight = weight
+        self.loss = loss
+        self.ignore_index = 255
+
+    def logits(self) -> Tensor:
+        """(B, C, h, w) scores from what the taps hold."""
+        raise NotImplementedError
+
+    def forward(self, target: Tensor, step: int) -> LossTerm:
+        """Score the auxiliary prediction at the labels' size.
+
+        Args:
+            target: (B, H, W) integer labels.
+            step: not used.
+
+        Raises:
+            RuntimeError: no loss was given, or no forward pass has reached the taps.
+        """
+        if self.loss is None:
+            raise RuntimeError("Set the auxiliary term's loss first.")
+        logits = resize_logits(self.logits(), target.shape[-2:])
+        value = evaluate(self.loss, logits, target, self.ignore_index)
+        return LossTerm("auxiliary", value, self.weight)
+
+    def _probe(self, network: nn.Module, ignore_index: int) -> None:
+        """Attach, and fill the taps by a small image; a network that is refused goes back bare."""
+        self.ignore_index = ignore_index
+        self.reattach(network)
+        probe(network, self.taps)
+
+
+class AuxiliaryLogits(Auxiliary):
+    """Trains class scores that the network computes on its way, such as OCRNet's first stage.
+
+    Args:
+        logits_module: dotted name of the module whose *output* is the (B, C, h, w) scores.
+        **kwargs: the settings of `Auxiliary`.
+    """
+
+    def __init__(self, logits_module: str = "decoder.region_classifier", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.logits_module = logits_module
+
+    def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
+        """Tap the module.
+
+        Raises:
+            ValueError: there is none of that name, or its output has not `num_classes` channels.
+        """
+        self.detach()
+        self.taps = [Tap(self.logits_module, "output")]
+        try:
+            self._probe(network, ignore_index)
+            found = self.logits()
+            if found.ndim != 4 or found.shape[1] != num_classes:
+                raise ValueError(
+                    f"{self.logits_module!r} gives {tuple(found.shape)} where scores of "
+                    f"{num_classes} classes are due, (B, {num_classes}, h, w)."
+                )
+        except Exception:
+            self.detach()
+            raise
+
+    def logits(self) -> Tensor:
+        """(B, C, h, w) scores of the tapped module."""
+        tensor: Tensor = self.taps[0].take()
+        return tensor
+
+
+class FCNHead(Auxiliary):
+    """A small fully convolutional head on an encoder stage: 3×3 conv-BN-ReLU, dropout, classifier.
+
+    It belongs to training alone: the network stays what it is.
+
+    Args:
+        channels: width of the 3×3 convolution.
+        dropout: share of the channels dropped before the classifier.
+        feature_module: dotted name of the module whose *output* is the feature.
+        stage: which one, where that output is a list of features; −2 is the stage before the last.
+        **kwargs: the settings of `Auxiliary`.
+
+    At 1024 input channels and 150 classes: 2,398,358 parameters.
+
+    Raises:
+        ValueError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        channels: int = 256,
+        dropout: float = 0.1,
+        feature_module: str = "encoder",
+        stage: int = STAGE_3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if channels < 1:
+            raise ValueError(f"channels must be 1 or more, got {channels}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}.")
+        self.channels = channels
+        self.dropout = dropout
+        self.feature_module = feature_module
+        self.stage = stage
+        self.head: nn.Sequential | None = None
+
+    def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
+        """Tap the stage and build the head for the width that a probe finds there.
+
+        Raises:
+            ValueError: there is no such module or stage.
+        """
+        self.detach()
+        self.taps = [Tap(self.feature_module, "output")]
+        try:
+            self._probe(network, ignore_index)
+            feature = self._feature()
+        except Exception:
+            self.detach()
+            raise
+        # Drawn without touching the random state: runs with and without the head stay comparable.
+        with torch.random.fork_rng(devices=[]):
+            head = nn.Sequential(
+                nn.Conv2d(feature.shape[1], self.channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(self.channels),
+                nn.ReLU(inplace=True),
+                nn.Dropout2d(self.dropout),
+                nn.Conv2d(self.channels, num_classes, 1),
+            )
+        self.head = head.to(feature.device)
+
+    def logits(self) -> Tensor:
+        """(B, C, h, w) scores of the head.
+
+        Raises:
+            RuntimeError: called before `attach`.
+        """
+        if self.head is None:
+            raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
+        scores: Tensor = self.head(self._feature())
+        return scores
+
+    def _feature(self) -> Tensor:
+        output: Any = self.taps[0].take()
+        if isinstance(output, Mapping):
+            output = list(output.values())
+        if isinstance(output, Sequence):
+            if not -len(output) <= self.stage < len(output):
+                raise ValueError(
+                    f"{self.feature_module!r} gives {len(output)} features; there is no stage "
+                    f"{self.stage}. Stages count from 0, or from −1 backwards."
+                )
+            output = output[self.stage]
+        if not isinstance(output, Tensor) or output.ndim != 4 or not output.shape[1]:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(
+                f"The auxiliary head's tap on {self.feature_module!r} yields {found} where "
+                "(B, channels, h, w) is due. Name another 'feature_module' or 'stage'."
+            )
+        return output

@@ -1,0 +1,115 @@
+"""smp's and timm's encoders, set up for segmentation, with errors that state the mend."""
+
+import re
+from typing import Any, Literal
+
+import segmentation_models_pytorch as smp
+from torch import nn
+
+_UNEXPECTED_KEYWORD = re.compile(r"unexpected keyword argument[^']*'(\w+)'")
+
+
+def build_encoder(
+    name: str,
+    weights: str | None,
+    output_stride: int = 32,
+    in_channels: int = 3,
+    depth: int = 5,
+    **kwargs: Any,
+) -> Any:
+    """Build an encoder by smp's name for it; `tu-…` names are timm's.
+
+    timm's HRNet gives its four branches (`feature_location=""`), not the wider maps of its
+    classification head. timm's Swin takes images of any size and shifts its windows in every stage
+    (`strict_img_size=False, always_partition=True`). A keyword given here wins over these.
+
+    Args:
+        name: such as `resnet50` or `tu-hrnet_w48`.
+        weights: `"imagenet"` for pretrained weights, or None for random ones. Encoders of smp know
+            further names; for timm's a tag in the name chooses (`tu-resnet50.a1_in1k`).
+        output_stride: 32, or 16 or 8 for a last stage (last two stages) dilated instead of reduced.
+        in_channels: channels of the image.
+        depth: number of halvings, up to 5.
+        **kwargs: handed to timm's model.
+
+    Returns:
+        A module from (B, `in_channels`, H, W) to `depth` + 1 features, counted from 0: the i-th has
+        `out_channels[i]` channels at stride 2ⁱ, or at `output_stride` where that is less.
+
+    Raises:
+        ValueError: the encoder knows no such weights or keyword, or cannot be dilated.
+    """
+    is_timm = name.startswith("tu-")
+    if kwargs and not is_timm:
+        # smp drops them without a word.
+        raise ValueError(
+            f"The encoder {name!r} takes no further settings, got {', '.join(map(repr, kwargs))}. "
+            "Those of timm do: their names begin with 'tu-'."
+        )
+    if name.startswith("tu-hrnet_"):
+        kwargs = {"feature_location": ""} | kwargs
+    if name.startswith("tu-swin_"):
+        kwargs = {"strict_img_size": False, "always_partition": True} | kwargs
+    try:
+        return smp.encoders.get_encoder(
+            name,
+            in_channels=in_channels,
+            depth=depth,
+            weights=_checked_weights(name, weights),
+            output_stride=output_stride,
+            **kwargs,
+        )
+    except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        found = _UNEXPECTED_KEYWORD.search(str(error))
+        if found and found[1] in kwargs:
+            raise ValueError(f"The encoder {name!r} has no setting {found[1]!r}.") from error
+        if output_stride != 32:
+            reason = f" ({error})" if str(error) else ""
+            raise ValueError(
+                f"The encoder {name!r} cannot be built at output stride {output_stride}{reason}. "
+                "A ResNet can, such as 'tu-resnet101c'; or set the output stride to 32 if the "
+                "network allows it."
+            ) from error
+        raise
+
+
+def set_fusion(encoder: nn.Module, mode: Literal["bilinear", "nearest"]) -> None:
+    """Choose how the branches of an HRNet are enlarged where they are added up.
+
+    timm repeats pixels (`"nearest"`), as HRNet's ImageNet training did. The published segmentation
+    baselines interpolate (`"bilinear"`, corners not aligned). Parameters and state dict are the
+    same. Encoders without `nn.Upsample` (ResNet, Swin) have nothing to choose and stay as they are.
+
+    Args:
+        encoder: changed in place.
+        mode: of the interpolation.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    if mode not in ("bilinear", "nearest"):
+        raise ValueError(f"encoder_fusion must be 'bilinear' or 'nearest', got {mode!r}.")
+    for module in encoder.modules():
+        if isinstance(module, nn.Upsample):
+            module.mode = mode
+            module.align_corners = False if mode == "bilinear" else None
+
+
+def _checked_weights(name: str, weights: str | None) -> str | bool | None:
+    """What smp's `get_encoder` wants for the weights: it knows timm's by True, its own by name."""
+    if weights is None:
+        return None
+    if name.startswith("tu-"):
+        if weights != "imagenet":
+            raise ValueError(
+                f"The weights of {name!r} must be 'imagenet' or null, got {weights!r}. "
+                f"A tag in the name chooses among timm's: '{name.partition('.')[0]}.<tag>'."
+            )
+        return True
+    known = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {weights: None})
+    if weights not in known:
+        raise ValueError(
+            f"The encoder {name!r} has no weights {weights!r}; it has "
+            f"{', '.join(map(repr, known))}, or null for random ones."
+        )
+    return weights
