@@ -1,12 +1,13 @@
 """`SegmentationModule`: the training, validation, test and prediction steps, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -19,32 +20,54 @@ from pne_seg.inference import (
     resize_logits,
     whole_image_logits,
 )
-from pne_seg.losses import cross_entropy
+from pne_seg.losses import CrossEntropy, cross_entropy, evaluate, loss_name, set_ignore_index
 from pne_seg.metrics import ConfusionMatrix, Scores
-from pne_seg.optim import WarmupPoly, apply_changed_settings, optimizer_settings, set_rates
-from pne_seg.taps import LossTerm, TrainingTerm, listening, probe
+from pne_seg.networks.auxiliary import Auxiliary
+from pne_seg.networks.requirements import BatchRequirements
+from pne_seg.optim import (
+    ParameterGroups,
+    WarmupPoly,
+    apply_changed_settings,
+    build_optimizer,
+    check_same_groups,
+    optimizer_settings,
+    set_rates,
+)
+from pne_seg.taps import ClassifierDropout, LossTerm, TrainingTerm, listening, probe
+from pne_seg.weights import TRAINING_TERMS, initialise_from, reconcile_training_terms
 
 Batch = dict[str, Any]
 """`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings."""
 
 
 class SegmentationModule(LightningModule):
-    """Trains a segmentation network with cross-entropy and, while training, further loss terms.
+    """Trains a segmentation network with a pixel-wise loss and, while training, further terms.
 
     Args:
         network: (B, 3, H, W) normalised images → (B, C, H, W) scores (a smaller map is resized).
         num_classes: C; on the command line the data decides it.
         ignore_index: the label that carries no class; likewise.
         class_names: C names, for logging; likewise. Numbers where not given.
+        loss: the main loss, called `loss(logits, target)` with (B, C, H, W) and (B, H, W);
+            `CrossEntropy` where not given.
+        extra_losses: further losses on the same scores by name, such as smp's `DiceLoss`; logged as
+            `train/loss_<name>`.
+        extra_loss_weights: their weights in the total; 1 where not given.
         contrast: pixel-contrastive loss on the feature that enters the classifier, or none.
         auxiliary: a further training-only loss, such as an FCN head on an encoder stage, or none.
+        dropout: share of the channels that enter the classifier dropped in training.
         optimizer: from parameters to optimiser; AdamW as PyTorch has it where not given.
+        parameter_groups: which parameters decay, and the learning rate of the heads.
         schedule: from optimiser to learning-rate schedule, stepped after each optimiser step.
         mean: RGB mean of the images in 0–255.
         std: RGB standard deviation in 0–255.
+        init_from: a checkpoint or state dict whose fitting weights a fine-tuning starts from.
+        compile: whether to train and score through `torch.compile`.
 
     Raises:
-        ValueError: the network's output has not C channels, or the names are not C.
+        ValueError: the network's output has not C channels, the names are not C, a loss does not
+            know the ignore value, or an extra loss has the name of another term.
+        UserError: `init_from` cannot be read, or nothing in it fits.
     """
 
     def __init__(
@@ -53,12 +76,19 @@ class SegmentationModule(LightningModule):
         num_classes: int,
         ignore_index: int = 255,
         class_names: Sequence[str] | None = None,
+        loss: nn.Module | None = None,
+        extra_losses: dict[str, nn.Module] | None = None,
+        extra_loss_weights: dict[str, float] | None = None,
         contrast: Contrast | None = None,
         auxiliary: TrainingTerm | None = None,
+        dropout: float = 0.0,
         optimizer: OptimizerCallable | None = None,
+        parameter_groups: ParameterGroups | None = None,
         schedule: LRSchedulerCallable | None = None,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
+        init_from: str | None = None,
+        compile: bool = False,  # as PyTorch calls it
     ) -> None:
         super().__init__()
         self.network = network
@@ -68,22 +98,37 @@ class SegmentationModule(LightningModule):
         if len(self.class_names) != num_classes:
             raise ValueError(f"{len(self.class_names)} class names for {num_classes} classes.")
         self.optimizer = optimizer
+        self.parameter_groups = parameter_groups or ParameterGroups()
         self.schedule = schedule
+        self.loss = loss or CrossEntropy()
+        self.extra_losses = nn.ModuleDict(extra_losses or {})
+        _check_names(self.extra_losses, self.loss)
+        self.extra_loss_weights = _weights_of(self.extra_losses, extra_loss_weights or {})
+        for criterion in (self.loss, *self.extra_losses.values()):
+            set_ignore_index(criterion, ignore_index)
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
         _check_output(network, num_classes)
+        self.requirements = BatchRequirements(network, self.preprocessing.stride)
         self.contrast = contrast
         self.auxiliary = auxiliary
+        if isinstance(auxiliary, Auxiliary) and auxiliary.loss is None:
+            auxiliary.loss = self.loss
         for term in self.terms:
             term.attach(network, num_classes, ignore_index)
+        self.dropout = ClassifierDropout(dropout)
+        self.dropout.attach(network)
+        self.compile_network = compile
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
         self.scores: Scores | None = None
         self._settings: list[dict[str, Any]] = []
         self._saved_settings: list[dict[str, Any]] | None = None
-        self.register_load_state_dict_pre_hook(_reconcile_training_terms)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(reconcile_training_terms)  # type: ignore[no-untyped-call]
+        if init_from is not None:
+            rank_zero_info(str(initialise_from(self, init_from)))
 
     @property
     def terms(self) -> list[TrainingTerm]:
-        """The loss terms beside the cross-entropy."""
+        """The loss terms on tensors from inside the network."""
         return [term for term in (self.auxiliary, self.contrast) if term is not None]
 
     def setup(self, stage: str) -> None:
@@ -93,25 +138,49 @@ class SegmentationModule(LightningModule):
                 term.reattach(self.network)
             else:
                 term.detach()
+        if stage == "fit":
+            self.dropout.attach(self.network)
+        else:
+            self.dropout.detach()
+        if self.compile_network:
+            self.network.compile()
 
     def teardown(self, stage: str) -> None:
         """Leave the network bare, whatever it is used for next."""
         for term in self.terms:
             term.detach()
+        self.dropout.detach()
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores."""
         return whole_image_logits(self.network, self.preprocessing, images)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Refuse a batch that the network cannot be trained on, by the first one's size."""
+        if batch_idx:
+            return
+        images, _, height, width = batch["image"].shape
+        layers = self.network.modules()
+        if any(isinstance(layer, nn.SyncBatchNorm) for layer in layers):
+            images *= self.trainer.world_size
+        self.requirements.check(images, height, width)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sum of cross-entropy and the weighted terms, each logged unweighted by its name."""
+        """Sum of the losses and the weighted terms, each logged unweighted by its name."""
         # Labels are padded along with the images: every map inside the network stays aligned.
         target = self.preprocessing.pad(batch["mask"].long(), self.ignore_index)
         taps = [tap for term in self.terms for tap in term.taps]
         with listening(taps) if taps else nullcontext():
             logits = self.network(self.preprocessing(batch["image"]))
         logits = resize_logits(logits, target.shape[-2:])
-        terms = [LossTerm("ce", cross_entropy(logits, target, self.ignore_index), weight=1.0)]
+        losses = [(loss_name(self.loss), self.loss, 1.0)]
+        losses += [
+            (name, loss, self.extra_loss_weights[name]) for name, loss in self.extra_losses.items()
+        ]
+        terms = [
+            LossTerm(name, evaluate(loss, logits, target, self.ignore_index), weight)
+            for name, loss, weight in losses
+        ]
         terms += [term(target, self.global_step) for term in self.terms]
         total = torch.stack([term.weighted for term in terms]).sum()
         self._log_terms(total, terms, batch_size=len(target))
@@ -166,8 +235,10 @@ class SegmentationModule(LightningModule):
         # Not a default in the signature: the command line would let settings of a default class
         # (AdamW's weight decay) slip into the class that takes its place.
         build = self.optimizer or torch.optim.AdamW
-        optimizer = build(self.parameters())
+        optimizer = build_optimizer(self, build, self.parameter_groups)
         self._settings = optimizer_settings(optimizer)
+        if self._saved_settings is not None:
+            check_same_groups(self._saved_settings, self._settings)
         if self.schedule is None:
             return optimizer
         schedule = self.schedule(optimizer)
@@ -217,21 +288,20 @@ def _check_output(network: nn.Module, num_classes: int) -> None:
         )
 
 
-def _reconcile_training_terms(
-    module: SegmentationModule, state: dict[str, Any], prefix: str, *_: Any
-) -> None:
-    """Let a state dict load whether or not it and the module carry the same training-only terms.
+def _check_names(extra_losses: nn.ModuleDict, loss: nn.Module) -> None:
+    """Each term of the total is logged by a name of its own."""
+    taken = (loss_name(loss), *TRAINING_TERMS)
+    if twice := [name for name in taken if name in extra_losses]:
+        raise ValueError(
+            f"extra_losses names {', '.join(twice)}, which is logged already: train/loss_{twice[0]} "
+            "would hold two values. Give it another name."
+        )
 
-    Terms serve training alone: weights for one that the module lacks are left, and one that the
-    state lacks keeps its fresh weights.
-    """
-    for name in ("contrast", "auxiliary"):
-        start = f"{prefix}{name}."
-        own = getattr(module, name)
-        own_state = own.state_dict(prefix=start) if own is not None else {}
-        given = [key for key in state if key.startswith(start)]
-        if not own_state:
-            for key in given:
-                del state[key]
-        elif not given:
-            state.update(own_state)
+
+def _weights_of(losses: nn.ModuleDict, weights: Mapping[str, float]) -> dict[str, float]:
+    if unknown := sorted(set(weights) - set(losses)):
+        raise ValueError(
+            f"extra_loss_weights names {', '.join(unknown)}, which extra_losses has not"
+            + (f" (it has {', '.join(losses)})." if len(losses) else ".")
+        )
+    return {name: weights.get(name, 1.0) for name in losses}

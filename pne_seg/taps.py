@@ -1,6 +1,7 @@
-"""Read tensors from inside a network by module name, and build training-only terms on them.
+"""Reach into a network by module name: read tensors, drop channels, build training-only terms.
 
-A *tap* is a forward hook. It leaves the network's outputs, parameters and state dict as they are.
+All of it is done by forward hooks, which leave the network's class, parameters and state dict as
+they are, and its outputs too outside training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -22,7 +24,7 @@ _PROBE_SIZES = (
 
 
 class Tap:
-    """Keeps one tensor that enters or leaves a submodule while `listening` is true.
+    """Keeps what enters or leaves a submodule while `listening` is true.
 
     Args:
         module_name: dotted name inside the network, as in `network.named_modules()`.
@@ -33,7 +35,7 @@ class Tap:
         self.module_name = module_name
         self.side = side
         self.listening = False
-        self._tensor: Tensor | None = None
+        self._held: Any = None
         self._handle: RemovableHandle | None = None
 
     def attach(self, network: nn.Module) -> None:
@@ -57,29 +59,37 @@ class Tap:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-        self._tensor = None
+        self._held = None
 
-    def take(self) -> Tensor:
-        """Return the tensor of the last forward pass and forget it, so that it keeps no memory.
+    @property
+    def holds(self) -> bool:
+        """Whether a forward pass has left something to take."""
+        return self._held is not None
+
+    def take(self) -> Any:
+        """Return what the last forward pass left and forget it, so that it keeps no memory.
+
+        A tensor as a rule; a list of them where the module returns one, as encoders do.
 
         Raises:
             RuntimeError: no forward pass has reached the module since the last call.
         """
-        if self._tensor is None:
+        if self._held is None:
             raise RuntimeError(
                 f"No tensor has passed the {self.side} of {self.module_name!r} since it was last "
                 "read. Name a module that runs once in every training step."
             )
-        tensor, self._tensor = self._tensor, None
-        return tensor
+        held, self._held = self._held, None
+        return held
 
     def _on_input(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
         if self.listening:
-            self._tensor = args[0]
+            self._held = args[0]
 
     def _on_output(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         if self.listening:
-            self._tensor = output
+            # A copy of a list, because the next module may change the list itself.
+            self._held = list(output) if isinstance(output, list) else output
 
 
 @contextmanager
@@ -155,6 +165,46 @@ def find_classifier(network: nn.Module) -> Classifier:
         "in a convolution. Name the modules yourself: 'feature_module', whose input is the feature "
         "that enters the classifier, and 'logits_module', whose output is the class scores."
     )
+
+
+class ClassifierDropout:
+    """Drops whole channels of the feature that enters the classifier, in training only.
+
+    A forward pre-hook, so that the network keeps its class and its parameter names. Taps on the
+    same module see the feature before it.
+
+    Args:
+        probability: share of the channels that is dropped.
+
+    Raises:
+        ValueError: not in [0, 1).
+    """
+
+    def __init__(self, probability: float) -> None:
+        if not 0 <= probability < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {probability}.")
+        self.probability = probability
+        self._handle: RemovableHandle | None = None
+
+    def attach(self, network: nn.Module) -> None:
+        """Register the hook; none for a probability of 0.
+
+        Raises:
+            ValueError: the classifier is not found.
+        """
+        self.detach()
+        if self.probability:
+            classifier = find_module(network, find_classifier(network).feature)
+            self._handle = classifier.register_forward_pre_hook(self._on_input)
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def _on_input(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (F.dropout2d(args[0], self.probability, module.training), *args[1:])
 
 
 def probe(network: nn.Module, taps: Sequence[Tap] = ()) -> Tensor:

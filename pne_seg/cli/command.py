@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
@@ -19,17 +21,12 @@ from pne_seg.callbacks import (
     PredictionWriter,
     Summary,
 )
-from pne_seg.cli.parser import Parser, fail, refusal, unknown_encoder
-from pne_seg.cli.runs import (
-    RUNS,
-    check_checkpoint,
-    create_run,
-    describe_environment,
-    newest_run,
-    open_run,
-    run_of_checkpoint,
-)
+from pne_seg.cli.checks import CLASS_COUNTS, FROM_DATA, check_against_data, check_training
+from pne_seg.cli.parser import Parser, fail
+from pne_seg.cli.refusals import refusal, unused_encoder_settings
+from pne_seg.cli.runs import RUNS, create_run, describe_environment, run_of_checkpoint
 from pne_seg.cli.settings import Settings
+from pne_seg.cli.start import checkpoint_to_resume, checkpoint_to_score, run_name
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
@@ -41,8 +38,6 @@ _DESCRIPTIONS = {
     "test": "Score a trained network on the test split.",
     "predict": "Write a trained network's predictions for the test split as PNG files.",
 }
-_FROM_DATA = ("num_classes", "class_names", "ignore_index")
-_CLASS_COUNTS = ("classes", "num_classes")  # what networks call their number of classes
 
 
 def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
@@ -69,6 +64,7 @@ class SegmentationCLI(LightningCLI):
 
     Attributes:
         checkpoint: the file that the verb starts from; None for a fresh training.
+        name: the run's name.
         run_folder: where the verb writes; None for a dry run (`--trainer.fast_dev_run`).
 
     Raises:
@@ -77,13 +73,14 @@ class SegmentationCLI(LightningCLI):
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
         self.verb = verb
-        self.checkpoint: Path | None = None
         self.run_folder: Path | None = None
         self.settings = Settings.of(args)
-        if verb == "fit":
-            self.settings.load()
-        else:
-            self._choose_checkpoint()
+        self.checkpoint = (
+            checkpoint_to_resume(self.settings)
+            if verb == "fit"
+            else checkpoint_to_score(self.settings)
+        )
+        self.name = run_name(self.settings)
         output = self.settings.pop("output") if verb == "predict" else None
         self.output = Path(output) if output else None
         super().__init__(
@@ -102,39 +99,6 @@ class SegmentationCLI(LightningCLI):
         )
 
     # ---- settings ------------------------------------------------------------------------
-
-    def _choose_checkpoint(self) -> None:
-        """Find the checkpoint that the command line means; `--run` also brings the run's config."""
-        settings = self.settings
-        folder, which = settings.pop("run"), settings.pop("ckpt_path")
-        run = open_run(Path(folder)) if folder else None
-        if run is None and which is not None and not settings.files:
-            run = run_of_checkpoint(Path(which))
-        if run is not None:
-            settings.files.insert(0, run.config)
-        settings.load()
-        settings.config.pop("ckpt_path", None)  # what the training resumed from
-        if any(override.value is None for override in settings.overrides):
-            return  # --help or --print_config
-        if run is not None and which is not None and not Path(which).is_file():
-            self.checkpoint = run.checkpoint(which)
-        elif which is not None:
-            self.checkpoint = Path(which)
-        elif run is not None:
-            self.checkpoint = run.checkpoint("best")
-        else:
-            root = Path(settings.get("trainer.default_root_dir") or ".")
-            self.checkpoint = newest_run(root, self.name).best
-        check_checkpoint(self.checkpoint)
-        rank_zero_info(f"Checkpoint: {self.checkpoint}")
-
-    @property
-    def name(self) -> str:
-        """The run's name: `name` where it is set, else that of the first `--config` file."""
-        first = self.settings.files[0].stem if self.settings.files else "unnamed"
-        # As it was typed: YAML would read 007 as a number.
-        given = [override.value for override in self.settings.overrides if override.key == "name"]
-        return str((given or [self.settings.config.get("name")])[-1] or first)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; the merged files are kept for suggestions in error messages."""
@@ -157,12 +121,18 @@ class SegmentationCLI(LightningCLI):
             )
         if self.verb == "predict":
             parser.add_argument("--output", type=str | None, help="Folder for the predictions.")
+        parser.add_argument(
+            "--ema",
+            type=EMAWeightAveraging | None,
+            default=None,
+            help="Keep a moving average of the weights; it is what is scored and saved.",
+        )
         parser.add_lightning_class_args(Figures, "figures")
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        for name in _FROM_DATA:
+        for name in FROM_DATA:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
-        for name in _CLASS_COUNTS:
+        for name in CLASS_COUNTS:
             target = f"model.network.init_args.{name}"
             parser.link_arguments("data.num_classes", target, apply_on="instantiate")
 
@@ -175,52 +145,37 @@ class SegmentationCLI(LightningCLI):
         if self.config.get("data") is None:
             raise UserError("Missing: data. Give a --config file that sets it, or --data CLASS.")
         self.config["name"] = self.name
+        network = _as_dict(self.config.get("model.network"))
+        if complaint := unused_encoder_settings(network):
+            raise UserError(complaint)
         try:
-            super().instantiate_classes()
-        except UserError:
-            raise
-        except ValueError as error:
-            raise UserError(refusal(str(error))) from error
-        except KeyError as error:
-            said = unknown_encoder(str(error))
+            with warnings.catch_warnings():
+                _quieten()
+                super().instantiate_classes()
+        except Exception as error:
+            said = refusal(error, network)
             if said is None:
                 raise
-            raise UserError(said) from error
-
-    def _check_against_data(self) -> None:
-        given = {f"model.{name}": getattr(self.datamodule, name) for name in _FROM_DATA}
-        given |= {f"model.network.{name}": self.datamodule.num_classes for name in _CLASS_COUNTS}
-        for key, expected in given.items():
-            value = self.settings.get(key)
-            if value is not None and value != expected:
-                raise UserError(
-                    f"--{key} is {value}, but {type(self.datamodule).__name__} has {expected}. "
-                    "Leave the key out: the data decides it."
-                )
-
-    def _check_training(self) -> None:
-        if self.model.optimizer is not None:
-            self.model.optimizer(self.model.parameters())  # refuses rates and decays out of range
-        if self.config_init.get("ckpt_path"):
-            self.checkpoint = Path(self.config_init["ckpt_path"])
-            check_checkpoint(self.checkpoint)
+            raise said from error
 
     # ---- the trainer and the run's folder ------------------------------------------------
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Check the data, then build the trainer with what every run carries."""
         # Before a folder is made for a run that cannot start.
-        self._check_against_data()
+        check_against_data(self.settings, self.datamodule)
         self.datamodule.setup(self.verb)
-        if self.verb == "fit":
-            self._check_training()
         config = {**self.config_init["trainer"], **kwargs}
+        if self.verb == "fit":
+            check_training(self.model, self.datamodule, config)
         callbacks = [*_as_list(config.get("callbacks"))]
         writes = not config["fast_dev_run"]
         if self.verb == "fit":
             if writes:
                 config["logger"] = [self._open_run(), *_as_loggers(config["logger"])]
-            callbacks += [FiniteLoss(), *self._reporting(), *self._checkpointing(config)]
+            averaging = _as_list(self.config_init["ema"])
+            callbacks += [FiniteLoss(), *averaging, *self._reporting()]
+            callbacks += self._checkpointing(config)
             config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         else:
             config |= {"logger": False, "enable_checkpointing": False}
@@ -299,6 +254,11 @@ def _rank() -> int:
     return int(getattr(rank_zero_only, "rank", 0))
 
 
+def _as_dict(value: Any) -> dict[str, Any]:
+    """A slot of the parsed configuration as plain dictionaries."""
+    return dict(value.as_dict()) if isinstance(value, Namespace) else {}
+
+
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
@@ -317,5 +277,6 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",
         ".*LeafSpec.* is deprecated.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*For 'tu-' .* encoders, `encoder_weights` should be.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -76,24 +76,6 @@ def explain(message: str, parser: Parser) -> str:
     return _bad_value(slot, message)
 
 
-def refusal(message: str) -> str:
-    """What a class that refuses its settings says, without the list of types tried for its slot."""
-    reasons = re.findall(r"^ *- (.+)", message, flags=re.MULTILINE)
-    said = [reason for reason in reasons if not reason.startswith("Expected a <class 'NoneType'>")]
-    return "\n  ".join(said) if "Does not validate against" in message and said else message
-
-
-def unknown_encoder(message: str) -> str | None:
-    """What smp says, in a line as long as its list of encoders, of a name that is not in it."""
-    found = re.search(r"Wrong encoder name `(.+?)`, supported encoders: (.+)", message)
-    if found is None:
-        return None
-    near = nearest(found[1], re.findall(r"'([^']+)'", found[2]))
-    return f"encoder_name {found[1]}: no encoder of that name." + (
-        f"\n  The nearest is {near}." if near else ""
-    )
-
-
 def _unknown_key(key: str, parser: Parser, classes: dict[str, str] | None = None) -> str:
     shown = key.replace(".init_args", "")
     near = nearest(shown, known_keys(parser, classes or {}))

@@ -9,6 +9,7 @@ import albumentations as A
 import cv2
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from pne_seg.data.dataset import SampleView, SegmentationDataset
@@ -77,20 +78,40 @@ class SegmentationDataModule(LightningDataModule):
         """Augmentation of training images where the user gives none."""
 
     def setup(self, stage: str) -> None:
-        """Open the splits that the stage needs, so that a mistake in the files stops it early."""
+        """Open the splits that the stage needs, so that a mistake in the files stops it early.
+
+        Raises:
+            UserError: a split has no images, or the training split fewer than one step takes.
+        """
+        processes, _ = self._place()
         for split in _SPLITS_OF_STAGE[stage]:
             size = len(self.dataset(split))
-            least = self.batch_size if split == "train" else 1
+            least = self.batch_size * processes if split == "train" else 1
             if size < least:
+                over = f" over {processes} processes" if processes > 1 else ""
                 raise UserError(
                     f"The {split} split of {type(self).__name__} has {size} images, fewer than "
-                    + (f"a batch of {least}. Lower --data.batch_size." if size else "one.")
+                    + (f"a batch of {least}{over}. Lower --data.batch_size." if size else "one.")
                 )
+
+    def training_size(self) -> tuple[int, int]:
+        """Height and width of a training image after augmentation, in pixels."""
+        height, width = self._train_view()[0]["image"].shape[-2:]
+        return height, width
+
+    def _train_view(self) -> SampleView:
+        transforms = self.default_transforms() if self.transforms is None else self.transforms
+        return SampleView(self.dataset("train"), A.Compose(transforms), self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented batches; a short last batch is left out."""
-        transforms = self.default_transforms() if self.transforms is None else self.transforms
-        view = SampleView(self.dataset("train"), A.Compose(transforms), self.seed)
+        view = self._train_view()
+        processes, _ = self._place()
+        if left_over := len(view) % (self.batch_size * processes):
+            rank_zero_info(
+                f"An epoch trains on {len(view) - left_over} of {len(view)} images: the "
+                f"{left_over} that fill no batch are left out, others in each epoch."
+            )
         sampler = EpochSampler(view, self.seed, *self._place())
         return self._loader(view, self.batch_size, sampler, drop_last=True)
 

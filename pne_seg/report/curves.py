@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ _LOSSES = (
     ("train/loss_auxiliary", "#009e73"),
     ("val/loss", "#cc79a7"),
 )
+_MORE = ("#e69f00", "#56b4e9", "#8c564b")  # for further losses, in the order they are logged
 _SMOOTHED_FROM = 30  # shorter series are drawn as they are, with a marker at each point
 
 
@@ -40,7 +42,7 @@ def plot_curves(history: History, *, path: str | os.PathLike[str], title: str) -
 
     Args:
         history: (step, value) pairs under the names they are logged with: `train/loss`,
-            `train/loss_ce`, `train/loss_contrast`, `train/loss_auxiliary`, `val/loss`, and
+            `train/loss_ce`, `train/loss_contrast` and any other `train/loss_…`, `val/loss`, and
             `val/mIoU` as a fraction. Missing series and values that are not finite are left out.
         path: the PNG file; its folder is made where missing, an older file is replaced at once.
         title: the heading.
@@ -54,7 +56,7 @@ def _figure(history: History, title: str) -> "Figure":
     )
     _draw_losses(losses, history)
     _draw_miou(scores, history)
-    names = [*(name for name, _ in _LOSSES), "val/mIoU"]
+    names = [*(name for name, _ in _loss_colours(history)), "val/mIoU"]
     steps = np.concatenate([points(history.get(name, ()))[0] for name in names])
     for axes in (losses, scores):
         if axes.lines:
@@ -62,11 +64,18 @@ def _figure(history: History, title: str) -> "Figure":
     return figure
 
 
+def _loss_colours(history: History) -> list[tuple[str, str]]:
+    """Each loss's name and colour: the usual ones, then whatever else was logged as a loss."""
+    usual = dict(_LOSSES)
+    others = [name for name in history if name.startswith("train/loss_") and name not in usual]
+    return [*_LOSSES, *zip(others, cycle(_MORE), strict=False)]
+
+
 def _draw_losses(axes: "Axes", history: History) -> None:
     axes.set_title("Losses", loc="left", **text_style(11))
     solid: list[Floats] = []  # what must be seen whole
     faint: list[Floats] = []  # what may leave the picture for a spike or two
-    for name, colour in _LOSSES:
+    for name, colour in _loss_colours(history):
         steps, values = points(history.get(name, ()))
         if len(values) == 0:
             continue

@@ -1,0 +1,68 @@
+"""Checks of a configuration against data and machine, before a run has a folder."""
+
+from typing import Any
+
+import torch
+
+from pne_seg.cli.settings import Settings
+from pne_seg.data import SegmentationDataModule
+from pne_seg.errors import UserError
+from pne_seg.module import SegmentationModule
+from pne_seg.optim import build_optimizer
+
+FROM_DATA = ("num_classes", "class_names", "ignore_index")
+"""What the data decides for the module."""
+CLASS_COUNTS = ("classes", "num_classes")
+"""What networks call their number of classes."""
+
+
+def check_against_data(settings: Settings, data: SegmentationDataModule) -> None:
+    """Refuse settings that contradict what the data decides.
+
+    Raises:
+        UserError: one does.
+    """
+    given = {f"model.{name}": getattr(data, name) for name in FROM_DATA}
+    given |= {f"model.network.{name}": data.num_classes for name in CLASS_COUNTS}
+    for key, expected in given.items():
+        value = settings.get(key)
+        if value is not None and value != expected:
+            raise UserError(
+                f"--{key} is {value}, but {type(data).__name__} has {expected}. "
+                "Leave the key out: the data decides it."
+            )
+
+
+def check_training(
+    model: SegmentationModule, data: SegmentationDataModule, trainer: dict[str, Any]
+) -> None:
+    """Refuse a training that would stop at its first step.
+
+    Args:
+        model: as built.
+        data: set up for training.
+        trainer: the trainer's settings.
+
+    Raises:
+        UserError: synchronised batch normalisation on a CPU, a batch or crop too small for the
+            network, or an optimiser that refuses its settings.
+    """
+    synchronised = bool(trainer["sync_batchnorm"])
+    if synchronised and not _on_cuda(trainer):
+        raise UserError(
+            "--trainer.sync_batchnorm true: PyTorch synchronises batch normalisation on GPUs "
+            "alone. Leave it out here; each process then normalises by its own images."
+        )
+    alone = trainer["devices"] in (1, "1") and trainer["num_nodes"] == 1
+    images = data.batch_size * (2 if synchronised and not alone else 1)
+    try:
+        model.requirements.check(images, *data.training_size())
+        # Refuses rates and decays out of range.
+        build_optimizer(model, model.optimizer or torch.optim.AdamW, model.parameter_groups)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _on_cuda(trainer: dict[str, Any]) -> bool:
+    named = str(trainer["accelerator"])
+    return named in ("auto", "gpu", "cuda") and torch.cuda.is_available()

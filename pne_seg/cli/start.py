@@ -1,0 +1,83 @@
+"""Which weights a verb starts from: fresh ones, those of a file, or a run's checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from pne_seg.cli.runs import check_checkpoint, newest_run, open_run, run_of_checkpoint
+from pne_seg.cli.settings import Settings
+from pne_seg.errors import UserError
+
+
+def run_name(settings: Settings) -> str:
+    """The run's name: `name` where it is set, else that of the first `--config` file."""
+    first = settings.files[0].stem if settings.files else "unnamed"
+    # As it was typed: YAML would read 007 as a number.
+    given = [override.value for override in settings.overrides if override.key == "name"]
+    return str((given or [settings.config.get("name")])[-1] or first)
+
+
+def checkpoint_to_resume(settings: Settings) -> Path | None:
+    """Load the settings of a training; returns the checkpoint that it goes on from, if any.
+
+    Raises:
+        UserError: the checkpoint is missing or broken, or other weights are asked for besides.
+    """
+    fine_tunes = any(override.key == "model.init_from" for override in settings.overrides)
+    settings.load()
+    resumed = settings.get("ckpt_path")
+    if not resumed:
+        return None
+    if fine_tunes:
+        raise UserError(
+            "--ckpt_path goes on with a run exactly, --model.init_from starts another from its "
+            "weights. Give one of them."
+        )
+    _without_other_weights(settings.config, "init_from")
+    check_checkpoint(Path(resumed))
+    return Path(resumed)
+
+
+def checkpoint_to_score(settings: Settings) -> Path | None:
+    """Load the settings of an evaluation; returns the checkpoint that the command line means.
+
+    `--run` also brings the run's config. None where only help is asked for.
+
+    Raises:
+        UserError: there is no such run or checkpoint, or it is broken.
+    """
+    folder, which = settings.pop("run"), settings.pop("ckpt_path")
+    run = open_run(Path(folder)) if folder else None
+    if run is None and which is not None and not settings.files:
+        run = run_of_checkpoint(Path(which))
+    if run is not None:
+        settings.files.insert(0, run.config)
+    settings.load()
+    settings.config.pop("ckpt_path", None)  # what the training resumed from
+    _without_other_weights(settings.config, "init_from", "encoder_weights", "weights_backbone")
+    if any(override.value is None for override in settings.overrides):
+        return None  # --help or --print_config
+    if run is not None and which is not None and not Path(which).is_file():
+        checkpoint = run.checkpoint(which)
+    elif which is not None:
+        checkpoint = Path(which)
+    elif run is not None:
+        checkpoint = run.checkpoint("best")
+    else:
+        root = Path(settings.get("trainer.default_root_dir") or ".")
+        checkpoint = newest_run(root, run_name(settings)).best
+    check_checkpoint(checkpoint)
+    rank_zero_info(f"Checkpoint: {checkpoint}")
+    return checkpoint
+
+
+def _without_other_weights(config: dict[str, Any], *keys: str) -> None:
+    """Drop weights that a checkpoint overwrites anyway and that would be fetched for nothing."""
+    model = config.get("model")
+    network = model.get("network") if isinstance(model, dict) else None
+    settings = network.get("init_args") if isinstance(network, dict) else None
+    for group in (model, settings):
+        for key in keys:
+            if isinstance(group, dict) and group.get(key) is not None:
+                group[key] = None
