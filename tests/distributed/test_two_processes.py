@@ -1,0 +1,84 @@
+"""Two processes on the CPU (gloo), as torchrun starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.cli.commands import QUICK, REPOSITORY, SCENES, SMALL
+from tests.distributed.worker import batch, build
+from tests.methods import NETWORKS
+
+
+def torchrun(*args: object) -> None:
+    """Run a program in two processes; its output is shown where it fails."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, *map(str, args)],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ddp")
+    torchrun("-m", "tests.distributed.worker", folder)
+    return folder
+
+
+def by_hand(method: str, *, steps: int = 2) -> dict[str, Tensor]:
+    """The same steps in one process: each rank's gradient by itself, their mean, plain SGD.
+
+    Each rank normalises by its own images. Running statistics, in which ranks differ, are not
+    compared.
+    """
+    module = build(method)
+    module.log = lambda *_args, **_kwargs: None  # type: ignore[method-assign]  # has no trainer
+    parameters = dict(module.named_parameters())
+    for step in range(steps):
+        mean = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        for rank in range(2):
+            module.train()
+            module.zero_grad()
+            module.training_step(batch(rank, step), step).backward()
+            for name, value in parameters.items():
+                assert value.grad is not None, name
+                mean[name] += value.grad / 2
+        with torch.no_grad():
+            for name, value in parameters.items():
+                value.sub_(0.01 * mean[name])
+    return {name: value.detach() for name, value in parameters.items()}
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_each_method_takes_the_mean_of_both_processes_gradients(method: str, trained: Path) -> None:
+    first, second = (torch.load(trained / f"{method}-{rank}.pt") for rank in range(2))
+    expected, before = by_hand(method), dict(build(method).named_parameters())
+    assert first.keys() == second.keys() == expected.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-6, msg=name)
+    moved = {name for name, value in first.items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("contrast.") for name in moved)
+    assert any(name.startswith("network.encoder.") for name in moved)
+
+
+def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
+    place = ["--trainer.default_root_dir", str(tmp_path)]
+    ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
+    uneven = ["--data.val_size", "3"]  # one process scores two images, the other one
+    torchrun("cli.py", "fit", "--config", SCENES, *QUICK, *SMALL, *uneven, *ddp, *place)
+    (run,) = (tmp_path / "runs" / "scenes_upernet_resnet18").iterdir()
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    assert 0 <= json.loads((run / "metrics.json").read_text())["val/mIoU"] <= 1
