@@ -186,7 +186,7 @@ def _subclass_names(class_path: str) -> set[str]:
     while pending:
         found = pending.pop()
         pending.extend(found.__subclasses__())
-        methods = (getattr(found, attribute) for attribute in dir(found))
+        methods = (getattr(found, attribute, None) for attribute in dir(found))
         if not any(getattr(method, "__isabstractmethod__", False) for method in methods):
             names.add(found.__name__)
     return {name for name in names if not name.startswith("_")}
