@@ -225,7 +225,8 @@ class SegmentationModule(LightningModule):
 
     def _finish_scores(self, stage: str) -> None:
         self.scores = Scores.from_matrix(self.confusion.compute())
-        self.confusion.reset()
+        with torch.inference_mode(False):  # a later training could not count into what it makes
+            self.confusion.reset()
         named = self.scores.as_dict(stage, self.class_names)
         self.log(f"{stage}/mIoU", named.pop(f"{stage}/mIoU"), prog_bar=True, sync_dist=True)
         self.log_dict(named, sync_dist=True)
@@ -293,8 +294,8 @@ def _check_names(extra_losses: nn.ModuleDict, loss: nn.Module) -> None:
     taken = (loss_name(loss), *TRAINING_TERMS)
     if twice := [name for name in taken if name in extra_losses]:
         raise ValueError(
-            f"extra_losses names {', '.join(twice)}, which is logged already: train/loss_{twice[0]} "
-            "would hold two values. Give it another name."
+            f"extra_losses names {', '.join(twice)}, which is logged already: "
+            f"train/loss_{twice[0]} would hold two values. Give it another name."
         )
 
 

@@ -91,7 +91,7 @@ def test_dropout_takes_whole_channels() -> None:
 
 
 def swin(size: str) -> Callable[[int], nn.Module]:
-    return lambda classes: smp.UPerNet(  # type: ignore[no-any-return]
+    return lambda classes: smp.UPerNet(
         published.SWIN.format(size),
         encoder_weights=None,
         classes=classes,
@@ -125,9 +125,7 @@ def test_published_counts_with_the_auxiliary_head(name: str) -> None:
 
 def test_projection_at_512_channels_has_the_published_count() -> None:
     with torch.device("meta"):
-        network = smp.UPerNet(
-            "resnet18", encoder_weights=None, classes=19, decoder_channels=512
-        )
+        network = smp.UPerNet("resnet18", encoder_weights=None, classes=19, decoder_channels=512)
     term = PNE()
     term.attach(network, 19, IGNORED)
     assert sum(parameter.numel() for parameter in term.parameters()) == 394_496
@@ -229,6 +227,17 @@ def test_a_layer_of_torchvisions_backbone() -> None:
         assert term(labels, 0).value.isfinite()
 
 
+def test_a_decoder_may_use_up_the_encoders_list() -> None:
+    network = upernet().eval()
+    encoder = network.get_submodule("encoder")
+    term = attached(FCNHead(channels=4), network)
+    encoder.register_forward_hook(lambda _m, _a, output: [output.pop() for _ in range(6)][::-1])
+    images, labels = pictures()
+    with torch.no_grad(), listening(term.taps):
+        network(images)
+    assert term(labels, 0).value.isfinite()
+
+
 class Pooled(TinyNet):
     """Its decoder yields vectors alongside the scores."""
 
@@ -263,7 +272,7 @@ def test_a_place_that_does_not_fit_is_refused(
 
 @pytest.mark.parametrize("kind", [FCNHead, AuxiliaryLogits])
 def test_a_negative_weight_is_refused(kind: Any) -> None:
-    with pytest.raises(ValueError, match="weight must be 0 or more, got -0.1"):
+    with pytest.raises(ValueError, match=r"weight must be 0 or more, got -0\.1"):
         kind(weight=-0.1)
 
 
