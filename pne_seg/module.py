@@ -1,6 +1,6 @@
 """`SegmentationModule`: the training, validation, test and prediction steps, and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -20,7 +20,7 @@ from pne_seg.inference import (
     resize_logits,
     whole_image_logits,
 )
-from pne_seg.losses import CrossEntropy, cross_entropy, evaluate, loss_name, set_ignore_index
+from pne_seg.losses import CrossEntropy, cross_entropy
 from pne_seg.metrics import ConfusionMatrix, Scores
 from pne_seg.networks.auxiliary import Auxiliary
 from pne_seg.networks.requirements import BatchRequirements
@@ -33,8 +33,9 @@ from pne_seg.optim import (
     optimizer_settings,
     set_rates,
 )
-from pne_seg.taps import ClassifierDropout, LossTerm, TrainingTerm, listening, probe
-from pne_seg.weights import TRAINING_TERMS, initialise_from, reconcile_training_terms
+from pne_seg.taps import ClassifierDropout, listening, probe
+from pne_seg.terms import LossTerm, ScoreLosses, TrainingTerm
+from pne_seg.weights import initialise_from, reconcile_training_terms
 
 Batch = dict[str, Any]
 """`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings."""
@@ -100,19 +101,16 @@ class SegmentationModule(LightningModule):
         self.optimizer = optimizer
         self.parameter_groups = parameter_groups or ParameterGroups()
         self.schedule = schedule
-        self.loss = loss or CrossEntropy()
-        self.extra_losses = nn.ModuleDict(extra_losses or {})
-        _check_names(self.extra_losses, self.loss)
-        self.extra_loss_weights = _weights_of(self.extra_losses, extra_loss_weights or {})
-        for criterion in (self.loss, *self.extra_losses.values()):
-            set_ignore_index(criterion, ignore_index)
+        self.losses = ScoreLosses(
+            loss or CrossEntropy(), extra_losses or {}, extra_loss_weights or {}, ignore_index
+        )
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
         _check_output(network, num_classes)
         self.requirements = BatchRequirements(network, self.preprocessing.stride)
         self.contrast = contrast
         self.auxiliary = auxiliary
         if isinstance(auxiliary, Auxiliary) and auxiliary.loss is None:
-            auxiliary.loss = self.loss
+            auxiliary.loss = self.losses.main
         for term in self.terms:
             term.attach(network, num_classes, ignore_index)
         self.dropout = ClassifierDropout(dropout)
@@ -173,14 +171,7 @@ class SegmentationModule(LightningModule):
         with listening(taps) if taps else nullcontext():
             logits = self.network(self.preprocessing(batch["image"]))
         logits = resize_logits(logits, target.shape[-2:])
-        losses = [(loss_name(self.loss), self.loss, 1.0)]
-        losses += [
-            (name, loss, self.extra_loss_weights[name]) for name, loss in self.extra_losses.items()
-        ]
-        terms = [
-            LossTerm(name, evaluate(loss, logits, target, self.ignore_index), weight)
-            for name, loss, weight in losses
-        ]
+        terms: list[LossTerm] = self.losses(logits, target)
         terms += [term(target, self.global_step) for term in self.terms]
         total = torch.stack([term.weighted for term in terms]).sum()
         self._log_terms(total, terms, batch_size=len(target))
@@ -287,22 +278,3 @@ def _check_output(network: nn.Module, num_classes: int) -> None:
             f"{type(network).__name__} gives {output.shape[1]} classes, the data has "
             f"{num_classes}. Build it for the data's number of classes."
         )
-
-
-def _check_names(extra_losses: nn.ModuleDict, loss: nn.Module) -> None:
-    """Each term of the total is logged by a name of its own."""
-    taken = (loss_name(loss), *TRAINING_TERMS)
-    if twice := [name for name in taken if name in extra_losses]:
-        raise ValueError(
-            f"extra_losses names {', '.join(twice)}, which is logged already: "
-            f"train/loss_{twice[0]} would hold two values. Give it another name."
-        )
-
-
-def _weights_of(losses: nn.ModuleDict, weights: Mapping[str, float]) -> dict[str, float]:
-    if unknown := sorted(set(weights) - set(losses)):
-        raise ValueError(
-            f"extra_loss_weights names {', '.join(unknown)}, which extra_losses has not"
-            + (f" (it has {', '.join(losses)})." if len(losses) else ".")
-        )
-    return {name: weights.get(name, 1.0) for name in losses}

@@ -1,4 +1,4 @@
-"""Reach into a network by module name: read tensors, drop channels, build training-only terms.
+"""Reach into a network by module name: read tensors, drop channels.
 
 All of it is done by forward hooks, which leave the network's class, parameters and state dict as
 they are, and its outputs too outside training.
@@ -6,7 +6,7 @@ they are, and its outputs too outside training.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -243,66 +243,3 @@ def probe(network: nn.Module, taps: Sequence[Tap] = ()) -> Tensor:
         f"{type(network).__name__} accepts none of the probe images, {_PROBE_SIZES} pixels a side: "
         f"{first_failure}"
     ) from first_failure
-
-
-@dataclass
-class LossTerm:
-    """One named part of the training loss.
-
-    Attributes:
-        name: logged as `train/loss_<name>`.
-        value: scalar tensor, unweighted.
-        weight: what the total multiplies it by.
-        statistics: further scalars to log, by name (`train/<key>`).
-    """
-
-    name: str
-    value: Tensor
-    weight: float
-    statistics: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def weighted(self) -> Tensor:
-        """What enters the total loss."""
-        return self.weight * self.value
-
-
-class TrainingTerm(nn.Module):
-    """A loss on tensors from inside a network; it exists in training and nowhere else.
-
-    Subclasses register `taps` and build their own layers in `attach`, and turn what the taps hold
-    into a `LossTerm` in `forward`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taps: list[Tap] = []
-
-    def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Tap the network and build the layers that depend on it.
-
-        Args:
-            network: any module from (B, 3, H, W) to (B, C, H, W). It is not kept.
-            num_classes: C.
-            ignore_index: the label that carries no class.
-        """
-        raise NotImplementedError
-
-    def detach(self) -> None:
-        """Remove the taps; the network is then exactly what it was."""
-        for tap in self.taps:
-            tap.detach()
-
-    def reattach(self, network: nn.Module) -> None:
-        """Put the taps back after `detach`; layers stay as they are."""
-        for tap in self.taps:
-            tap.attach(network)
-
-    def forward(self, target: Tensor, step: int) -> LossTerm:
-        """Score what the taps hold.
-
-        Args:
-            target: (B, H, W) integer labels.
-            step: optimiser steps taken so far, for warm-ups.
-        """
-        raise NotImplementedError

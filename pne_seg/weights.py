@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.errors import UserError
+from pne_seg.terms import TRAINING_TERMS
 
-TRAINING_TERMS = ("contrast", "auxiliary")
-"""Parts of a training module that inference does without."""
 _MOST_SHAPES = 8
 """Tensors of another shape that a report lists one by one."""
 

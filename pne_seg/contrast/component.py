@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from pne_seg.contrast.interface import ContrastiveLoss, resize_nearest
 from pne_seg.contrast.pne import PNELoss
-from pne_seg.taps import Classifier, LossTerm, Tap, TrainingTerm, find_classifier, probe
+from pne_seg.taps import Classifier, Tap, find_classifier, probe
+from pne_seg.terms import LossTerm, TrainingTerm
 
 
 class Projection(nn.Sequential):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.inference import resize_logits
-from pne_seg.losses import evaluate
-from pne_seg.taps import LossTerm, Tap, TrainingTerm, probe
+from pne_seg.losses import evaluate, set_ignore_index
+from pne_seg.taps import Tap, probe
+from pne_seg.terms import LossTerm, TrainingTerm
 
 STAGE_3 = -2
 """The stage before an encoder's last, which published baselines train by itself."""
@@ -57,6 +58,8 @@ class Auxiliary(TrainingTerm):
     def _probe(self, network: nn.Module, ignore_index: int) -> None:
         """Attach, and fill the taps by a small image; a network that is refused goes back bare."""
         self.ignore_index = ignore_index
+        if self.loss is not None:
+            set_ignore_index(self.loss, ignore_index)
         self.reattach(network)
         probe(network, self.taps)
 
