@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, cast
 
-import segmentation_models_pytorch as smp
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -14,14 +13,12 @@ from pne_seg.networks.auxiliary import Auxiliary
 
 SWIN = {
     **{"embed_dim": 24, "depths": [1, 2, 1, 1], "num_heads": [1, 2, 4, 8]},
-    **{"strict_img_size": False, "always_partition": True, "drop_path_rate": 0.0},
+    "drop_path_rate": 0.0,
 }
 
 
 def _upernet(encoder: str, classes: int, **settings: Any) -> Any:
-    return smp.UPerNet(
-        encoder, 5, None, decoder_channels=24, classes=classes, upsampling=1, **settings
-    )
+    return networks.UPerNet(encoder, None, decoder_channels=24, classes=classes, **settings)
 
 
 NETWORKS: dict[str, Callable[[int], Any]] = {

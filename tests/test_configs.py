@@ -116,7 +116,7 @@ def test_each_config_of_the_paper_follows_the_recipe(config: Path) -> None:
         assert model["optimizer"]["class_path"] == "torch.optim.AdamW"
         assert settings == {"lr": 6e-5, "weight_decay": 0.01}
         assert schedule == {"power": 1.0, "warmup_steps": 1500}
-        assert model["network"]["dict_kwargs"]["drop_path_rate"] == 0.3
+        assert model["network"]["init_args"]["drop_path_rate"] == 0.3
         assert not any(model["parameter_groups"].values())
     else:
         assert model["optimizer"]["class_path"] == "torch.optim.SGD"

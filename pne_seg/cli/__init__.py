@@ -4,6 +4,7 @@
     validate   score a trained network on the validation split
     test       score it on the test split
     predict    write its predictions for the test split as PNG files
+    models     show which methods and encoders go together, with their numbers
 
 `python cli.py VERB --help` lists a verb's settings.
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pne_seg.cli.command import SegmentationCLI
 
-VERBS = ("fit", "validate", "test", "predict")
+VERBS = ("fit", "validate", "test", "predict", "models")
 
 
 def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
@@ -25,7 +26,8 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         args: verb and settings, as on the command line; `sys.argv` where not given.
 
     Returns:
-        The command that ran, with `trainer`, `model`, `datamodule` and `run_folder`, for notebooks.
+        The command that ran, with `trainer`, `model`, `datamodule` and `run_folder`, for notebooks;
+        None after `models` and the help.
 
     Raises:
         SystemExit: code 2 after a mistake in the input, which is printed in a few lines.
@@ -45,6 +47,11 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         )
         raise SystemExit(2)
     # Loaded late: these packages take seconds, and help and typos need none of them.
+    if verb == "models":
+        from pne_seg.cli import models
+
+        models.run(args[1:])
+        return None
     from pne_seg.cli.command import run
 
     return run(verb, args[1:])

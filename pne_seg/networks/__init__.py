@@ -6,6 +6,7 @@ from pne_seg.networks.hrnetv2 import HRNetV2
 from pne_seg.networks.hub import from_pretrained
 from pne_seg.networks.ocrnet import OCRNet
 from pne_seg.networks.torchvision_network import TorchvisionNetwork
+from pne_seg.networks.upernet import UPerNet
 
 __all__ = [
     "AuxiliaryLogits",
@@ -14,5 +15,6 @@ __all__ = [
     "HRNetV2",
     "OCRNet",
     "TorchvisionNetwork",
+    "UPerNet",
     "from_pretrained",
 ]

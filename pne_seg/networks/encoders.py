@@ -1,6 +1,8 @@
 """smp's and timm's encoders, set up for segmentation, with errors that state the mend."""
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
@@ -19,10 +21,6 @@ def build_encoder(
 ) -> Any:
     """Build an encoder by smp's name for it; `tu-…` names are timm's.
 
-    timm's HRNet gives its four branches (`feature_location=""`), not the wider maps of its
-    classification head. timm's Swin takes images of any size and shifts its windows in every stage
-    (`strict_img_size=False, always_partition=True`). A keyword given here wins over these.
-
     Args:
         name: such as `resnet50` or `tu-hrnet_w48`.
         weights: `"imagenet"` for pretrained weights, or None for random ones. Encoders of smp know
@@ -30,7 +28,7 @@ def build_encoder(
         output_stride: 32, or 16 or 8 for a last stage (last two stages) dilated instead of reduced.
         in_channels: channels of the image.
         depth: number of halvings, up to 5.
-        **kwargs: handed to timm's model.
+        **kwargs: handed to timm's model, over those of `encoder_settings`.
 
     Returns:
         A module from (B, `in_channels`, H, W) to `depth` + 1 features, counted from 0: the i-th has
@@ -39,29 +37,64 @@ def build_encoder(
     Raises:
         ValueError: the encoder knows no such weights or keyword, or cannot be dilated.
     """
-    is_timm = name.startswith("tu-")
-    if kwargs and not is_timm:
-        # smp drops them without a word.
-        raise ValueError(
-            f"The encoder {name!r} takes no further settings, got {', '.join(map(repr, kwargs))}. "
-            "Those of timm do: their names begin with 'tu-'."
-        )
-    if name.startswith("tu-hrnet_"):
-        kwargs = {"feature_location": ""} | kwargs
-    if name.startswith("tu-swin_"):
-        kwargs = {"strict_img_size": False, "always_partition": True} | kwargs
-    try:
+    settings = encoder_settings(name, kwargs)
+    with readable_errors(name, settings, output_stride):
         return smp.encoders.get_encoder(
             name,
             in_channels=in_channels,
             depth=depth,
-            weights=_checked_weights(name, weights),
+            weights=checked_weights(name, weights),
             output_stride=output_stride,
-            **kwargs,
+            **settings,
         )
+
+
+def encoder_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords for an encoder: those that segmentation needs, and those given, which win.
+
+    timm's HRNet gives its four branches (`feature_location=""`), not the wider maps of its
+    classification head. timm's Swin takes images of any size and shifts its windows in every stage
+    (`strict_img_size=False, always_partition=True`).
+
+    Args:
+        name: smp's name for the encoder.
+        given: keywords for timm's model.
+
+    Raises:
+        ValueError: keywords for an encoder that takes none.
+    """
+    if given and not name.startswith("tu-"):
+        # smp drops them without a word.
+        raise ValueError(
+            f"The encoder {name!r} takes no further settings, got {', '.join(map(repr, given))}. "
+            "Those of timm do: their names begin with 'tu-'."
+        )
+    if name.startswith("tu-hrnet_"):
+        return {"feature_location": ""} | dict(given)
+    if name.startswith("tu-swin_"):
+        return {"strict_img_size": False, "always_partition": True} | dict(given)
+    return dict(given)
+
+
+@contextmanager
+def readable_errors(
+    name: str, settings: Mapping[str, Any], output_stride: int = 32
+) -> Iterator[None]:
+    """Say what was wrong with an encoder's settings, in place of what smp and timm raise.
+
+    Args:
+        name: smp's name for the encoder.
+        settings: the keywords that it is built with.
+        output_stride: the stride that it is built for.
+
+    Raises:
+        ValueError: the encoder knows no such keyword, or cannot be dilated.
+    """
+    try:
+        yield
     except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
         found = _UNEXPECTED_KEYWORD.search(str(error))
-        if found and found[1] in kwargs:
+        if found and found[1] in settings:
             raise ValueError(f"The encoder {name!r} has no setting {found[1]!r}.") from error
         if output_stride != 32:
             reason = f" ({error})" if str(error) else ""
@@ -95,8 +128,16 @@ def set_fusion(encoder: nn.Module, mode: Literal["bilinear", "nearest"]) -> None
             module.align_corners = False if mode == "bilinear" else None
 
 
-def _checked_weights(name: str, weights: str | None) -> str | bool | None:
-    """What smp's `get_encoder` wants for the weights: it knows timm's by True, its own by name."""
+def checked_weights(name: str, weights: str | None) -> str | bool | None:
+    """What smp's `get_encoder` wants for the weights: it knows timm's by True, its own by name.
+
+    Args:
+        name: smp's name for the encoder.
+        weights: `"imagenet"`, another of smp's names, or None for random weights.
+
+    Raises:
+        ValueError: the encoder has no such weights.
+    """
     if weights is None:
         return None
     if name.startswith("tu-"):

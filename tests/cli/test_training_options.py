@@ -22,7 +22,7 @@ def narrow_swin(*args: str) -> list[object]:
 
 
 def test_drop_path_comes_from_the_command_line() -> None:
-    run = command("fit", *narrow_swin("--model.network.dict_kwargs.drop_path_rate", "0.2"))
+    run = command("fit", *narrow_swin("--model.network.drop_path_rate", "0.2"))
     rates = [
         float(module.drop_prob)
         for module in run.model.network.modules()
@@ -162,12 +162,27 @@ def test_encoders_that_the_method_does_not_take(
 
 
 def test_a_mistyped_encoder_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(capsys, "fit", *narrow_swin("--model.network.dict_kwargs.drop_path", "0.2"))
-    assert "--model.network.dict_kwargs.drop_path: the encoder tu-swin_tiny" in said
+    said = refused(capsys, "fit", *narrow_swin("--model.network.drop_path", "0.2"))
+    assert "The nearest is --model.network.drop_path_rate." in said
+    said = refused(capsys, "fit", *narrow_swin("--model.network.dict_kwargs.droppath", "0.2"))
+    assert "The encoder 'tu-swin_tiny_patch4_window7_224.ms_in1k' has no setting 'droppath'" in said
 
 
 def test_an_encoder_of_smp_drops_no_settings_in_silence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    said = refused(capsys, "fit", *narrow_swin("--model.network.encoder_name", "resnet18"))
-    assert "dict_kwargs sets drop_path_rate, strict_img_size" in said
+    args = ["--config", SWIN, *ON_SCENES, *DRY, "--model.network.encoder_name", "resnet18"]
+    assert "'resnet18' takes no further settings, got 'drop_path_rate'" in refused(
+        capsys, "fit", *args
+    )
+    smps = ["--config", SCENES, *SMALL, *DRY, "--model.network.dict_kwargs.depths", "[1]"]
+    assert "dict_kwargs sets depths, but the encoder resnet18" in refused(capsys, "fit", *smps)
+
+
+@pytest.mark.parametrize("encoder", ["tu-resnet10t", "tu-hrnet_w18_small"])
+def test_another_encoder_in_the_place_of_swin(encoder: str) -> None:
+    network = ["--model.network.encoder_name", encoder, "--model.network.decoder_channels", "16"]
+    off = ["--model.network.drop_path_rate", "null"]
+    run = command("fit", "--config", SWIN, *ON_SCENES, *DRY, *network, *off)
+    channels = {"tu-resnet10t": [64, 128, 256, 512], "tu-hrnet_w18_small": [16, 32, 64, 128]}
+    assert run.model.network.encoder.out_channels[2:] == channels[encoder]
