@@ -266,3 +266,37 @@ def test_the_seed_is_that_of_the_run_where_none_is_given(monkeypatch: pytest.Mon
     assert Noises(seed=5).seed == 5
     monkeypatch.delenv("PL_GLOBAL_SEED")
     assert Noises(seed=None).seed == 0
+
+
+# ---- what fills no batch -----------------------------------------------------------------
+
+
+class TwoProcesses:
+    """What a datamodule asks its trainer."""
+
+    world_size = 2
+    global_rank = 0
+
+
+def test_a_short_last_batch_is_left_out_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert len(epoch(Noises(length=11, batch_size=4), 0)) == 2
+    assert "An epoch trains on 8 of 11 images: the 3 that fill no batch are left out" in caplog.text
+    caplog.clear()
+    epoch(Noises(length=12, batch_size=4), 0)
+    assert "left out" not in caplog.text
+
+
+def test_a_split_smaller_than_a_batch_is_refused() -> None:
+    Noises(length=4, batch_size=4).setup("fit")
+    with pytest.raises(UserError, match=r"has 3 images, fewer than a batch of 4\. Lower"):
+        Noises(length=3, batch_size=4).setup("fit")
+    several = Noises(length=7, batch_size=4)
+    several.setup("fit")
+    several.trainer = TwoProcesses()  # type: ignore[assignment]
+    with pytest.raises(UserError, match="fewer than a batch of 8 over 2 processes"):
+        several.setup("fit")
+
+
+def test_the_training_size_is_that_after_augmentation() -> None:
+    assert Noises(shapes=[(40, 60)] * 10).training_size() == (16, 16)

@@ -61,3 +61,13 @@ def test_empty_history_says_so(tmp_path: Path) -> None:
     assert "no validation yet" in texts(scores)
     plot_curves({"train/loss": []}, path=tmp_path / "empty.png", title="Nothing")
     assert pixels(tmp_path / "empty.png").size
+
+
+def test_every_loss_that_was_logged_is_drawn_in_a_colour_of_its_own() -> None:
+    names = ("train/loss_dice", "train/loss", "train/loss_ohem", "train/loss_contrast")
+    history = {name: [(0.0, 1.0), (1.0, 0.5)] for name in names}
+    losses = curves._figure(history, "").axes[0]
+    legend = losses.get_legend()
+    assert legend is not None
+    assert {text.get_text() for text in legend.get_texts()} == set(names)
+    assert len({line.get_color() for line in losses.lines}) == len(names)
