@@ -1,6 +1,6 @@
 """What each method costs, and what the contrast adds to its training.
 
-python -m benchmarks.networks                                  all rows; --rounds 3: 18 minutes on two cores
+python -m benchmarks.networks --rounds 3                       all rows, 18 minutes on two cores
 python -m benchmarks.networks --only UPerNet --rounds 1
 python -m benchmarks.networks --device cuda --rounds 10 --batch 8
 
