@@ -63,11 +63,7 @@ class _WeightedByClass(nn.Module):
         """The class weights in float32, once their number is known to fit."""
         if self.class_weights is None:
             return None
-        if len(self.class_weights) != logits.shape[1]:
-            raise UserError(
-                f"{len(self.class_weights)} class weights for {logits.shape[1]} classes: give "
-                "--model.loss.class_weights one number for each class, in the data's order."
-            )
+        check_class_weights(self, logits.shape[1])
         return self.class_weights.float()  # a module moved to bfloat16 takes its buffers along
 
     def extra_repr(self) -> str:
@@ -214,6 +210,24 @@ def _pixel_weights(weights: Tensor, target: Tensor, counted: Tensor) -> Tensor:
 def _ratio(total: Tensor, weight: Tensor) -> Tensor:
     """Total over weight; the total, which is then a zero, where the weight is 0."""
     return total / torch.where(weight > 0, weight, 1)
+
+
+def check_class_weights(loss: nn.Module, num_classes: int) -> None:
+    """Refuse weights for another number of classes.
+
+    Args:
+        loss: any; only those of this file have class weights to check.
+        num_classes: C.
+
+    Raises:
+        UserError: there are not C of them.
+    """
+    weights = loss.class_weights if isinstance(loss, _WeightedByClass) else None
+    if weights is not None and len(weights) != num_classes:
+        raise UserError(
+            f"{type(loss).__name__} has {len(weights)} class weights for {num_classes} classes: "
+            "give class_weights one number for each class, in the data's order."
+        )
 
 
 def loss_name(loss: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """`SegmentationModule`: the training, validation, test and prediction steps, and nothing else."""
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from pne_seg.contrast.component import Contrast
+from pne_seg.errors import UserError
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -22,7 +24,7 @@ from pne_seg.inference import (
 )
 from pne_seg.losses import CrossEntropy, cross_entropy
 from pne_seg.metrics import ConfusionMatrix, Scores
-from pne_seg.networks.auxiliary import Auxiliary
+from pne_seg.networks.auxiliary import Auxiliary, untrained_scores
 from pne_seg.networks.requirements import BatchRequirements
 from pne_seg.optim import (
     ParameterGroups,
@@ -30,12 +32,14 @@ from pne_seg.optim import (
     apply_changed_settings,
     build_optimizer,
     check_same_groups,
+    check_same_parameters,
+    group_sizes,
     optimizer_settings,
     set_rates,
 )
 from pne_seg.taps import ClassifierDropout, listening, probe
 from pne_seg.terms import LossTerm, ScoreLosses, TrainingTerm
-from pne_seg.weights import initialise_from, reconcile_training_terms
+from pne_seg.weights import check_averaging, initialise_from, reconcile_training_terms
 
 Batch = dict[str, Any]
 """`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings."""
@@ -102,15 +106,25 @@ class SegmentationModule(LightningModule):
         self.parameter_groups = parameter_groups or ParameterGroups()
         self.schedule = schedule
         self.losses = ScoreLosses(
-            loss or CrossEntropy(), extra_losses or {}, extra_loss_weights or {}, ignore_index
+            loss or CrossEntropy(),
+            extra_losses or {},
+            extra_loss_weights or {},
+            num_classes,
+            ignore_index,
         )
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
         _check_output(network, num_classes)
         self.requirements = BatchRequirements(network, self.preprocessing.stride)
         self.contrast = contrast
         self.auxiliary = auxiliary
+        if isinstance(auxiliary, Contrast):
+            raise ValueError(
+                f"{type(auxiliary).__name__} is a contrast: give it as 'contrast', not 'auxiliary'."
+            )
         if isinstance(auxiliary, Auxiliary) and auxiliary.loss is None:
             auxiliary.loss = self.losses.main
+        if complaint := untrained_scores(network, auxiliary):
+            rank_zero_warn(complaint)
         for term in self.terms:
             term.attach(network, num_classes, ignore_index)
         self.dropout = ClassifierDropout(dropout)
@@ -120,6 +134,7 @@ class SegmentationModule(LightningModule):
         self.scores: Scores | None = None
         self._settings: list[dict[str, Any]] = []
         self._saved_settings: list[dict[str, Any]] | None = None
+        self._saved_sizes: list[int] = []
         self.register_load_state_dict_pre_hook(reconcile_training_terms)  # type: ignore[no-untyped-call]
         if init_from is not None:
             rank_zero_info(str(initialise_from(self, init_from)))
@@ -171,8 +186,12 @@ class SegmentationModule(LightningModule):
         with listening(taps) if taps else nullcontext():
             logits = self.network(self.preprocessing(batch["image"]))
         logits = resize_logits(logits, target.shape[-2:])
-        terms: list[LossTerm] = self.losses(logits, target)
-        terms += [term(target, self.global_step) for term in self.terms]
+        # The losses see the image alone: a mean over all pixels must not count the padding.
+        height, width = size = batch["mask"].shape[-2:]
+        terms: list[LossTerm] = self.losses(
+            logits[..., :height, :width], target[..., :height, :width]
+        )
+        terms += [term(target, self.global_step, size) for term in self.terms]
         total = torch.stack([term.weighted for term in terms]).sum()
         self._log_terms(total, terms, batch_size=len(target))
         return total
@@ -231,6 +250,7 @@ class SegmentationModule(LightningModule):
         self._settings = optimizer_settings(optimizer)
         if self._saved_settings is not None:
             check_same_groups(self._saved_settings, self._settings)
+            check_same_parameters(self._saved_sizes, group_sizes(optimizer.param_groups))
         if self.schedule is None:
             return optimizer
         schedule = self.schedule(optimizer)
@@ -240,7 +260,14 @@ class SegmentationModule(LightningModule):
                 "lr_scheduler": {"scheduler": schedule, "monitor": schedule.monitor},
             }
         if isinstance(schedule, WarmupPoly) and not schedule.total_steps:
-            schedule.total_steps = int(self.trainer.estimated_stepping_batches)
+            steps = self.trainer.estimated_stepping_batches
+            if not math.isfinite(steps):
+                raise UserError(
+                    "The schedule's length is unknown: the training has no number of steps. Set "
+                    "--trainer.max_steps or --trainer.max_epochs, or "
+                    "--model.schedule.total_steps."
+                )
+            schedule.total_steps = int(steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -254,6 +281,10 @@ class SegmentationModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember under which settings the checkpoint was written."""
         self._saved_settings = checkpoint.get("optimizer_settings")
+        states = checkpoint.get("optimizer_states") or [{"param_groups": []}]
+        self._saved_sizes = group_sizes(states[0]["param_groups"])
+        if self.trainer.state.fn == "fit":
+            check_averaging(checkpoint, self.trainer)
 
     def on_train_start(self) -> None:
         """After a resume the configuration's optimiser settings win over the checkpoint's."""

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ class ParameterGroups:
             position biases.
         decay_biases: whether it applies to the biases of all other layers.
         head_lr: the learning rate of everything outside the network's encoder (decoder, classifier,
-            auxiliary head, contrast's projection) as a multiple of the optimiser's.
+            auxiliary head, contrast's projection) as a multiple of the optimiser's. UPerNet's norms
+            of the encoder's features lie in its decoder and train as such.
 
     Raises:
         ValueError: `head_lr` is not above 0 and finite.
@@ -162,7 +163,7 @@ class WarmupPoly(LRScheduler):
         last_epoch: the last step taken, −1 to begin.
 
     Raises:
-        ValueError: a negative number of steps.
+        ValueError: a negative number of steps, or a floor above a group's learning rate.
     """
 
     def __init__(
@@ -177,6 +178,12 @@ class WarmupPoly(LRScheduler):
     ) -> None:
         if total_steps < 0 or warmup_steps < 0:
             raise ValueError(f"Steps must be 0 or more, got {total_steps=} and {warmup_steps=}.")
+        rates = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+        if min_lr > min(rates):
+            raise ValueError(
+                f"The schedule's floor min_lr {min_lr:g} is above the learning rate "
+                f"{min(rates):g}, which would rise. Lower it: --model.schedule.min_lr 0"
+            )
         self.total_steps = total_steps
         self.power = power
         self.min_lr = min_lr
@@ -225,6 +232,29 @@ def check_same_groups(saved: list[dict[str, Any]], wanted: list[dict[str, Any]])
             f"The checkpoint's optimiser has {len(saved)} parameter groups, this run's has "
             f"{len(wanted)}, so that its state cannot be restored. Resume with the "
             "--model.parameter_groups of the run that wrote it."
+        )
+
+
+def group_sizes(groups: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The number of parameters in each of an optimiser's groups, live or from a state dict."""
+    return [len(group["params"]) for group in groups]
+
+
+def check_same_parameters(saved: Sequence[int], wanted: Sequence[int]) -> None:
+    """Refuse to resume where the groups hold other parameters than when they were saved.
+
+    Args:
+        saved: `group_sizes` of the checkpoint.
+        wanted: `group_sizes` of this run.
+
+    Raises:
+        UserError: they differ.
+    """
+    if saved and list(saved) != list(wanted):
+        raise UserError(
+            f"The checkpoint's optimiser trained {sum(saved)} tensors, this run's has "
+            f"{sum(wanted)}: its contrast, auxiliary head or network is another. Resume with those "
+            "of the run that wrote it, or start anew from its weights: --model.init_from"
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from pne_seg.losses import evaluate, loss_name, set_ignore_index
+from pne_seg.losses import check_class_weights, evaluate, loss_name, set_ignore_index
 from pne_seg.taps import Tap
 
 TRAINING_TERMS = ("contrast", "auxiliary")
@@ -65,12 +65,14 @@ class TrainingTerm(nn.Module):
         for tap in self.taps:
             tap.attach(network)
 
-    def forward(self, target: Tensor, step: int) -> LossTerm:
+    def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
         """Score what the taps hold.
 
         Args:
-            target: (B, H, W) integer labels.
+            target: (B, H, W) integer labels, padded along with the images.
             step: optimiser steps taken so far, for warm-ups.
+            size: height and width of the labels ahead of the padding, which is below and to the
+                right; those of `target` where not given.
         """
         raise NotImplementedError
 
@@ -81,11 +83,13 @@ class ScoreLosses(nn.Module):
     Args:
         main: called `main(logits, target)` with (B, C, H, W) and (B, H, W).
         extra: further such losses by the name they are logged under.
-        weights: of the further ones, in the total; 1 where not given.
+        weights: of the further ones, in the total, 0 or more; 1 where not given.
+        num_classes: C.
         ignore_index: the label that carries no class; every loss is told.
 
     Raises:
-        ValueError: a loss does not know an ignore value, or a name is taken or unknown.
+        ValueError: a loss does not know an ignore value or has weights for another number of
+            classes, a name is taken or unknown, or a weight is negative.
     """
 
     def __init__(
@@ -93,13 +97,15 @@ class ScoreLosses(nn.Module):
         main: nn.Module,
         extra: Mapping[str, nn.Module],
         weights: Mapping[str, float],
+        num_classes: int,
         ignore_index: int,
     ) -> None:
         super().__init__()
         self.main = main
-        self.extra = nn.ModuleDict(extra)
         self.ignore_index = ignore_index
         for name in extra:
+            if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+                raise ValueError(f"extra_losses names {name!r}: give it another name, as 'dice'.")
             if name in (*TRAINING_TERMS, loss_name(main)):
                 raise ValueError(
                     f"extra_losses names {name}, which is logged already: train/loss_{name} would "
@@ -110,9 +116,14 @@ class ScoreLosses(nn.Module):
                 f"extra_loss_weights names {', '.join(unknown)}, which extra_losses has not"
                 + (f" (it has {', '.join(extra)})." if extra else ".")
             )
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"extra_loss_weights.{name} must be 0 or more, got {weight}.")
+        self.extra = nn.ModuleDict(extra)
         self.weights = {name: weights.get(name, 1.0) for name in extra}
         for loss in (main, *extra.values()):
             set_ignore_index(loss, ignore_index)
+            check_class_weights(loss, num_classes)
 
     def forward(self, logits: Tensor, target: Tensor) -> list[LossTerm]:
         """Score (B, C, H, W) logits against (B, H, W) labels: a term for each loss, main first."""

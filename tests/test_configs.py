@@ -94,6 +94,19 @@ def test_each_config_is_short_and_says_what_it_is(config: Path) -> None:
     assert lines[0].startswith("# ")
 
 
+CLASSES = {
+    **{"deeplabv3": "DeepLabV3", "hrnetv2": "HRNetV2", "ocrnet": "OCRNet"},
+    **{"upernet_resnet": "UPerNet", "upernet_swin": "UPerNet"},
+}
+# With the tag of the weights that the published baselines began with.
+ENCODERS = {
+    "deeplabv3": "tu-resnet101c.gluon_in1k",
+    "hrnetv2": "tu-hrnet_w48.ms_in1k",
+    "ocrnet": "tu-hrnet_w48.ms_in1k",
+    "upernet_resnet": "tu-resnet101c.gluon_in1k",
+    "upernet_swin": "tu-swin_tiny_patch4_window7_224.ms_in1k",
+    "ade20k_upernet_swin_base": "tu-swin_base_patch4_window12_384.ms_in22k",
+}
 # images a step, crop, steps: RECIPES of the published baselines
 RECIPES = {
     "cityscapes": (8, [512, 1024], {40000, 80000}),
@@ -122,7 +135,23 @@ def test_each_config_of_the_paper_follows_the_recipe(config: Path) -> None:
         assert model["optimizer"]["class_path"] == "torch.optim.SGD"
         assert settings == {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
         assert schedule == {"power": 0.9, "min_lr": 1e-4}
-    assert ("dropout" in model) is (method(config) not in ("hrnetv2", "ocrnet"))
+    name = method(config)
+    assert model["dropout"] == (0.0 if name in ("hrnetv2", "ocrnet") else 0.1)
+    assert model["loss"]["class_path"] == "pne_seg.losses.CrossEntropy"
+    assert model["loss"]["init_args"] == {"average": "all"}
+    network = model["network"]
+    assert network["class_path"] == f"pne_seg.networks.{CLASSES[name]}"
+    assert network["init_args"]["encoder_name"] == ENCODERS.get(config.stem, ENCODERS[name])
+    assert network["init_args"]["encoder_weights"] == "imagenet"
+    assert set(network["init_args"]) <= {"encoder_name", "encoder_weights", "drop_path_rate"}
+    head = model["auxiliary"]
+    if name == "hrnetv2":
+        assert head is None
+    else:
+        kind = "AuxiliaryLogits" if name == "ocrnet" else "FCNHead"
+        assert head["class_path"] == f"pne_seg.networks.{kind}"
+        after_norm = {"feature_module": "decoder.feature_norms.2"} if "swin" in name else {}
+        assert head["init_args"] == {"weight": 0.4} | after_norm
 
 
 def test_the_paper_s_methods_and_data_sets_are_all_there() -> None:

@@ -15,7 +15,7 @@ from torch.optim import SGD, Optimizer
 
 from pne_seg.contrast import PNELoss
 from pne_seg.errors import UserError
-from pne_seg.losses import OHEMCrossEntropy
+from pne_seg.losses import CrossEntropy, OHEMCrossEntropy
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
 from pne_seg.optim import ParameterGroups, WarmupPoly
@@ -276,3 +276,34 @@ def test_a_training_may_follow_an_evaluation() -> None:
     assert 0 < once.callback_metrics["val/loss"].item() != before["val/loss"]
     assert module.scores is not None
     assert module.scores.matrix.sum() == (Pictures().masks != 255).sum()
+
+
+def test_a_mean_over_all_pixels_does_not_count_the_padding_to_the_stride() -> None:
+    """The same pixels of the same scores, whether or not the network needs a larger image."""
+    torch.manual_seed(0)
+    network = smp.UPerNet("resnet18", 5, None, decoder_channels=8, classes=3, upsampling=1)
+    head = FCNHead(channels=4, dropout=0.0, weight=1.0)
+    module = SegmentationModule(
+        network, 3, loss=CrossEntropy(average="all"), contrast=pne(), auxiliary=head
+    )
+    logged: dict[str, Tensor] = {}
+    module.log = lambda name, value, **_: logged.__setitem__(name, value)  # type: ignore[method-assign]
+    images = torch.randint(0, 256, (2, 3, 40, 50), dtype=torch.uint8)
+    mask = torch.randint(0, 3, (2, 40, 50))
+    mask[:, :5] = 255
+    module.training_step({"image": images, "mask": mask, "name": ["a", "b"]}, 0)
+
+    module.teardown("fit")  # the taps go, and the plain network gives the same scores
+    padded = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1).repeat(2, 1, 64, 64)
+    padded[..., :40, :50] = images
+    with torch.no_grad():
+        inputs = normalised(padded)
+        features = network.encoder(inputs)
+        low = {"ce": network(inputs)}
+        assert head.head is not None
+        low["auxiliary"] = head.head(features[-2])
+    for name, scores in low.items():
+        full = F.interpolate(scores, size=(64, 64), mode="bilinear", align_corners=False)
+        each = F.cross_entropy(full[..., :40, :50], mask, ignore_index=255, reduction="none")
+        expected = float(each.sum() / mask.numel())
+        assert float(logged[f"train/loss_{name}"]) == pytest.approx(expected, rel=1e-5)

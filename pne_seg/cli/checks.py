@@ -57,8 +57,11 @@ def check_training(
     images = data.batch_size * (2 if synchronised and not alone else 1)
     try:
         model.requirements.check(images, *data.training_size())
-        # Refuses rates and decays out of range.
-        build_optimizer(model, model.optimizer or torch.optim.AdamW, model.parameter_groups)
+        # These refuse rates and decays out of range.
+        build = model.optimizer or torch.optim.AdamW
+        optimizer = build_optimizer(model, build, model.parameter_groups)
+        if model.schedule is not None:
+            model.schedule(optimizer)
     except ValueError as error:
         raise UserError(str(error)) from error
 

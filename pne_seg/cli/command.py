@@ -26,7 +26,12 @@ from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.runs import RUNS, create_run, describe_environment, run_of_checkpoint
 from pne_seg.cli.settings import Settings
-from pne_seg.cli.start import checkpoint_to_resume, checkpoint_to_score, run_name
+from pne_seg.cli.start import (
+    checkpoint_to_resume,
+    checkpoint_to_score,
+    run_name,
+    without_pretrained,
+)
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
@@ -145,6 +150,9 @@ class SegmentationCLI(LightningCLI):
         if self.config.get("data") is None:
             raise UserError("Missing: data. Give a --config file that sets it, or --data CLASS.")
         self.config["name"] = self.name
+        self._as_written = self.config.clone()  # what the run's folder keeps
+        if self.checkpoint is not None:
+            without_pretrained(self.config["model.network"])
         network = _as_dict(self.config.get("model.network"))
         if complaint := unused_encoder_settings(network):
             raise UserError(complaint)
@@ -195,7 +203,7 @@ class SegmentationCLI(LightningCLI):
         run = create_run(root, self.name)
         logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
         _ = logger.experiment  # it warns of a folder that is not empty: open it first
-        config = self.parser.dump(self.config, skip_unset=False)
+        config = self.parser.dump(self._as_written, skip_unset=False)
         write_bytes_atomically(run.config, config.encode())
         write_bytes_atomically(run.environment, describe_environment().encode())
         self.run_folder = run.folder

@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-from pne_seg.cli.parser import nearest
 from pne_seg.errors import UserError
 
+_NO_ENCODER = re.compile("Wrong encoder name|Unknown model|Invalid pretrained tag")
 _ENCODER_WEIGHTS = ("encoder_weights", "weights_backbone")
 
 
@@ -21,13 +21,10 @@ def refusal(error: Exception, network: dict[str, Any]) -> UserError | None:
         return error
     if isinstance(error, ValueError):
         return UserError(_without_types(message))
-    if isinstance(error, KeyError) and "Wrong encoder name" in message:
-        return UserError(_unknown_encoder(message))
     if isinstance(error, KeyError) and "Wrong pretrained weights" in message:
         return UserError(f"--model.network.encoder_weights: {message.strip(chr(34))}")
-    unknown_model = re.search(r"Unknown model \((.+?)\)", message)
-    if isinstance(error, RuntimeError) and unknown_model:
-        return UserError(_unknown_timm_model(unknown_model[1]))
+    if isinstance(error, KeyError | RuntimeError) and _NO_ENCODER.search(message):
+        return _unknown_encoder(str(_settings(network).get("encoder_name")))
     unknown_keyword = re.search(r"unexpected keyword argument '(\w+)'", message)
     if isinstance(error, TypeError) and unknown_keyword:
         return _unknown_keyword(unknown_keyword[1], network)
@@ -68,24 +65,14 @@ def _without_types(message: str) -> str:
     return "\n  ".join(said) if "Does not validate against" in message and said else message
 
 
-def _unknown_encoder(message: str) -> str:
-    """smp answers with its whole list of encoders in a line."""
-    found = re.search(r"Wrong encoder name `(.+?)`, supported encoders: (.+)", message)
-    if found is None:
-        return message
-    near = nearest(found[1], re.findall(r"'([^']+)'", found[2]))
-    return f"encoder_name {found[1]}: no encoder of that name." + (
-        f"\n  The nearest is {near}." if near else ""
-    )
+def _unknown_encoder(name: str) -> UserError | None:
+    from pne_seg.networks.catalogue import check_encoder  # only on the way to an error
 
-
-def _unknown_timm_model(name: str) -> str:
-    import timm  # only on the way to an error
-
-    near = nearest(name, timm.list_models())
-    return f"encoder_name tu-{name}: timm has no model of that name." + (
-        f"\n  The nearest is tu-{near}." if near else ""
-    )
+    try:
+        check_encoder(name)
+    except ValueError as error:
+        return UserError(str(error))
+    return None
 
 
 def _unknown_keyword(name: str, network: dict[str, Any]) -> UserError | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.cli.runs import check_checkpoint, newest_run, open_run, run_of_checkpoint
@@ -34,7 +35,7 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
             "--ckpt_path goes on with a run exactly, --model.init_from starts another from its "
             "weights. Give one of them."
         )
-    _without_other_weights(settings.config, "init_from")
+    _without_init_from(settings.config)
     check_checkpoint(Path(resumed))
     return Path(resumed)
 
@@ -55,7 +56,7 @@ def checkpoint_to_score(settings: Settings) -> Path | None:
         settings.files.insert(0, run.config)
     settings.load()
     settings.config.pop("ckpt_path", None)  # what the training resumed from
-    _without_other_weights(settings.config, "init_from", "encoder_weights", "weights_backbone")
+    _without_init_from(settings.config)
     if any(override.value is None for override in settings.overrides):
         return None  # --help or --print_config
     if run is not None and which is not None and not Path(which).is_file():
@@ -72,12 +73,15 @@ def checkpoint_to_score(settings: Settings) -> Path | None:
     return checkpoint
 
 
-def _without_other_weights(config: dict[str, Any], *keys: str) -> None:
-    """Drop weights that a checkpoint overwrites anyway and that would be fetched for nothing."""
+def _without_init_from(config: dict[str, Any]) -> None:
+    """Drop the file that a fine-tuning began with: the checkpoint overwrites what it brought."""
     model = config.get("model")
-    network = model.get("network") if isinstance(model, dict) else None
-    settings = network.get("init_args") if isinstance(network, dict) else None
-    for group in (model, settings):
-        for key in keys:
-            if isinstance(group, dict) and group.get(key) is not None:
-                group[key] = None
+    if isinstance(model, dict) and model.get("init_from") is not None:
+        model["init_from"] = None
+
+
+def without_pretrained(network: Namespace) -> None:
+    """Drop the encoder's pretrained weights, which a checkpoint overwrites, from a parsed slot."""
+    for key in ("encoder_weights", "weights_backbone"):
+        if network.get("init_args") is not None and network.init_args.get(key) is not None:
+            network.init_args[key] = None

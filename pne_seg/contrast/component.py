@@ -113,12 +113,18 @@ class Contrast(TrainingTerm):
         self.projection = projection.to(feature.device)
         self.loss.ignore_index = ignore_index
 
-    def forward(self, target: Tensor, step: int) -> LossTerm:
+    def forward(
+        self,
+        target: Tensor,
+        step: int,
+        size: tuple[int, int] | None = None,  # noqa: ARG002  # padding is ignored by its label
+    ) -> LossTerm:
         """Project what the taps hold and score it.
 
         Args:
             target: (B, H, W) integer labels.
             step: optimiser steps taken so far.
+            size: not used: the labels of padding are ignored.
 
         Returns:
             The term `contrast`, with the number of pairs and of wrong pixels in them.

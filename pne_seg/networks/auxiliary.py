@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.inference import resize_logits
-from pne_seg.losses import evaluate, set_ignore_index
+from pne_seg.losses import check_class_weights, evaluate, set_ignore_index
 from pne_seg.taps import Tap, probe
 from pne_seg.terms import LossTerm, TrainingTerm
 
@@ -39,12 +39,13 @@ class Auxiliary(TrainingTerm):
         """(B, C, h, w) scores from what the taps hold."""
         raise NotImplementedError
 
-    def forward(self, target: Tensor, step: int) -> LossTerm:
+    def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
         """Score the auxiliary prediction at the labels' size.
 
         Args:
-            target: (B, H, W) integer labels.
+            target: (B, H, W) integer labels, padded along with the images.
             step: not used.
+            size: height and width ahead of the padding, to which prediction and labels are cut.
 
         Raises:
             RuntimeError: no loss was given, or no forward pass has reached the taps.
@@ -52,14 +53,17 @@ class Auxiliary(TrainingTerm):
         if self.loss is None:
             raise RuntimeError("Set the auxiliary term's loss first.")
         logits = resize_logits(self.logits(), target.shape[-2:])
+        if size is not None:
+            logits, target = (maps[..., : size[0], : size[1]] for maps in (logits, target))
         value = evaluate(self.loss, logits, target, self.ignore_index)
         return LossTerm("auxiliary", value, self.weight)
 
-    def _probe(self, network: nn.Module, ignore_index: int) -> None:
+    def _probe(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
         """Attach, and fill the taps by a small image; a network that is refused goes back bare."""
         self.ignore_index = ignore_index
         if self.loss is not None:
             set_ignore_index(self.loss, ignore_index)
+            check_class_weights(self.loss, num_classes)
         self.reattach(network)
         probe(network, self.taps)
 
@@ -85,7 +89,7 @@ class AuxiliaryLogits(Auxiliary):
         self.detach()
         self.taps = [Tap(self.logits_module, "output")]
         try:
-            self._probe(network, ignore_index)
+            self._probe(network, num_classes, ignore_index)
             found = self.logits()
             if found.ndim != 4 or found.shape[1] != num_classes:
                 raise ValueError(
@@ -148,7 +152,7 @@ class FCNHead(Auxiliary):
         self.detach()
         self.taps = [Tap(self.feature_module, "output")]
         try:
-            self._probe(network, ignore_index)
+            self._probe(network, num_classes, ignore_index)
             feature = self._feature()
         except Exception:
             self.detach()
@@ -193,3 +197,23 @@ class FCNHead(Auxiliary):
                 "(B, channels, h, w) is due. Name another 'feature_module' or 'stage'."
             )
         return output
+
+
+def untrained_scores(network: nn.Module, auxiliary: TrainingTerm | None) -> str | None:
+    """Complain of scores inside a network that its method trains by a loss of their own.
+
+    Args:
+        network: names them in an attribute `auxiliary_logits`, as OCRNet does.
+        auxiliary: what is trained beside the main loss.
+
+    Returns:
+        A sentence that states the mend; None where they are trained, or there are none.
+    """
+    named = getattr(network, "auxiliary_logits", None)
+    trained = auxiliary.logits_module if isinstance(auxiliary, AuxiliaryLogits) else None
+    if named in (None, trained):
+        return None
+    return (
+        f"{type(network).__name__} is trained without a loss on its first scores, {named!r}, which "
+        "the published method has: --model.auxiliary AuxiliaryLogits"
+    )

@@ -67,7 +67,7 @@ def encoder_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         # smp drops them without a word.
         raise ValueError(
             f"The encoder {name!r} takes no further settings, got {', '.join(map(repr, given))}. "
-            "Those of timm do: their names begin with 'tu-'."
+            "Set them to null, or take an encoder of timm's, whose names begin with 'tu-'."
         )
     if name.startswith("tu-hrnet_"):
         return {"feature_location": ""} | dict(given)
@@ -95,7 +95,9 @@ def readable_errors(
     except (AssertionError, NotImplementedError, TypeError, ValueError) as error:
         found = _UNEXPECTED_KEYWORD.search(str(error))
         if found and found[1] in settings:
-            raise ValueError(f"The encoder {name!r} has no setting {found[1]!r}.") from error
+            raise ValueError(
+                f"The encoder {name!r} has no setting {found[1]!r}: correct it, or set it to null."
+            ) from error
         if output_stride != 32:
             reason = f" ({error})" if str(error) else ""
             raise ValueError(

@@ -44,6 +44,8 @@ class OCRNet(HubMixin, SegmentationModel):  # type: ignore[misc]  # smp is untyp
     or the feature's size with `upsampling=1`.
     """
 
+    auxiliary_logits = "decoder.region_classifier"
+
     @supports_config_loading
     def __init__(
         self,

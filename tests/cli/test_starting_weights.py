@@ -135,3 +135,20 @@ def test_scoring_fetches_no_pretrained_weights(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     command("validate", "--run", run.run_folder, *NO_FIGURES)
+    # Nor does a resume, whose folder still says how the first run began.
+    last = run.run_folder / "checkpoints" / "last.ckpt"
+    more = ["--ckpt_path", last, "--trainer.max_epochs", "2", *place]
+    again = command("fit", "--config", run.run_folder / "config.yaml", *more)
+    assert again.run_folder is not None
+    written = yaml.safe_load((again.run_folder / "config.yaml").read_text())
+    assert written["model"]["network"]["init_args"]["encoder_weights"] == "imagenet"
+
+
+def test_a_resume_with_another_training_term_is_refused(
+    fitted: Path, tiny: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    args = ["--config", tiny, "--ckpt_path", fitted / "checkpoints" / "last.ckpt"]
+    args += ["--trainer.default_root_dir", tmp_path, "--trainer.max_epochs", "2"]
+    said = refused(capsys, "fit", *args, "--model.contrast", "null")
+    assert "its contrast, auxiliary head or network is another" in said
+    assert "--model.init_from" in said

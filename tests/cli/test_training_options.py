@@ -1,5 +1,8 @@
 """Settings of a training given on the command line, and those that cannot work refused early."""
 
+import contextlib
+import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -53,7 +56,9 @@ def test_losses_by_class_path() -> None:
     assert float(metrics["train/loss"]) == pytest.approx(float(total), rel=1e-5)
 
 
-def test_a_moving_average_of_the_weights(tmp_path: Path) -> None:
+def test_a_moving_average_of_the_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = ["--trainer.default_root_dir", str(tmp_path), "--figures.num_images", "0"]
     steps = ["--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
     run = command("fit", "--config", SCENES, *SMALL, *steps, *place, "--ema.decay", "0.5")
@@ -72,6 +77,8 @@ def test_a_moving_average_of_the_weights(tmp_path: Path) -> None:
         str(run.run_folder / "checkpoints/last.ckpt"),
     ]
     again = command("fit", "--config", run.run_folder / "config.yaml", *place, *resumed)
+    said = refused(capsys, "fit", "--config", SCENES, *SMALL, *place, *resumed)
+    assert "goes on only with the averaging: give its --ema settings" in said
     assert again.trainer.global_step == 6
     command("validate", "--run", again.run_folder, "--figures.num_images", "0")
 
@@ -134,6 +141,41 @@ def test_flags(options: list[str]) -> None:
             "the encoder resnet18 takes no settings",
         ),
         (["--model.loss", "CrossEntropi"], "The nearest is CrossEntropy"),
+        (["--model.schedule.min_lr", "0.1"], "min_lr 0.1 is above the learning rate 0.001"),
+        (
+            ["--model.loss", "CrossEntropy", "--model.loss.class_weights", "[1, 2, 3]"],
+            "CrossEntropy has 3 class weights for 11 classes",
+        ),
+        (
+            [
+                *["--model.auxiliary", "FCNHead", "--model.auxiliary.loss", "OHEMCrossEntropy"],
+                *["--model.auxiliary.loss.class_weights", "[1, 2]"],
+            ],
+            "OHEMCrossEntropy has 2 class weights for 11 classes",
+        ),
+        (
+            [
+                *["--model.extra_losses.dice", f"{LOSSES}.DiceLoss"],
+                *["--model.extra_losses.dice.mode", "multiclass"],
+                *["--model.extra_loss_weights.dice", "-1"],
+            ],
+            "extra_loss_weights.dice must be 0 or more, got -1",
+        ),
+        (
+            [
+                *["--model.extra_losses.keys", f"{LOSSES}.DiceLoss"],
+                *["--model.extra_losses.keys.mode", "multiclass"],
+            ],
+            "extra_losses names 'keys': give it another name",
+        ),
+        (["--model.auxiliary", "PNE"], "PNE is a contrast: give it as 'contrast'"),
+        (
+            [
+                *["--model.network.encoder_name", "tu-resnet10t.c3_in2k"],
+                *["--model.network.encoder_weights", "imagenet"],
+            ],
+            "The nearest is tu-resnet10t.c3_in1k.",
+        ),
     ],
     ids=lambda value: value[0].lstrip("-") if isinstance(value, list) else "",
 )
@@ -166,6 +208,11 @@ def test_a_mistyped_encoder_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "The nearest is --model.network.drop_path_rate." in said
     said = refused(capsys, "fit", *narrow_swin("--model.network.dict_kwargs.droppath", "0.2"))
     assert "The encoder 'tu-swin_tiny_patch4_window7_224.ms_in1k' has no setting 'droppath'" in said
+    swap = ["--config", SWIN, *ON_SCENES, *DRY]
+    swap += ["--model.network.encoder_name", "tu-hrnet_w18_small"]
+    assert "no setting 'drop_path_rate': correct it, or set it to null" in refused(
+        capsys, "fit", *swap
+    )
 
 
 def test_an_encoder_of_smp_drops_no_settings_in_silence(
@@ -186,3 +233,23 @@ def test_another_encoder_in_the_place_of_swin(encoder: str) -> None:
     run = command("fit", "--config", SWIN, *ON_SCENES, *DRY, *network, *off)
     channels = {"tu-resnet10t": [64, 128, 256, 512], "tu-hrnet_w18_small": [16, 32, 64, 128]}
     assert run.model.network.encoder.out_channels[2:] == channels[encoder]
+
+
+def test_a_method_without_the_loss_that_it_is_published_with_is_said_so() -> None:
+    network = ["--model.network", "pne_seg.networks.OCRNet", "--model.network.encoder_name"]
+    network += ["tu-hrnet_w18_small", "--model.network.encoder_weights", "null"]
+    args = ["--config", SCENES, *SMALL, *SIZE, *DRY, *network]
+    with pytest.warns(UserWarning, match="without a loss on its first scores"):
+        command("fit", *args)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*without a loss on its first scores")
+        command("fit", *args, "--model.auxiliary", "AuxiliaryLogits")
+
+
+def test_a_schedule_of_unknown_length(capsys: pytest.CaptureFixture[str]) -> None:
+    endless = ["--trainer.max_steps", "-1", "--trainer.max_epochs", "-1"]
+    endless += ["--trainer.max_time", "00:00:01:00", "--trainer.accelerator", "cpu"]
+    off = ["--trainer.logger", "false", "--trainer.enable_checkpointing", "false"]
+    with contextlib.chdir(Path(tempfile.mkdtemp())):
+        said = refused(capsys, "fit", "--config", SCENES, *SMALL, *endless, *off)
+    assert "The schedule's length is unknown" in said
