@@ -26,11 +26,10 @@ from pne_seg.losses import CrossEntropy, cross_entropy
 from pne_seg.metrics import ConfusionMatrix, Scores
 from pne_seg.networks.auxiliary import Auxiliary, untrained_scores
 from pne_seg.networks.requirements import BatchRequirements
-from pne_seg.optim import (
-    ParameterGroups,
-    WarmupPoly,
+from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
+from pne_seg.resume import (
     apply_changed_settings,
-    build_optimizer,
+    check_averaging,
     check_same_groups,
     check_same_parameters,
     group_sizes,
@@ -39,7 +38,7 @@ from pne_seg.optim import (
 )
 from pne_seg.taps import ClassifierDropout, listening, probe
 from pne_seg.terms import LossTerm, ScoreLosses, TrainingTerm
-from pne_seg.weights import check_averaging, initialise_from, reconcile_training_terms
+from pne_seg.weights import initialise_from, reconcile_training_terms
 
 Batch = dict[str, Any]
 """`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings."""

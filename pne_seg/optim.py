@@ -1,8 +1,8 @@
-"""Parameter groups, learning-rate schedules by optimiser step, and what a resume does to both."""
+"""Which parameters decay and at which rate they train, and the rate by optimiser step."""
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,102 +207,3 @@ class WarmupPoly(LRScheduler):
         """Progress alone: settings come from the configuration, also after a resume."""
         keys = ("last_epoch", "_step_count", "_last_lr")
         return {key: value for key, value in super().state_dict().items() if key in keys}
-
-
-def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """The hyper-parameters of each group as configured, without parameters and scheduled values."""
-    return [
-        {key: value for key, value in group.items() if key not in ("params", "initial_lr")}
-        for group in optimizer.param_groups
-    ]
-
-
-def check_same_groups(saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-    """Refuse to resume where an optimiser's state belongs to other groups of parameters.
-
-    Args:
-        saved: what `optimizer_settings` gave when the checkpoint's run was configured.
-        wanted: what it gave for this run.
-
-    Raises:
-        ValueError: the numbers of groups differ.
-    """
-    if len(saved) != len(wanted):
-        raise UserError(
-            f"The checkpoint's optimiser has {len(saved)} parameter groups, this run's has "
-            f"{len(wanted)}, so that its state cannot be restored. Resume with the "
-            "--model.parameter_groups of the run that wrote it."
-        )
-
-
-def group_sizes(groups: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The number of parameters in each of an optimiser's groups, live or from a state dict."""
-    return [len(group["params"]) for group in groups]
-
-
-def check_same_parameters(saved: Sequence[int], wanted: Sequence[int]) -> None:
-    """Refuse to resume where the groups hold other parameters than when they were saved.
-
-    Args:
-        saved: `group_sizes` of the checkpoint.
-        wanted: `group_sizes` of this run.
-
-    Raises:
-        UserError: they differ.
-    """
-    if saved and list(saved) != list(wanted):
-        raise UserError(
-            f"The checkpoint's optimiser trained {sum(saved)} tensors, this run's has "
-            f"{sum(wanted)}: its contrast, auxiliary head or network is another. Resume with those "
-            "of the run that wrote it, or start anew from its weights: --model.init_from"
-        )
-
-
-def apply_changed_settings(
-    optimizer: Optimizer, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]
-) -> None:
-    """After a resume, let the settings that differ from the checkpoint's win.
-
-    Restoring an optimiser overwrites its hyper-parameters by the checkpoint's. Settings that did
-    not change keep the restored, possibly scheduled, value, so that an unchanged resume is exact;
-    a changed learning rate scales the scheduled one.
-
-    Args:
-        optimizer: with its state restored.
-        saved: what `optimizer_settings` gave when the checkpoint's run was configured.
-        wanted: what it gave for this run.
-
-    Raises:
-        ValueError: the numbers of groups differ.
-    """
-    check_same_groups(saved, wanted)
-    for group, before, now in zip(optimizer.param_groups, saved, wanted, strict=True):
-        for key, value in now.items():
-            if before.get(key) == value:
-                continue
-            if key == "lr" and before.get("lr"):
-                group["lr"] *= value / before["lr"]
-                group["initial_lr"] = value
-            else:
-                group[key] = value
-
-
-def set_rates(optimizer: Optimizer, schedule: LRScheduler | None, configured: list[float]) -> None:
-    """After a resume, let the rates follow from the configuration where that is known.
-
-    Without a schedule they are the configured ones; `WarmupPoly` knows the rate of any step. Other
-    schedules go on from the restored rate.
-
-    Args:
-        optimizer: with its state restored.
-        schedule: with its progress restored.
-        configured: the learning rate of each group.
-    """
-    if schedule is None:
-        rates = configured
-    elif isinstance(schedule, WarmupPoly):
-        rates = schedule.get_lr()
-    else:
-        return
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from pne_seg.errors import UserError
@@ -135,24 +133,6 @@ def _by_module(names: Sequence[str], most: int = 6) -> str:
     listed = [f"{module} ({count})" for module, count in list(counts.items())[:most]]
     more = len(counts) - most
     return ", ".join(listed) + (f", and {more} more" if more > 0 else "")
-
-
-def check_averaging(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
-    """Refuse to resume a run with averaged weights without the averaging.
-
-    Such a checkpoint's weights are the average; those that the optimiser was training lie beside
-    it, where only the averaging callback finds them.
-
-    Raises:
-        UserError: the checkpoint has an average, the trainer no callback for it.
-    """
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
-    if "current_model_state" in checkpoint and not averages:
-        raise UserError(
-            "The checkpoint is of a run with averaged weights, which goes on only with the "
-            "averaging: give its --ema settings, or start anew from its weights: --model.init_from"
-        )
 
 
 def reconcile_training_terms(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.optim import SGD, AdamW, Optimizer
 
-from pne_seg.optim import WarmupPoly, apply_changed_settings, optimizer_settings, set_rates
+from pne_seg.optim import WarmupPoly
+from pne_seg.resume import apply_changed_settings, optimizer_settings, set_rates
 
 TOTAL, WARMUP, START = 40, 10, 1e-3
 

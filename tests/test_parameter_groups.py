@@ -11,13 +11,8 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer, Rprop
 
-from pne_seg.optim import (
-    ParameterGroups,
-    WarmupPoly,
-    apply_changed_settings,
-    build_optimizer,
-    optimizer_settings,
-)
+from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
+from pne_seg.resume import apply_changed_settings, optimizer_settings
 
 
 class Attention(nn.Module):
