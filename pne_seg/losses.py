@@ -287,21 +287,21 @@ def _default_ignore_index(kind: type) -> Any:
     return inspect.Parameter.empty
 
 
-def evaluate(loss: nn.Module, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+def evaluate(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
     """A loss of any origin on a batch, in single precision and without NaN where nothing counts.
 
     Args:
-        loss: called `loss(logits, target)`.
+        loss: called `loss(logits, target)`, and told the ignore value by `set_ignore_index`.
         logits: (B, C, H, W).
         target: (B, H, W) int64.
-        ignore_index: the label that carries no class.
 
     Returns:
         Scalar; 0, with a gradient of 0, where every pixel is ignored.
     """
     logits = logits.float()  # losses from elsewhere refuse half precision or keep it
-    own = isinstance(loss, CrossEntropy | OHEMCrossEntropy)
-    if not own and not bool((target != ignore_index).any()):
+    criterion: Any = loss
+    own = isinstance(loss, _WeightedByClass)  # these need not wait for the device
+    if not own and not bool((target != criterion.ignore_index).any()):
         return logits.sum() * 0.0
-    value: Tensor = loss(logits, target)
+    value: Tensor = criterion(logits, target)
     return value

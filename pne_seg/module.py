@@ -25,7 +25,7 @@ from pne_seg.inference import (
 from pne_seg.losses import CrossEntropy, cross_entropy
 from pne_seg.metrics import ConfusionMatrix, Scores
 from pne_seg.networks.auxiliary import Auxiliary, untrained_scores
-from pne_seg.networks.requirements import BatchRequirements
+from pne_seg.networks.requirements import BatchRequirements, check_output
 from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
 from pne_seg.resume import (
     apply_changed_settings,
@@ -36,7 +36,7 @@ from pne_seg.resume import (
     optimizer_settings,
     set_rates,
 )
-from pne_seg.taps import ClassifierDropout, listening, probe
+from pne_seg.taps import ClassifierDropout, listening
 from pne_seg.terms import LossTerm, ScoreLosses, TrainingTerm
 from pne_seg.weights import initialise_from, reconcile_training_terms
 
@@ -112,7 +112,7 @@ class SegmentationModule(LightningModule):
             ignore_index,
         )
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
-        _check_output(network, num_classes)
+        check_output(network, num_classes)
         self.requirements = BatchRequirements(network, self.preprocessing.stride)
         self.contrast = contrast
         self.auxiliary = auxiliary
@@ -282,8 +282,9 @@ class SegmentationModule(LightningModule):
         self._saved_settings = checkpoint.get("optimizer_settings")
         states = checkpoint.get("optimizer_states") or [{"param_groups": []}]
         self._saved_sizes = group_sizes(states[0]["param_groups"])
-        if self.trainer.state.fn == "fit":
-            check_averaging(checkpoint, self.trainer)
+        trainer = self._trainer  # none in `load_from_checkpoint`
+        if trainer is not None and trainer.state.fn == "fit":
+            check_averaging(checkpoint, trainer)
 
     def on_train_start(self) -> None:
         """After a resume the configuration's optimiser settings win over the checkpoint's."""
@@ -294,17 +295,3 @@ class SegmentationModule(LightningModule):
             configured = [float(group["lr"]) for group in self._settings]
             set_rates(optimizer, schedules[0] if schedules else None, configured)
             self._saved_settings = None
-
-
-def _check_output(network: nn.Module, num_classes: int) -> None:
-    output = probe(network)
-    if not isinstance(output, Tensor) or output.ndim != 4:
-        raise ValueError(
-            f"{type(network).__name__} returns {type(output).__name__} where a (B, C, H, W) tensor "
-            "of class scores is due. Wrap it in a module whose forward returns that tensor."
-        )
-    if output.shape[1] != num_classes:
-        raise ValueError(
-            f"{type(network).__name__} gives {output.shape[1]} classes, the data has "
-            f"{num_classes}. Build it for the data's number of classes."
-        )

@@ -53,12 +53,23 @@ def check_same_parameters(saved: Sequence[int], wanted: Sequence[int]) -> None:
     Raises:
         UserError: they differ.
     """
-    if saved and list(saved) != list(wanted):
+    if not saved or list(saved) == list(wanted):
+        return
+    if sum(saved) == sum(wanted):
         raise UserError(
-            f"The checkpoint's optimiser trained {sum(saved)} tensors, this run's has "
-            f"{sum(wanted)}: its contrast, auxiliary head or network is another. Resume with those "
-            "of the run that wrote it, or start anew from its weights: --model.init_from"
+            f"The checkpoint's optimiser has groups of {_listed(saved)} tensors, this run's of "
+            f"{_listed(wanted)}, so that its state cannot be restored. Resume with the "
+            "--model.parameter_groups of the run that wrote it."
         )
+    raise UserError(
+        f"The checkpoint's optimiser trained {sum(saved)} tensors, this run's has "
+        f"{sum(wanted)}: its contrast, auxiliary head or network is another. Resume with those "
+        "of the run that wrote it, or start anew from its weights: --model.init_from"
+    )
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return " and ".join(map(str, sizes))
 
 
 def apply_changed_settings(

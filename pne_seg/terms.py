@@ -102,7 +102,6 @@ class ScoreLosses(nn.Module):
     ) -> None:
         super().__init__()
         self.main = main
-        self.ignore_index = ignore_index
         for name in extra:
             if not name.isidentifier() or hasattr(nn.ModuleDict, name):
                 raise ValueError(f"extra_losses names {name!r}: give it another name, as 'dice'.")
@@ -130,6 +129,5 @@ class ScoreLosses(nn.Module):
         losses = [(loss_name(self.main), self.main, 1.0)]
         losses += [(name, loss, self.weights[name]) for name, loss in self.extra.items()]
         return [
-            LossTerm(name, evaluate(loss, logits, target, self.ignore_index), weight)
-            for name, loss, weight in losses
+            LossTerm(name, evaluate(loss, logits, target), weight) for name, loss, weight in losses
         ]

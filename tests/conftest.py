@@ -1,7 +1,11 @@
-"""What every test gets: one thread, so that results repeat, and a seed."""
+"""What every test gets: one thread, so that results repeat, and a seed; and what a module logs."""
+
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
 
 torch.set_num_threads(1)
 
@@ -9,3 +13,15 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What steps called without a trainer log."""
+    values: dict[str, float] = {}
+
+    def log(_module: LightningModule, name: str, value: Tensor, **_: Any) -> None:
+        values[name] = float(value)
+
+    monkeypatch.setattr(LightningModule, "log", log)
+    return values

@@ -29,18 +29,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What steps called without a trainer log."""
-    values: dict[str, float] = {}
-
-    def log(_module: LightningModule, name: str, value: Tensor, **_: Any) -> None:
-        values[name] = float(value)
-
-    monkeypatch.setattr(LightningModule, "log", log)
-    return values
-
-
 def test_total_is_the_sum_of_its_parts(logged: dict[str, float]) -> None:
     data = Pictures()
     network = tiny()

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.optim import AdamW, Optimizer
 
+from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.optim import WarmupPoly
+from pne_seg.resume import check_same_parameters
 from tests.tiny_networks import same_tensors
 from tests.training import CLASSES, Pictures, Rates, pne, tiny, trainer
 
@@ -104,3 +107,20 @@ def test_a_longer_schedule_holds_from_the_first_resumed_step(tmp_path: Path) -> 
         training(0.01, total_steps=20), Pictures().loader(), ckpt_path=checkpoint
     )
     assert rates["lr"] == pytest.approx([0.01 * (1 - t / 20) ** 0.9 for t in range(4, 8)])
+
+
+def test_a_checkpoint_loads_without_a_trainer(tmp_path: Path) -> None:
+    checkpoint = saved_after_one_epoch(tmp_path)
+    loaded = SegmentationModule.load_from_checkpoint(
+        checkpoint, network=tiny(), num_classes=CLASSES, contrast=pne(), weights_only=True
+    )
+    saved = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert same_tensors(dict(loaded.state_dict()), saved)
+
+
+def test_the_same_tensors_in_other_groups_are_refused_with_the_reason() -> None:
+    check_same_parameters([30, 12], [30, 12])
+    with pytest.raises(UserError, match=r"groups of 30 and 12 tensors, this run's of 25 and 17"):
+        check_same_parameters([30, 12], [25, 17])
+    with pytest.raises(UserError, match=r"trained 42 tensors, this run's has 38: its contrast"):
+        check_same_parameters([30, 12], [28, 10])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
@@ -52,18 +52,6 @@ def everything() -> SegmentationModule:
         contrast=pne(weight=0.7),
         auxiliary=FCNHead(channels=4, dropout=0.0, feature_module="encoder", weight=0.3),
     )
-
-
-@pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What steps called without a trainer log."""
-    values: dict[str, float] = {}
-
-    def log(_module: LightningModule, name: str, value: Tensor, **_: Any) -> None:
-        values[name] = float(value)
-
-    monkeypatch.setattr(LightningModule, "log", log)
-    return values
 
 
 def enlarge(logits: Tensor) -> Tensor:
@@ -278,7 +266,9 @@ def test_a_training_may_follow_an_evaluation() -> None:
     assert module.scores.matrix.sum() == (Pictures().masks != 255).sum()
 
 
-def test_a_mean_over_all_pixels_does_not_count_the_padding_to_the_stride() -> None:
+def test_a_mean_over_all_pixels_does_not_count_the_padding_to_the_stride(
+    logged: dict[str, float],
+) -> None:
     """The same pixels of the same scores, whether or not the network needs a larger image."""
     torch.manual_seed(0)
     network = smp.UPerNet("resnet18", 5, None, decoder_channels=8, classes=3, upsampling=1)
@@ -286,8 +276,6 @@ def test_a_mean_over_all_pixels_does_not_count_the_padding_to_the_stride() -> No
     module = SegmentationModule(
         network, 3, loss=CrossEntropy(average="all"), contrast=pne(), auxiliary=head
     )
-    logged: dict[str, Tensor] = {}
-    module.log = lambda name, value, **_: logged.__setitem__(name, value)  # type: ignore[method-assign]
     images = torch.randint(0, 256, (2, 3, 40, 50), dtype=torch.uint8)
     mask = torch.randint(0, 3, (2, 40, 50))
     mask[:, :5] = 255
@@ -306,4 +294,4 @@ def test_a_mean_over_all_pixels_does_not_count_the_padding_to_the_stride() -> No
         full = F.interpolate(scores, size=(64, 64), mode="bilinear", align_corners=False)
         each = F.cross_entropy(full[..., :40, :50], mask, ignore_index=255, reduction="none")
         expected = float(each.sum() / mask.numel())
-        assert float(logged[f"train/loss_{name}"]) == pytest.approx(expected, rel=1e-5)
+        assert logged[f"train/loss_{name}"] == pytest.approx(expected, rel=1e-5)

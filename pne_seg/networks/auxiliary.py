@@ -33,7 +33,6 @@ class Auxiliary(TrainingTerm):
             raise ValueError(f"weight must be 0 or more, got {weight}.")
         self.weight = weight
         self.loss = loss
-        self.ignore_index = 255
 
     def logits(self) -> Tensor:
         """(B, C, h, w) scores from what the taps hold."""
@@ -55,12 +54,11 @@ class Auxiliary(TrainingTerm):
         logits = resize_logits(self.logits(), target.shape[-2:])
         if size is not None:
             logits, target = (maps[..., : size[0], : size[1]] for maps in (logits, target))
-        value = evaluate(self.loss, logits, target, self.ignore_index)
+        value = evaluate(self.loss, logits, target)
         return LossTerm("auxiliary", value, self.weight)
 
     def _probe(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
         """Attach, and fill the taps by a small image; a network that is refused goes back bare."""
-        self.ignore_index = ignore_index
         if self.loss is not None:
             set_ignore_index(self.loss, ignore_index)
             check_class_weights(self.loss, num_classes)

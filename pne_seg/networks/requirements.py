@@ -1,9 +1,32 @@
-"""What a network requires of a training batch, told before training in place of an error in it."""
+"""What a training requires of a network, and a network of a batch, told before the first step."""
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pne_seg.taps import Tap, probe
+
+
+def check_output(network: nn.Module, num_classes: int) -> None:
+    """Refuse a network whose output is not class scores.
+
+    Args:
+        network: should be (B, 3, H, W) → (B, C, h, w); a small image is sent through it.
+        num_classes: C.
+
+    Raises:
+        ValueError: the output is no such tensor.
+    """
+    output = probe(network)
+    if not isinstance(output, Tensor) or output.ndim != 4:
+        raise ValueError(
+            f"{type(network).__name__} returns {type(output).__name__} where a (B, C, H, W) tensor "
+            "of class scores is due. Wrap it in a module whose forward returns that tensor."
+        )
+    if output.shape[1] != num_classes:
+        raise ValueError(
+            f"{type(network).__name__} gives {output.shape[1]} classes, the data has "
+            f"{num_classes}. Build it for the data's number of classes."
+        )
 
 
 class BatchRequirements:
