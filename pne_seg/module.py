@@ -41,7 +41,10 @@ from pne_seg.terms import LossTerm, ScoreLosses, TrainingTerm
 from pne_seg.weights import initialise_from, reconcile_training_terms
 
 Batch = dict[str, Any]
-"""`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings."""
+"""`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings.
+
+In evaluation the images may be of another size than the masks, which are at the labels' own.
+"""
 
 
 class SegmentationModule(LightningModule):
@@ -211,13 +214,16 @@ class SegmentationModule(LightningModule):
         return self._evaluate(batch, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, H, W) predicted class indices."""
+        """(B, H, W) predicted class indices, at the files' own size where it is one for all."""
         logits: Tensor = self(batch["image"])
+        sizes = {tuple(size) for size in batch["source_size"]}
+        if len(sizes) == 1:
+            logits = resize_logits(logits, sizes.pop())
         return logits.argmax(1)
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        logits: Tensor = self(batch["image"])
         target: Tensor = batch["mask"]
+        logits = resize_logits(self(batch["image"]), target.shape[-2:])
         loss = cross_entropy(logits, target, self.ignore_index)
         self.log(f"{stage}/loss", loss, batch_size=len(target), sync_dist=True)
         prediction = logits.argmax(1)

@@ -1,6 +1,7 @@
 """Every shipped config: complete, short, and able to train."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,19 @@ import yaml
 
 from tests.cli.commands import DRY, QUICK, REPOSITORY, SMALL, command
 from tests.data.camvid_tree import write_tree
+from tests.data.miniature import (
+    Expected,
+    write_ade20k,
+    write_cityscapes,
+    write_coco_10k,
+    write_coco_164k,
+    write_folder,
+)
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 OVERLAYS = sorted((REPOSITORY / "configs" / "overlays").glob("*.yaml"))
-OF_THE_PAPER = [path for path in CONFIGS if "scenes" not in path.stem and "camvid" not in path.stem]
+OTHERS = ("scenes", "camvid", "folder")
+OF_THE_PAPER = [path for path in CONFIGS if not path.stem.startswith(OTHERS)]
 
 # Each method's network made narrow by overrides alone. The names of its settings stay checked.
 NARROW = {
@@ -27,7 +37,16 @@ NARROW = {
 }
 WITHOUT_WIDTH = ("hrnetv2",)
 RANDOM = ["--model.network.encoder_weights", "null"]
-SCENES = ["--data", "Scenes", *SMALL, "--data.height", "64", "--data.width", "64"]
+SMALL_CROPS = [
+    *["--data.crop_size", "[64, 64]", "--data.resize_base", "[128, 64]"],
+    *["--data.batch_size", "2", "--data.eval_batch_size", "1"],
+]
+TREES: dict[str, Callable[[Path], Expected]] = {
+    "cityscapes": write_cityscapes,
+    "ade20k": write_ade20k,
+    "coco_stuff": write_coco_164k,
+    "coco_stuff10k": write_coco_10k,
+}
 TWO_STEPS = [*QUICK, "--trainer.fast_dev_run", "2"]
 CONTRAST = pytest.mark.parametrize(
     "contrast", [[], ["--model.contrast", "null"]], ids=["pne", "baseline"]
@@ -44,8 +63,22 @@ def narrow(config: Path) -> list[str]:
     return [*NARROW[name], *width]
 
 
-def check_steps(config: Path, contrast: list[str], *overrides: str) -> None:
-    run = command("fit", "--config", config, *SCENES, *TWO_STEPS, *RANDOM, *overrides, *contrast)
+def data_set(config: Path) -> str:
+    return config.stem.partition(f"_{method(config)[:4]}")[0]
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature of each data set of the paper, as it is distributed."""
+    root = tmp_path_factory.mktemp("trees")
+    for name, write in TREES.items():
+        write(root / name)
+    return root
+
+
+def check_steps(config: Path, trees: Path, contrast: list[str], *overrides: str) -> None:
+    data = ["--data.root", trees / data_set(config), *SMALL_CROPS]
+    run = command("fit", "--config", config, *data, *TWO_STEPS, *RANDOM, *overrides, *contrast)
     metrics = run.trainer.callback_metrics
     assert run.trainer.global_step == 2
     assert metrics["train/loss"].isfinite()
@@ -56,8 +89,10 @@ def check_steps(config: Path, contrast: list[str], *overrides: str) -> None:
 
 @CONTRAST
 @pytest.mark.parametrize("config", OF_THE_PAPER, ids=lambda path: path.stem)
-def test_each_config_of_the_paper_trains_and_validates(config: Path, contrast: list[str]) -> None:
-    check_steps(config, contrast, *narrow(config))
+def test_each_config_of_the_paper_trains_and_validates(
+    config: Path, contrast: list[str], trees: Path
+) -> None:
+    check_steps(config, trees, contrast, *narrow(config))
 
 
 @pytest.mark.slow
@@ -66,8 +101,8 @@ def test_each_config_of_the_paper_trains_and_validates(config: Path, contrast: l
     [path for path in OF_THE_PAPER if "ade20k" in path.stem or "upernet_resnet" in path.stem],
     ids=lambda path: path.stem,
 )
-def test_each_network_of_the_paper_trains_at_full_width(config: Path) -> None:
-    check_steps(config, [])
+def test_each_network_of_the_paper_trains_at_full_width(config: Path, trees: Path) -> None:
+    check_steps(config, trees, [])
 
 
 @CONTRAST
@@ -77,10 +112,13 @@ def test_each_network_of_the_paper_trains_at_full_width(config: Path) -> None:
 def test_each_other_config_takes_a_training_step(
     config: Path, contrast: list[str], tmp_path: Path
 ) -> None:
-    if "CamVid" in config.read_text():
-        small = ["--data.root", str(write_tree(tmp_path / "camvid")), "--data.batch_size", "2"]
-    else:
+    if config.stem.startswith("scenes"):
         small = SMALL
+    else:
+        write = write_tree if config.stem.startswith("camvid") else write_folder
+        write(tmp_path / "data")
+        small = ["--data.root", str(tmp_path / "data"), "--data.batch_size", "2"]
+        small += ["--data.crop_size", "[64, 64]", *RANDOM]
     run = command("fit", "--config", config, *small, *DRY, *contrast)
     assert run.trainer.global_step == 1
     assert run.trainer.callback_metrics["train/loss"].isfinite()
@@ -120,7 +158,7 @@ RECIPES = {
 def test_each_config_of_the_paper_follows_the_recipe(config: Path) -> None:
     content = yaml.safe_load(config.read_text())
     data, model = content["data"]["init_args"], content["model"]
-    images, crop, steps = RECIPES[config.stem.partition(f"_{method(config)[:4]}")[0]]
+    images, crop, steps = RECIPES[data_set(config)]
     assert (data["batch_size"], data["crop_size"]) == (images, crop)
     assert content["trainer"]["max_steps"] in steps
     assert model["contrast"]["init_args"]["weight"] == 1.3

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
@@ -119,12 +120,18 @@ class Figures(Callback):
         if trainer.sanity_checking or not self._active(trainer):
             return
         # Evenly over the split: neighbours are often frames of one video.
-        total = len(loader.dataset)
-        wanted = {number * total // self.num_images for number in range(self.num_images)}
-        first = batch_idx * loader.batch_size
-        here = [place for place in range(len(predictions)) if first + place in wanted]
-        self._shots.images += _channels_last(batch["image"][here])
-        self._shots.labels += _arrays(batch["mask"][here])
+        indices, source = loader.sampler.indices, loader.dataset.view.source
+        wanted = {
+            source.name(indices[number * len(indices) // self.num_images])
+            for number in range(self.num_images)
+        }
+        here = [place for place, name in enumerate(batch["name"]) if name in wanted]
+        labels = _arrays(batch["mask"][here])
+        images = _channels_last(batch["image"][here])
+        self._shots.images += [
+            _resized(image, label.shape) for image, label in zip(images, labels, strict=True)
+        ]
+        self._shots.labels += labels
         self._shots.predictions += _arrays(predictions[here])
         self._shots.names += [batch["name"][place] for place in here]
 
@@ -195,6 +202,11 @@ def _arrays(maps: Tensor) -> list[Any]:
 
 def _channels_last(images: Tensor) -> list[Any]:
     return list(images.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _resized(image: Any, size: tuple[int, int]) -> Any:
+    """An image at its labels' size; it was fitted to another for the network."""
+    return image if image.shape[:2] == size else cv2.resize(image, size[::-1])
 
 
 def _history(trainer: Trainer) -> dict[str, list[tuple[float, float]]]:

@@ -172,6 +172,7 @@ class SegmentationCLI(LightningCLI):
         """Check the data, then build the trainer with what every run carries."""
         # Before a folder is made for a run that cannot start.
         check_against_data(self.settings, self.datamodule)
+        self.datamodule.prepare_data()
         self.datamodule.setup(self.verb)
         config = {**self.config_init["trainer"], **kwargs}
         if self.verb == "fit":

@@ -3,17 +3,17 @@
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import albumentations as A
 import cv2
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pne_seg.data.dataset import SampleView, SegmentationDataset
-from pne_seg.data.sampler import EpochSampler, ShardSampler
+from pne_seg.data.dataset import BatchView, SampleView, SegmentationDataset, collate
+from pne_seg.data.sampler import EpochSampler, SameSizeBatches
 from pne_seg.errors import UserError
 
 Split = Literal["train", "val", "test"]
@@ -28,7 +28,7 @@ class SegmentationDataModule(LightningDataModule):
 
     Args:
         batch_size: training images a step and device.
-        eval_batch_size: images a step in validation, test and prediction.
+        eval_batch_size: images a step in validation, test and prediction, where their sizes agree.
         num_workers: loader processes a device; chosen for the machine where not given.
         transforms: albumentations for training, in place of the data set's own.
         seed: of order and augmentation; `seed_everything`'s where not given.
@@ -37,9 +37,11 @@ class SegmentationDataModule(LightningDataModule):
         ValueError: a batch size below 1.
     """
 
-    class_names: ClassVar[Sequence[str]]
-    palette: ClassVar[Sequence[Colour]]
-    ignore_index: ClassVar[int] = 255
+    class_names: Sequence[str]
+    palette: Sequence[Colour]
+    ignore_index: int = 255
+    resize_base: tuple[int, int] | None = None
+    """Width and height that images are fitted to for evaluation; scores are at their own size."""
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class SegmentationDataModule(LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.transforms = transforms
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
+        self._splits: dict[Split, SegmentationDataset] = {}
 
     @property
     def num_classes(self) -> int:
@@ -67,11 +70,17 @@ class SegmentationDataModule(LightningDataModule):
 
     @abstractmethod
     def dataset(self, split: Split) -> SegmentationDataset:
-        """The split's images and labels.
+        """Look the split's images and labels up.
 
         Raises:
             UserError: files are missing or do not match; they are named, with the mend.
         """
+
+    def split(self, split: Split) -> SegmentationDataset:
+        """The split's images and labels, looked up once."""
+        if split not in self._splits:
+            self._splits[split] = self.dataset(split)
+        return self._splits[split]
 
     @abstractmethod
     def default_transforms(self) -> list[A.BasicTransform]:
@@ -81,18 +90,31 @@ class SegmentationDataModule(LightningDataModule):
         """Open the splits that the stage needs, so that a mistake in the files stops it early.
 
         Raises:
-            UserError: a split has no images, or the training split fewer than one step takes.
+            UserError: a split has no images, or no labels where they are needed; the training split
+                has fewer images than one step takes; or the files' headers show a mistake.
         """
         processes, _ = self._place()
         for split in _SPLITS_OF_STAGE[stage]:
-            size = len(self.dataset(split))
+            checked = split in self._splits
+            source = self.split(split)
             least = self.batch_size * processes if split == "train" else 1
-            if size < least:
+            if len(source) < least:
                 over = f" over {processes} processes" if processes > 1 else ""
                 raise UserError(
-                    f"The {split} split of {type(self).__name__} has {size} images, fewer than "
-                    + (f"a batch of {least}{over}. Lower --data.batch_size." if size else "one.")
+                    f"The {split} split of {type(self).__name__} has {len(source)} images, fewer "
+                    + (
+                        f"than a batch of {least}{over}. Lower --data.batch_size."
+                        if len(source)
+                        else "than one."
+                    )
                 )
+            if stage != "predict" and not source.labelled:
+                raise UserError(
+                    f"The {split} split of {type(self).__name__} has no public labels to "
+                    f"{'score' if stage != 'fit' else 'train'} by; `predict` writes its classes."
+                )
+            if not checked:
+                source.check()
 
     def training_size(self) -> tuple[int, int]:
         """Height and width of a training image after augmentation, in pixels."""
@@ -101,7 +123,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def _train_view(self) -> SampleView:
         transforms = self.default_transforms() if self.transforms is None else self.transforms
-        return SampleView(self.dataset("train"), A.Compose(transforms), self.seed)
+        return SampleView(self.split("train"), A.Compose(transforms), self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented batches; a short last batch is left out."""
@@ -113,23 +135,28 @@ class SegmentationDataModule(LightningDataModule):
                 f"{left_over} that fill no batch are left out, others in each epoch."
             )
         sampler = EpochSampler(view, self.seed, *self._place())
-        return self._loader(view, self.batch_size, sampler, drop_last=True)
+        return self._loader(
+            view, sampler, batch_size=self.batch_size, drop_last=True, collate_fn=collate
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation split in order."""
+        """The validation split, each image once."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """The test split in order."""
+        """The test split, each image once."""
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The test split in order."""
+        """The test split, each image once."""
         return self.test_dataloader()
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Any]:
-        view = SampleView(self.dataset(split))
-        return self._loader(view, self.eval_batch_size, ShardSampler(view, *self._place()))
+        source = self.split(split)
+        view = BatchView(SampleView(source, resize_base=self.resize_base))
+        sampler = SameSizeBatches(view, self.eval_batch_size, source.source_size, *self._place())
+        # The sampler makes the batches: Lightning would take a batch sampler apart.
+        return self._loader(view, sampler, batch_size=None)
 
     def _place(self) -> tuple[int, int]:
         """Number of processes, and which of them this is."""
@@ -138,20 +165,18 @@ class SegmentationDataModule(LightningDataModule):
         return self.trainer.world_size, self.trainer.global_rank
 
     def _loader(
-        self, view: SampleView, batch_size: int, sampler: Sampler[Any], drop_last: bool = False
+        self, view: Dataset[Any], sampler: Sampler[Any], **batching: Any
     ) -> DataLoader[Any]:
         return DataLoader(
             view,
-            batch_size=batch_size,
             sampler=sampler,
-            drop_last=drop_last,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_one_thread,
-            collate_fn=collate,
             # Its own generator, so that opening a loader leaves the global random state alone.
             generator=torch.Generator().manual_seed(self.seed),
+            **batching,
         )
 
 
@@ -173,27 +198,6 @@ def default_workers() -> int:
         return 0
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, (usable or 1) // 2)
-
-
-def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack images and masks; names and source sizes stay lists.
-
-    Raises:
-        UserError: the images differ in size.
-    """
-    sizes = {sample["image"].shape[-2:]: sample["name"] for sample in samples}
-    if len(sizes) > 1:
-        (first, one), (second, other), *_ = sizes.items()
-        raise UserError(
-            f"Images of one batch differ in size: {one!r} is {tuple(first)}, {other!r} is "
-            f"{tuple(second)} (height, width). Set --data.eval_batch_size 1, or crop in training."
-        )
-    batch: dict[str, Any] = default_collate(
-        [{key: sample[key] for key in ("image", "mask")} for sample in samples]
-    )
-    for key in ("name", "source_size"):
-        batch[key] = [sample[key] for sample in samples]
-    return batch
 
 
 def _one_thread(_worker: int) -> None:

@@ -3,19 +3,17 @@
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import albumentations as A
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
+from pne_seg.data.images import Pixels
+from pne_seg.data.resizing import fitted_size
 from pne_seg.errors import UserError
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Sample(NamedTuple):
@@ -33,7 +31,13 @@ class Sample(NamedTuple):
 
 
 class SegmentationDataset(ABC):
-    """One split of a data set, before augmentation."""
+    """One split of a data set, before augmentation.
+
+    Attributes:
+        labelled: whether there are labels, to train on and to score by.
+    """
+
+    labelled: bool = True
 
     @abstractmethod
     def __len__(self) -> int:
@@ -49,6 +53,17 @@ class SegmentationDataset(ABC):
 
         Raises:
             UserError: a file is missing, unreadable or not as the data set says; it is named.
+        """
+
+    def source_size(self, index: int) -> tuple[int, int]:
+        """Height and width of the image as distributed; cheaper than `read` where a file tells."""
+        return self.read(index).source_size
+
+    def check(self) -> None:  # noqa: B027 (nothing to check is a choice)
+        """Check what can be checked without decoding, within a second or two.
+
+        Raises:
+            UserError: something is not as it must be; the file is named.
         """
 
 
@@ -69,20 +84,27 @@ class SampleView(Dataset[dict[str, Any]]):
         source: the split.
         transform: albumentations pipeline over `image` and `mask`, or none.
         seed: of the augmentation.
+        resize_base: width and height that the image, not its labels, is fitted to; see
+            `fitted_size`. None leaves it.
     """
 
     def __init__(
-        self, source: SegmentationDataset, transform: A.Compose | None = None, seed: int = 0
+        self,
+        source: SegmentationDataset,
+        transform: A.Compose | None = None,
+        seed: int = 0,
+        resize_base: tuple[int, int] | None = None,
     ) -> None:
         self.source = source
         self.transform = transform
         self.seed = seed
+        self.resize_base = resize_base
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        """`image` (3, H, W) uint8, `mask` (H, W) uint8, `name`, `source_size` (height, width)."""
+        """`image` (3, h, w) uint8, `mask` (H, W) uint8, `name`, `source_size` (height, width)."""
         epoch, index = (key.epoch, key.index) if isinstance(key, SampleKey) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(index)  # a plain loop over the view ends by it
@@ -91,6 +113,9 @@ class SampleView(Dataset[dict[str, Any]]):
             self.transform.set_random_seed(sample_seed(self.seed, epoch, index))
             out = self.transform(image=image, mask=mask)
             image, mask = out["image"], out["mask"]
+        if self.resize_base is not None:
+            height, width = fitted_size(image.shape[:2], self.resize_base)
+            image = _resized(image, width, height)
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "mask": torch.from_numpy(np.ascontiguousarray(mask)),
@@ -105,55 +130,46 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def read_image(path: Path) -> Pixels:
-    """Read a colour image as (H, W, 3) RGB.
+def _resized(image: Pixels, width: int, height: int) -> Pixels:
+    return cast(Pixels, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+class BatchView(Dataset[dict[str, Any]]):
+    """Whole batches by the lists of indices that a sampler yields.
+
+    Args:
+        view: the samples.
+    """
+
+    def __init__(self, view: SampleView) -> None:
+        self.view = view
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.view)
+
+    def __getitem__(self, indices: list[int]) -> dict[str, Any]:
+        """The samples as one batch."""
+        return collate([self.view[index] for index in indices])
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack images and masks; names and source sizes stay lists.
 
     Raises:
-        UserError: the file is missing or no image.
+        UserError: the images differ in size.
     """
-    image: Pixels = _decode(path, cv2.IMREAD_COLOR_RGB)
-    return image
-
-
-def read_labels(path: Path) -> Pixels:
-    """Read an 8-bit, single-channel label image as (H, W), its values untouched.
-
-    Raises:
-        UserError: the file is missing, no image, or of another depth or number of channels.
-    """
-    labels = _decode(path, cv2.IMREAD_UNCHANGED)
-    if labels.ndim != 2 or labels.dtype != np.uint8:
+    sizes = {sample["image"].shape[-2:]: sample["name"] for sample in samples}
+    if len(sizes) > 1:
+        (first, one), (second, other), *_ = sizes.items()
         raise UserError(
-            f"{path}: labels must be 8-bit images of one channel, this is {labels.dtype} with "
-            f"shape {labels.shape}. Convert it to class indices."
+            f"Images of one batch differ in size: {one!r} is {tuple(first)}, {other!r} is "
+            f"{tuple(second)} (height, width). Let the training's transforms end with a crop and "
+            "a padding to one size, or set --data.batch_size 1."
         )
-    return cast(Pixels, labels)
-
-
-def _decode(path: Path, flags: int) -> Any:
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    decoded = cv2.imdecode(data, flags) if data.size else None
-    if decoded is None:
-        raise UserError(f"{path}: not a readable image. Fetch the file again.")
-    return decoded
-
-
-def check_labels(labels: Pixels, num_classes: int, ignore_index: int, path: Path) -> None:
-    """Make sure that each label is a class or the ignore value.
-
-    Raises:
-        UserError: a label is neither; file, value and the valid range are named.
-    """
-    counts = np.bincount(labels.ravel(), minlength=256)
-    counts[:num_classes] = 0
-    if 0 <= ignore_index < 256:
-        counts[ignore_index] = 0
-    if counts.any():
-        value = int(counts.nonzero()[0][0])
-        raise UserError(
-            f"{path}: label {value} ({int(counts[value])} pixels) is no class: valid are 0 to "
-            f"{num_classes - 1}, and {ignore_index} for pixels without one."
-        )
+    batch: dict[str, Any] = default_collate(
+        [{key: sample[key] for key in ("image", "mask")} for sample in samples]
+    )
+    for key in ("name", "source_size"):
+        batch[key] = [sample[key] for sample in samples]
+    return batch

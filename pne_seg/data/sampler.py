@@ -1,6 +1,6 @@
 """The order of samples: a function of seed and epoch, the same for any number of workers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.utils.data import Dataset
@@ -37,21 +37,49 @@ class EpochSampler(DistributedSampler[SampleKey]):
             yield SampleKey(self.epoch, index)
 
 
-class ShardSampler(DistributedSampler[int]):
-    """Every image of a split once, in order, dealt out over the processes without padding.
+class SameSizeBatches(DistributedSampler[list[int]]):
+    """Every image of a split once, in batches of equal size, dealt out over the processes.
 
-    torch's own `DistributedSampler` repeats images to even the processes out, which counts them
-    twice in the scores.
+    Nothing is padded: padding an image would change what the network says of its border, and
+    torch's own `DistributedSampler` counts images twice to even the processes out. A batch comes as
+    soon as it is full, so that a split of one size keeps its order.
 
     Args:
         dataset: anything with a length.
+        batch_size: images a batch at most.
+        size: height and width of an image, by its index.
         num_replicas: number of processes.
         rank: of this process.
     """
 
-    def __init__(self, dataset: Dataset[object], num_replicas: int = 1, rank: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        batch_size: int,
+        size: Callable[[int], tuple[int, int]],
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
-        self.num_samples = len(range(rank, len(dataset), num_replicas))  # type: ignore[arg-type]
+        self.indices = range(rank, len(dataset), num_replicas)  # type: ignore[arg-type]
+        self.batches = list(self._batches(batch_size, size))
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+    def _batches(
+        self, batch_size: int, size: Callable[[int], tuple[int, int]]
+    ) -> Iterator[list[int]]:
+        waiting: dict[tuple[int, int], list[int]] = {}
+        for index in self.indices:
+            # A batch of one needs no size, which may take a look into the file.
+            batch = waiting.setdefault(size(index) if batch_size > 1 else (0, 0), [])
+            batch.append(index)
+            if len(batch) == batch_size:
+                yield list(batch)
+                batch.clear()
+        yield from (batch for batch in waiting.values() if batch)
+
+    def __len__(self) -> int:
+        """Number of this process's batches."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)

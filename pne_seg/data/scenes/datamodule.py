@@ -9,7 +9,7 @@ from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.dataset import Sample, SegmentationDataset
 from pne_seg.data.scenes.classes import SCENE_CLASSES, SCENE_PALETTE
 from pne_seg.data.scenes.renderer import render_scene
-from pne_seg.data.transforms import photometric
+from pne_seg.data.transforms import mild_colours
 
 _STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
@@ -32,6 +32,10 @@ class SceneDataset(SegmentationDataset):
 
     def __len__(self) -> int:
         return self.length
+
+    def source_size(self, index: int) -> tuple[int, int]:  # noqa: ARG002
+        """All scenes have one size."""
+        return self.size
 
     def name(self, index: int) -> str:
         """`val_00007` for the eighth scene of the validation split."""
@@ -87,4 +91,4 @@ class Scenes(SegmentationDataModule):
 
     def default_transforms(self) -> list[A.BasicTransform]:
         """Flips and mild colour changes: the scenes themselves bring the variety."""
-        return [A.HorizontalFlip(p=0.5), *photometric(0.5)]
+        return [A.HorizontalFlip(p=0.5), mild_colours()]

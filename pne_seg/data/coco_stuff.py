@@ -1,0 +1,230 @@
+"""COCO-Stuff: 171 classes of things and stuff, in the versions of 164,000 and 10,000 images."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pne_seg.data.archives import extract
+from pne_seg.data.base import Split
+from pne_seg.data.classes import class_list
+from pne_seg.data.download import RemoteFile, fetch
+from pne_seg.data.file_datamodule import FileDataModule, locate, missing
+from pne_seg.data.images import IMAGE_SUFFIXES
+from pne_seg.data.labels import IGNORE, IndexLabels, LabelFormat, LabelTable, MatLabels
+from pne_seg.data.pairs import PairedDataset, match
+from pne_seg.data.sources import DataFile, Tree
+from pne_seg.errors import UserError
+
+HOME = "https://github.com/nightrome/cocostuff"
+HOME_10K = "https://github.com/nightrome/cocostuff10k"
+_CLASSES = class_list("coco_stuff")
+_CONVERTED = "_labelTrainIds"
+_HIGHEST_ID = 181
+
+# Dropped ids are ignored: the published files hold none.
+TABLE_164K = LabelTable.of_values(
+    _CLASSES.labels,
+    ignored={*range(_HIGHEST_ID + 1), IGNORE} - set(_CLASSES.labels),
+    hint=f"The ids of COCO-Stuff 164k go up to {_HIGHEST_ID}: fetch its pixel maps again.",
+)
+TABLE_10K = LabelTable.of_values(
+    [label + 1 for label in _CLASSES.labels],
+    ignored=set(range(_HIGHEST_ID + 2)) - {label + 1 for label in _CLASSES.labels},
+    hint=f"The ids of COCO-Stuff 10k go up to {_HIGHEST_ID + 1}: fetch its annotations again.",
+)
+# As mmsegmentation's scripts convert them: 164k to class indices, 10k to one more, 0 for no class.
+TABLE_164K_CONVERTED = LabelTable.of_values(
+    range(len(_CLASSES.names)), ignored=[IGNORE], hint="Convert the labels again."
+)
+TABLE_10K_CONVERTED = LabelTable.of_values(
+    range(1, len(_CLASSES.names) + 1), ignored=[0, IGNORE], hint="Convert the labels again."
+)
+
+_SERVER = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset"
+_PIXEL_MAPS = "stuffthingmaps_trainval2017.zip"
+_ARCHIVES_164K = {
+    "train2017.zip": RemoteFile(
+        "http://images.cocodataset.org/zips/train2017.zip",
+        size=19_336_861_798,
+        sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+    ),
+    "val2017.zip": RemoteFile(
+        "http://images.cocodataset.org/zips/val2017.zip",
+        size=815_585_330,
+        sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+    ),
+    _PIXEL_MAPS: RemoteFile(f"{_SERVER}/{_PIXEL_MAPS}"),  # no hash of it is published
+}
+_ARCHIVE_10K = RemoteFile(f"{_SERVER}/cocostuff-10k-v1.1.zip")  # nor of this
+
+Version = Literal["164k", "10k"]
+
+
+class COCOStuff(FileDataModule):
+    """COCO-Stuff with 171 classes, as 164k (118,287 / 5,000 images) or as 10k (9,000 / 1,000).
+
+    "COCO-Stuff" in most papers on this subject is the 10k version; both have the same classes. The
+    test split is the validation split (of 10k: what its list calls test). Annotations CC BY 4.0,
+    images under Flickr's terms. Cite Caesar et al., "COCO-Stuff: thing and stuff classes in
+    context", CVPR 2018.
+
+    Args:
+        version: `164k` or `10k`.
+        root: folder of the data set; `data/coco_stuff164k` or `data/coco_stuff10k` where not given.
+            164k: `images/` and `annotations/` with `train2017/` and `val2017/` in each, or the
+            archives `train2017.zip`, `val2017.zip` and `stuffthingmaps_trainval2017.zip`, which are
+            read in place. 10k: `images/`, `annotations/` with `.mat` files and `imageLists/`.
+        crop_size: height and width of training crops, in pixels.
+        resize_base: width and height of the box that images are fitted to, see `FileDataModule`.
+        eval_batch_size: images a step in evaluation, where their sizes agree.
+        label_cache: folder for the labels of 10k as PNG files, which are faster to read than
+            `.mat`; written as they are read. None writes none.
+        **kwargs: the settings of `FileDataModule`.
+    """
+
+    class_names = _CLASSES.names
+    palette = _CLASSES.palette
+
+    def __init__(
+        self,
+        version: Version = "164k",
+        root: Path | None = None,
+        crop_size: tuple[int, int] = (512, 512),
+        resize_base: tuple[int, int] | None = (2048, 512),
+        eval_batch_size: int = 4,
+        label_cache: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            Path(f"data/coco_stuff{version}") if root is None else root,
+            crop_size,
+            resize_base=resize_base,
+            eval_batch_size=eval_batch_size,
+            **kwargs,
+        )
+        if label_cache is not None and version != "10k":
+            raise ValueError("label_cache is for the .mat files of version 10k.")
+        self.version = version
+        self.label_cache = label_cache
+
+    def pairs(self, split: Split) -> PairedDataset:
+        """Images with the pixel maps or `.mat` files of the same name."""
+        if self.version == "164k":
+            return self._pairs_164k("train2017" if split == "train" else "val2017")
+        return self._pairs_10k("train" if split == "train" else "test")
+
+    def fetch(self) -> None:
+        """Download the archives; those of 164k are left as they are and read in place."""
+        if self.version == "10k":
+            if locate(self.root, ["annotations", "images"]) is None:
+                extract(fetch(_ARCHIVE_10K, self.root.parent), self.root)
+            return
+        for kind in ("images", "annotations"):
+            for folder in ("train2017", "val2017"):
+                if self._look(kind, folder) is None:
+                    fetch(_ARCHIVES_164K[_archive(kind, folder)], self.root)
+
+    # ---- 164k ----------------------------------------------------------------------------
+
+    def _pairs_164k(self, folder: str) -> PairedDataset:
+        image_files = self._tree("images", folder).files("", IMAGE_SUFFIXES)
+        label_files, table = _labels(
+            self._tree("annotations", folder), "", TABLE_164K, TABLE_164K_CONVERTED
+        )
+        pairs = match(
+            image_files,
+            label_files,
+            _stem,
+            _stem,
+            f"Expected images/{folder}/NAME.jpg with annotations/{folder}/NAME.png; see {HOME}.",
+        )
+        return PairedDataset(pairs, IndexLabels(table), HOME)
+
+    def _look(self, kind: str, folder: str) -> Tree | None:
+        """`images/train2017`, say, as a folder or in the archive that is distributed."""
+        if (tree := locate(self.root, [f"{kind}/{folder}"])) is not None:
+            return tree.within(f"{kind}/{folder}")
+        for place in (self.root, self.root / kind):
+            archive = place / _archive(kind, folder)
+            if archive.is_file() and (tree := locate(archive, [folder])) is not None:
+                return tree.within(folder)
+        return None
+
+    def _tree(self, kind: str, folder: str) -> Tree:
+        tree = self._look(kind, folder)
+        if tree is not None:
+            return tree
+        raise missing(
+            self.root,
+            f"{kind}/{folder} (or {_archive(kind, folder)})",
+            "Get train2017.zip and val2017.zip (19 GB, https://cocodataset.org/#download) and "
+            f"{_PIXEL_MAPS} (0.7 GB, {HOME}) into it, zipped or not, or add --data.download true. "
+            "Another place is given with --data.root.",
+        )
+
+    # ---- 10k -----------------------------------------------------------------------------
+
+    def _pairs_10k(self, split: str) -> PairedDataset:
+        tree = locate(self.root, ["images", "annotations"])
+        if tree is None:
+            raise missing(
+                self.root,
+                "images and annotations",
+                f"Get cocostuff-10k-v1.1.zip (2 GB, {HOME_10K}) and unpack it there, give its "
+                "place with --data.root, or add --data.download true.",
+            )
+        label_format: LabelFormat
+        if tree.has(f"annotations/{split}2014"):  # as mmsegmentation converts it
+            image_files = tree.files(f"images/{split}2014", IMAGE_SUFFIXES)
+            folder = f"annotations/{split}2014"
+            label_files, table = _labels(tree, folder, TABLE_10K, TABLE_10K_CONVERTED)
+            label_format = IndexLabels(table)
+        else:
+            names = _listed(tree, split)
+            image_files = _chosen(tree.files("images", IMAGE_SUFFIXES), names)
+            label_files = _chosen(tree.files("annotations", (".mat",)), names)
+            label_format = MatLabels(TABLE_10K, self.label_cache)
+            if lost := names - {file.stem for file in [*image_files, *label_files]}:
+                raise UserError(
+                    f"{tree}: imageLists/{split}.txt names {min(lost)}, which is neither in images "
+                    f"nor in annotations ({len(lost)} such names). Fetch it again from {HOME_10K}."
+                )
+        pairs = match(
+            image_files,
+            label_files,
+            _stem,
+            _stem,
+            f"Expected images/NAME.jpg with annotations/NAME.mat; see {HOME_10K}.",
+        )
+        return PairedDataset(pairs, label_format, HOME_10K)
+
+
+def _archive(kind: str, folder: str) -> str:
+    return f"{folder}.zip" if kind == "images" else _PIXEL_MAPS
+
+
+def _labels(
+    tree: Tree, folder: str, table: LabelTable, converted: LabelTable
+) -> tuple[list[DataFile], LabelTable]:
+    """The label files as distributed, or the converted ones where only these are there."""
+    files = tree.files(folder, (".png",))
+    distributed = [file for file in files if not file.stem.endswith(_CONVERTED)]
+    return (distributed, table) if distributed else (files, converted)
+
+
+def _listed(tree: Tree, split: str) -> set[str]:
+    """The names of a split of 10k."""
+    file = tree.file(f"imageLists/{split}.txt")
+    if file is None:
+        raise UserError(
+            f"{tree} holds no imageLists/{split}.txt, which says what belongs to the split. "
+            f"Fetch it again from {HOME_10K}."
+        )
+    return set(file.read_bytes().decode().split())
+
+
+def _chosen(files: list[DataFile], names: set[str]) -> list[DataFile]:
+    return [file for file in files if file.stem in names]
+
+
+def _stem(file: DataFile) -> str:
+    return file.stem.removesuffix(_CONVERTED)

@@ -1,0 +1,149 @@
+"""The datamodule of data sets that are files: where they lie, the field's recipe, the cache."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+
+from pne_seg.data.base import SegmentationDataModule, Split
+from pne_seg.data.cache import DecodedCache
+from pne_seg.data.dataset import SegmentationDataset
+from pne_seg.data.pairs import PairedDataset
+from pne_seg.data.sources import Tree, open_tree
+from pne_seg.data.transfer import alone
+from pne_seg.data.transforms import recipe
+from pne_seg.errors import UserError
+
+
+class FileDataModule(SegmentationDataModule):
+    """Images and labels in files, trained on crops of randomly scaled images.
+
+    Args:
+        root: folder of the data set, or a zip archive of it, which is read in place.
+        crop_size: height and width of training crops, in pixels.
+        scale_range: random factor on the size in training, drawn evenly.
+        resize_base: width and height of the box that images are fitted to, ratio kept, before
+            `scale_range` in training and as they are in evaluation; None leaves their own size.
+            Scores are at the labels' own size.
+        cat_max_ratio: no class takes more of the labelled pixels of a crop, in up to ten tries.
+        download: whether to fetch what is missing, where the data set's terms allow it.
+        cache: folder for decoded images, from which training reads crops without decoding; shared
+            by runs and processes. None decodes each time.
+        **kwargs: the settings of `SegmentationDataModule`.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        crop_size: tuple[int, int] = (512, 512),
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        resize_base: tuple[int, int] | None = None,
+        cat_max_ratio: float = 0.75,
+        download: bool = False,
+        cache: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+        self.crop_size = crop_size
+        self.scale_range = scale_range
+        self.resize_base = resize_base
+        self.cat_max_ratio = cat_max_ratio
+        self.download = download
+        self.cache = None if cache is None else DecodedCache(Path(cache))
+        self.default_transforms()  # refuses settings out of range
+
+    @abstractmethod
+    def pairs(self, split: Split) -> PairedDataset:
+        """Look the split's files up.
+
+        Raises:
+            UserError: files are missing or do not match; they are named, with the mend.
+        """
+
+    def fetch(self) -> None:
+        """Download what is missing.
+
+        Raises:
+            UserError: the terms do not allow it (the steps by hand are named), or it failed.
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot be downloaded: put the files into {self.root} yourself "
+            "and leave --data.download out."
+        )
+
+    def dataset(self, split: Split) -> SegmentationDataset:
+        """The split's files, through the cache in training."""
+        found = self.pairs(split)
+        return self.cache.over(found) if self.cache is not None and split == "train" else found
+
+    def prepare_data(self) -> None:
+        """Download and fill the cache, as far as these are asked for and missing.
+
+        Processes that run at the same time wait for the one that does it.
+
+        Raises:
+            UserError: it cannot be done.
+        """
+        if self.download:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            with alone(self.root.with_name(f".{self.root.name}.lock"), "fetches the data set"):
+                self.fetch()
+
+    def setup(self, stage: str) -> None:
+        """Open the splits that the stage needs; fill the cache before the first training on it."""
+        super().setup(stage)
+        if self.cache is not None and stage == "fit":
+            self.cache.fill(self.split("train"))
+
+    def default_transforms(self) -> list[A.BasicTransform]:
+        """The recipe of the published baselines: scale, crop, flip, photometric distortion, pad."""
+        return recipe(
+            self.crop_size,
+            self.resize_base,
+            self.scale_range,
+            self.cat_max_ratio,
+            ignore_index=self.ignore_index,
+        )
+
+    def training_size(self) -> tuple[int, int]:
+        """Height and width of a training image after augmentation, in pixels."""
+        return self.crop_size if self.transforms is None else super().training_size()
+
+
+def locate(root: Path, *layouts: Sequence[str], archives: Sequence[str] = ()) -> Tree | None:
+    """The tree of one of the layouts: `root`, what lies one level below, or an archive.
+
+    Args:
+        root: folder or zip archive.
+        layouts: each a list of folders that must all be there.
+        archives: names of zip archives that may lie in `root`; one of its own name may lie beside
+            it.
+    """
+    beside = [root.with_name(f"{root.name}.zip")]
+    for path in [root, *(root / name for name in archives), *beside]:
+        if not path.is_dir() and not (path.suffix == ".zip" and path.is_file()):
+            continue
+        tree = open_tree(path)
+        for place in (tree, *(tree.within(name) for name in tree.folders())):
+            for layout in layouts:
+                if all(place.has(folder) for folder in layout):
+                    return place
+    return None
+
+
+def missing(root: Path, looked_for: str, mend: str) -> UserError:
+    """What is said of a data set that is not where it should be."""
+    if not root.exists():
+        found = "there is no such folder"
+    elif root.is_dir():
+        names = sorted(path.name for path in root.iterdir())[:8]
+        found = f"it holds {', '.join(names)}" if names else "it is empty"
+    else:
+        found = "it is a file"
+    return UserError(f"{root} does not hold {looked_for}: {found}.\n  {mend}")

@@ -1,0 +1,224 @@
+"""A folder of one's own images and masks."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from pne_seg.data.base import Split
+from pne_seg.data.class_file import OwnClasses, read_classes
+from pne_seg.data.file_datamodule import FileDataModule, locate, missing
+from pne_seg.data.images import IMAGE_SUFFIXES
+from pne_seg.data.labels import ColourLabels, IndexLabels, LabelFormat, LabelTable
+from pne_seg.data.pairs import Pair, PairedDataset, match
+from pne_seg.data.sources import DataFile, Tree
+from pne_seg.errors import UserError
+
+CLASS_FILES = ("classes.yaml", "classes.yml")
+_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+_LOSSY = (".jpg", ".jpeg", ".webp")
+_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+class Folder(FileDataModule):
+    """Images and masks of the same name, split by folders or by chance.
+
+    Three layouts are read: `images/` and `masks/`, which are split by chance; the same with
+    `train/`, `val/` and perhaps `test/` in both; and `train/`, `val/`, `test/` with `images/` and
+    `masks/` in each. Sub-folders are kept in the names. Without images for `val`, some are split
+    off the training images; without images for `test`, it is `val`.
+
+    Args:
+        root: folder or zip archive that holds them.
+        classes: names in the order of class indices (the masks then hold 0, 1, …); or names with
+            the value of each in the masks; or names with the colour of each in the masks; or a YAML
+            file with one of these. `classes.yaml` in `root` where not given.
+        images: name of the folder of images.
+        masks: name of the folder of masks.
+        mask_suffix: what the masks' names have after the images', such as `_mask`.
+        ignore_values: values in the masks of pixels without a class.
+        ignore_colours: the same in masks of colours.
+        reduce_zero_label: whether the masks hold 0 for pixels without a class, 1 for the first
+            class and so on.
+        val_fraction: share of the images to validate on, where there are no folders for it.
+        test_fraction: share of the images to test on, likewise; 0 tests on `val`.
+        split_seed: of the split by chance, independent of `seed_everything`.
+        crop_size: height and width of training crops, in pixels.
+        **kwargs: the settings of `FileDataModule`.
+
+    Raises:
+        UserError: the classes are missing or not understood.
+        ValueError: settings that contradict each other, or fractions that leave nothing to train.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        classes: list[str] | dict[str, int | list[int]] | str | None = None,
+        images: str = "images",
+        masks: str = "masks",
+        mask_suffix: str = "",
+        ignore_values: list[int] | None = None,
+        ignore_colours: list[list[int]] | None = None,
+        reduce_zero_label: bool = False,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.0,
+        split_seed: int = 0,
+        crop_size: tuple[int, int] = (512, 512),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, crop_size, **kwargs)
+        if not (val_fraction > 0 <= test_fraction and val_fraction + test_fraction < 1):
+            raise ValueError(
+                f"val_fraction {val_fraction} must be above 0, test_fraction {test_fraction} not "
+                "below 0, and their sum below 1."
+            )
+        if images == masks and not mask_suffix:
+            raise ValueError("images and masks in one folder need a mask_suffix to tell them.")
+        own = self._classes(classes)
+        self.class_names = own.names
+        self.palette = own.palette
+        self.images = images
+        self.masks = masks
+        self.mask_suffix = mask_suffix
+        self.fractions = {"val": val_fraction, "test": test_fraction}
+        self.split_seed = split_seed
+        self.label_format = _label_format(own, ignore_values, ignore_colours, reduce_zero_label)
+        self._pairs: dict[Split, list[Pair]] | None = None
+
+    def pairs(self, split: Split) -> PairedDataset:
+        """The split's images with their masks."""
+        if self._pairs is None:
+            self._pairs = self._all_pairs()
+        return PairedDataset(self._pairs[split], self.label_format, home="")
+
+    def _classes(self, given: Sequence[str] | dict[str, Any] | str | None) -> OwnClasses:
+        if given is not None:
+            return read_classes(given)
+        for name in CLASS_FILES:
+            if (self.root / name).is_file():
+                return read_classes(self.root / name)
+        if not self.root.exists():
+            raise missing(self.root, "images and masks", "Give the folder with --data.root.")
+        return read_classes(self.root / CLASS_FILES[0])  # says that it is missing, and the forms
+
+    def _all_pairs(self) -> dict[Split, list[Pair]]:
+        tree = self._tree()
+        found: dict[Split, list[Pair]] = {}
+        for split, names in _SPLIT_NAMES.items():
+            for name in names:
+                for layout in ("{kind}/{name}", "{name}/{kind}"):
+                    images, masks = (
+                        layout.format(kind=kind, name=name) for kind in (self.images, self.masks)
+                    )
+                    if tree.has(images) or tree.has(masks):
+                        found[split] = self._matched(tree, images, masks)
+        if "train" not in found:
+            if found:
+                raise UserError(f"{tree} has folders for {', '.join(found)}, but none for train.")
+            found["train"] = self._matched(tree, self.images, self.masks)
+            total = len(found["train"])
+            if self.fractions["test"]:
+                found["test"] = self._split_off(found, "test", total)
+            found["val"] = self._split_off(found, "val", total)
+        elif "val" not in found:
+            found["val"] = self._split_off(found, "val", len(found["train"]))
+        found.setdefault("test", found["val"])
+        return found
+
+    def _tree(self) -> Tree:
+        by_split = ([f"{name}/{self.images}"] for name in _SPLIT_NAMES["train"])
+        tree = locate(self.root, [self.images, self.masks], *by_split)
+        if tree is not None:
+            return tree
+        raise missing(
+            self.root,
+            f"{self.images} and {self.masks}",
+            "Put the images into the one and the masks, under the images' names, into the other; "
+            "other names of the two are given with --data.images and --data.masks.",
+        )
+
+    def _matched(self, tree: Tree, images: str, masks: str) -> list[Pair]:
+        image_files, mask_files = (
+            tree.files(images, IMAGE_SUFFIXES),
+            tree.files(masks, _MASK_SUFFIXES),
+        )
+        if self.mask_suffix and images == masks:
+            image_files = [f for f in image_files if not f.stem.endswith(self.mask_suffix)]
+        mask_files = [file for file in mask_files if file.stem.endswith(self.mask_suffix)]
+        if not mask_files and (lossy := tree.files(masks, _LOSSY)):
+            raise UserError(
+                f"{lossy[0]}: masks must be PNG, BMP or TIFF files; this format changes values as "
+                "it compresses. Export them again as PNG."
+            )
+        return match(
+            image_files,
+            mask_files,
+            lambda file: _key(file, images),
+            lambda file: _key(file, masks).removesuffix(self.mask_suffix),
+            f"Expected {images}/NAME.jpg (or .png, …) with {masks}/NAME{self.mask_suffix}.png.",
+        )
+
+    def _split_off(self, found: dict[Split, list[Pair]], split: Split, total: int) -> list[Pair]:
+        """Move a share of `total` images from training to another split, the same ones each time.
+
+        An image that is added later leaves the others where they are, as far as the counts allow.
+        """
+        train = found["train"]
+        count = min(len(train), max(1, round(total * self.fractions[split])))
+        by_chance = sorted(train, key=lambda pair: _draw(f"{self.split_seed}/{pair.name}"))
+        chosen = {pair.name for pair in by_chance[:count]}
+        found["train"] = [pair for pair in train if pair.name not in chosen]
+        rank_zero_info(
+            f"{self.root}: {count} of {total} images are split off for {split}, "
+            f"{len(found['train'])} stay for training (split_seed {self.split_seed})."
+        )
+        return [pair for pair in train if pair.name in chosen]
+
+
+def _label_format(
+    own: OwnClasses,
+    ignore_values: list[int] | None,
+    ignore_colours: list[list[int]] | None,
+    reduce_zero_label: bool,
+) -> LabelFormat:
+    if own.colours is not None:
+        if ignore_values is not None or reduce_zero_label:
+            raise ValueError(
+                "ignore_values and reduce_zero_label are for masks of values; the classes have "
+                "colours: use ignore_colours."
+            )
+        ignored = [(int(r), int(g), int(b)) for r, g, b in ignore_colours or []]
+        return ColourLabels(own.colours, ignored)
+    if ignore_colours is not None:
+        raise ValueError("ignore_colours needs a colour for each class.")
+    if reduce_zero_label and own.values is not None:
+        raise ValueError("reduce_zero_label is for classes without values of their own.")
+    values = own.values or tuple(range(reduce_zero_label, len(own.names) + reduce_zero_label))
+    default = [255] if 255 not in values else []
+    ignored_values = {*(default if ignore_values is None else ignore_values)}
+    if reduce_zero_label:
+        ignored_values.add(0)
+    return IndexLabels(
+        LabelTable.of_values(
+            values,
+            ignored_values,
+            hint="Correct the masks, name the missing class (--data.classes), or ignore the value "
+            "(--data.ignore_values).",
+        )
+    )
+
+
+def _key(file: DataFile, folder: str) -> str:
+    """The file's path below `folder`, without its extension."""
+    return file.relative.removeprefix(f"{folder}/").removesuffix(file.name) + file.stem
+
+
+def _draw(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()

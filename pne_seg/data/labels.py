@@ -1,0 +1,257 @@
+"""From the values in label files to class indices: a 256-entry table, colours, or MATLAB's `S`."""
+
+import hashlib
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pne_seg.data import images
+from pne_seg.data.images import Pixels
+from pne_seg.data.sources import DataFile, open_file
+from pne_seg.errors import UserError
+from pne_seg.files import write_bytes_atomically
+
+IGNORE = 255
+"""The label that carries no class, in what the data sets give out."""
+
+MAX_CLASSES = 254
+"""One value is left for pixels without a class, and one to mark labels that are no class."""
+
+
+class LabelTable:
+    """Maps the values of an 8-bit label file to class indices, 256 entries, and refuses others.
+
+    Args:
+        classes: class index of each value that stands for a class.
+        ignored: values of pixels without a class.
+        ignore_index: what these become.
+        hint: what to do about a value that is in neither, for the error message.
+
+    Raises:
+        ValueError: a value outside 0–255, one that is both, or too many classes.
+    """
+
+    def __init__(
+        self,
+        classes: Mapping[int, int],
+        ignored: Collection[int] = (),
+        ignore_index: int = IGNORE,
+        hint: str = "Correct the labels.",
+    ) -> None:
+        values = [*classes, *ignored]
+        if not all(0 <= value <= 255 for value in values):
+            raise ValueError(f"Label values must be 0 to 255, got {sorted(values)}.")
+        if both := sorted(set(classes) & set(ignored)):
+            raise ValueError(f"Label value {both[0]} stands for a class and is ignored as well.")
+        outputs = {*classes.values(), ignore_index}
+        if len(outputs) > MAX_CLASSES + 1:
+            raise ValueError(f"{len(outputs) - 1} classes; 8-bit labels hold {MAX_CLASSES}.")
+        self._invalid = max(set(range(256)) - outputs)
+        self.valid = frozenset(values)
+        self.hint = hint
+        self.entries: Pixels = np.full(256, self._invalid, np.uint8)
+        self.entries[list(ignored)] = ignore_index
+        self.entries[list(classes)] = list(classes.values())
+
+    @classmethod
+    def of_values(
+        cls, values: Sequence[int], ignored: Collection[int] = (), **settings: object
+    ) -> "LabelTable":
+        """Class i has `values[i]` in the files."""
+        return cls({value: index for index, value in enumerate(values)}, ignored, **settings)  # type: ignore[arg-type]
+
+    def apply(self, labels: Pixels, file: object) -> Pixels:
+        """Class indices of (H, W) values, in an array of its own.
+
+        Args:
+            labels: values as the file holds them.
+            file: what they are from, for the error message.
+
+        Raises:
+            UserError: a value is neither a class nor ignored; file, value and the valid ones are
+                named.
+        """
+        mapped = cast(Pixels, cv2.LUT(labels, self.entries))
+        if (mapped == self._invalid).any():
+            counts = np.bincount(labels.ravel(), minlength=256)
+            counts[list(self.valid)] = 0
+            value = int(counts.nonzero()[0][0])
+            raise UserError(
+                f"{file}: label {value} ({int(counts[value])} pixels) is no class: valid are "
+                f"{_ranges(self.valid)}. {self.hint}"
+            )
+        return mapped
+
+
+def _ranges(values: Collection[int]) -> str:
+    """`0–10 and 255` for the numbers 0 to 10 and 255."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    texts = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+class LabelFormat(ABC):
+    """How a data set's label files are read.
+
+    Attributes:
+        identity: tells formats that give other class indices for the same file.
+    """
+
+    identity: str
+
+    @abstractmethod
+    def read(self, file: DataFile) -> Pixels:
+        """Class indices or the ignore value, (H, W) uint8.
+
+        Raises:
+            UserError: the file is missing, damaged, or holds what is no class; it is named.
+        """
+
+    def size(self, file: DataFile) -> tuple[int, int]:
+        """Height and width, from the header where the format has one.
+
+        Raises:
+            UserError: the file is missing, damaged or of a kind that cannot hold labels.
+        """
+        return images.read_info(file).size
+
+
+class IndexLabels(LabelFormat):
+    """8-bit images of one channel, palette images included, mapped by a table.
+
+    Args:
+        table: from the files' values to class indices.
+    """
+
+    def __init__(self, table: LabelTable) -> None:
+        self.table = table
+        self.identity = table.entries.tobytes().hex()
+
+    def read(self, file: DataFile) -> Pixels:
+        """Decode and map."""
+        return self.table.apply(images.read_labels(file), file)
+
+    def size(self, file: DataFile) -> tuple[int, int]:
+        """From the header, whose depth and channels are checked too."""
+        info = images.read_info(file)
+        images.check_label_mode(file, info.mode)
+        return info.size
+
+
+class ColourLabels(LabelFormat):
+    """RGB images in which each class has a colour.
+
+    Args:
+        colours: (red, green, blue) of each class, in the order of class indices.
+        ignored: colours of pixels without a class.
+
+    Raises:
+        ValueError: a colour is given twice, or is no colour.
+    """
+
+    def __init__(
+        self,
+        colours: Sequence[tuple[int, int, int]],
+        ignored: Sequence[tuple[int, int, int]] = (),
+        ignore_index: int = IGNORE,
+    ) -> None:
+        listed = [*colours, *ignored]
+        for colour in listed:
+            if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
+                raise ValueError(f"{list(colour)} is no colour: three numbers from 0 to 255.")
+            if listed.count(colour) > 1:
+                raise ValueError(f"The colour {list(colour)} is given twice.")
+        keys = _packed(np.array(listed, np.uint8).reshape(-1, 3))
+        order = np.argsort(keys)
+        self._keys = keys[order]
+        indices = [*range(len(colours)), *[ignore_index] * len(ignored)]
+        self._indices = np.array(indices, np.uint8)[order]
+        self.identity = f"{self._keys.tolist()} {self._indices.tolist()}"
+
+    def read(self, file: DataFile) -> Pixels:
+        """Decode and look the colours up."""
+        image = images.read_image(file)
+        packed = _packed(image)
+        place = np.searchsorted(self._keys, packed).clip(max=len(self._keys) - 1)
+        if (unknown := self._keys[place] != packed).any():
+            y, x = (int(side[0]) for side in unknown.nonzero())
+            raise UserError(
+                f"{file}: colour {image[y, x].tolist()} at row {y}, column {x} is no class's "
+                f"({int(unknown.sum())} such pixels). Add it to the classes or to the ignored "
+                "colours; masks must not be saved as JPEG or with smoothed borders."
+            )
+        return cast(Pixels, self._indices[place])
+
+
+def _packed(colours: Pixels) -> npt.NDArray[np.uint32]:
+    """(…, 3) colours as one number each."""
+    red, green, blue = (colours[..., part].astype(np.uint32) for part in range(3))
+    return np.asarray(red << 16 | green << 8 | blue, np.uint32)
+
+
+class MatLabels(LabelFormat):
+    """COCO-Stuff 10k's `.mat` files, whose field `S` is the label map.
+
+    Args:
+        table: from the files' values to class indices.
+        cache: folder for the same maps as PNG files, which are faster to read; None makes none.
+    """
+
+    def __init__(self, table: LabelTable, cache: Path | None = None) -> None:
+        self.table = table
+        self.identity = table.entries.tobytes().hex()
+        self.cache = cache
+
+    def read(self, file: DataFile) -> Pixels:
+        """Read with SciPy, or from the cache, and map."""
+        return self.table.apply(self._values(file), file)
+
+    def size(self, file: DataFile) -> tuple[int, int]:
+        """From the whole file: the format has no header to tell."""
+        height, width = self._values(file).shape
+        return height, width
+
+    def _values(self, file: DataFile) -> Pixels:
+        if self.cache is None:
+            return read_mat(file)
+        # Named by what the file is, so that a changed one is read anew.
+        key = hashlib.blake2b(file.identity().encode(), digest_size=6).hexdigest()
+        place = self.cache / f"{file.stem}-{key}.png"
+        if place.is_file():
+            return images.read_labels(open_file(place))
+        values = read_mat(file)
+        write_bytes_atomically(place, cv2.imencode(".png", values)[1].tobytes())
+        return values
+
+
+def read_mat(file: DataFile) -> Pixels:
+    """The label map `S` of a MATLAB file, (H, W), its values untouched.
+
+    Raises:
+        UserError: the file is missing or damaged, or has no such map.
+    """
+    from scipy.io import loadmat  # slow to load, and for these files alone
+
+    data = file.read_bytes()
+    try:
+        values = loadmat(io.BytesIO(data), variable_names=["S"])["S"]
+    except KeyError as error:
+        raise UserError(
+            f"{file}: has no field S, which holds the labels in COCO-Stuff 10k."
+        ) from error
+    except Exception as error:  # SciPy's reader fails in many ways on damaged files
+        raise UserError(f"{file}: not a readable MATLAB file. Fetch it again.") from error
+    if values.ndim != 2 or values.max(initial=0) > 255 or values.min(initial=0) < 0:
+        raise UserError(f"{file}: S must be a matrix of values from 0 to 255.")
+    return cast(Pixels, values.astype(np.uint8))

@@ -1,0 +1,169 @@
+"""A split as pairs of files: found by name, nothing left over on either side, sizes checked."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pne_seg.data.dataset import Sample, SegmentationDataset
+from pne_seg.data.images import ImageInfo, Pixels, read_image, read_info
+from pne_seg.data.labels import IGNORE, LabelFormat
+from pne_seg.data.sources import DataFile
+from pne_seg.errors import UserError
+
+CHECKED_HEADERS = 200
+"""Pairs whose headers are looked at before a training; all is done by `check-data`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image and its labels.
+
+    Attributes:
+        name: predictions are written under it; unique in its split.
+        image: the image's file.
+        labels: the labels' file; None where the split's labels are not public.
+    """
+
+    name: str
+    image: DataFile
+    labels: DataFile | None
+
+
+class PairedDataset(SegmentationDataset):
+    """One split whose images and labels are files.
+
+    Args:
+        pairs: in the split's order.
+        label_format: how the label files are read.
+        home: where the files come from, for error messages.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], label_format: LabelFormat, home: str) -> None:
+        self.pairs = pairs
+        self.label_format = label_format
+        self.home = home
+        self.labelled = all(pair.labels is not None for pair in pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        """The pair's name."""
+        return self.pairs[index].name
+
+    def source_size(self, index: int) -> tuple[int, int]:
+        """Height and width of the image, from its header."""
+        return self.info(index).size
+
+    def info(self, index: int) -> ImageInfo:
+        """What the image's header says."""
+        return read_info(self.pairs[index].image)
+
+    def stored_size(self, index: int) -> tuple[int, int]:
+        """Height and width of what `read` gives."""
+        return self.source_size(index)
+
+    def identity(self, index: int) -> str:
+        """What the sample's content depends on: it changes when a file or the classes do."""
+        pair = self.pairs[index]
+        labels = "" if pair.labels is None else pair.labels.identity()
+        return f"{pair.image.identity()}\n{labels}\n{self.label_format.identity}"
+
+    def check(self) -> None:
+        """Check the headers of some pairs, evenly over the split."""
+        for index in spread(len(self), CHECKED_HEADERS):
+            self.check_header(index)
+
+    def read(self, index: int) -> Sample:
+        """Decode one pair and check it; without label files, all is ignored."""
+        pair = self.pairs[index]
+        image = read_image(pair.image)
+        labels = self.read_labels(index)
+        height, width = image.shape[:2]
+        if labels is None:
+            labels = np.full((height, width), IGNORE, np.uint8)
+        self.check_sizes(index, (height, width), (labels.shape[0], labels.shape[1]))
+        return Sample(image, labels, (height, width))
+
+    def read_labels(self, index: int) -> Pixels | None:
+        """Class indices of one pair, (H, W); None where it has none.
+
+        Raises:
+            UserError: the file is missing, damaged, or holds what is no class.
+        """
+        file = self.pairs[index].labels
+        return None if file is None else self.label_format.read(file)
+
+    def check_header(self, index: int) -> None:
+        """Check what the headers of a pair tell, without decoding.
+
+        Raises:
+            UserError: a file is missing or no image, the labels are of a kind that cannot hold any,
+                or the sizes differ.
+        """
+        labels = self.pairs[index].labels
+        size = self.source_size(index)
+        if labels is not None:
+            self.check_sizes(index, size, self.label_format.size(labels))
+
+    def check_sizes(self, index: int, image: tuple[int, int], labels: tuple[int, int]) -> None:
+        """Refuse sizes that differ.
+
+        Raises:
+            UserError: they do; both files are named.
+        """
+        if image == labels:
+            return
+        pair = self.pairs[index]
+        mend = f"Fetch both again from {self.home}." if self.home else "Make them match."
+        if image == labels[::-1] and read_info(pair.image).rotated:
+            mend = "The image's EXIF data turn it for display: turn the labels, or drop the EXIF."
+        raise UserError(
+            f"{pair.labels} is {labels} (height, width), its image {pair.image} is {image}. {mend}"
+        )
+
+
+def match(
+    image_files: Iterable[DataFile],
+    label_files: Iterable[DataFile],
+    image_key: Callable[[DataFile], str],
+    label_key: Callable[[DataFile], str],
+    expected: str,
+) -> list[Pair]:
+    """Pair images with labels by a common key, sorted by it.
+
+    Args:
+        image_files: every image of the split.
+        label_files: every label file of the split.
+        image_key: what an image has in common with its labels; it becomes the pair's name.
+        label_key: likewise, of a label file.
+        expected: the layout, for the error message.
+
+    Raises:
+        UserError: an image or a label lacks its partner, or two files have one key.
+    """
+    images, labels = _by_key(image_files, image_key), _by_key(label_files, label_key)
+    for here, there, what in ((images, labels, "labels"), (labels, images, "image")):
+        alone = sorted(here.keys() - there.keys())
+        if alone:
+            raise UserError(
+                f"{here[alone[0]]} has no {what} ({len(alone)} such files in all). {expected}"
+            )
+    return [Pair(key, images[key], labels[key]) for key in sorted(images)]
+
+
+def _by_key(files: Iterable[DataFile], key: Callable[[DataFile], str]) -> dict[str, DataFile]:
+    found: dict[str, DataFile] = {}
+    for file in files:
+        other = found.setdefault(key(file), file)
+        if other is not file:
+            raise UserError(f"{other} and {file} share a name. Remove one of them.")
+    return found
+
+
+def spread(total: int, limit: int) -> list[int]:
+    """At most `limit` indices, evenly over `total`, the first and the last among them."""
+    if total <= limit:
+        return list(range(total))
+    return sorted({round(number * (total - 1) / (limit - 1)) for number in range(limit)})

@@ -1,0 +1,236 @@
+"""Random scale and random crop in one step, of which alone the window is computed."""
+
+import math
+from typing import Any, NamedTuple, cast
+
+import albumentations as A
+import cv2
+import numpy as np
+import numpy.typing as npt
+from albumentations.core.type_definitions import Targets
+
+from pne_seg.data.images import Pixels
+from pne_seg.data.resizing import fitted_size
+
+_NEARLY = 1 / 32  # pixels of the source that a window may be off for `cv2.resize` to serve
+_LEAD_IN = 32  # pixels of the scaled image before the window, to find such a place
+
+
+class Window(NamedTuple):
+    """A window of the image as it would be after scaling.
+
+    Attributes:
+        scaled: height and width of the whole scaled image, in pixels.
+        top: first row of the window in it.
+        left: first column of the window in it.
+        height: of the window.
+        width: of the window.
+    """
+
+    scaled: tuple[int, int]
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # untyped
+    """Scale by a random factor and cut a random window, of which alone the pixels are computed.
+
+    The result is that of resizing the whole image (bilinear; labels nearest) and cropping: labels
+    to the pixel, images within the rounding of the interpolation. Where the scaled image is smaller
+    than the window, so is the result; pad it afterwards.
+
+    Args:
+        size: height and width of the window, in pixels.
+        base: width and height of the box that the image is fitted to first, ratio kept, see
+            `fitted_size`; None takes its own size.
+        scale: range of the factor, drawn evenly.
+        cat_max_ratio: a window is drawn anew while one class has this share, or more, of its
+            labelled pixels; 1 takes the first.
+        tries: windows that are looked at; the one after them is taken as it is.
+        ignore_index: label of pixels without a class.
+        p: how often the transform is applied.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    _targets = (Targets.IMAGE, Targets.MASK)
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        base: tuple[int, int] | None = None,
+        scale: tuple[float, float] = (0.5, 2.0),
+        cat_max_ratio: float = 0.75,
+        tries: int = 10,
+        ignore_index: int = 255,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p=p)
+        if min(size) < 1 or (base is not None and min(base) < 1):
+            raise ValueError(f"size and base must be 1 or more, got {size} and {base}.")
+        if not 0 < scale[0] <= scale[1] < math.inf:
+            raise ValueError(f"scale must be two rising factors above 0, got {scale}.")
+        if not 0 < cat_max_ratio <= 1:
+            raise ValueError(f"cat_max_ratio must be above 0 and up to 1, got {cat_max_ratio}.")
+        if tries < 0:
+            raise ValueError(f"tries must be 0 or more, got {tries}.")
+        self.size = size
+        self.base = base
+        self.scale = scale
+        self.cat_max_ratio = cat_max_ratio
+        self.tries = tries
+        self.ignore_index = ignore_index
+
+    def get_params_dependent_on_data(
+        self, params: dict[str, Any], data: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Draw factor and window; the labels of the window come along, as they decide on it."""
+        mask = data.get("mask")
+        height, width = params["shape"][:2]
+        factor = self.py_random.uniform(*self.scale)
+        scaled = fitted_size((height, width), self.base or (width, height), factor)
+        window = self._draw(scaled)
+        if mask is None:
+            return {"window": window, "decided_on": None, "cut": None}
+        cut = crop_labels(mask, window)
+        if self.cat_max_ratio < 1:
+            for _ in range(self.tries):
+                if self._is_varied(cut):
+                    break
+                window = self._draw(scaled)
+                cut = crop_labels(mask, window)
+        return {"window": window, "decided_on": mask, "cut": cut}
+
+    def _draw(self, scaled: tuple[int, int]) -> Window:
+        height, width = min(self.size[0], scaled[0]), min(self.size[1], scaled[1])
+        top = self.py_random.randint(0, scaled[0] - height)
+        return Window(scaled, top, self.py_random.randint(0, scaled[1] - width), height, width)
+
+    def _is_varied(self, labels: Pixels) -> bool:
+        # Twice as fast as NumPy's bincount.
+        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+        if 0 <= self.ignore_index < len(counts):
+            counts[self.ignore_index] = 0
+        several = np.count_nonzero(counts) > 1
+        return bool(several and counts.max() / counts.sum() < self.cat_max_ratio)
+
+    def apply(self, img: Pixels, window: Window, **params: Any) -> Pixels:
+        """The window of the scaled image."""
+        return crop_image(img, window)
+
+    def apply_to_mask(
+        self, mask: Pixels, window: Window, decided_on: Pixels, cut: Pixels, **params: Any
+    ) -> Pixels:
+        """The window of the scaled labels."""
+        return cut if mask is decided_on else crop_labels(mask, window)
+
+
+def crop_labels(labels: Pixels, window: Window) -> Pixels:
+    """A window of labels resized to the nearest pixel, as `cv2.resize` has it.
+
+    Args:
+        labels: (H, W), of which only the window's pixels are touched.
+        window: of the scaled labels.
+    """
+    rows = _nearest(labels.shape[0], window.scaled[0], window.top, window.height)
+    columns = _nearest(labels.shape[1], window.scaled[1], window.left, window.width)
+    cut = labels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    steps = [(rows - rows[0], 0), (columns - columns[0], 1)]
+    if cut.shape[0] < len(rows):
+        steps.reverse()  # columns, which take longer, while there are fewer rows
+    for indices, axis in steps:
+        if cut.shape[axis] != len(indices):
+            cut = cut.take(indices, axis)
+    return np.ascontiguousarray(cut)
+
+
+def _nearest(source: int, scaled: int, start: int, count: int) -> npt.NDArray[np.intp]:
+    """Which of `source` pixels `cv2.resize` takes for pixels of the scaled line."""
+    step = 1 / (scaled / source)  # OpenCV's own rounding
+    indices = np.floor(np.arange(start, start + count) * step).astype(np.intp)
+    return np.asarray(np.minimum(indices, source - 1), np.intp)
+
+
+def crop_image(image: Pixels, window: Window) -> Pixels:
+    """A window of a bilinearly resized image; only the pixels that it needs are touched.
+
+    `cv2.resize` of a piece gives the window exactly if the piece begins where a pixel of the scaled
+    image begins with one of the source. Such a place is looked for a little ahead of the window;
+    where none is near enough, `cv2.warpAffine` takes any place and two to four times as long.
+
+    Args:
+        image: (H, W, 3).
+        window: of the scaled image.
+    """
+    height, width = image.shape[:2]
+    if window.scaled == (height, width):
+        cut = image[window.top :, window.left :][: window.height, : window.width]
+        return np.ascontiguousarray(cut)
+    rows = _aligned(height, window.scaled[0], window.top, window.height)
+    columns = _aligned(width, window.scaled[1], window.left, window.width)
+    if rows is None or columns is None:
+        return _warped(image, window)
+    piece = image[rows.first : rows.last, columns.first : columns.last]
+    resized = cv2.resize(
+        piece,
+        None,
+        fx=window.scaled[1] / width,
+        fy=window.scaled[0] / height,
+        interpolation=cv2.INTER_LINEAR,
+    )
+    if resized.shape == piece.shape:  # OpenCV has copied it, whatever the factors
+        return _warped(image, window)
+    resized = resized[rows.lead :, columns.lead :][: window.height, : window.width]
+    return cast(Pixels, np.ascontiguousarray(resized))
+
+
+class _Span(NamedTuple):
+    """Pixels of the source whose resized copy, after `lead` pixels, is the window's side."""
+
+    first: int
+    last: int
+    lead: int
+
+
+def _aligned(source: int, scaled: int, start: int, count: int) -> _Span | None:
+    step = source / scaled
+    leads = np.arange(min(start, _LEAD_IN) + 1)
+    # The first pixel that is kept must lie between two pixels of the piece, as in the whole image.
+    leads = leads[((leads + 0.5) * step >= 0.5) | (leads == start)]
+    if not len(leads):
+        return None
+    places = (start - leads) * step
+    best = int(np.abs(places - np.round(places)).argmin())
+    lead, first = int(leads[best]), round(float(places[best]))
+    if abs(places[best] - first) > _NEARLY:
+        return None
+    # Two pixels more than are needed: the resized copy may be rounded down by one.
+    last = min(source, first + math.ceil((lead + count) * step) + math.ceil(step) + 1)
+    if last < source or round((last - first) * scaled / source) >= lead + count:
+        return _Span(first, last, lead)
+    return None
+
+
+def _warped(image: Pixels, window: Window) -> Pixels:
+    """As `crop_image`, from any place, to OpenCV's precision of coordinates (1/32 of a pixel)."""
+    down, right = (side / to for side, to in zip(image.shape[:2], window.scaled, strict=True))
+    # A pixel's value belongs to its centre.
+    to_source = np.array(
+        [
+            [right, 0, (window.left + 0.5) * right - 0.5],
+            [0, down, (window.top + 0.5) * down - 0.5],
+        ]
+    )
+    return cast(
+        Pixels,
+        cv2.warpAffine(
+            image,
+            to_source,
+            (window.width, window.height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+    )
