@@ -55,9 +55,9 @@ def explain(message: str, parser: Parser) -> str:
     if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
         return _unknown_key(f"{found[1]}.{found[2]}", parser)
     if found := re.search(r"Option '([^']+)' is not accepted", message):
-        where = re.search(r"class_path[= ]'([^']+)'", message)
+        where = re.findall(r"class_path[= ]'([^']+)'", message)
         key = f"{slot}.{found[1]}" if slot else found[1]
-        return _unknown_key(key, parser, {slot: where[1]} if where else {})
+        return _unknown_key(key, parser, {slot: where[-1]} if where else {})  # the innermost
     if found := re.search(r"Linked \"([^\"]+)\" must be given via \"([^\"]+)\"", message):
         return f"--{found[1]} follows from the data ({found[2]}); it cannot be set."
     if found := re.search(r"argument ([\w.]+) --> ([\w.]+): ", message):

@@ -60,9 +60,11 @@ def _settings(network: dict[str, Any]) -> dict[str, Any]:
 
 def _without_types(message: str) -> str:
     """The message of a class in a slot, without the list of types that were tried for the slot."""
-    reasons = re.findall(r"^ *- (.+)", message, flags=re.MULTILINE)
-    said = [reason for reason in reasons if not reason.startswith("Expected a <class 'NoneType'>")]
-    return "\n  ".join(said) if "Does not validate against" in message and said else message
+    # A reason of several lines goes on further to the right.
+    reasons = re.findall(r"^( *)- (.+(?:\n\1 {3,}.*)*)", message, flags=re.MULTILINE)
+    said = [reason for _, reason in reasons if not reason.startswith("Expected a <class 'None")]
+    lines = [line.strip() for reason in said for line in reason.splitlines()]
+    return "\n  ".join(lines) if "Does not validate against" in message and said else message
 
 
 def _unknown_encoder(name: str) -> UserError | None:

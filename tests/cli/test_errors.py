@@ -298,3 +298,30 @@ def test_a_commands_own_help_lists_its_settings(capsys: pytest.CaptureFixture[st
         "--data",
     ):
         assert key in listed
+
+
+@pytest.mark.parametrize(
+    ("transform", "near"),
+    [
+        ("{class_path: albumentations.HorizontalFlip, init_args: {pp: 1.0}}", "p"),
+        (
+            "{class_path: pne_seg.data.transforms.RandomScaleCrop, "
+            "init_args: {size: [8, 8], bas: [16, 8]}}",
+            "base",
+        ),
+    ],
+)
+def test_an_argument_that_a_transform_does_not_know(
+    transform: str, near: str, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, "fit", "--config", tiny, "--data.transforms", f"[{transform}]")
+    assert f"The nearest is --data.transforms.{near}." in said
+
+
+def test_an_error_of_several_lines_keeps_them(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data", "Folder", "--data.root", tmp_path, "--data.classes", "[]"]
+    said = refused(capsys, "fit", "--config", tiny, *folder)
+    assert "names no classes" in said
+    assert "{background: 0, road: 255}" in said
