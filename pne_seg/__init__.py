@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pne_seg.contrast import PNELoss
     from pne_seg.contrast.component import PNE, Contrast
-    from pne_seg.data import CamVid, Scenes, SegmentationDataModule
+    from pne_seg.data import (
+        ADE20K,
+        CamVid,
+        Cityscapes,
+        COCOStuff,
+        Folder,
+        Scenes,
+        SegmentationDataModule,
+    )
     from pne_seg.module import SegmentationModule
 
 _HOMES = {
@@ -19,14 +27,22 @@ _HOMES = {
     "PNE": "pne_seg.contrast.component",
     "SegmentationModule": "pne_seg.module",
     "SegmentationDataModule": "pne_seg.data",
+    "ADE20K": "pne_seg.data",
+    "COCOStuff": "pne_seg.data",
     "CamVid": "pne_seg.data",
+    "Cityscapes": "pne_seg.data",
+    "Folder": "pne_seg.data",
     "Scenes": "pne_seg.data",
 }
 
 __all__ = [
+    "ADE20K",
     "PNE",
+    "COCOStuff",
     "CamVid",
+    "Cityscapes",
     "Contrast",
+    "Folder",
     "PNELoss",
     "Scenes",
     "SegmentationDataModule",

@@ -276,7 +276,9 @@ def test_other_data_decide_classes_names_and_ignore_value(base: list[object]) ->
     assert model.contrast.loss.ignore_index == 7
     assert {"val/IoU/even", "val/IoU/odd"} <= set(run.trainer.callback_metrics)
     assert model.scores is not None
-    labels = torch.stack([sample["mask"] for sample in run.datamodule.val_dataloader().dataset])
+    labels = torch.stack(
+        [sample["mask"] for sample in run.datamodule.val_dataloader().dataset.view]
+    )
     assert int((labels == 7).sum()) > 0
     assert int(model.scores.matrix.sum()) == int((labels != 7).sum())
 
@@ -284,7 +286,7 @@ def test_other_data_decide_classes_names_and_ignore_value(base: list[object]) ->
 def test_camvid_over_the_scenes(base: list[object], tmp_path: Path) -> None:
     root = write_tree(tmp_path / "camvid")
     args = ["--data", "CamVid", "--data.root", root, "--data.batch_size", "2"]
-    run = command("fit", *base, *args, "--data.num_workers", "0", "--data.crop", "[32, 32]")
+    run = command("fit", *base, *args, "--data.num_workers", "0", "--data.crop_size", "[32, 32]")
     assert isinstance(run.datamodule, CamVid)
     assert (run.datamodule.scale, run.datamodule.eval_batch_size) == (1.0, 8)
     model = run.model
