@@ -80,8 +80,8 @@ class Figures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep some images of the split."""
-        loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-        self._keep(trainer, loader, batch, batch_idx, outputs)
+        batches = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+        self._keep(trainer, int(batches[dataloader_idx]), batch, batch_idx, outputs)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -115,17 +115,14 @@ class Figures(Callback):
             self._draw(trainer)
 
     def _keep(
-        self, trainer: Trainer, loader: Any, batch: Any, batch_idx: int, predictions: Tensor
+        self, trainer: Trainer, batches: int, batch: Any, batch_idx: int, predictions: Tensor
     ) -> None:
         if trainer.sanity_checking or not self._active(trainer):
             return
-        # Evenly over the split: neighbours are often frames of one video.
-        indices, source = loader.sampler.indices, loader.dataset.view.source
-        wanted = {
-            source.name(indices[number * len(indices) // self.num_images])
-            for number in range(self.num_images)
-        }
-        here = [place for place, name in enumerate(batch["name"]) if name in wanted]
+        # Evenly over the batches: neighbours are often frames of one video.
+        shares = np.arange(self.num_images) / self.num_images
+        places = (shares * batches - batch_idx) * len(predictions)
+        here = sorted({int(place) for place in places if 0 <= place < len(predictions)})
         labels = _arrays(batch["mask"][here])
         images = _channels_last(batch["image"][here])
         self._shots.images += [

@@ -2,27 +2,27 @@
 
 import hashlib
 import os
-import shutil
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info
+from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import track
 
 from pne_seg.data.dataset import Sample, SegmentationDataset
 from pne_seg.data.pairs import PairedDataset, spread
-from pne_seg.data.transfer import alone
+from pne_seg.data.transfer import alone, require_space
 from pne_seg.errors import UserError
 from pne_seg.files import save_atomically
 
 _HEADER = struct.Struct("<8sIIII40x")  # magic, height and width of the pixels and of the source
 _MAGIC = b"pne_seg1"
-_SAMPLED = 200  # headers that the size is estimated from
-_GIGABYTE = 1e9
+_CHANNELS = 4  # bytes a pixel: three of the image, one of the labels
+_SAMPLED = 2000  # headers that the size is estimated from
 
 
 class DecodedCache:
@@ -30,7 +30,7 @@ class DecodedCache:
 
     Each sample is one file, named by what its content depends on: a changed image or label file
     gets another. A file is moved into place when it is whole, so that an interruption leaves
-    nothing half written; the next run goes on from there.
+    nothing half written; the next run goes on from there. A complete cache may be read-only.
 
     Args:
         folder: where to; it is made.
@@ -44,37 +44,48 @@ class DecodedCache:
         return CachedDataset(source, self.folder)
 
     def fill(self, dataset: SegmentationDataset) -> None:
-        """Decode what is missing, over all processors; other processes wait.
+        """Decode what is missing or damaged, over all processors; other processes wait.
 
         Raises:
             UserError: the disk is too small, a file cannot be written, or a sample cannot be read.
         """
         assert isinstance(dataset, CachedDataset)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with alone(self.folder / ".lock", f"fills {self.folder}"):
-            absent = [index for index in range(len(dataset)) if not dataset.path(index).is_file()]
-            if not absent:
-                return
-            for left_over in self.folder.glob("*/.*.tmp"):  # of a process that was killed
-                left_over.unlink(missing_ok=True)
-            self._announce(dataset, absent)
-            with _pool() as pool:
-                done = pool.map(dataset.store, absent)
-                for _ in track(done, "Decoding into the cache", len(absent)):
-                    pass
+        if not dataset.absent():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with alone(self.folder / ".lock", f"fills {self.folder}"):
+                # Another process may have done it meanwhile.
+                if absent := dataset.absent():
+                    self._fill(dataset, absent)
+        except OSError as error:
+            raise UserError(
+                f"--data.cache {self.folder}: cannot be written ({error.strerror})."
+            ) from error
 
-    def _announce(self, dataset: "CachedDataset", absent: list[int]) -> None:
+    def _fill(self, dataset: "CachedDataset", absent: list[int]) -> None:
+        for left_over in self.folder.glob("*/.*.tmp"):  # of a process that was killed
+            left_over.unlink(missing_ok=True)
+        console = Console(stderr=True)
+        self._announce(dataset, absent, console)
+        with _pool() as pool:
+            done = pool.map(dataset.store, absent)
+            for _ in track(done, "Decoding into the cache", len(absent), console=console):
+                pass
+
+    def _announce(self, dataset: "CachedDataset", absent: list[int], console: Console) -> None:
         some = [absent[place] for place in spread(len(absent), _SAMPLED)]
         sizes = [dataset.source.stored_size(index) for index in some]
-        needed = sum(4 * height * width for height, width in sizes) / len(some) * len(absent)
-        free = shutil.disk_usage(self.folder).free
-        said = (
-            f"{len(absent)} of {len(dataset)} decoded images are missing in {self.folder}: about "
-            f"{needed / _GIGABYTE:.1f} GB to write, {free / _GIGABYTE:.1f} GB are free"
+        needed = round(sum(map(_file_size, sizes)) / len(some) * len(absent))
+        require_space(self.folder, needed, "hold the decoded images (--data.cache)")
+        # Not `rank_zero_info`: any process may be the one that fills.
+        console.print(
+            f"{self.folder}: {len(absent)} of {len(dataset)} decoded images are missing; about "
+            f"{decimal(needed)} will be written.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
-        if needed > free:
-            raise UserError(f"{said}. Give a folder on a larger disk, or --data.cache null.")
-        rank_zero_info(f"{said}.")
 
 
 class CachedDataset(SegmentationDataset):
@@ -88,6 +99,7 @@ class CachedDataset(SegmentationDataset):
     def __init__(self, source: PairedDataset, folder: Path) -> None:
         self.source = source
         self.folder = folder
+        self.labelled = source.labelled
 
     def __len__(self) -> int:
         return len(self.source)
@@ -109,35 +121,59 @@ class CachedDataset(SegmentationDataset):
         key = hashlib.blake2b(self.source.identity(index).encode(), digest_size=16).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.raw"
 
+    def absent(self) -> list[int]:
+        """Indices of the samples that have no whole file in the cache."""
+        return [index for index in range(len(self)) if _header(self.path(index)) is None]
+
     def read(self, index: int) -> Sample:
-        """Views of the sample's pixels, loaded as they are touched; decoded where missing."""
+        """Views of the sample's pixels, loaded as they are touched; decoded where there is no file.
+
+        The views may be written to, which changes neither the file nor what others read.
+        """
         path = self.path(index)
-        try:
-            content = np.memmap(path, np.uint8, mode="r")
-        except (OSError, ValueError):
-            self.store(index)
-            content = np.memmap(path, np.uint8, mode="r")
-        magic, height, width, *source_size = _HEADER.unpack(bytes(content[: _HEADER.size]))
-        pixels = height * width
-        if magic != _MAGIC or len(content) != _HEADER.size + 4 * pixels:
-            raise UserError(f"{path} is damaged. Remove it; it is made again.")
-        image, labels = np.split(content[_HEADER.size :], [3 * pixels])
-        return Sample(
-            image.reshape(height, width, 3),
-            labels.reshape(height, width),
-            (source_size[0], source_size[1]),
-        )
+        sizes = _header(path)
+        if sizes is None:
+            sample = self.source.read(index)
+            with suppress(OSError):  # for the next time; a training need not end for it
+                _write(path, sample)
+            return sample
+        (height, width), source_size = sizes
+        content = np.memmap(path, np.uint8, mode="c", offset=_HEADER.size)
+        image, labels = np.split(content, [3 * height * width])
+        return Sample(image.reshape(height, width, 3), labels.reshape(height, width), source_size)
 
     def store(self, index: int) -> None:
         """Decode a sample into its file."""
-        image, labels, source_size = self.source.read(index)
-        header = _HEADER.pack(_MAGIC, *labels.shape, *source_size)
-        parts = [header, image.tobytes(), labels.tobytes()]
-        path = self.path(index)
+        path, sample = self.path(index), self.source.read(index)
         try:
-            save_atomically(path, lambda file: file.writelines(parts))
+            _write(path, sample)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def _write(path: Path, sample: Sample) -> None:
+    parts: list[bytes | memoryview] = [
+        _HEADER.pack(_MAGIC, *sample.labels.shape, *sample.source_size),
+        *(np.ascontiguousarray(pixels).data for pixels in (sample.image, sample.labels)),
+    ]
+    save_atomically(path, lambda file: file.writelines(parts))
+
+
+def _header(path: Path) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Height and width of a cache file's pixels and of their source; None if it is not whole."""
+    try:
+        with path.open("rb") as file:
+            magic, height, width, *source_size = _HEADER.unpack(file.read(_HEADER.size))
+            length = os.fstat(file.fileno()).st_size
+    except (OSError, struct.error):
+        return None
+    if magic != _MAGIC or length != _file_size((height, width)):
+        return None
+    return (height, width), (source_size[0], source_size[1])
+
+
+def _file_size(size: tuple[int, int]) -> int:
+    return _HEADER.size + _CHANNELS * size[0] * size[1]
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class SampleView(Dataset[dict[str, Any]]):
             height, width = fitted_size(image.shape[:2], self.resize_base)
             image = _resized(image, width, height)
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "image": torch.from_numpy(_channels_first(image)),
             "mask": torch.from_numpy(np.ascontiguousarray(mask)),
             "name": self.source.name(index),
             "source_size": source_size,
@@ -132,6 +132,12 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 
 def _resized(image: Pixels, width: int, height: int) -> Pixels:
     return cast(Pixels, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _channels_first(image: Pixels) -> Pixels:
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))  # several times as fast as transposing
+    return planes
 
 
 class BatchView(Dataset[dict[str, Any]]):

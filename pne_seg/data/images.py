@@ -1,13 +1,17 @@
 """Decoding: image files to RGB, label files to the values they hold; damage is an error."""
 
 import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import BinaryIO, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pne_seg.data import png
 from pne_seg.data.sources import DataFile
@@ -18,13 +22,18 @@ Pixels = npt.NDArray[np.uint8]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """What image files may be called, in lower case."""
 
-MAX_PIXELS = 2**28
-"""Pixels of an image beyond which its header is not believed: 16384 × 16384."""
+MAX_PIXELS = 178_956_970
+"""Pixels of an image beyond which its header is not believed; Pillow's limit, kept if lifted."""
 
-_ORIENTATION = 0x0112  # the EXIF tag
-_ON_ITS_SIDE = (5, 6, 7, 8)  # its values that swap height and width
-_JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
-_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+_LABEL_FORMATS = ("PNG", "BMP", "TIFF")  # those that give back the values that were saved
+_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 0x0102  # tags of EXIF and TIFF
+_ON_ITS_SIDE = (5, 6, 7, 8)  # orientations that swap height and width
+_FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes, after that
+# What a JPEG is made of (ITU-T T.81, B.1.1.3): 0xFF and one of these. In compressed pixels the
+# others occur: a plain 0xFF, and the marks to restart at, neither of which has a length.
+_JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +44,19 @@ class ImageInfo:
         size: height and width in pixels, as displayed (EXIF rotation applied).
         format: such as `JPEG` or `PNG`.
         mode: Pillow's name of the pixels: `RGB`, `L` (grey), `P` (palette), `CMYK`, `I;16`, …
-        rotated: whether EXIF data turn or mirror the picture for display.
+        orientation: how EXIF data turn or mirror the stored picture for display: 1 (not at all)
+            to 8, as in the standard's table for the tag 0x0112.
     """
 
     size: tuple[int, int]
     format: str
     mode: str
-    rotated: bool
+    orientation: int
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the picture is displayed otherwise than it is stored."""
+        return self.orientation != 1
 
 
 def read_info(file: DataFile) -> ImageInfo:
@@ -50,24 +65,8 @@ def read_info(file: DataFile) -> ImageInfo:
     Raises:
         UserError: the file is missing, no image, or too large to be true.
     """
-    try:
-        with file.open() as stream, Image.open(stream) as image:
-            width, height = image.size
-            orientation = image.getexif().get(_ORIENTATION, 1) if image.format != "PNG" else 1
-            info = ImageInfo(
-                (width, height) if orientation in _ON_ITS_SIDE else (height, width),
-                str(image.format),
-                image.mode,
-                orientation not in (0, 1),
-            )
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{file}: {_bomb(str(error))}") from error
-    except UserError:
-        raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(file, str(error)) from error
-    _check_pixels(file, width, height)
-    return info
+    with file.open() as stream, _opened(file, stream) as image:
+        return _info(image)
 
 
 def read_image(file: DataFile) -> Pixels:
@@ -77,144 +76,154 @@ def read_image(file: DataFile) -> Pixels:
         UserError: the file is missing, no image, damaged, cut short, or too large to be true.
     """
     data = file.read_bytes()
+    with _opened(file, io.BytesIO(data)) as opened:
+        info = _info(opened)
     if png.is_png(data):
-        data = _prepare_png(file, data)
-    else:
-        _check_other(file, data)
-    return cast(Pixels, _decode(file, data, cv2.IMREAD_COLOR_RGB))
+        data = _uncompressed(file, data)
+    elif data[:2] == b"\xff\xd8":
+        _check_jpeg(file, data)
+    return _decode(file, data, cv2.IMREAD_COLOR_RGB, info)
 
 
 def read_labels(file: DataFile) -> Pixels:
     """Read an 8-bit label image of one channel as (H, W), its values untouched.
 
-    A palette image gives its indices, one of 1, 2 or 4 bits the values that its bits stand for.
+    A palette image gives its indices, one of 1, 2 or 4 bits the values that its bits stand for. It
+    is turned as its EXIF data say, as the image is.
 
     Raises:
-        UserError: the file is missing, no image, damaged, or of another depth or number of
-            channels.
+        UserError: the file is missing, no image, damaged, in a format that changes values, or of
+            another depth or number of channels.
     """
     data = file.read_bytes()
-    if not png.is_png(data):
-        _check_other(file, data)
-        labels = _decode(file, data, cv2.IMREAD_UNCHANGED)
-        _check_one_channel(file, labels.shape[2] if labels.ndim == 3 else 1, labels.itemsize * 8)
-        return cast(Pixels, labels)
-    header = _png_header(file, data)
-    _check_one_channel(file, header.channels, header.depth)
-    data = _prepare_png(file, data, as_grayscale=header.colour_type == png.PALETTE)
-    labels = _decode(file, data, cv2.IMREAD_UNCHANGED)
-    if header.depth < 8:
-        # OpenCV spreads fewer bits over 0..255.
-        labels = labels // (255 // (2**header.depth - 1))
-    return cast(Pixels, labels)
+    with _opened(file, io.BytesIO(data)) as opened:
+        info = _info(opened)
+        check_label_kind(file, info)
+        if not png.is_png(data):
+            return _read_other_labels(file, opened, data)
+    data = _uncompressed(file, data, as_grayscale=info.mode == "P")
+    labels = _decode(file, data, cv2.IMREAD_GRAYSCALE, info)
+    depth = png.read_header(data).depth
+    # OpenCV spreads fewer bits over 0..255.
+    return labels if depth == 8 else labels // np.uint8(255 // (2**depth - 1))
 
 
-def check_label_mode(file: DataFile, mode: str) -> None:
-    """Refuse Pillow's modes of more than one channel or 8 bits, as `read_labels` would.
+def check_label_kind(file: DataFile, info: ImageInfo) -> None:
+    """Refuse what cannot hold labels, as `read_labels` would: formats, channels, depths.
 
     Raises:
-        UserError: the image cannot hold labels.
+        UserError: the file is of such a kind.
     """
-    if mode not in ("1", "L", "P"):
-        channels = Image.getmodebands(mode)
-        _check_one_channel(file, channels, 16 if channels == 1 else 8)
+    channels = Image.getmodebands(info.mode)
+    if info.format not in _LABEL_FORMATS:
+        raise UserError(
+            f"{file}: labels must be PNG, BMP or TIFF files; this is {info.format}, which changes "
+            "values as it compresses. Save the labels as PNG."
+        )
+    if channels > 1:
+        raise UserError(
+            f"{file}: labels must be 8-bit images of one channel, this has {channels} channels "
+            "(colours). Convert it to class indices; Folder also takes colours, with a table of "
+            "them: --data.classes with name: [red, green, blue]."
+        )
+    if info.mode not in ("1", "L", "P"):
+        raise UserError(
+            f"{file}: labels must be 8-bit images of one channel, this has "
+            f"{32 if info.mode in ('I', 'F') else 16} bits. Save its class indices with 8 bits."
+        )
 
 
-def _png_header(file: DataFile, data: bytes) -> png.Header:
+def _read_other_labels(file: DataFile, image: Image.Image, data: bytes) -> Pixels:
+    """With Pillow, as OpenCV gives the colours of palettes. Slower; few keep labels this way."""
+    if isinstance(image, TiffImageFile):
+        depth = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
+    else:
+        depth = int.from_bytes(data[28:30], "little")  # a BMP's
+    # Pillow spreads a few bits of grey over 0..255, or takes them for others.
+    if image.mode != "P" and depth != (1 if image.mode == "1" else 8):
+        raise UserError(
+            f"{file}: labels of {depth} bits are read from PNG files alone. Save it as PNG."
+        )
+    return np.asarray(image).astype(np.uint8)
+
+
+def _info(image: Image.Image) -> ImageInfo:
+    width, height = image.size
+    if isinstance(image, TiffImageFile):
+        orientation = image.tag_v2.get(_ORIENTATION, 1)  # the size is as displayed
+    else:
+        orientation = 1
+        exif = Image.Exif()  # not `image.getexif`, which looks into XMP data, as few programs do
+        with suppress(Exception):  # damaged EXIF data do not make the picture any worse
+            exif.load(image.info.get("exif", b""))
+            orientation = exif.get(_ORIENTATION, 1)
+        if orientation in _ON_ITS_SIDE:
+            width, height = height, width
+    if orientation not in range(1, 9):
+        orientation = 1
+    return ImageInfo((height, width), str(image.format), image.mode, orientation)
+
+
+@contextmanager
+def _opened(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
+    """Pillow's view of a file, whose size is believable; what fails meanwhile is named."""
     try:
-        return png.read_header(data)
-    except ValueError as error:
+        with Image.open(stream, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{file}: its header claims more pixels than are believed ({MAX_PIXELS} at most), as a "
+            "decompression bomb does. Cut a real image of that size into tiles."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise _unreadable(
+            file, "no JPEG, PNG, BMP, WebP or TIFF, or its header is damaged"
+        ) from error
+    except Exception as error:  # Pillow's readers fail in many ways on damaged files
         raise _unreadable(file, str(error)) from error
 
 
-def _prepare_png(file: DataFile, data: bytes, as_grayscale: bool = False) -> bytes:
-    header = _png_header(file, data)
-    _check_pixels(file, header.width, header.height)
+def _check_jpeg(file: DataFile, data: bytes) -> None:
+    """Refuse a JPEG that is cut short: OpenCV would make up the rest.
+
+    It is followed from one marker to the next, as a thumbnail in it has an end of its own.
+    """
+    place, in_scan = 2, False
+    while found := _JPEG_MARKER.search(data, place):
+        kind, place = data[found.start() + 1], found.end()
+        if kind == _JPEG_END and in_scan:
+            return
+        in_scan = in_scan or kind == _JPEG_SCAN
+        place += int.from_bytes(data[place : place + 2], "big")
+    raise _unreadable(file, "it is cut short")
+
+
+def _uncompressed(file: DataFile, data: bytes, as_grayscale: bool = False) -> bytes:
     try:
         return png.uncompressed(data, as_grayscale)
     except ValueError as error:
         raise _unreadable(file, str(error)) from error
 
 
-def _check_other(file: DataFile, data: bytes) -> None:
-    """Refuse what OpenCV would decode in part, or decode for ever."""
-    if data[:2] == b"\xff\xd8":
-        try:
-            width, height, scan = _jpeg_header(data)
-        except (IndexError, ValueError) as error:
-            raise _unreadable(file, "its header is damaged") from error
-        if data.rfind(b"\xff\xd9") < scan:
-            raise _unreadable(file, "it is cut short")
-    else:
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
-        except Image.DecompressionBombError as error:
-            raise UserError(f"{file}: {_bomb(str(error))}") from error
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise _unreadable(file, "it is no image of a known format") from error
-    _check_pixels(file, width, height)
-
-
-def _jpeg_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height and where the first scan begins; the end marker must come after that.
-
-    A thumbnail inside the header has an end marker of its own (ITU-T T.81, annex B).
-    """
-    place, sides = 2, None
-    while True:
-        if data[place] != 0xFF:
-            raise ValueError
-        kind = data[place + 1]
-        if kind == 0xFF:  # a filler
-            place += 1
-            continue
-        if kind in _JPEG_WITHOUT_LENGTH:
-            place += 2
-            continue
-        if kind in _JPEG_FRAMES:
-            height = int.from_bytes(data[place + 5 : place + 7], "big")
-            sides = int.from_bytes(data[place + 7 : place + 9], "big"), height
-        if kind == 0xDA:
-            if sides is None:
-                raise ValueError
-            return *sides, place
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-
-
-def _decode(file: DataFile, data: bytes, flags: int) -> npt.NDArray[np.integer]:
+def _decode(file: DataFile, data: bytes, flags: int, info: ImageInfo) -> Pixels:
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise _unreadable(file, "it cannot be decoded") from error
     if decoded is None:
         raise _unreadable(file, "it cannot be decoded")
-    return cast("npt.NDArray[np.integer]", decoded)
-
-
-def _check_one_channel(file: DataFile, channels: int, depth: int) -> None:
-    if channels == 1 and depth <= 8:
-        return
-    what = f"{depth} bits a channel" if channels == 1 else f"{channels} channels (colours)"
-    mend = (
-        "Save its class indices with 8 bits."
-        if channels == 1
-        else "Convert it to class indices; Folder also takes colours, with a table of them: "
-        "--data.classes with name: [red, green, blue]."
-    )
-    raise UserError(f"{file}: labels must be 8-bit images of one channel, this has {what}. {mend}")
-
-
-def _check_pixels(file: DataFile, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{file}: {_bomb(f'{width}×{height} pixels')}")
-
-
-def _bomb(what: str) -> str:
-    return (
-        f"its header claims more pixels than are believed ({what}; {MAX_PIXELS} at most), as a "
-        "decompression bomb does. Cut a real image of that size into tiles."
-    )
+    # OpenCV turns TIFF files in any case; the others here, so that `read_info` agrees.
+    orientation = 1 if info.format == "TIFF" else info.orientation
+    if orientation in _ON_ITS_SIDE:
+        decoded = decoded.swapaxes(0, 1)
+    if decoded.shape[:2] != info.size:
+        raise _unreadable(file, "its header contradicts itself")
+    flipped = np.flip(decoded, _FLIPS.get(orientation, ()))
+    return cast(Pixels, np.ascontiguousarray(flipped))
 
 
 def _unreadable(file: DataFile, why: str) -> UserError:

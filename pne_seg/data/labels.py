@@ -4,6 +4,7 @@ import hashlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -34,7 +35,8 @@ class LabelTable:
         hint: what to do about a value that is in neither, for the error message.
 
     Raises:
-        ValueError: a value outside 0–255, one that is both, or too many classes.
+        ValueError: a value outside 0–255, one that is both, a class whose index is the ignore
+            value, or too many classes.
     """
 
     def __init__(
@@ -49,9 +51,7 @@ class LabelTable:
             raise ValueError(f"Label values must be 0 to 255, got {sorted(values)}.")
         if both := sorted(set(classes) & set(ignored)):
             raise ValueError(f"Label value {both[0]} stands for a class and is ignored as well.")
-        outputs = {*classes.values(), ignore_index}
-        if len(outputs) > MAX_CLASSES + 1:
-            raise ValueError(f"{len(outputs) - 1} classes; 8-bit labels hold {MAX_CLASSES}.")
+        outputs = _outputs(classes.values(), ignore_index)
         self._invalid = max(set(range(256)) - outputs)
         self.valid = frozenset(values)
         self.hint = hint
@@ -87,6 +87,16 @@ class LabelTable:
                 f"{_ranges(self.valid)}. {self.hint}"
             )
         return mapped
+
+
+def _outputs(classes: Collection[int], ignore_index: int) -> set[int]:
+    """Every value of the labels that are given out."""
+    if ignore_index in classes:
+        raise ValueError(f"Class index {ignore_index} is the ignore value.")
+    outputs = {*classes, ignore_index}
+    if len(outputs) > MAX_CLASSES + 1 or not outputs <= set(range(256)):
+        raise ValueError(f"{len(outputs) - 1} classes; 8-bit labels hold {MAX_CLASSES}.")
+    return outputs
 
 
 def _ranges(values: Collection[int]) -> str:
@@ -145,7 +155,7 @@ class IndexLabels(LabelFormat):
     def size(self, file: DataFile) -> tuple[int, int]:
         """From the header, whose depth and channels are checked too."""
         info = images.read_info(file)
-        images.check_label_mode(file, info.mode)
+        images.check_label_kind(file, info)
         return info.size
 
 
@@ -157,7 +167,7 @@ class ColourLabels(LabelFormat):
         ignored: colours of pixels without a class.
 
     Raises:
-        ValueError: a colour is given twice, or is no colour.
+        ValueError: a colour is given twice, or is no colour, or there are too many.
     """
 
     def __init__(
@@ -166,13 +176,14 @@ class ColourLabels(LabelFormat):
         ignored: Sequence[tuple[int, int, int]] = (),
         ignore_index: int = IGNORE,
     ) -> None:
+        _outputs(range(len(colours)), ignore_index)
         listed = [*colours, *ignored]
         for colour in listed:
             if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
                 raise ValueError(f"{list(colour)} is no colour: three numbers from 0 to 255.")
             if listed.count(colour) > 1:
                 raise ValueError(f"The colour {list(colour)} is given twice.")
-        keys = _packed(np.array(listed, np.uint8).reshape(-1, 3))
+        keys = _packed(np.array([listed], np.uint8))[0]
         order = np.argsort(keys)
         self._keys = keys[order]
         indices = [*range(len(colours)), *[ignore_index] * len(ignored)]
@@ -194,10 +205,10 @@ class ColourLabels(LabelFormat):
         return cast(Pixels, self._indices[place])
 
 
-def _packed(colours: Pixels) -> npt.NDArray[np.uint32]:
-    """(…, 3) colours as one number each."""
-    red, green, blue = (colours[..., part].astype(np.uint32) for part in range(3))
-    return np.asarray(red << 16 | green << 8 | blue, np.uint32)
+def _packed(image: Pixels) -> npt.NDArray[np.uint32]:
+    """The colours of an (H, W, 3) image as one number each."""
+    four_bytes = cast(Pixels, cv2.cvtColor(image, cv2.COLOR_RGB2RGBA))
+    return four_bytes.view(np.uint32)[..., 0]
 
 
 class MatLabels(LabelFormat):
@@ -229,9 +240,16 @@ class MatLabels(LabelFormat):
         key = hashlib.blake2b(file.identity().encode(), digest_size=6).hexdigest()
         place = self.cache / f"{file.stem}-{key}.png"
         if place.is_file():
-            return images.read_labels(open_file(place))
+            with suppress(UserError):  # a damaged one is made again
+                return images.read_labels(open_file(place))
         values = read_mat(file)
-        write_bytes_atomically(place, cv2.imencode(".png", values)[1].tobytes())
+        try:
+            write_bytes_atomically(place, cv2.imencode(".png", values)[1].tobytes())
+        except OSError as error:
+            raise UserError(
+                f"{place}: cannot be written ({error.strerror}). Give another folder with "
+                "--data.label_cache."
+            ) from error
         return values
 
 
@@ -248,10 +266,13 @@ def read_mat(file: DataFile) -> Pixels:
         values = loadmat(io.BytesIO(data), variable_names=["S"])["S"]
     except KeyError as error:
         raise UserError(
-            f"{file}: has no field S, which holds the labels in COCO-Stuff 10k."
+            f"{file}: has no field S, which holds the labels in COCO-Stuff 10k. Fetch it again."
         ) from error
     except Exception as error:  # SciPy's reader fails in many ways on damaged files
         raise UserError(f"{file}: not a readable MATLAB file. Fetch it again.") from error
-    if values.ndim != 2 or values.max(initial=0) > 255 or values.min(initial=0) < 0:
-        raise UserError(f"{file}: S must be a matrix of values from 0 to 255.")
-    return cast(Pixels, values.astype(np.uint8))
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "uif":
+        with np.errstate(invalid="ignore"):  # not a number is found by the comparison
+            labels = values.astype(np.uint8, order="C")
+        if labels.size and (labels == values).all():
+            return cast(Pixels, labels)
+    raise UserError(f"{file}: S must be a matrix of values from 0 to 255. Fetch it again.")

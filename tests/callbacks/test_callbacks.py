@@ -1,108 +1,27 @@
 """What every run carries beside its steps: whole files, right numbers, no pictures unasked."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from pne_seg.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
-    Figures,
     FiniteLoss,
     LastCheckpoint,
     PredictionWriter,
     Summary,
 )
-from pne_seg.data import SegmentationDataModule
-from pne_seg.data.dataset import Sample, SegmentationDataset
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
-
-NAMES = ("left", "right", "never")
-IGNORE = 9
-Split = Literal["train", "val", "test"]
-
-
-class Halves(SegmentationDataset):
-    """Left half class 0, right half class 1, one row ignored; red where the class is 1."""
-
-    def __init__(self, length: int, size: tuple[int, int] = (8, 8)) -> None:
-        self.length = length
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.length
-
-    def name(self, index: int) -> str:
-        return f"half_{index}"
-
-    def read(self, index: int) -> Sample:
-        image = np.zeros((8, 8, 3), np.uint8)
-        image[:, 4:, 0] = 255
-        labels = np.zeros((8, 8), np.uint8)
-        labels[:, 4:] = 1
-        labels[0] = IGNORE
-        return Sample(image, labels, self.size)
-
-
-class HalvesData(SegmentationDataModule):
-    class_names = NAMES
-    palette = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
-    ignore_index = IGNORE
-
-    def __init__(self, source_size: tuple[int, int] = (8, 8)) -> None:
-        super().__init__(batch_size=2, eval_batch_size=2, num_workers=0, seed=0)
-        self.source_size = source_size
-
-    def dataset(self, split: Split) -> Halves:
-        return Halves({"train": 4, "val": 3, "test": 3}[split], self.source_size)
-
-    def default_transforms(self) -> list[Any]:
-        return []
-
-
-class Threshold(nn.Module):
-    """Says 1 from column `edge` on and 0 before, whatever the image holds."""
-
-    def __init__(self, edge: int, num_classes: int = 3) -> None:
-        super().__init__()
-        self.edge = edge
-        self.num_classes = num_classes
-        self.bias = nn.Parameter(torch.zeros(()))
-
-    def forward(self, images: Tensor) -> Tensor:
-        scores = images.new_zeros(len(images), self.num_classes, *images.shape[-2:])
-        scores[:, 0, :, : self.edge] = 1
-        scores[:, 1, :, self.edge :] = 1
-        return scores + self.bias
-
-
-def module(edge: int = 4, build: Callable[[Any], Any] | None = None) -> SegmentationModule:
-    network = Threshold(edge)
-    optimizer = build or (lambda parameters: torch.optim.SGD(parameters, lr=0.1))
-    return SegmentationModule(network, 3, IGNORE, NAMES, optimizer=optimizer)
-
-
-def trainer(folder: Path, *callbacks: Callback, **settings: Any) -> Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "default_root_dir": folder,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "max_epochs": 1,
-    }
-    return Trainer(**{**defaults, **settings}, callbacks=list(callbacks))
-
+from tests.callbacks.halves import IGNORE, NAMES, HalvesData, Threshold, module, trainer
 
 # ---- checkpoints -------------------------------------------------------------------------
 
@@ -223,44 +142,6 @@ def test_without_a_folder_the_table_alone(
     trainer(tmp_path, Summary()).validate(module(), datamodule=HalvesData(), verbose=False)
     assert "100.00" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
-
-
-# ---- figures -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("verb", "expected"),
-    [
-        ("fit", {"train_batch", "predictions", "class_iou", "confusion_matrix"}),
-        ("validate", {"predictions", "class_iou", "confusion_matrix"}),
-        ("test", {"predictions", "class_iou", "confusion_matrix"}),
-    ],
-)
-@pytest.mark.parametrize("num_images", [0, 2])
-def test_figures(tmp_path: Path, verb: str, expected: set[str], num_images: int) -> None:
-    # `curves` needs the logger of `metrics.csv`; the command line's tests have it.
-    figures = Figures(num_images)
-    figures.folder = tmp_path / "run"
-    getattr(trainer(tmp_path, figures), verb)(module(), datamodule=HalvesData())
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.relative_to(tmp_path / "run" / "figures").stem for path in files} == (
-        expected if num_images else set()
-    )
-    for path in files:
-        picture = cv2.imread(str(path))
-        assert picture is not None
-        assert picture.std() > 0
-
-
-def test_no_folder_no_figures(tmp_path: Path) -> None:
-    trainer(tmp_path, Figures()).fit(module(), datamodule=HalvesData())
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("num_images", [-1, 9])
-def test_a_number_of_images_out_of_range(num_images: int) -> None:
-    with pytest.raises(ValueError, match="num_images must be 0 to 8"):
-        Figures(num_images)
 
 
 # ---- finite loss -------------------------------------------------------------------------

@@ -1,61 +1,20 @@
-"""A sample is a function of (seed, epoch, index), whoever makes it, and each counts once."""
+"""Training samples are functions of (seed, epoch, index); their order, and how they are batched."""
 
 import os
 import random
-from typing import Any, Literal
+from typing import Any
 
 import albumentations as A
 import numpy as np
 import pytest
 import torch
 
-from pne_seg.data import SegmentationDataModule
-from pne_seg.data.base import collate, default_workers
-from pne_seg.data.dataset import Sample, SampleKey, SampleView, SegmentationDataset, sample_seed
-from pne_seg.data.sampler import EpochSampler, ShardSampler
-from pne_seg.data.transforms import scale_crop_flip
+from pne_seg.data.base import default_workers
+from pne_seg.data.dataset import SampleKey, SampleView, collate, sample_seed
+from pne_seg.data.sampler import EpochSampler
+from pne_seg.data.transforms import recipe
 from pne_seg.errors import UserError
-
-Split = Literal["train", "val", "test"]
-
-
-class Noise(SegmentationDataset):
-    """Random images, whose first label is their index."""
-
-    def __init__(self, length: int, shapes: list[tuple[int, int]] | None = None) -> None:
-        self.length = length
-        self.shapes = shapes or [(24, 32)] * length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def name(self, index: int) -> str:
-        return f"noise_{index}"
-
-    def read(self, index: int) -> Sample:
-        generator = np.random.default_rng(index)
-        shape = self.shapes[index]
-        image = generator.integers(0, 256, (*shape, 3), dtype=np.uint8)
-        labels = generator.integers(0, 3, shape, dtype=np.uint8)
-        return Sample(image, labels, shape)
-
-
-class Noises(SegmentationDataModule):
-    """A data set of noise; the transform's parameters show in every pixel."""
-
-    class_names = ("a", "b", "c")
-    palette = ((0, 0, 0), (1, 1, 1), (2, 2, 2))
-
-    def __init__(self, length: int = 10, shapes: Any = None, **kwargs: Any) -> None:
-        super().__init__(**{"batch_size": 2, "num_workers": 0, "seed": 3, **kwargs})
-        self.length = length
-        self.shapes = shapes
-
-    def dataset(self, split: Split) -> Noise:
-        return Noise(self.length, self.shapes)
-
-    def default_transforms(self) -> list[A.BasicTransform]:
-        return scale_crop_flip((16, 16))
+from tests.data.noise import Noise, Noises, names
 
 
 def epoch(module: Noises, number: int) -> list[dict[str, Any]]:
@@ -66,32 +25,7 @@ def epoch(module: Noises, number: int) -> list[dict[str, Any]]:
     return list(loader)
 
 
-def assert_same_batches(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
-    assert len(left) == len(right)
-    for one, other in zip(left, right, strict=True):
-        assert one["name"] == other["name"]
-        assert torch.equal(one["image"], other["image"])
-        assert torch.equal(one["mask"], other["mask"])
-
-
-def names(batches: list[dict[str, Any]]) -> list[str]:
-    return [name for batch in batches for name in batch["name"]]
-
-
 # ---- samples -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_does_not_matter(workers: int) -> None:
-    assert_same_batches(epoch(Noises(num_workers=workers), 5), epoch(Noises(), 5))
-
-
-def test_workers_that_live_on_make_the_next_epoch_too() -> None:
-    loader = Noises(num_workers=2).train_dataloader()
-    assert isinstance(loader.sampler, EpochSampler)
-    for number in range(3):
-        loader.sampler.set_epoch(number)
-        assert_same_batches(list(loader), epoch(Noises(), number))
 
 
 def test_order_and_augmentation_change_with_epoch_and_seed() -> None:
@@ -116,13 +50,13 @@ def test_order_and_augmentation_change_with_epoch_and_seed() -> None:
 
 
 def test_a_sample_depends_on_nothing_that_came_before() -> None:
-    view = SampleView(Noise(6), A.Compose(scale_crop_flip((16, 16))), seed=1)
+    view = SampleView(Noise(6), A.Compose(recipe((16, 16))), seed=1)
     alone = view[SampleKey(epoch=2, index=4)]["image"]
     for index in range(6):
         view[SampleKey(epoch=0, index=index)]
     assert torch.equal(view[SampleKey(epoch=2, index=4)]["image"], alone)
     assert not torch.equal(view[SampleKey(epoch=3, index=4)]["image"], alone)
-    other = SampleView(Noise(6), A.Compose(scale_crop_flip((16, 16))), seed=2)
+    other = SampleView(Noise(6), A.Compose(recipe((16, 16))), seed=2)
     assert not torch.equal(other[SampleKey(epoch=2, index=4)]["image"], alone)
 
 
@@ -181,23 +115,6 @@ def test_processes_share_one_order_without_overlap(length: int, processes: int) 
     assert len(set(orders)) == 3
 
 
-@pytest.mark.parametrize(
-    ("length", "processes"), [(10, 1), (10, 2), (11, 2), (10, 3), (10, 4), (2, 4), (1, 2)]
-)
-def test_evaluation_counts_every_image_once(length: int, processes: int) -> None:
-    data = SampleView(Noise(length))
-    shards = [ShardSampler(data, processes, rank) for rank in range(processes)]
-    seen = [index for shard in shards for index in shard]
-    assert sorted(seen) == list(range(length))
-    assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
-
-
-def test_evaluation_goes_in_order_to_the_last_image() -> None:
-    for loader in (Noises(length=5).val_dataloader(), Noises(length=5).predict_dataloader()):
-        assert names(list(loader)) == [f"noise_{index}" for index in range(5)]
-
-
 # ---- batches -----------------------------------------------------------------------------
 
 
@@ -219,14 +136,15 @@ def test_a_split_smaller_than_a_batch_is_refused() -> None:
         Noises(length=0).setup("validate")
 
 
-def test_images_of_different_size_are_refused_with_the_mend() -> None:
-    module = Noises(length=2, shapes=[(24, 32), (24, 40)])
+def test_training_images_of_different_size_are_refused_with_the_mend() -> None:
+    shapes = [(24, 32), (24, 40)]
+    module = Noises(length=2, shapes=shapes, transforms=[A.HorizontalFlip()])
     with pytest.raises(UserError) as caught:
-        list(module.val_dataloader())
-    for part in ("noise_0", "(24, 32)", "noise_1", "(24, 40)", "--data.eval_batch_size 1"):
+        list(module.train_dataloader())
+    for part in ("noise_0", "(24, 32)", "noise_1", "(24, 40)", "--data.batch_size 1", "crop"):
         assert part in str(caught.value)
-    alone = Noises(length=2, shapes=[(24, 32), (24, 40)], eval_batch_size=1)
-    assert [tuple(b["image"].shape[-2:]) for b in alone.val_dataloader()] == [(24, 32), (24, 40)]
+    alone = Noises(length=2, shapes=shapes, transforms=[A.HorizontalFlip()], batch_size=1)
+    assert {tuple(b["image"].shape[-2:]) for b in alone.train_dataloader()} == {*shapes}
 
 
 def test_names_and_sizes_stay_lists() -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from pne_seg.data.resizing import fitted_size
-from pne_seg.data.transforms import RandomScaleCrop, recipe
+from pne_seg.data.transforms import PadTo, RandomScaleCrop, recipe
 from pne_seg.data.transforms.scale_crop import Window, crop_image, crop_labels
 from pne_seg.inference import IMAGENET_MEAN
 
@@ -220,3 +220,11 @@ def test_half_of_the_images_are_mirrored() -> None:
 def test_settings_out_of_range(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         RandomScaleCrop(**{"size": (4, 4), **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"size": (4, 0)}, "size"), ({"fill": (0.0, 0.0, 300.0)}, "fill")]
+)
+def test_a_padding_out_of_range(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        PadTo(**{"size": (4, 4), **settings})

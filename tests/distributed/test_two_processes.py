@@ -5,14 +5,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from pne_seg.data.sampler import EpochSampler
 from tests.cli.commands import QUICK, REPOSITORY, SCENES, SMALL
+from tests.data.noise import SIZES, Fitted, Noise
+from tests.distributed import data_worker
 from tests.distributed.worker import batch, build
 from tests.methods import NETWORKS
+from tests.training import trainer
 
 
 def torchrun(*args: object) -> None:
@@ -82,3 +87,45 @@ def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     (run,) = (tmp_path / "runs" / "scenes_upernet_resnet18").iterdir()
     assert (run / "checkpoints" / "best.ckpt").is_file()
     assert 0 <= json.loads((run / "metrics.json").read_text())["val/mIoU"] <= 1
+
+
+# ---- data --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seen(trained: Path) -> list[dict[str, Any]]:
+    """What each process saw and scored."""
+    return [
+        json.loads((trained / f"data-{rank}.json").read_text())
+        | torch.load(trained / f"data-{rank}.pt")
+        for rank in range(2)
+    ]
+
+
+def test_two_processes_train_on_the_samples_of_one(seen: list[dict[str, Any]]) -> None:
+    loader = Fitted(batch_size=2).train_dataloader()
+    assert isinstance(loader.sampler, EpochSampler)
+    for epoch in range(data_worker.EPOCHS):
+        loader.sampler.set_epoch(epoch)
+        expected = [list(pair) for batch in loader for pair in data_worker.digests(batch)]
+        parts = [process["samples"][epoch] for process in seen]
+        # Dealt out in turn.
+        assert [pair for turn in zip(*parts, strict=True) for pair in turn] == expected
+        assert len(expected) == len(SIZES)
+
+
+def test_two_processes_score_as_one_does(seen: list[dict[str, Any]]) -> None:
+    # By hand: even images on the first process, odd ones on the second, fitted to 64×32.
+    assert [process["batches"] for process in seen] == [
+        [[2, 3, 32, 43], [2, 3, 32, 43]],
+        [[2, 3, 32, 53], [1, 3, 43, 32], [1, 3, 9, 64]],
+    ]
+    alone = data_worker.build()
+    alone.load_state_dict(seen[0]["weights"])
+    scored = trainer().validate(alone, datamodule=Fitted(eval_batch_size=1), verbose=False)
+    assert alone.scores is not None
+    for process in seen:
+        assert torch.equal(process["matrix"], alone.scores.matrix)
+        assert process["loss"].item() == pytest.approx(scored[0]["val/loss"], rel=1e-5)
+    labels = [Noise(len(SIZES), SIZES).read(index).labels for index in range(len(SIZES))]
+    assert int(alone.scores.matrix.sum()) == sum(int((own != 255).sum()) for own in labels)

@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from pne_seg.module import Batch, SegmentationModule
+from tests.distributed.data_worker import train_on_noise
 from tests.methods import NETWORKS, loader, training_module
 
 CLASSES = 4
@@ -42,7 +43,7 @@ def build(method: str) -> SegmentationModule:
 
 
 def main(folder: Path) -> None:
-    """Train each method and save what the weights became."""
+    """Train each method and save what the weights became; then do the same on a datamodule."""
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
     for method in NETWORKS:
@@ -61,6 +62,7 @@ def main(folder: Path) -> None:
         trainer.fit(module, loader([batch(rank, step) for step in range(2)]))
         weights: dict[str, Tensor] = dict(module.named_parameters())
         torch.save(weights, folder / f"{method}-{rank}.pt")
+    train_on_noise(folder)
 
 
 if __name__ == "__main__":

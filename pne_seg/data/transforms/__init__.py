@@ -4,13 +4,12 @@ Images are (H, W, 3) uint8 RGB, masks (H, W) uint8, in and out.
 """
 
 import albumentations as A
-import cv2
 
+from pne_seg.data.transforms.padding import PadTo
 from pne_seg.data.transforms.photometric import PhotometricDistortion, mild_colours
 from pne_seg.data.transforms.scale_crop import RandomScaleCrop
-from pne_seg.inference import IMAGENET_MEAN
 
-__all__ = ["PhotometricDistortion", "RandomScaleCrop", "mild_colours", "recipe"]
+__all__ = ["PadTo", "PhotometricDistortion", "RandomScaleCrop", "mild_colours", "recipe"]
 
 
 def recipe(
@@ -35,13 +34,6 @@ def recipe(
         RandomScaleCrop(size, base, scale, cat_max_ratio, ignore_index=ignore_index),
         A.HorizontalFlip(p=flip),
         PhotometricDistortion(),
-        # Last, so that the border keeps the mean colour; the image is at the top left.
-        A.PadIfNeeded(
-            min_height=size[0],
-            min_width=size[1],
-            position="top_left",
-            border_mode=cv2.BORDER_CONSTANT,
-            fill=tuple(round(value) for value in IMAGENET_MEAN),
-            fill_mask=ignore_index,
-        ),
+        # Last, so that the border keeps the mean colour.
+        PadTo(size, ignore_index=ignore_index),
     ]

@@ -12,8 +12,8 @@ from albumentations.core.type_definitions import Targets
 from pne_seg.data.images import Pixels
 from pne_seg.data.resizing import fitted_size
 
-_NEARLY = 1 / 32  # pixels of the source that a window may be off for `cv2.resize` to serve
-_LEAD_IN = 32  # pixels of the scaled image before the window, to find such a place
+_NEARLY = 1 / 128  # pixels of the source by which a piece may begin beside its place
+_SAMPLED = 8  # every how many rows and columns are looked at to guess the frequent classes
 
 
 class Window(NamedTuple):
@@ -110,22 +110,39 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # untyped
         return Window(scaled, top, self.py_random.randint(0, scaled[1] - width), height, width)
 
     def _is_varied(self, labels: Pixels) -> bool:
-        # Twice as fast as NumPy's bincount.
-        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
-        if 0 <= self.ignore_index < len(counts):
-            counts[self.ignore_index] = 0
-        several = np.count_nonzero(counts) > 1
-        return bool(several and counts.max() / counts.sum() < self.cat_max_ratio)
+        labelled = np.count_nonzero(labels != self.ignore_index)
+        if not labelled:
+            return False
+        # Counting the few frequent classes decides as counting all would, several times as fast:
+        # once the rest is below the share, no class of the rest can reach it.
+        sample = labels[::_SAMPLED, ::_SAMPLED].ravel()
+        rest = labelled
+        for value in np.bincount(sample, minlength=256).argsort()[::-1].tolist():
+            if value == self.ignore_index:
+                continue
+            count = np.count_nonzero(labels == value)
+            rest -= count
+            if count / labelled >= self.cat_max_ratio:
+                return False
+            if rest / labelled < self.cat_max_ratio:
+                break
+        return True
 
     def apply(self, img: Pixels, window: Window, **params: Any) -> Pixels:
         """The window of the scaled image."""
         return crop_image(img, window)
 
     def apply_to_mask(
-        self, mask: Pixels, window: Window, decided_on: Pixels, cut: Pixels, **params: Any
+        self, mask: Pixels, window: Window, decided_on: Pixels | None, cut: Pixels, **params: Any
     ) -> Pixels:
         """The window of the scaled labels."""
-        return cut if mask is decided_on else crop_labels(mask, window)
+        # Not `is`: albumentations hands memory-mapped labels on as another view.
+        same = decided_on is not None and _place(mask) == _place(decided_on)
+        return cut if same else crop_labels(mask, window)
+
+
+def _place(pixels: Pixels) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    return pixels.ctypes.data, pixels.shape, pixels.strides
 
 
 def crop_labels(labels: Pixels, window: Window) -> Pixels:
@@ -135,15 +152,20 @@ def crop_labels(labels: Pixels, window: Window) -> Pixels:
         labels: (H, W), of which only the window's pixels are touched.
         window: of the scaled labels.
     """
+    if window.scaled == (window.height, window.width) != labels.shape:
+        return cast(
+            Pixels, cv2.resize(labels, window.scaled[::-1], interpolation=cv2.INTER_NEAREST)
+        )
     rows = _nearest(labels.shape[0], window.scaled[0], window.top, window.height)
     columns = _nearest(labels.shape[1], window.scaled[1], window.left, window.width)
     cut = labels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    steps = [(rows - rows[0], 0), (columns - columns[0], 1)]
+    if cut.shape[0] > len(rows):  # the fewer rows, the less work for the columns
+        cut = cut.take(rows - rows[0], 0)
+    if cut.shape[1] != len(columns):
+        # As rows of the transposed labels, columns are twice as fast, the way there included.
+        cut = cv2.transpose(cv2.transpose(cut).take(columns - columns[0], 0))
     if cut.shape[0] < len(rows):
-        steps.reverse()  # columns, which take longer, while there are fewer rows
-    for indices, axis in steps:
-        if cut.shape[axis] != len(indices):
-            cut = cut.take(indices, axis)
+        cut = cut.take(rows - rows[0], 0)
     return np.ascontiguousarray(cut)
 
 
@@ -155,36 +177,38 @@ def _nearest(source: int, scaled: int, start: int, count: int) -> npt.NDArray[np
 
 
 def crop_image(image: Pixels, window: Window) -> Pixels:
-    """A window of a bilinearly resized image; only the pixels that it needs are touched.
+    """A window of a bilinearly resized image; little more than its pixels is touched.
 
     `cv2.resize` of a piece gives the window exactly if the piece begins where a pixel of the scaled
-    image begins with one of the source. Such a place is looked for a little ahead of the window;
-    where none is near enough, `cv2.warpAffine` takes any place and two to four times as long.
+    image begins with one of the source. The last such place before the window is taken, or one that
+    is nearly so; there is one, be it the image's own beginning.
 
     Args:
         image: (H, W, 3).
         window: of the scaled image.
     """
     height, width = image.shape[:2]
-    if window.scaled == (height, width):
-        cut = image[window.top :, window.left :][: window.height, : window.width]
-        return np.ascontiguousarray(cut)
-    rows = _aligned(height, window.scaled[0], window.top, window.height)
-    columns = _aligned(width, window.scaled[1], window.left, window.width)
-    if rows is None or columns is None:
-        return _warped(image, window)
+    rows = _span(height, window.scaled[0], window.top, window.height)
+    columns = _span(width, window.scaled[1], window.left, window.width)
     piece = image[rows.first : rows.last, columns.first : columns.last]
-    resized = cv2.resize(
-        piece,
-        None,
-        fx=window.scaled[1] / width,
-        fy=window.scaled[0] / height,
-        interpolation=cv2.INTER_LINEAR,
-    )
-    if resized.shape == piece.shape:  # OpenCV has copied it, whatever the factors
-        return _warped(image, window)
-    resized = resized[rows.lead :, columns.lead :][: window.height, : window.width]
-    return cast(Pixels, np.ascontiguousarray(resized))
+    if window.scaled == (height, width):
+        return np.ascontiguousarray(piece)
+    if piece.shape != image.shape:
+        resized = cv2.resize(
+            piece,
+            None,
+            fx=window.scaled[1] / width,
+            fy=window.scaled[0] / height,
+            interpolation=cv2.INTER_LINEAR,
+        )
+        cut = resized[rows.lead :, columns.lead :][: window.height, : window.width]
+        # A piece that keeps its size OpenCV copies, whatever the factors; it is cut short where the
+        # factors are in the hundreds.
+        if resized.shape != piece.shape and cut.shape[:2] == (window.height, window.width):
+            return np.ascontiguousarray(cut)
+    resized = cv2.resize(image, window.scaled[::-1], interpolation=cv2.INTER_LINEAR)
+    cut = resized[window.top :, window.left :][: window.height, : window.width]
+    return np.ascontiguousarray(cut)
 
 
 class _Span(NamedTuple):
@@ -195,42 +219,19 @@ class _Span(NamedTuple):
     lead: int
 
 
-def _aligned(source: int, scaled: int, start: int, count: int) -> _Span | None:
+def _span(source: int, scaled: int, start: int, count: int) -> _Span:
+    if scaled == source:
+        return _Span(start, start + count, 0)
+    if count == scaled:
+        return _Span(0, source, 0)
     step = source / scaled
-    leads = np.arange(min(start, _LEAD_IN) + 1)
-    # The first pixel that is kept must lie between two pixels of the piece, as in the whole image.
-    leads = leads[((leads + 0.5) * step >= 0.5) | (leads == start)]
-    if not len(leads):
-        return None
+    leads = np.arange(start + 1)
     places = (start - leads) * step
-    best = int(np.abs(places - np.round(places)).argmin())
-    lead, first = int(leads[best]), round(float(places[best]))
-    if abs(places[best] - first) > _NEARLY:
-        return None
+    # The first pixel that is kept must lie between two pixels of the piece, as in the whole image.
+    serves = (np.abs(places - np.rint(places)) <= _NEARLY) & ((leads + 0.5) * step >= 0.5)
+    serves[start] = True
+    lead = int(serves.argmax())
+    first = round(float(places[lead]))
     # Two pixels more than are needed: the resized copy may be rounded down by one.
-    last = min(source, first + math.ceil((lead + count) * step) + math.ceil(step) + 1)
-    if last < source or round((last - first) * scaled / source) >= lead + count:
-        return _Span(first, last, lead)
-    return None
-
-
-def _warped(image: Pixels, window: Window) -> Pixels:
-    """As `crop_image`, from any place, to OpenCV's precision of coordinates (1/32 of a pixel)."""
-    down, right = (side / to for side, to in zip(image.shape[:2], window.scaled, strict=True))
-    # A pixel's value belongs to its centre.
-    to_source = np.array(
-        [
-            [right, 0, (window.left + 0.5) * right - 0.5],
-            [0, down, (window.top + 0.5) * down - 0.5],
-        ]
-    )
-    return cast(
-        Pixels,
-        cv2.warpAffine(
-            image,
-            to_source,
-            (window.width, window.height),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        ),
-    )
+    last = first + math.ceil((lead + count) * step) + math.ceil(step) + 1
+    return _Span(first, min(last, source), lead)

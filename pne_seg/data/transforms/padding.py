@@ -1,0 +1,62 @@
+"""Padding to a crop's size, below and to the right."""
+
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+from albumentations.core.type_definitions import Targets
+
+from pne_seg.data.images import Pixels
+from pne_seg.inference import IMAGENET_MEAN
+
+
+class PadTo(A.DualTransform):  # type: ignore[misc]  # untyped
+    """Fill what is smaller than a size up to it; the image is at the top left.
+
+    What is large enough passes as it is, without the copy that `albumentations.PadIfNeeded` makes.
+
+    Args:
+        size: height and width, in pixels.
+        fill: red, green and blue of the border; rounded.
+        ignore_index: label of the border.
+        p: how often the transform is applied.
+
+    Raises:
+        ValueError: a size below 1, or a fill that is no colour.
+    """
+
+    _targets = (Targets.IMAGE, Targets.MASK)
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        fill: tuple[float, float, float] = IMAGENET_MEAN,
+        ignore_index: int = 255,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p=p)
+        if min(size) < 1:
+            raise ValueError(f"size must be 1 or more, got {size}.")
+        if not 0 <= min(fill) <= max(fill) <= 255:
+            raise ValueError(f"fill must be a colour, 0 to 255, got {fill}.")
+        self.size = size
+        self.fill = fill
+        self.ignore_index = ignore_index
+
+    def apply(self, img: Pixels, **params: Any) -> Pixels:
+        """The image with a border."""
+        return self._filled(img, tuple(round(value) for value in self.fill))
+
+    def apply_to_mask(self, mask: Pixels, **params: Any) -> Pixels:
+        """The labels with a border."""
+        return self._filled(mask, (self.ignore_index,))
+
+    def _filled(self, pixels: Pixels, value: tuple[int, ...]) -> Pixels:
+        below, right = (
+            max(0, wanted - side) for wanted, side in zip(self.size, pixels.shape, strict=False)
+        )
+        if not (below or right):
+            return pixels
+        filled = cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_CONSTANT, value=value)
+        return np.asarray(filled, np.uint8)

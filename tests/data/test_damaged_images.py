@@ -1,0 +1,205 @@
+"""Damaged image files: an error with file and mend, never a part of a picture, nor a bomb."""
+
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pne_seg.data.images import MAX_PIXELS, read_image, read_info, read_labels
+from pne_seg.data.sources import open_file
+from pne_seg.errors import UserError
+from tests.data.held import Held, saved
+from tests.data.png_encoder import GREY, PALETTE, RGB, SIGNATURE, chunk, encode, header
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damage in what it skips
+
+READERS: list[Callable[[Any], Any]] = [read_info, read_image, read_labels]
+PICTURE = Image.fromarray(
+    np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+).resize((16, 12))
+GREY_PICTURE = PICTURE.convert("L")
+THUMBNAIL = saved(PICTURE.resize((4, 3)), "JPEG")
+EXIF = Image.Exif().tobytes() + THUMBNAIL
+PNGS = [
+    encode(np.arange(5 * 6 * 3).reshape(5, 6, 3), RGB, chunk_size=40),
+    encode(np.arange(5 * 6).reshape(5, 6), PALETTE, interlaced=True),
+    encode(np.arange(5 * 6).reshape(5, 6) % 4, GREY, 2),
+]
+JPEGS = [
+    saved(PICTURE, "JPEG", exif=EXIF),
+    saved(GREY_PICTURE, "JPEG", restart_marker_rows=1),
+    saved(PICTURE, "JPEG", progressive=True, exif=EXIF, comment=b"\xff\xd9"),
+    saved(PICTURE.convert("CMYK"), "JPEG"),
+]
+OTHERS = [
+    saved(PICTURE, "BMP"),
+    saved(GREY_PICTURE, "BMP"),
+    saved(PICTURE, "WEBP"),
+    saved(PICTURE, "WEBP", lossless=True),
+    saved(PICTURE, "TIFF"),
+    *(
+        saved(GREY_PICTURE, "TIFF", compression=kind)
+        for kind in ("tiff_lzw", "tiff_adobe_deflate", "packbits")
+    ),
+]
+
+
+def result(data: bytes, reader: Callable[[Any], Any]) -> Any:
+    """What a reader gives; None where it refuses in one line with the file, a reason and a mend."""
+    try:
+        return reader(Held(data))
+    except UserError as error:
+        said = str(error)
+        assert said.startswith("folder/held.bin: ")
+        assert any(mend in said for mend in ("Fetch", "Save", "Convert", "Cut", "Folder")), said
+        assert "\n" not in said
+        assert "object at" not in said
+        return None
+
+
+# ---- cut short, changed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [*PNGS, *JPEGS])
+def test_cut_short_at_every_length(data: bytes) -> None:
+    assert result(data, read_image) is not None
+    for length in range(len(data)):
+        assert result(data[:length], read_image) is None, length
+        assert result(data[:length], read_labels) is None, length
+    assert result(data + data[:-1], read_image) is not None  # what trails is another's matter
+
+
+@pytest.mark.parametrize("data", OTHERS)
+def test_other_formats_cut_short_give_all_or_nothing(data: bytes) -> None:
+    for reader in (read_image, read_labels):
+        whole = result(data, reader)
+        for length in range(len(data)):
+            found = result(data[:length], reader)
+            # Both formats may end with bytes of no meaning.
+            assert found is None or (length > len(data) - 8 and np.array_equal(found, whole))
+
+
+@pytest.mark.parametrize("data", PNGS)
+def test_a_changed_bit_of_a_png(data: bytes) -> None:
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 0x10
+        assert result(bytes(changed), read_image) is None, place
+        assert result(bytes(changed), read_labels) is None, place
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from([*PNGS, *JPEGS, *OTHERS]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4),
+    st.integers(0, 10**6),
+)
+def test_any_damage_is_a_picture_or_an_error_of_the_users(
+    data: bytes, changes: list[tuple[int, int]], length: int
+) -> None:
+    damaged = bytearray(data)
+    for place, value in changes:
+        damaged[place % len(data)] = value
+    if length < len(data):
+        del damaged[length:]
+    info, image, _ = (result(bytes(damaged), reader) for reader in READERS)
+    if image is not None:
+        assert image.shape == (*info.size, 3)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "data", [b"", b"\x89PNG", b"<html>Not Found</html>", bytes(5000), saved(GREY_PICTURE, "GIF")]
+)
+def test_no_image_at_all(data: bytes, reader: Callable[[Any], Any]) -> None:
+    with pytest.raises(UserError, match=r"held\.bin: not a readable image .* Fetch or save the"):
+        reader(Held(data))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_files_that_cannot_be_opened(tmp_path: Path, reader: Callable[[Any], Any]) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    for name, why in (
+        ("folder.png", "Is a directory"),
+        ("link.png", "No such file"),
+        ("none.png", "No such file"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}: cannot be read \({why}.*\. Fetch it"):
+            reader(open_file(tmp_path / name))
+
+
+# ---- bombs -------------------------------------------------------------------------------
+
+SIDE = 60_000
+
+
+def png_bomb() -> bytes:
+    parts = [header(SIDE, SIDE, 8, GREY), chunk(b"IDAT", zlib.compress(bytes(999)))]
+    return SIGNATURE + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def jpeg_bomb() -> bytes:
+    data = bytearray(saved(GREY_PICTURE, "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", SIDE, SIDE)
+    return bytes(data)
+
+
+def bmp_bomb() -> bytes:
+    data = bytearray(saved(GREY_PICTURE, "BMP"))
+    data[18:26] = struct.pack("<II", SIDE, SIDE)
+    return bytes(data)
+
+
+def tiff_bomb() -> bytes:
+    data = saved(GREY_PICTURE, "TIFF")
+    for tag, value in ((256, 16), (257, 12)):  # width, height
+        (there,) = [
+            place
+            for place in range(len(data))
+            if struct.unpack_from("<HHI", data.ljust(place + 8, b"\0"), place)[::2] == (tag, 1)
+        ]
+        kind = struct.unpack_from("<H", data, there + 2)[0]
+        assert struct.unpack_from({3: "<H", 4: "<I"}[kind], data, there + 8)[0] == value
+        data = data[: there + 2] + struct.pack("<HII", 4, 1, SIDE) + data[there + 12 :]
+    return data
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("make", [png_bomb, jpeg_bomb, bmp_bomb, tiff_bomb])
+def test_a_header_that_claims_too_much(
+    make: Callable[[], bytes],
+    reader: Callable[[Any], Any],
+    lifted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if lifted:  # by another library in the same process
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    data = make()
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=rf"held\.bin: .*more pixels .*\({MAX_PIXELS} at most"):
+            reader(Held(data))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_pixels_beyond_what_the_header_says() -> None:
+    pixels = zlib.compress(bytes(30 * 2**20))
+    data = SIGNATURE + header(7, 5, 8, GREY) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    for reader in (read_image, read_labels):
+        with pytest.raises(UserError, match=r"more pixels than its header says.*Fetch"):
+            reader(Held(data))

@@ -1,0 +1,240 @@
+"""Decoding against Pillow, which shares no code with OpenCV: every kind of image and labels."""
+
+import io
+import struct
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from pne_seg.data.images import Pixels, check_label_kind, read_image, read_info, read_labels
+from pne_seg.errors import UserError
+from tests.data.held import Held, saved
+from tests.data.png_encoder import (
+    CHANNELS,
+    COLOURS,
+    GREY,
+    GREY_ALPHA,
+    KINDS,
+    PALETTE,
+    RGB,
+    chunk,
+    encode,
+)
+
+ORIENTATION = 0x0112
+SMOOTH = cv2.resize(
+    np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8),
+    (31, 23),
+    interpolation=cv2.INTER_CUBIC,
+).astype(np.uint8)
+PICTURE = Image.fromarray(SMOOTH)
+LOSSLESS = [
+    ("PNG", {}),
+    ("BMP", {}),
+    ("WEBP", {"lossless": True}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+]
+
+
+def exif(orientation: int, thumbnail: bytes = b"") -> bytes:
+    data = Image.Exif()
+    data[ORIENTATION] = orientation
+    return data.tobytes() + thumbnail
+
+
+def by_pillow(data: bytes) -> Pixels:
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode.startswith("I;16"):
+            return np.stack([(np.asarray(image) >> 8).astype(np.uint8)] * 3, -1)
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def check(data: bytes, tolerance: int = 0) -> None:
+    """The pixels are Pillow's and the header tells their size."""
+    image = read_image(Held(data))
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    difference = np.abs(image.astype(int) - by_pillow(data))
+    assert difference.max() <= tolerance
+    info = read_info(Held(data))
+    assert info.size == image.shape[:2]
+    with Image.open(io.BytesIO(data)) as opened:
+        assert (info.mode, info.format) == (opened.mode, opened.format)
+
+
+def refusal(data: bytes, reader: Any = read_image) -> str:
+    with pytest.raises(UserError) as caught:
+        reader(Held(data))
+    said = str(caught.value)
+    assert said.startswith("folder/held.bin: ")
+    assert said.endswith(".")
+    assert "\n" not in said
+    assert "<_io" not in said
+    return said
+
+
+# ---- images ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "depth"), KINDS)
+@pytest.mark.parametrize("transparent", [False, True])
+def test_png(kind: int, depth: int, interlaced: bool, transparent: bool) -> None:
+    values = np.random.default_rng(1).integers(0, 2**depth, (13, 17, CHANNELS[kind]))
+    extra = [chunk(b"tEXt", b"Title\0x"), chunk(b"pHYs", bytes(9))]
+    if transparent and kind in (GREY, RGB, PALETTE):
+        key = {GREY: bytes(2), RGB: bytes(6), PALETTE: b"\0\x80"}[kind]
+        extra.append(chunk(b"tRNS", key))
+    data = encode(values, kind, depth, interlaced=interlaced, chunk_size=50, extra=extra)
+    image = read_image(Held(data + b"trailing bytes"))
+    if kind == PALETTE:
+        expected = np.array(COLOURS, np.uint8)[values[..., 0]]
+    else:
+        spread = values >> 8 if depth == 16 else values * (255 // (2**depth - 1))
+        expected = spread.astype(np.uint8)[
+            ..., [0, 0, 0] if kind in (GREY, GREY_ALPHA) else [0, 1, 2]
+        ]
+    np.testing.assert_array_equal(image, expected)
+    with Image.open(io.BytesIO(data)) as opened:
+        if opened.mode in ("L", "LA", "P", "RGB", "RGBA"):  # of the deep ones, Pillow keeps more
+            np.testing.assert_array_equal(image, np.asarray(opened.convert("RGBA"))[..., :3])
+    assert read_info(Held(data)).size == (13, 17)
+
+
+@pytest.mark.parametrize(("format", "options"), LOSSLESS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "I;16"])
+def test_other_lossless_files(format: str, options: dict[str, Any], mode: str) -> None:
+    image = (
+        PICTURE.quantize(30) if mode == "P" else PICTURE.convert(mode[0] if "1" in mode else mode)
+    )
+    if mode == "I;16":
+        image = Image.fromarray(SMOOTH[..., 0].astype(np.uint16) * 257)
+    try:
+        data = saved(image, format, **options)
+    except OSError:
+        pytest.skip(f"{format} has no {mode}")
+    check(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"subsampling": 0, "quality": 99},
+        {"optimize": True, "quality": 20},
+        {"restart_marker_rows": 1},
+        {"restart_marker_blocks": 1, "progressive": True},
+        {"comment": b"\xff\xd9 is no end here \xff\xda"},
+    ],
+)
+def test_jpeg(mode: str, options: dict[str, Any]) -> None:
+    data = saved(PICTURE.convert(mode), "JPEG", **options)
+    thumbnail = saved(PICTURE.resize((8, 6)), "JPEG")
+    with_thumbnail = saved(PICTURE.convert(mode), "JPEG", exif=exif(1, thumbnail), **options)
+    for one in (data, data + b"trailing \xff bytes", data + data[:99], with_thumbnail):
+        check(one, tolerance=2)  # two decoders round differently
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("format", "options"), [*LOSSLESS, ("JPEG", {"quality": 95})])
+def test_turned_as_displayed(format: str, options: dict[str, Any], orientation: int) -> None:
+    if format == "BMP":
+        pytest.skip("BMP has no EXIF data")
+    data = saved(PICTURE, format, exif=exif(orientation), **options)
+    check(data)
+    info = read_info(Held(data))
+    assert info.rotated == (orientation != 1)
+    assert info.size == ((31, 23) if orientation > 4 else (23, 31))
+
+
+def test_by_hand_the_left_column_of_what_is_stored_is_shown_on_top() -> None:
+    stored = np.zeros((2, 3, 3), np.uint8)
+    stored[:, 0] = [[1, 1, 1], [2, 2, 2]]
+    shown = read_image(Held(saved(stored, "PNG", exif=exif(6))))  # 6: to be turned clockwise
+    np.testing.assert_array_equal(shown[..., 0], [[2, 1], [0, 0], [0, 0]])
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    "broken", [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"nonsense", exif(9)]
+)
+def test_exif_data_that_say_nothing(broken: bytes) -> None:
+    data = saved(PICTURE, "JPEG", exif=broken)
+    assert read_image(Held(data)).shape == (*read_info(Held(data)).size, 3) == (23, 31, 3)
+    assert not read_info(Held(data)).rotated
+
+
+def test_a_rotation_in_xmp_data_alone_is_passed_over_by_both() -> None:
+    xmp = b'<rdf:Description tiff:Orientation="6"/>'
+    data = saved(PICTURE, "JPEG", xmp=xmp)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif()[ORIENTATION] == 6
+    assert read_image(Held(data)).shape[:2] == read_info(Held(data)).size == (23, 31)
+
+
+# ---- labels ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "depth"), [one for one in KINDS if one[0] in (GREY, PALETTE)])
+def test_png_labels_are_the_values_stored(kind: int, depth: int, interlaced: bool) -> None:
+    values = np.random.default_rng(2).integers(0, 2**depth, (11, 19))
+    extra = [chunk(b"tRNS", b"\0\1"), chunk(b"gAMA", struct.pack(">I", 30_000))]
+    data = encode(values, kind, depth, interlaced=interlaced, extra=extra)
+    if depth == 16:
+        assert "this has 16 bits. Save its class indices with 8" in refusal(data, read_labels)
+        return
+    labels = read_labels(Held(data))
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, values)
+    check_label_kind(Held(data), read_info(Held(data)))
+
+
+@pytest.mark.parametrize(("format", "options"), [one for one in LOSSLESS if one[0] != "WEBP"])
+@pytest.mark.parametrize("mode", ["L", "P", "reversed palette", "1"])
+def test_labels_of_other_formats(format: str, options: dict[str, Any], mode: str) -> None:
+    values = np.random.default_rng(3).integers(0, 2 if mode == "1" else 256, (9, 14), np.uint8)
+    image = Image.fromarray(values.astype(bool) if mode == "1" else values)
+    if mode == "P":
+        image.putpalette([part for colour in COLOURS for part in colour])
+    elif mode == "reversed palette":
+        image.putpalette([255 - index // 3 for index in range(768)])
+    data = saved(image, format, **options)
+    np.testing.assert_array_equal(read_labels(Held(data)), values)
+    check_label_kind(Held(data), read_info(Held(data)))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_labels_turn_as_images_do(format: str, orientation: int) -> None:
+    data = saved(PICTURE.convert("L"), format, exif=exif(orientation))
+    np.testing.assert_array_equal(read_labels(Held(data)), read_image(Held(data))[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (saved(PICTURE, "PNG"), r"3 channels \(colours\). Convert it .* --data.classes"),
+        (saved(PICTURE.convert("RGBA"), "PNG"), "4 channels"),
+        (saved(PICTURE.convert("LA"), "PNG"), "2 channels"),
+        (saved(PICTURE, "BMP"), "3 channels"),
+        (saved(PICTURE.convert("LA"), "TIFF"), "2 channels"),
+        (saved(SMOOTH[..., 0].astype(np.uint16), "PNG"), "16 bits"),
+        (saved(SMOOTH[..., 0].astype(np.uint16), "TIFF"), "16 bits"),
+        (saved(SMOOTH[..., 0].astype(np.int32), "TIFF"), "32 bits"),
+        (saved(SMOOTH[..., 0].astype(np.float32), "TIFF"), "32 bits"),
+        (saved(PICTURE.convert("L"), "JPEG"), "this is JPEG, which changes values.* as PNG"),
+        (saved(PICTURE.convert("L"), "WEBP"), "this is WEBP"),
+    ],
+)
+def test_what_cannot_hold_labels(data: bytes, said: str) -> None:
+    message = refusal(data, read_labels)
+    with pytest.raises(UserError, match=said) as caught:
+        check_label_kind(Held(data), read_info(Held(data)))
+    assert message == str(caught.value)

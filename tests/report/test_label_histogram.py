@@ -1,0 +1,92 @@
+"""Label histograms: order, lengths, numbers and colours of the bars."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+from pne_seg.report import label_histogram, plot_label_histogram
+from tests.report.pictures import PALETTE, pixels, texts
+
+NAMES = ["a", "b", "c"]
+TRAIN, VAL = [100, 700, 200], [0, 1, 999]
+
+
+def ends(axes: Axes) -> dict[int, float]:
+    """Where the bar of each row ends, in percent."""
+    return {
+        round(bar.get_y() + bar.get_height() / 2): bar.get_x() + bar.get_width()  # type: ignore[attr-defined]
+        for bar in axes.patches
+    }
+
+
+def test_bars_end_at_the_shares_in_the_order_of_the_first_split() -> None:
+    figure = label_histogram._figure(NAMES, {"train": TRAIN, "val": VAL}, PALETTE, "")
+    train, val = figure.axes
+    assert [label.get_text() for label in train.get_yticklabels()] == ["b", "c", "a"]
+    assert not any(label.get_text() for label in val.get_yticklabels())
+    assert ends(train) == pytest.approx({0: 70, 1: 20, 2: 10})
+    assert ends(val) == pytest.approx({0: 0.1, 1: 99.9})  # "a" is nowhere in val
+    for axes in (train, val):
+        assert axes.get_xscale() == "log"
+        assert axes.yaxis_inverted()  # the first is on top
+        assert axes.get_xlim()[0] < 0.1 < 100 < axes.get_xlim()[1]
+    colours = [to_rgb(bar.get_facecolor()) for bar in train.patches]
+    expected = [tuple(part / 255 for part in PALETTE[index]) for index in (1, 2, 0)]
+    assert colours == [pytest.approx(colour) for colour in expected]
+
+
+def test_numbers_and_splits_are_written() -> None:
+    figure = label_histogram._figure(NAMES, {"train": TRAIN, "val": VAL}, PALETTE, "title")
+    train, val = (texts(axes) for axes in figure.axes)
+    assert {"train", "70.0", "20.0", "10.0"} <= {*train}
+    assert {"val", "0.1", "99.9", "none"} <= {*val}
+    assert "none" not in train
+
+
+def test_rare_classes_keep_a_bar_and_a_number() -> None:
+    figure = label_histogram._figure(["a", "b"], {"train": [10**9, 3]}, PALETTE[:2], "")
+    (axes,) = figure.axes
+    assert ends(axes)[1] == pytest.approx(3e-7)
+    assert axes.get_xlim()[0] < 3e-7
+    assert "3e-07" in texts(axes)
+    assert sum(bool(label.get_text()) for label in axes.get_xticklabels()) <= 6
+
+
+@pytest.mark.parametrize("count", [2, 11, 19, 150, 171])
+def test_class_names_do_not_overlap(count: int) -> None:
+    names = [f"class {index}" for index in range(count)]
+    shares = {split: np.arange(1, count + 1) for split in ("train", "val", "test")}
+    figure = label_histogram._figure(names, shares, np.zeros((count, 3), np.uint8), "")
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == count
+    assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
+    assert min(box.height for box in boxes) > 7  # pixels
+
+
+def test_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "histogram.png"
+    plot_label_histogram(NAMES, {"train": TRAIN}, palette=PALETTE, path=path, title="T")
+    found = {tuple(colour) for colour in pixels(path).reshape(-1, 3).tolist()}
+    assert found > {tuple(colour) for colour in PALETTE}
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({}, "no split"),
+        ({"val": [1, 2]}, "val has shape .2,., but there are 3"),
+        ({"train": TRAIN, "val": [0, 0, 0]}, "val: numbers of pixels"),
+        ({"train": [3, -1, 2]}, "train: numbers of pixels"),
+        ({"train": [3, float("nan"), 2]}, "train: numbers of pixels"),
+    ],
+)
+def test_what_cannot_be_drawn(shares: dict[str, list[float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        label_histogram._figure(NAMES, shares, PALETTE, "")
+    with pytest.raises(ValueError, match="class names but"):
+        label_histogram._figure(NAMES[:2], {"train": TRAIN}, PALETTE, "")
