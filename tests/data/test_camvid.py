@@ -83,8 +83,15 @@ def test_the_eleven_classes_and_the_ignore_value() -> None:
         CamVid(scale=0)
 
 
+@pytest.mark.parametrize(("scale", "size"), [(1.0, (360, 480)), (0.5, (180, 240))])
+def test_training_crops_are_of_the_scaled_frame(scale: float, size: tuple[int, int]) -> None:
+    assert CamVid(scale=scale).training_size() == size
+
+
 def test_training_crops_pad_with_the_ignore_value(root: Path) -> None:
-    data = CamVid(root, batch_size=4, num_workers=0, crop=(64, 96), scale_range=(0.5, 0.5), seed=0)
+    data = CamVid(
+        root, batch_size=4, num_workers=0, crop_size=(64, 96), scale_range=(0.5, 0.5), seed=0
+    )
     (batch,) = data.train_dataloader()
     assert batch["image"].shape == (4, 3, 64, 96)
     assert batch["mask"].shape == (4, 64, 96)
@@ -148,10 +155,17 @@ def truncate(root: Path, folder: str, keep: float) -> None:
             [r"train/train_1\.png has no labels \(2 such files", "Expected .*annot/NAME"],
         ),
         (lose_an_image, [r"trainannot/train_1\.png has no image \(1 such", "Expected .*NAME.png"]),
-        (lose_a_folder, ["trainannot is not a folder", "github.com/alexgkendall", "--data.root"]),
+        (
+            lose_a_folder,
+            [
+                "camvid does not hold trainannot: it holds test, testannot, train, val",
+                r"github\.com/alexgkendall",
+                "--data.root",
+            ],
+        ),
         (
             out_of_range,
-            [r"trainannot/train_0\.png: label 12 \(5 pixels\)", "0 to 10, and 11 for pixels"],
+            [r"trainannot/train_0\.png: label 12 \(5 pixels\)", "valid are 0 to 11", "Correct"],
         ),
         (
             of_another_size,
@@ -168,11 +182,11 @@ def truncate(root: Path, folder: str, keep: float) -> None:
                 "Convert it to class",
             ],
         ),
-        (sixteen_bits, [r"trainannot/train_0\.png: labels must be 8-bit", "uint16"]),
+        (sixteen_bits, [r"trainannot/train_0\.png: labels must be 8-bit", "16 bits", "8 bits"]),
         *[
             (
                 lambda root, folder=folder, keep=keep: truncate(root, folder, keep),
-                [rf"{folder}/train_0\.png: not a readable image", "Fetch the file again"],
+                [rf"{folder}/train_0\.png: not a readable image", "Fetch or save the file again"],
             )
             for folder in ("train", "trainannot")
             for keep in (0.0, 0.5, 0.95)
@@ -187,7 +201,7 @@ def test_a_mistake_names_the_file_and_the_mend(
         CamVid(root).dataset("train").read(0)
     for part in said:
         assert re.search(part, str(caught.value)), str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).count("\n") <= 1
     CamVid(root).dataset("val").read(0)  # the other splits are as good as before
 
 
@@ -200,7 +214,7 @@ def test_a_file_that_goes_away_is_named(root: Path) -> None:
 
 def test_a_missing_root_says_where_to_get_the_data(tmp_path: Path) -> None:
     data = CamVid(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"nowhere.*github\.com/alexgkendall.*--data\.root"):
+    with pytest.raises(UserError, match=r"(?s)nowhere.*github\.com/alexgkendall.*--data\.root"):
         data.setup("fit")
 
 

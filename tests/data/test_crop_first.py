@@ -59,6 +59,8 @@ def test_images_of_a_few_pixels_scaled_by_hundreds_and_apart_in_height_and_width
         height, width, tall, wide = (int(side) for side in generator.integers(1, (9, 9, 900, 900)))
         window = window_of(generator, (tall, wide), 300)
         assert_as_scaled_then_cropped(generator, (height, width), window)
+    # The last source pixel alone would give 300 of the 301 rows from the place before it.
+    assert_as_scaled_then_cropped(generator, (3, 3), Window((900, 900), 749, 749, 151, 151))
 
 
 class Recorder(np.ndarray[Any, np.dtype[np.uint8]]):

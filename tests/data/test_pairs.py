@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ SIZE = (6, 8)
 EXPECTED = "Expected images/NAME.png with masks/NAME.png."
 
 
-def write(path: Path, pixels: np.ndarray, **options: object) -> Path:
+def write(path: Path, pixels: np.ndarray, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
     return path
@@ -217,7 +218,7 @@ def test_the_check_reads_headers_alone_and_not_all_of_them(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = dataset(root)
-    looked_at = []
+    looked_at: list[int] = []
     monkeypatch.setattr(data, "check_header", looked_at.append)
     monkeypatch.setattr(module, "CHECKED_HEADERS", 3)
     data.check()
