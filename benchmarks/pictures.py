@@ -1,4 +1,9 @@
-"""Files as those of the public data sets: in their layout, as large, about as hard to decode."""
+"""Files as those of the public data sets: in their layout, as large, about as hard to decode.
+
+Sizes are the archives' divided by their images: 11.6 GB by 5,000 (Cityscapes), 967 MB by 22,210
+less 6 kB of labels (ADE20K as the benchmark of 2016, where 683×512 is the usual size), 19.3 GB by
+118,287 (COCO).
+"""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +70,7 @@ def _coco_stuff(split: str, number: int) -> tuple[str, str]:
 
 CASES = (
     Case("Cityscapes", Cityscapes, "cityscapes", (1024, 2048), 2_300_000, None, 0, _cityscapes),
-    Case("ADE20K", ADE20K, "ade20k", (512, 683), 45_000, 75, 0, _ade20k),
+    Case("ADE20K", ADE20K, "ade20k", (512, 683), 38_000, 75, 0, _ade20k),
     Case("COCO-Stuff", COCOStuff, "coco_stuff", (480, 640), 160_000, 90, 255, _coco_stuff),
 )
 

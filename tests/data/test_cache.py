@@ -177,7 +177,8 @@ def emptied(file: Path) -> None:
 
 
 def of_something_else(file: Path) -> None:
-    file.write_bytes(b"\0" * 8 + file.read_bytes()[8:])
+    content = file.read_bytes()
+    file.write_bytes(bytes(8) + content[8:-1] + bytes([content[-1] ^ 1]))
 
 
 @pytest.mark.parametrize("by", ["fill", "read"])
@@ -186,6 +187,8 @@ def test_a_damaged_entry_is_not_used_and_made_anew(
     damage: Callable[[Path], Any], by: str, root: Path, cache: Path
 ) -> None:
     split = filled(root, cache)
+    for path in entries(cache):
+        os.utime(path, (0, 0))
     old = entries(cache)
     damage(split.path(2))
     if by == "fill":
