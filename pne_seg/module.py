@@ -216,7 +216,7 @@ class SegmentationModule(LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, H, W) predicted class indices, at the files' own size where it is one for all."""
         logits: Tensor = self(batch["image"])
-        sizes = {tuple(size) for size in batch["source_size"]}
+        sizes = {tuple(size) for size in batch.get("source_size", ())}
         if len(sizes) == 1:
             logits = resize_logits(logits, sizes.pop())
         return logits.argmax(1)

@@ -97,16 +97,15 @@ class SegmentationDataModule(LightningDataModule):
         for split in _SPLITS_OF_STAGE[stage]:
             checked = split in self._splits
             source = self.split(split)
-            least = self.batch_size * processes if split == "train" else 1
+            over = f" over {processes} processes" if processes > 1 else ""
+            least, mend = processes, f"than its {processes} processes. Use fewer devices."
+            if split == "train":
+                least = self.batch_size * processes
+                mend = f"than a batch of {least}{over}. Lower --data.batch_size."
             if len(source) < least:
-                over = f" over {processes} processes" if processes > 1 else ""
                 raise UserError(
                     f"The {split} split of {type(self).__name__} has {len(source)} images, fewer "
-                    + (
-                        f"than a batch of {least}{over}. Lower --data.batch_size."
-                        if len(source)
-                        else "than one."
-                    )
+                    + (mend if len(source) else "than one.")
                 )
             if stage != "predict" and not source.labelled:
                 raise UserError(
@@ -156,7 +155,7 @@ class SegmentationDataModule(LightningDataModule):
         view = BatchView(SampleView(source, resize_base=self.resize_base))
         sampler = SameSizeBatches(view, self.eval_batch_size, source.source_size, *self._place())
         # The sampler makes the batches: Lightning would take a batch sampler apart.
-        return self._loader(view, sampler, batch_size=None)
+        return self._loader(view, sampler, batch_size=None, collate_fn=_whole)
 
     def _place(self) -> tuple[int, int]:
         """Number of processes, and which of them this is."""
@@ -198,6 +197,11 @@ def default_workers() -> int:
         return 0
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(8, (usable or 1) // 2)
+
+
+def _whole(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch as the view made it; torch would turn its tuples into lists."""
+    return batch
 
 
 def _one_thread(_worker: int) -> None:

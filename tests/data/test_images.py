@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -238,3 +239,27 @@ def test_what_cannot_hold_labels(data: bytes, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         check_label_kind(Held(data), read_info(Held(data)))
     assert message == str(caught.value)
+
+
+def bmp_of_two_colours() -> bytes:
+    """Eight bits a pixel with a table of black and white, which Pillow takes for one bit."""
+    data = bytearray(saved(Image.fromarray(np.eye(4, 8, dtype=np.uint8)), "BMP"))
+    start = int.from_bytes(data[10:14], "little")
+    data[46:50] = (2).to_bytes(4, "little")
+    data[54:62] = b"\0\0\0\0\xff\xff\xff\0"
+    assert start == 54 + 4 * 256
+    return bytes(data)
+
+
+def tiff_of_four_bits() -> bytes:
+    """Grey of four bits: 0, 1, 2, 15, which Pillow spreads over 0 to 255."""
+    fields = {256: 4, 257: 1, 258: 4, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 2}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+    directory = struct.pack("<H", len(fields)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 10) + b"\x01\x2f" + directory
+
+
+@pytest.mark.parametrize(("make", "depth"), [(bmp_of_two_colours, 8), (tiff_of_four_bits, 4)])
+def test_few_bits_of_grey_outside_of_png(make: Callable[[], bytes], depth: int) -> None:
+    said = refusal(make(), read_labels)
+    assert f"labels of {depth} bits are read from PNG files alone. Save it as PNG." in said

@@ -15,7 +15,7 @@ from pne_seg.data.transforms.scale_crop import Window, crop_image, crop_labels
 from pne_seg.inference import IMAGENET_MEAN
 
 SMOOTH, NOISE = 3, 5
-"""Largest differences of any pixel, of which 3 and 4 were seen: a piece may begin 1/128 pixel off."""
+"""Largest differences of any pixel, 3 and 4 were seen: a piece may begin 1/128 pixel off."""
 
 
 def noise(generator: np.random.Generator, height: int, width: int) -> Any:
