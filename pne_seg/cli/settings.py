@@ -125,6 +125,10 @@ def read_config(path: Path) -> Config:
     return content
 
 
+_VALUES = ("classes",)
+"""Keys whose mappings are one value: another replaces it, and is not laid over it."""
+
+
 def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
     """Merge `new` over `base`: mappings key by key, other values replaced, a new class afresh.
 
@@ -141,10 +145,14 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
             old = {"class_path": old}
         if isinstance(value, str) and isinstance(old, dict) and "class_path" in old:
             value = {"class_path": value}
-        if isinstance(old, dict) and isinstance(value, dict) and not _changes_class(old, value):
-            merged[key] = merge(old, value, source, f"{name}.")
-        else:
+        if (
+            key in _VALUES
+            or not (isinstance(old, dict) and isinstance(value, dict))
+            or _changes_class(old, value)
+        ):
             merged[key] = value
+        else:
+            merged[key] = merge(old, value, source, f"{name}.")
     return merged
 
 

@@ -48,7 +48,7 @@ class SegmentationDataModule(LightningDataModule):
         batch_size: int = 8,
         eval_batch_size: int = 8,
         num_workers: int | None = None,
-        transforms: list[A.BasicTransform] | None = None,
+        transforms: list[A.BasicTransform | A.BaseCompose] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -56,6 +56,8 @@ class SegmentationDataModule(LightningDataModule):
             raise ValueError(
                 f"Batch sizes must be 1 or more, got {batch_size} and {eval_batch_size}."
             )
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"num_workers must be 0 or more, got {num_workers}.")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
@@ -109,7 +111,7 @@ class SegmentationDataModule(LightningDataModule):
                 )
             if stage != "predict" and not source.labelled:
                 raise UserError(
-                    f"The {split} split of {type(self).__name__} has no public labels to "
+                    f"The {split} split of {type(self).__name__} has no labels to "
                     f"{'score' if stage != 'fit' else 'train'} by; `predict` writes its classes."
                 )
             if not checked:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from pne_seg.data.base import Colour
+from pne_seg.data.sources import DataFile, open_file
 from pne_seg.errors import UserError
 
 _FORMS = """\
@@ -38,7 +39,7 @@ class OwnClasses:
         return self.colours or distinct_colours(len(self.names))
 
 
-def read_classes(given: Sequence[str] | Mapping[str, Any] | str | Path) -> OwnClasses:
+def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> OwnClasses:
     """Classes as given inline, or in a YAML file.
 
     Raises:
@@ -46,12 +47,13 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | Path) -> OwnCl
     """
     source = "--data.classes"
     content: Any = given
-    if isinstance(given, str | Path):
+    if isinstance(given, str | DataFile):
         source = str(given)
+        file = open_file(Path(given)) if isinstance(given, str) else given
         try:
-            content = yaml.safe_load(Path(given).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{given}: cannot be read ({error.strerror}). {_FORMS}") from error
+            content = yaml.safe_load(file.read_bytes().decode())
+        except UserError as error:
+            raise UserError(f"{error} {_FORMS}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             said = " ".join(str(error).split())
             raise UserError(f"{given} is not valid YAML: {said}") from error

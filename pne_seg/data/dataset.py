@@ -113,6 +113,7 @@ class SampleView(Dataset[dict[str, Any]]):
             self.transform.set_random_seed(sample_seed(self.seed, epoch, index))
             out = self.transform(image=image, mask=mask)
             image, mask = out["image"], out["mask"]
+        _check(image, mask, self.source.name(index))
         if self.resize_base is not None:
             height, width = fitted_size(image.shape[:2], self.resize_base)
             image = _resized(image, width, height)
@@ -132,6 +133,23 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 
 def _resized(image: Pixels, width: int, height: int) -> Pixels:
     return cast(Pixels, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _check(image: Any, mask: Any, name: str) -> None:
+    """Refuse what could only be read as something else: floats, tensors, other channels."""
+    if isinstance(image, np.ndarray) and isinstance(mask, np.ndarray):
+        right = image.dtype == np.uint8 and np.issubdtype(mask.dtype, np.integer)
+        if right and image.shape[2:] == (3,) and mask.shape == image.shape[:2]:
+            return
+    what = " and ".join(
+        f"{type(given).__name__} {getattr(given, 'dtype', '')} {getattr(given, 'shape', '')}"
+        for given in (image, mask)
+    )
+    raise UserError(
+        f"{name}: reading and transforms must give a uint8 image (height, width, 3) and whole "
+        f"numbers (height, width), not {what}. Leave normalising and tensors out of the "
+        "transforms: images are normalised on the network's device."
+    )
 
 
 def _channels_first(image: Pixels) -> Pixels:

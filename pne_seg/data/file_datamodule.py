@@ -91,9 +91,16 @@ class FileDataModule(SegmentationDataModule):
             UserError: it cannot be done.
         """
         if self.download:
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            with alone(self.root.with_name(f".{self.root.name}.lock"), "fetches the data set"):
-                self.fetch()
+            place = self.root.absolute()
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with alone(place.with_name(f".{place.name}.lock"), "fetches the data set"):
+                    self.fetch()
+            except OSError as error:
+                raise UserError(
+                    f"{place.parent} cannot be written ({error.strerror}). Leave --data.download "
+                    "out where the data set is in place, or choose another --data.root."
+                ) from error
 
     def setup(self, stage: str) -> None:
         """Open the splits that the stage needs; fill the cache before the first training on it."""
@@ -125,16 +132,25 @@ def locate(root: Path, *layouts: Sequence[str], archives: Sequence[str] = ()) ->
         archives: names of zip archives that may lie in `root`; one of its own name may lie beside
             it.
     """
-    beside = [root.with_name(f"{root.name}.zip")]
+    name = root.absolute().name  # of `.` too
+    beside = [root.absolute().with_name(f"{name}.zip")] if name else []
     for path in [root, *(root / name for name in archives), *beside]:
-        if not path.is_dir() and not (path.suffix == ".zip" and path.is_file()):
+        if not path.is_dir() and not (path.suffix.lower() == ".zip" and path.is_file()):
             continue
         tree = open_tree(path)
-        for place in (tree, *(tree.within(name) for name in tree.folders())):
-            for layout in layouts:
-                if all(place.has(folder) for folder in layout):
-                    return place
+        if _holds(tree, layouts):
+            return tree
+        below = [place for name in tree.folders() if _holds(place := tree.within(name), layouts)]
+        if len(below) > 1:
+            names = ", ".join(map(str, below[:8]))
+            raise UserError(f"{root} holds several data sets: {names}. Give one by --data.root.")
+        if below:
+            return below[0]
     return None
+
+
+def _holds(tree: Tree, layouts: Sequence[Sequence[str]]) -> bool:
+    return any(all(tree.has(folder) for folder in layout) for layout in layouts)
 
 
 def missing(root: Path, looked_for: str, mend: str) -> UserError:

@@ -13,7 +13,7 @@ from pne_seg.data.file_datamodule import FileDataModule, locate, missing
 from pne_seg.data.images import IMAGE_SUFFIXES
 from pne_seg.data.labels import ColourLabels, IndexLabels, LabelFormat, LabelTable
 from pne_seg.data.pairs import Pair, PairedDataset, match
-from pne_seg.data.sources import DataFile, Tree
+from pne_seg.data.sources import DataFile, Tree, open_tree
 from pne_seg.errors import UserError
 
 CLASS_FILES = ("classes.yaml", "classes.yml")
@@ -81,12 +81,12 @@ class Folder(FileDataModule):
             )
         if images == masks and not mask_suffix:
             raise ValueError("images and masks in one folder need a mask_suffix to tell them.")
-        own = self._classes(classes)
-        self.class_names = own.names
-        self.palette = own.palette
         self.images = images
         self.masks = masks
         self.mask_suffix = mask_suffix
+        own = self._classes(classes)
+        self.class_names = own.names
+        self.palette = own.palette
         self.fractions = {"val": val_fraction, "test": test_fraction}
         self.split_seed = split_seed
         self.label_format = _label_format(own, ignore_values, ignore_colours, reduce_zero_label)
@@ -101,27 +101,29 @@ class Folder(FileDataModule):
     def _classes(self, given: Sequence[str] | dict[str, Any] | str | None) -> OwnClasses:
         if given is not None:
             return read_classes(given)
-        for name in CLASS_FILES:
-            if (self.root / name).is_file():
-                return read_classes(self.root / name)
-        if not self.root.exists():
-            raise missing(self.root, "images and masks", "Give the folder with --data.root.")
-        return read_classes(self.root / CLASS_FILES[0])  # says that it is missing, and the forms
+        places = [open_tree(self.root)] if self.root.is_dir() else []
+        for place in [*places, self._tree()]:
+            for name in CLASS_FILES:
+                if (file := place.file(name)) is not None:
+                    return read_classes(file)
+        return read_classes(str(self.root / CLASS_FILES[0]))  # says that it is missing
 
     def _all_pairs(self) -> dict[Split, list[Pair]]:
         tree = self._tree()
+        folders = self._split_folders(tree)
         found: dict[Split, list[Pair]] = {}
-        for split, names in _SPLIT_NAMES.items():
-            for name in names:
-                for layout in ("{kind}/{name}", "{name}/{kind}"):
-                    images, masks = (
-                        layout.format(kind=kind, name=name) for kind in (self.images, self.masks)
-                    )
-                    if tree.has(images) or tree.has(masks):
-                        found[split] = self._matched(tree, images, masks)
+        for split, (images, masks) in folders.items():
+            if split == "test" and not tree.has(masks):  # to be predicted alone
+                files = tree.files(images, IMAGE_SUFFIXES)
+                found[split] = [Pair(_key(file, images), file, None) for file in files]
+            else:
+                found[split] = self._matched(tree, images, masks)
         if "train" not in found:
             if found:
-                raise UserError(f"{tree} has folders for {', '.join(found)}, but none for train.")
+                raise UserError(
+                    f"{tree} has folders for {', '.join(found)}, but none for train. Put the "
+                    "training images and masks into folders of that name."
+                )
             found["train"] = self._matched(tree, self.images, self.masks)
             total = len(found["train"])
             if self.fractions["test"]:
@@ -132,8 +134,42 @@ class Folder(FileDataModule):
         found.setdefault("test", found["val"])
         return found
 
+    def _split_folders(self, tree: Tree) -> dict[Split, tuple[str, str]]:
+        """The folders of images and masks of each split that has any, in any case of letters."""
+        names = {*tree.folders(self.images), *tree.folders(self.masks), *tree.folders()}
+        found: dict[Split, tuple[str, str]] = {}
+        for split, known in _SPLIT_NAMES.items():
+            for name in sorted(name for name in names if name.lower() in known):
+                for layout in ("{kind}/{name}", "{name}/{kind}"):
+                    images, masks = (
+                        layout.format(kind=kind, name=name) for kind in (self.images, self.masks)
+                    )
+                    if not (tree.has(images) or tree.has(masks)):
+                        continue
+                    if split in found:
+                        raise UserError(
+                            f"{tree}: {found[split][0]} and {images} are both of the {split} "
+                            "split. Keep one of them."
+                        )
+                    found[split] = images, masks
+        inside = tuple(f"{folder}/" for pair in found.values() for folder in pair)
+        files = [
+            file for kind in (self.images, self.masks) for file in tree.files(kind, IMAGE_SUFFIXES)
+        ]
+        loose = [file for file in files if not file.relative.startswith(inside)] if found else []
+        if loose:
+            raise UserError(
+                f"{loose[0]} belongs to no split ({len(loose)} such files in all), while there are "
+                f"folders for {', '.join(found)}. Move it into one, or away."
+            )
+        return found
+
     def _tree(self) -> Tree:
-        by_split = ([f"{name}/{self.images}"] for name in _SPLIT_NAMES["train"])
+        by_split = (
+            [f"{written}/{self.images}"]
+            for name in _SPLIT_NAMES["train"]
+            for written in (name, name.capitalize(), name.upper())
+        )
         tree = locate(self.root, [self.images, self.masks], *by_split)
         if tree is not None:
             return tree
@@ -151,7 +187,7 @@ class Folder(FileDataModule):
         )
         if self.mask_suffix and images == masks:
             image_files = [f for f in image_files if not f.stem.endswith(self.mask_suffix)]
-        mask_files = [file for file in mask_files if file.stem.endswith(self.mask_suffix)]
+            mask_files = [file for file in mask_files if file.stem.endswith(self.mask_suffix)]
         if not mask_files and (lossy := tree.files(masks, _LOSSY)):
             raise UserError(
                 f"{lossy[0]}: masks must be PNG, BMP or TIFF files; this format changes values as "

@@ -64,6 +64,9 @@ class LabelTable:
         cls, values: Sequence[int], ignored: Collection[int] = (), **settings: object
     ) -> "LabelTable":
         """Class i has `values[i]` in the files."""
+        if len(set(values)) < len(values):
+            twice = next(value for value in values if list(values).count(value) > 1)
+            raise ValueError(f"Label value {twice} stands for two classes.")
         return cls({value: index for index, value in enumerate(values)}, ignored, **settings)  # type: ignore[arg-type]
 
     def apply(self, labels: Pixels, file: object) -> Pixels:

@@ -132,7 +132,7 @@ def test_a_label_beyond_the_classes(tmp_path: Path) -> None:
 def test_the_three_forms_of_classes(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("sky: [0, 0, 255]\nroad: [9, 9, 9]\n")
-    own = read_classes(path)
+    own = read_classes(str(path))
     assert own.names == ("sky", "road")
     assert own.colours == own.palette == ((0, 0, 255), (9, 9, 9))
     assert read_classes({"a": 0, "b": 255}).values == (0, 255)

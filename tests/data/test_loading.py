@@ -103,7 +103,7 @@ def test_the_test_images_of_cityscapes_are_predicted_not_scored(tmp_path: Path) 
     check(data, expected, ("test",))
     assert (data.split("test").read(0).labels == 255).all()
     data.setup("predict")
-    with pytest.raises(UserError, match="no public labels to score by; `predict`"):
+    with pytest.raises(UserError, match="no labels to score by; `predict`"):
         data.setup("test")
 
 
