@@ -1,12 +1,12 @@
 """Images a second of one core: training samples and validation samples, from files.
 
-python -m benchmarks.data                                    all cases, 15 minutes on one core
+python -m benchmarks.data                                    all cases, 5 minutes on one core
 python -m benchmarks.data --only ADE20K --rounds 3
 python -m benchmarks.data --source ../shared/camvid/train    on photographs
 
 Files in the layout of each data set are written to a temporary folder: drawn scenes, or photographs
-of `--source`, under as much noise as makes them as large as the real ones. From the same files,
-with the same random draws, called in turn:
+of `--source`, under as much noise as makes them as large as the real ones (none where they are
+larger already). From the same files, with the same random draws, called in turn:
 
 usual order          decode (OpenCV), table (NumPy), scale the whole image, crop; then the same
                      flip, colours, padding and way to a tensor as pne_seg

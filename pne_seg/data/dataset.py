@@ -1,6 +1,7 @@
 """What a data set is: images with class-index labels, and the augmented view of them."""
 
 import hashlib
+import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -110,7 +111,10 @@ class SampleView(Dataset[dict[str, Any]]):
             raise IndexError(index)  # a plain loop over the view ends by it
         image, mask, source_size = self.source.read(index)
         if self.transform is not None:
-            self.transform.set_random_seed(sample_seed(self.seed, epoch, index))
+            seed = sample_seed(self.seed, epoch, index)
+            # One state for all: `set_random_seed` gives each transform the same numbers, so that
+            # what is enlarged, say, would be what is mirrored.
+            self.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
             out = self.transform(image=image, mask=mask)
             image, mask = out["image"], out["mask"]
         _check(image, mask, self.source.name(index))

@@ -14,9 +14,10 @@ from torch import multiprocessing
 
 from pne_seg.data import ADE20K, Folder
 from pne_seg.data.cache import CachedDataset
-from pne_seg.data.dataset import SampleKey, SampleView
+from pne_seg.data.dataset import Sample, SampleKey, SampleView, SegmentationDataset
 from pne_seg.data.file_datamodule import FileDataModule
 from pne_seg.data.sampler import EpochSampler
+from pne_seg.data.transforms import recipe
 from tests.data.miniature import write_ade20k, write_folder, zip_tree
 
 # Of four workers on a small machine.
@@ -164,3 +165,28 @@ def test_the_decoded_cache_gives_the_same(workers: int, tree: Path, tmp_path: Pa
 def test_an_archive_gives_the_same_as_its_folder(workers: int, tree: Path) -> None:
     zipped = ade20k(tree, "zipped.zip", num_workers=workers)
     assert epochs(zipped) == epochs(ade20k(tree))
+
+
+def test_the_parts_of_the_augmentation_are_drawn_by_themselves() -> None:
+    """Enlarged images are mirrored as often as others: transforms share no number."""
+
+    class Half(SegmentationDataset):
+        def __len__(self) -> int:
+            return 1
+
+        def name(self, index: int) -> str:
+            return "half"
+
+        def read(self, index: int) -> Sample:
+            labels = np.zeros((40, 40), np.uint8)
+            labels[:, :20] = 1
+            return Sample(np.zeros((40, 40, 3), np.uint8), labels, (40, 40))
+
+    recipe_of_whole = recipe((80, 80), cat_max_ratio=1.0, ignore_index=255)
+    view = SampleView(Half(), A.Compose(recipe_of_whole))
+    sizes, mirrored = [], []
+    for epoch in range(400):
+        mask = view[SampleKey(epoch, 0)]["mask"]
+        sizes.append(int((mask[:, 0] != 255).sum()))
+        mirrored.append(int(mask[0, 0] == 0))
+    assert abs(np.corrcoef(sizes, mirrored)[0, 1]) < 0.15

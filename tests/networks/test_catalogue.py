@@ -240,7 +240,7 @@ def _networks_of_configs() -> dict[tuple[str, str], dict[str, Any]]:
     found = {}
     for path in CONFIGS:
         network = yaml.safe_load(path.read_text())["model"]["network"]
-        if network["init_args"]["encoder_name"] == "resnet18":
+        if network["init_args"]["encoder_name"] in ("resnet18", "resnet34"):
             continue  # small networks of the first steps, in no paper
         found[network["class_path"], network["init_args"]["encoder_name"]] = network
     return found
