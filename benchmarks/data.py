@@ -39,6 +39,7 @@ from benchmarks.mmseg_pipeline import MmsegEvaluation, MmsegSettings, MmsegTrain
 from benchmarks.pictures import CASES, Case, find_photographs, write_files
 from benchmarks.usual_pipeline import UsualDataset, WholeScaleCrop
 from pne_seg.data import images
+from pne_seg.data.cache import CachedDataset
 from pne_seg.data.dataset import SampleKey, SampleView, SegmentationDataset, sample_seed
 from pne_seg.data.file_datamodule import FileDataModule
 from pne_seg.data.labels import IndexLabels
@@ -93,12 +94,13 @@ def main() -> None:
 def _measure(case: Case, root: Path, cache: Path, rounds: int) -> None:
     data, cached = case.module(root=root), case.module(root=root, cache=cache)
     assert data.resize_base is not None
-    assert cached.cache is not None
-    cached.cache.fill(cached.split("train"))
+    decoded = cached.split("train")
+    assert isinstance(decoded, CachedDataset)
+    decoded.fill()
     views = {
         USUAL: usual_view(data, SEED),
         OURS: _view(data, data.split("train")),
-        CACHED: _view(cached, cached.split("train")),
+        CACHED: _view(cached, decoded),
     }
     training: dict[str, Sampler] = {name: view.__getitem__ for name, view in views.items()}
     source = UsualDataset(data.pairs("val"))

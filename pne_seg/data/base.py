@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pne_seg.data.dataset import BatchView, SampleView, SegmentationDataset, collate
+from pne_seg.data.processors import usable_processors
 from pne_seg.data.sampler import EpochSampler, SameSizeBatches
 from pne_seg.errors import UserError
 
@@ -64,6 +65,7 @@ class SegmentationDataModule(LightningDataModule):
         self.transforms = transforms
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
         self._splits: dict[Split, SegmentationDataset] = {}
+        self._checked: set[Split] = set()
 
     @property
     def num_classes(self) -> int:
@@ -97,25 +99,32 @@ class SegmentationDataModule(LightningDataModule):
         """
         processes, _ = self._place()
         for split in _SPLITS_OF_STAGE[stage]:
-            checked = split in self._splits
             source = self.split(split)
-            over = f" over {processes} processes" if processes > 1 else ""
-            least, mend = processes, f"than its {processes} processes. Use fewer devices."
-            if split == "train":
-                least = self.batch_size * processes
-                mend = f"than a batch of {least}{over}. Lower --data.batch_size."
-            if len(source) < least:
-                raise UserError(
-                    f"The {split} split of {type(self).__name__} has {len(source)} images, fewer "
-                    + (mend if len(source) else "than one.")
-                )
+            if complaint := self.too_few(split, len(source), processes):
+                raise UserError(complaint)
             if stage != "predict" and not source.labelled:
                 raise UserError(
                     f"The {split} split of {type(self).__name__} has no labels to "
                     f"{'score' if stage != 'fit' else 'train'} by; `predict` writes its classes."
                 )
-            if not checked:
+            if split not in self._checked:
                 source.check()
+                self._checked.add(split)
+
+    def too_few(self, split: Split, images: int, processes: int = 1) -> str | None:
+        """What there is to say of a split with fewer images than one step takes, and the mend."""
+        least = processes
+        mend = f"fewer than its {processes} processes. Use fewer devices."
+        if split == "train":
+            least = self.batch_size * processes
+            over = f" over {processes} processes" if processes > 1 else ""
+            mend = f"fewer than a batch of {least}{over}. Lower --data.batch_size."
+        if images >= least:
+            return None
+        said = f"The {split} split of {type(self).__name__} has {images} images, "
+        return said + (
+            mend if images else "fewer than one. A split that has no images is of no use: add some."
+        )
 
     def training_size(self) -> tuple[int, int]:
         """Height and width of a training image after augmentation, in pixels."""
@@ -197,8 +206,7 @@ def default_workers() -> int:
     """
     if not torch.accelerator.is_available():
         return 0
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(8, (usable or 1) // 2)
+    return min(8, usable_processors() // 2)
 
 
 def _whole(batch: dict[str, Any]) -> dict[str, Any]:

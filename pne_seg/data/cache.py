@@ -15,6 +15,7 @@ from rich.progress import track
 
 from pne_seg.data.dataset import Sample, SegmentationDataset
 from pne_seg.data.pairs import PairedDataset, spread
+from pne_seg.data.processors import usable_processors
 from pne_seg.data.transfer import alone, require_space
 from pne_seg.errors import UserError
 from pne_seg.files import save_atomically
@@ -25,75 +26,17 @@ _CHANNELS = 4  # bytes a pixel: three of the image, one of the labels
 _SAMPLED = 2000  # headers that the size is estimated from
 
 
-class DecodedCache:
-    """A folder of decoded samples; runs and processes may share it.
-
-    Each sample is one file, named by what its content depends on: a changed image or label file
-    gets another. A file is moved into place when it is whole, so that an interruption leaves
-    nothing half written; the next run goes on from there. A complete cache may be read-only.
-
-    Args:
-        folder: where to; it is made.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def over(self, source: PairedDataset) -> "CachedDataset":
-        """The split through the cache; `fill` makes it complete."""
-        return CachedDataset(source, self.folder)
-
-    def fill(self, dataset: SegmentationDataset) -> None:
-        """Decode what is missing or damaged, over all processors; other processes wait.
-
-        Raises:
-            UserError: the disk is too small, a file cannot be written, or a sample cannot be read.
-        """
-        assert isinstance(dataset, CachedDataset)
-        if not dataset.absent():
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with alone(self.folder / ".lock", f"fills {self.folder}"):
-                # Another process may have done it meanwhile.
-                if absent := dataset.absent():
-                    self._fill(dataset, absent)
-        except OSError as error:
-            raise UserError(
-                f"--data.cache {self.folder}: cannot be written ({error.strerror})."
-            ) from error
-
-    def _fill(self, dataset: "CachedDataset", absent: list[int]) -> None:
-        for left_over in self.folder.glob("*/.*.tmp"):  # of a process that was killed
-            left_over.unlink(missing_ok=True)
-        console = Console(stderr=True)
-        self._announce(dataset, absent, console)
-        with _pool() as pool:
-            done = pool.map(dataset.store, absent)
-            for _ in track(done, "Decoding into the cache", len(absent), console=console):
-                pass
-
-    def _announce(self, dataset: "CachedDataset", absent: list[int], console: Console) -> None:
-        some = [absent[place] for place in spread(len(absent), _SAMPLED)]
-        sizes = [dataset.source.stored_size(index) for index in some]
-        needed = round(sum(map(_file_size, sizes)) / len(some) * len(absent))
-        require_space(self.folder, needed, "hold the decoded images (--data.cache)")
-        # Not `rank_zero_info`: any process may be the one that fills.
-        console.print(
-            f"{self.folder}: {len(absent)} of {len(dataset)} decoded images are missing; about "
-            f"{decimal(needed)} will be written.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
 class CachedDataset(SegmentationDataset):
-    """A split whose samples are read from the cache, as views of memory-mapped files.
+    """A split read from a folder of decoded samples, as views of memory-mapped files.
+
+    Runs and processes may share the folder. Each sample is one file, named by what its content
+    depends on: a changed image or label file gets another. A file is moved into place when it is
+    whole, so that an interruption leaves nothing half written; the next run goes on from there. A
+    complete cache may be read-only.
 
     Args:
         source: the split as it is on disk.
-        folder: the cache's.
+        folder: where to; `fill` makes it.
     """
 
     def __init__(self, source: PairedDataset, folder: Path) -> None:
@@ -142,6 +85,49 @@ class CachedDataset(SegmentationDataset):
         image, labels = np.split(content, [3 * height * width])
         return Sample(image.reshape(height, width, 3), labels.reshape(height, width), source_size)
 
+    def fill(self) -> None:
+        """Decode what is missing or damaged, over all processors; other processes wait.
+
+        Raises:
+            UserError: the disk is too small, a file cannot be written, or a sample cannot be read.
+        """
+        if not self.absent():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with alone(self.folder / ".lock", f"fills {self.folder}"):
+                # Another process may have done it meanwhile.
+                if absent := self.absent():
+                    self._fill(absent)
+        except OSError as error:
+            raise UserError(
+                f"--data.cache {self.folder}: cannot be written ({error.strerror})."
+            ) from error
+
+    def _fill(self, absent: list[int]) -> None:
+        for left_over in self.folder.glob("*/.*.tmp"):  # of a process that was killed
+            left_over.unlink(missing_ok=True)
+        console = Console(stderr=True)
+        self._announce(absent, console)
+        with _pool() as pool:
+            done = pool.map(self.store, absent)
+            for _ in track(done, "Decoding into the cache", len(absent), console=console):
+                pass
+
+    def _announce(self, absent: list[int], console: Console) -> None:
+        some = [absent[place] for place in spread(len(absent), _SAMPLED)]
+        sizes = [self.source.stored_size(index) for index in some]
+        needed = round(sum(map(_file_size, sizes)) / len(some) * len(absent))
+        require_space(self.folder, needed, "hold the decoded images (--data.cache)")
+        # Not `rank_zero_info`: any process may be the one that fills.
+        console.print(
+            f"{self.folder}: {len(absent)} of {len(self)} decoded images are missing; about "
+            f"{decimal(needed)} will be written.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
     def store(self, index: int) -> None:
         """Decode a sample into its file."""
         path, sample = self.path(index), self.source.read(index)
@@ -179,8 +165,7 @@ def _file_size(size: tuple[int, int]) -> int:
 @contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
     """Threads suffice: decoding and writing leave the interpreter to the others."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ThreadPoolExecutor(usable or 1)
+    pool = ThreadPoolExecutor(usable_processors())
     try:
         yield pool
     finally:

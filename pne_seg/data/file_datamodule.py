@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import albumentations as A
+from torch.utils.data import DataLoader
 
 from pne_seg.data.base import SegmentationDataModule, Split
-from pne_seg.data.cache import DecodedCache
+from pne_seg.data.cache import CachedDataset
 from pne_seg.data.dataset import SegmentationDataset
 from pne_seg.data.pairs import PairedDataset
 from pne_seg.data.sources import Tree, open_tree
@@ -55,7 +56,7 @@ class FileDataModule(SegmentationDataModule):
         self.resize_base = resize_base
         self.cat_max_ratio = cat_max_ratio
         self.download = download
-        self.cache = None if cache is None else DecodedCache(Path(cache))
+        self.cache = None if cache is None else Path(cache)
         self.default_transforms()  # refuses settings out of range
 
     @abstractmethod
@@ -80,10 +81,12 @@ class FileDataModule(SegmentationDataModule):
     def dataset(self, split: Split) -> SegmentationDataset:
         """The split's files, through the cache in training."""
         found = self.pairs(split)
-        return self.cache.over(found) if self.cache is not None and split == "train" else found
+        if self.cache is not None and split == "train":
+            return CachedDataset(found, self.cache)
+        return found
 
     def prepare_data(self) -> None:
-        """Download and fill the cache, as far as these are asked for and missing.
+        """Download what is missing, where that is asked for.
 
         Processes that run at the same time wait for the one that does it.
 
@@ -102,11 +105,12 @@ class FileDataModule(SegmentationDataModule):
                     "out where the data set is in place, or choose another --data.root."
                 ) from error
 
-    def setup(self, stage: str) -> None:
-        """Open the splits that the stage needs; fill the cache before the first training on it."""
-        super().setup(stage)
-        if self.cache is not None and stage == "fit":
-            self.cache.fill(self.split("train"))
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, augmented batches; what the cache lacks is decoded first."""
+        train = self.split("train")
+        if isinstance(train, CachedDataset):
+            train.fill()
+        return super().train_dataloader()
 
     def default_transforms(self) -> list[A.BasicTransform]:
         """The recipe of the published baselines: scale, crop, flip, photometric distortion, pad."""

@@ -152,17 +152,24 @@ class Folder(FileDataModule):
                             "split. Keep one of them."
                         )
                     found[split] = images, masks
-        inside = tuple(f"{folder}/" for pair in found.values() for folder in pair)
-        files = [
-            file for kind in (self.images, self.masks) for file in tree.files(kind, IMAGE_SUFFIXES)
+        if found:
+            self._refuse_loose(tree, found)
+        return found
+
+    def _refuse_loose(self, tree: Tree, folders: dict[Split, tuple[str, str]]) -> None:
+        """Refuse images and masks beside the splits' folders, which nothing would read."""
+        inside = tuple(f"{folder}/" for pair in folders.values() for folder in pair)
+        loose = [
+            file
+            for kind in (self.images, self.masks)
+            for file in tree.files(kind, IMAGE_SUFFIXES)
+            if not file.relative.startswith(inside)
         ]
-        loose = [file for file in files if not file.relative.startswith(inside)] if found else []
         if loose:
             raise UserError(
                 f"{loose[0]} belongs to no split ({len(loose)} such files in all), while there are "
-                f"folders for {', '.join(found)}. Move it into one, or away."
+                f"folders for {', '.join(folders)}. Move it into one, or away."
             )
-        return found
 
     def _tree(self) -> Tree:
         by_split = (

@@ -69,6 +69,11 @@ class LabelTable:
             raise ValueError(f"Label value {twice} stands for two classes.")
         return cls({value: index for index, value in enumerate(values)}, ignored, **settings)  # type: ignore[arg-type]
 
+    @property
+    def identity(self) -> str:
+        """Tells tables that give other class indices for the same values."""
+        return self.entries.tobytes().hex()
+
     def apply(self, labels: Pixels, file: object) -> Pixels:
         """Class indices of (H, W) values, in an array of its own.
 
@@ -149,7 +154,7 @@ class IndexLabels(LabelFormat):
 
     def __init__(self, table: LabelTable) -> None:
         self.table = table
-        self.identity = table.entries.tobytes().hex()
+        self.identity = table.identity
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and map."""
@@ -224,7 +229,7 @@ class MatLabels(LabelFormat):
 
     def __init__(self, table: LabelTable, cache: Path | None = None) -> None:
         self.table = table
-        self.identity = table.entries.tobytes().hex()
+        self.identity = table.identity
         self.cache = cache
 
     def read(self, file: DataFile) -> Pixels:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pne_seg.data import ADE20K
-from pne_seg.data.cache import CachedDataset, DecodedCache
+from pne_seg.data.cache import CachedDataset
 from pne_seg.data.dataset import Sample
 
 NUM_IMAGES = 6  # in the miniature ADE20K's training split
@@ -20,7 +20,7 @@ def cached(root: Path, cache: Path) -> CachedDataset:
 
 def filled(root: Path, cache: Path) -> CachedDataset:
     split = cached(root, cache)
-    DecodedCache(cache).fill(split)
+    split.fill()
     return split
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.filesize import decimal
 
 from pne_seg.data import ADE20K, CamVid, Cityscapes, Folder
-from pne_seg.data.cache import CachedDataset, DecodedCache
+from pne_seg.data.cache import CachedDataset
 from pne_seg.data.file_datamodule import FileDataModule
 from pne_seg.data.pairs import PairedDataset
 from pne_seg.errors import UserError
@@ -55,7 +55,7 @@ def test_what_was_decoded_is_read_without_decoding(
     write(tmp_path / "data")
     data = build(tmp_path / "data", cache=tmp_path / "cache", num_workers=0, batch_size=1)
     plain = build(tmp_path / "data", num_workers=0, batch_size=1)
-    data.setup("fit")
+    data.train_dataloader()
     expected = [plain.split("train").read(i) for i in range(len(plain.split("train")))]
     monkeypatch.setattr(PairedDataset, "read", forbidden)
     split = data.split("train")
@@ -160,7 +160,7 @@ def test_other_classes_get_entries_of_their_own(tmp_path: Path) -> None:
         data = Folder(
             tmp_path / "data", classes, cache=tmp_path / "cache", num_workers=0, batch_size=1
         )
-        data.setup("fit")
+        data.train_dataloader()
         split = data.split("train")
         assert isinstance(split, CachedDataset)
         for index in range(len(split)):
@@ -192,7 +192,7 @@ def test_a_damaged_entry_is_not_used_and_made_anew(
     old = entries(cache)
     damage(split.path(2))
     if by == "fill":
-        DecodedCache(cache).fill(split)
+        split.fill()
     else:
         assert_same(split.read(2), split.source.read(2))
     new = entries(cache)

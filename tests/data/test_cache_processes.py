@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pne_seg.data.cache import CachedDataset, DecodedCache
+from pne_seg.data.cache import CachedDataset
 from pne_seg.errors import UserError
 from tests.data.cached import NUM_IMAGES, assert_same, cached, entries, filled
 from tests.data.miniature import write_ade20k
@@ -80,7 +80,7 @@ def test_two_processes_at_once_decode_each_image_once(
         split = cached(root, cache)
         assert len(split.absent()) == NUM_IMAGES
         begin.wait(30)
-        DecodedCache(cache).fill(split)
+        split.fill()
         assert not split.absent()
 
     monkeypatch.setattr(CachedDataset, "store", counted)
@@ -133,7 +133,7 @@ def test_a_cache_that_is_closed_to_writing(public: Path) -> None:
         assert split.absent() == [0]
         assert_same(split.read(0), split.source.read(0))  # decoded, and not kept
         with pytest.raises(UserError, match=r"--data\.cache .*cannot be written"):
-            DecodedCache(public / "cache").fill(split)
+            split.fill()
 
     as_reader(complete)
     os.utime(public / "ade" / "images" / "training" / "ADE_train_00000001.jpg", (0, 0))

@@ -38,7 +38,7 @@ def sample(tmp_path: Path) -> Sample:
     classes = [f"row {row}" for row in range(0, ROWS, PER_LABEL)]
     settings: dict[str, Any] = {"num_workers": 0, "batch_size": 1}
     data = Folder(tmp_path, classes, cache=tmp_path / "cache", **settings)
-    data.setup("fit")
+    data.train_dataloader()
     return data.split("train").read(0)
 
 

@@ -156,7 +156,7 @@ def test_workers_that_are_spawned_make_the_same(tree: Path) -> None:
 def test_the_decoded_cache_gives_the_same(workers: int, tree: Path, tmp_path: Path) -> None:
     for build in (ade20k, folder):
         cached = build(tree, num_workers=workers, cache=tmp_path / "cache")
-        cached.setup("fit")
+        cached.train_dataloader()
         assert isinstance(cached.split("train"), CachedDataset)
         assert epochs(cached) == epochs(build(tree))
 

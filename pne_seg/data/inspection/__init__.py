@@ -1,6 +1,6 @@
 """A complete check of a data set: `inspect` decodes it, `report_text` says what was found."""
 
-from pne_seg.data.inspection.check import SPLITS, inspect, usable_processors
+from pne_seg.data.inspection.check import SPLITS, inspect
 from pne_seg.data.inspection.report import as_json, report_text
 from pne_seg.data.inspection.results import Finding, Inspection, SplitFigures
 
@@ -12,5 +12,4 @@ __all__ = [
     "as_json",
     "inspect",
     "report_text",
-    "usable_processors",
 ]

@@ -1,6 +1,5 @@
 """Checks a data set completely: every file decoded, what is wrong named, classes counted."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pne_seg.data.inspection.pool import examine_all
 from pne_seg.data.inspection.results import Finding, Inspection, Level, SplitFigures
 from pne_seg.data.labels import IGNORE, IndexLabels
 from pne_seg.data.pairs import PairedDataset
+from pne_seg.data.processors import usable_processors
 from pne_seg.errors import UserError
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -70,13 +70,6 @@ def inspect(
     )
 
 
-def usable_processors() -> int:
-    """Number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _open(
     data: SegmentationDataModule, splits: Sequence[Split], findings: list[Finding]
 ) -> dict[Split, SegmentationDataset]:
@@ -90,12 +83,8 @@ def _open(
             continue
         opened[split] = source.source if isinstance(source, CachedDataset) else source
         name = f"The {split} split of {type(data).__name__}"
-        least = data.batch_size if split == "train" else 1
-        if len(source) == 0:
-            _add_split_error(findings, split, f"{name} has no images. Add some.")
-        elif len(source) < least:
-            said = f"{len(source)} images, fewer than a batch of {least}"
-            _add_split_error(findings, split, f"{name} has {said}. Lower --data.batch_size.")
+        if complaint := data.too_few(split, len(source)):
+            _add_split_error(findings, split, complaint)
         if not source.labelled:
             said = f"{name} has no public labels"
             if split == "test":

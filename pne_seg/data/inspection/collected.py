@@ -12,6 +12,7 @@ from pne_seg.data.inspection.results import Finding, Level, SplitFigures
 from pne_seg.data.pairs import PairedDataset, spread
 
 _PICTURES = 8  # what a mosaic shows
+_NAMED = 5  # files in a message; a finding lists them all
 
 _REMARKS: dict[str, tuple[Level, str]] = {
     "unlabelled": ("warning", "without a single labelled pixel: nothing to learn or to score."),
@@ -113,6 +114,6 @@ def duplicates(collected: Mapping[Split, Collected]) -> Iterator[Finding]:
             level: Level = "warning"
         else:
             said, mend, level = f"The same image {len(files)} times in {found[0]}", "", "note"
-        yield Finding(
-            level, "duplicate", found, f"{said}: {', '.join(files)}. {mend}".strip(), files
-        )
+        more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+        message = f"{said}: {', '.join(files[:_NAMED])}{more}. {mend}".strip()
+        yield Finding(level, "duplicate", found, message, files)
