@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from pne_seg.contrast.component import Contrast
+from pne_seg.description import IN_CHECKPOINT, DataDescription
 from pne_seg.errors import UserError
 from pne_seg.inference import (
     IMAGENET_MEAN,
@@ -282,6 +283,10 @@ class SegmentationModule(LightningModule):
         """Store the optimiser's configuration, to tell a later change of it from its progress."""
         if self._settings:  # none in a checkpoint saved after an evaluation alone
             checkpoint["optimizer_settings"] = self._settings
+        description = getattr(getattr(self._trainer, "datamodule", None), "description", None)
+        if isinstance(description, DataDescription):
+            # With it the weights can be used where the data are not.
+            checkpoint[IN_CHECKPOINT] = description.as_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember under which settings the checkpoint was written."""

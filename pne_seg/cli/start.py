@@ -6,9 +6,9 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
-from pne_seg.cli.runs import check_checkpoint, newest_run, open_run, run_of_checkpoint
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
+from pne_seg.runs import check_checkpoint, newest_run, open_run, run_of_checkpoint
 
 
 def run_name(settings: Settings) -> str:

@@ -15,10 +15,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pne_seg.data.dataset import BatchView, SampleView, SegmentationDataset, collate
 from pne_seg.data.processors import usable_processors
 from pne_seg.data.sampler import EpochSampler, SameSizeBatches
+from pne_seg.description import Colour, DataDescription
 from pne_seg.errors import UserError
 
 Split = Literal["train", "val", "test"]
-Colour = tuple[int, int, int]
+
+__all__ = ["Colour", "SegmentationDataModule", "Split", "default_workers"]
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -71,6 +73,26 @@ class SegmentationDataModule(LightningDataModule):
     def num_classes(self) -> int:
         """Number of classes, the ignore value not counted."""
         return len(self.class_names)
+
+    @property
+    def prediction_base(self) -> tuple[int, int] | None:
+        """Width and height of the box that images from elsewhere are fitted to for prediction.
+
+        That of evaluation; a data set whose images all have one size names that size, so that the
+        network meets things as large as it knows them.
+        """
+        return self.resize_base
+
+    @property
+    def description(self) -> DataDescription:
+        """What checkpoints and exports keep of the data set."""
+        return DataDescription(
+            data=type(self).__name__,
+            class_names=tuple(self.class_names),
+            palette=tuple(self.palette),
+            ignore_index=self.ignore_index,
+            resize_base=self.prediction_base,
+        )
 
     @abstractmethod
     def dataset(self, split: Split) -> SegmentationDataset:

@@ -95,6 +95,12 @@ class CamVid(FileDataModule):
         super().__init__(root, crop_size or (height, width), **kwargs)
         self.scale = scale
 
+    @property
+    def prediction_base(self) -> tuple[int, int]:
+        """The size of a scaled frame, or the box that they are fitted to."""
+        height, width = (max(1, round(side * self.scale)) for side in _FRAME)
+        return self.resize_base or (width, height)
+
     def pairs(self, split: Split) -> CamVidDataset:
         """`train/NAME.png` with `trainannot/NAME.png`, say."""
         get = f"Get CamVid from {HOME} and give its place with --data.root, or add --data.download "

@@ -85,6 +85,11 @@ class Scenes(SegmentationDataModule):
         self.width = width
         self.scene_seed = scene_seed
 
+    @property
+    def prediction_base(self) -> tuple[int, int]:
+        """The size of a scene."""
+        return self.width, self.height
+
     def dataset(self, split: Split) -> SceneDataset:
         """The split's scenes."""
         return SceneDataset(split, self.sizes[split], (self.height, self.width), self.scene_seed)
