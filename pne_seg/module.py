@@ -18,12 +18,13 @@ from pne_seg.errors import UserError
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    ImageScorer,
+    Inference,
     Preprocessing,
     network_stride,
     resize_logits,
-    whole_image_logits,
 )
-from pne_seg.losses import CrossEntropy, cross_entropy
+from pne_seg.losses import CrossEntropy
 from pne_seg.metrics import ConfusionMatrix, Scores
 from pne_seg.networks.auxiliary import Auxiliary, untrained_scores
 from pne_seg.networks.requirements import BatchRequirements, check_output
@@ -71,6 +72,8 @@ class SegmentationModule(LightningModule):
         std: RGB standard deviation in 0–255.
         init_from: a checkpoint or state dict whose fitting weights a fine-tuning starts from.
         compile: whether to train and score through `torch.compile`.
+        inference: how images are shown to the network in validation, test and prediction: whole
+            where not given.
 
     Raises:
         ValueError: the network's output has not C channels, the names are not C, a loss does not
@@ -97,6 +100,7 @@ class SegmentationModule(LightningModule):
         std: tuple[float, float, float] = IMAGENET_STD,
         init_from: str | None = None,
         compile: bool = False,  # as PyTorch calls it
+        inference: Inference | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -116,6 +120,7 @@ class SegmentationModule(LightningModule):
             ignore_index,
         )
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
+        self.scorer = ImageScorer(network, self.preprocessing, inference)
         check_output(network, num_classes)
         self.requirements = BatchRequirements(network, self.preprocessing.stride)
         self.contrast = contrast
@@ -168,8 +173,8 @@ class SegmentationModule(LightningModule):
         self.dropout.detach()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores."""
-        return whole_image_logits(self.network, self.preprocessing, images)
+        """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores, see `ImageScorer.scores`."""
+        return self.scorer.scores(images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Refuse a batch that the network cannot be trained on, by the first one's size."""
@@ -216,20 +221,15 @@ class SegmentationModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, H, W) predicted class indices, at the files' own size where it is one for all."""
-        logits: Tensor = self(batch["image"])
         sizes = {tuple(size) for size in batch.get("source_size", ())}
-        if len(sizes) == 1:
-            logits = resize_logits(logits, sizes.pop())
-        return logits.argmax(1)
+        return self.scorer.classes(batch["image"], sizes.pop() if len(sizes) == 1 else None)
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        target: Tensor = batch["mask"]
-        logits = resize_logits(self(batch["image"]), target.shape[-2:])
-        loss = cross_entropy(logits, target, self.ignore_index)
-        self.log(f"{stage}/loss", loss, batch_size=len(target), sync_dist=True)
-        prediction = logits.argmax(1)
-        self.confusion.update(prediction, target.long())
-        return prediction
+        scored = self.scorer.score(batch["image"], batch["mask"], self.ignore_index)
+        loss = (scored.loss / scored.pixels.clamp(min=1)).float()
+        self.log(f"{stage}/loss", loss, batch_size=len(batch["mask"]), sync_dist=True)
+        self.confusion.update(scored.classes, batch["mask"].long())
+        return scored.classes
 
     def on_validation_epoch_end(self) -> None:
         """Read the scores off the split's matrix and log them."""
