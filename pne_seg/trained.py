@@ -13,12 +13,19 @@ from torch import Tensor, nn
 from pne_seg.description import IN_CHECKPOINT, DataDescription
 from pne_seg.errors import UserError
 from pne_seg.export.folder import is_export, read_export
-from pne_seg.inference import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, network_stride
+from pne_seg.inference import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Inference,
+    Preprocessing,
+    network_stride,
+)
 from pne_seg.networks.slot import Slot, build_network, complete_slot
 from pne_seg.runs import CONFIG, RUNS, Run, check_checkpoint, run_of_checkpoint
 from pne_seg.terms import TRAINING_TERMS
 
 _NETWORK = "network."
+METRICS = "metrics.json"
 _EVALUATIONS = {"val": "validate", "test": "test"}
 
 
@@ -33,7 +40,7 @@ class Trained:
         path: the checkpoint, or the folder of an export.
         slot: class and settings of the network; empty for an export.
         config: all settings of the run; empty for an export.
-        inference: how the run scores images (`model.inference`); None for the defaults.
+        inference: how the run scores images (`model.inference`).
         metrics: `metrics.json` of this checkpoint by split, as far as it was scored.
         training_bytes: size of the weights that belong to training alone, by term.
     """
@@ -44,7 +51,7 @@ class Trained:
     path: Path
     slot: Slot = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    inference: dict[str, Any] | None = None
+    inference: Inference = field(default_factory=Inference)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     training_bytes: dict[str, int] = field(default_factory=dict)
 
@@ -100,7 +107,7 @@ def _of_export(folder: Path) -> Trained:
         preprocessing=Preprocessing(content["mean"], content["std"], int(content["stride"])),
         data=DataDescription.from_dict(content["data"]),
         path=folder,
-        inference=content.get("inference"),
+        inference=Inference(**content["inference"]),
         metrics=content.get("metrics") or {},
     )
 
@@ -139,8 +146,8 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
         path=path,
         slot=slot,
         config=config,
-        inference=settings.get("inference"),
-        metrics=_metrics(path, run),
+        inference=Inference(**(settings.get("inference") or {})),
+        metrics=_metrics(path, checkpoint.get("global_step"), run),
         training_bytes=_training_bytes(state),
     )
 
@@ -163,9 +170,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _description(checkpoint: dict[str, Any], config: dict[str, Any], run: Run) -> DataDescription:
     """What the checkpoint says of its data; an older one has the data set say it itself."""
+    if IN_CHECKPOINT in checkpoint:
+        return DataDescription.from_dict(checkpoint[IN_CHECKPOINT])
     try:
-        if IN_CHECKPOINT in checkpoint:
-            return DataDescription.from_dict(checkpoint[IN_CHECKPOINT])
         from jsonargparse import ArgumentParser
 
         from pne_seg.data import SegmentationDataModule
@@ -183,19 +190,23 @@ def _description(checkpoint: dict[str, Any], config: dict[str, Any], run: Run) -
         ) from error
 
 
-def _metrics(path: Path, run: Run) -> dict[str, dict[str, Any]]:
-    """The scores of this very checkpoint: a run's own are those of its best."""
-    files = {
-        split: run.folder / verb / path.stem / "metrics.json"
-        for split, verb in _EVALUATIONS.items()
-    }
-    if path.resolve() == run.best.resolve() and not files["val"].is_file():
-        files["val"] = run.folder / "metrics.json"
-    return {
-        split: json.loads(file.read_text(encoding="utf-8"))
-        for split, file in files.items()
-        if file.is_file()
-    }
+def _metrics(path: Path, step: int | None, run: Run) -> dict[str, dict[str, Any]]:
+    """The scores of this very checkpoint by split.
+
+    A run's own are those of the step that they name. Those of a later evaluation stand under the
+    checkpoint's name, and are its own unless it was written after them.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    own = run.folder / METRICS
+    if own.is_file():
+        metrics = json.loads(own.read_text(encoding="utf-8"))
+        if metrics.get("step") == step:
+            found["val"] = metrics
+    for split, verb in _EVALUATIONS.items():
+        file = run.folder / verb / path.stem / METRICS
+        if file.is_file() and file.stat().st_mtime >= path.stat().st_mtime:
+            found[split] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 def _training_bytes(state: dict[str, Tensor]) -> dict[str, int]:

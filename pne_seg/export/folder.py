@@ -1,5 +1,7 @@
 """The folder of an export: its files, and the network read back from them."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,8 @@ def read_network(folder: Path) -> nn.Module:
     if "class_path" not in config:  # one of smp's or this package's, saved by itself
         from pne_seg.networks import from_pretrained
 
-        return from_pretrained(folder).requires_grad_(False)
+        with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub says where it reads from
+            return from_pretrained(folder).requires_grad_(False)
     from safetensors.torch import load_model
 
     network = build_network(config)

@@ -30,18 +30,17 @@ class PixelsToScores(nn.Module):
 
     Args:
         network: normalised (B, 3, H, W) → (B, C, h, w).
-        preprocessing: whose mean and standard deviation are taken.
+        preprocessing: normalises.
     """
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", preprocessing.mean.clone(), persistent=False)
-        self.register_buffer("std", preprocessing.std.clone(), persistent=False)
+        self.preprocessing = preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float32 in 0–255, sides divisible by the stride → (B, C, H, W)."""
-        logits = self.network((images - self.mean) / self.std)
+        logits = self.network(self.preprocessing.normalise(images))
         return resize_logits(logits, images.shape[-2:])
 
 
@@ -83,18 +82,19 @@ def trace(
     Raises:
         UserError: it fails at the one size too.
     """
-    graph = PixelsToScores(for_any_size(network), preprocessing).eval()
+    stride, reason = preprocessing.stride, None
+    rewritten = PixelsToScores(for_any_size(network), preprocessing).eval()
     if not fixed:
         try:
-            return Traced(_export(graph, preprocessing.stride, None), None)
+            return Traced(_export(rewritten, stride, None), None)
         except Exception as error:  # a network fails as it likes
-            reason: str | None = first_line(error)
-    else:
-        reason = None
-    # As it is: a network with sizes of its own may not be of those that the layers were written for.
-    graph = PixelsToScores(network, preprocessing).eval()
+            reason = first_line(error)
     try:
-        return Traced(_export(graph, preprocessing.stride, size), size, reason)
+        return Traced(_export(rewritten, stride, size), size, reason)
+    except Exception:  # its layers may not be used as the rewritten ones can be
+        as_it_is = PixelsToScores(network, preprocessing).eval()
+    try:
+        return Traced(_export(as_it_is, stride, size), size, reason)
     except Exception as error:
         raise UserError(
             f"The network cannot be traced at {size[0]}×{size[1]} pixels: {first_line(error)}\n"
@@ -181,5 +181,3 @@ def first_line(error: Exception) -> str:
     """The first lines of an exporter's message, which may go on for pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:240] or type(error).__name__
-
-

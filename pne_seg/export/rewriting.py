@@ -145,7 +145,7 @@ class SwinBlock(nn.Module):
 
     def _mix(self, x: Tensor, regions: Tensor | None) -> Tensor:
         """Attention within each window: (B, windows, positions, C) → the same."""
-        batch, windows, positions, channels = x.shape
+        batch, windows, positions, _ = x.shape
         layer, heads = self.attn, self.attn.num_heads
         query, key, value = (
             layer.qkv(x)

@@ -27,7 +27,7 @@ def complete_slot(given: str | Mapping[str, Any], num_classes: int) -> Slot:
     Raises:
         UserError: there is no such class here.
     """
-    slot = {"class_path": given} if isinstance(given, str) else dict(given)
+    slot: Slot = {"class_path": given} if isinstance(given, str) else dict(given)
     names = _parameters(str(slot.get("class_path")))
     settings = dict(slot.get("init_args") or {})
     settings |= {name: num_classes for name in CLASS_COUNTS if name in names}
