@@ -90,8 +90,9 @@ class Segmenter:
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).unsqueeze(0)
         with torch.inference_mode():
             classes = self._scorer.classes(batch.to(self.device), size)[0].cpu().numpy()
-        narrow: ClassMap = classes.astype(np.uint8 if len(self.class_names) <= 256 else np.uint16)
-        return narrow
+        if len(self.class_names) > 256:
+            return classes.astype(np.uint16)
+        return classes.astype(np.uint8)
 
     def colour(self, classes: ClassMap) -> Pixels:
         """(H, W) class indices → (H, W, 3) uint8 RGB in the palette's colours."""
@@ -173,10 +174,9 @@ def _of_picture(image: Image.Image) -> Pixels:
             "is not said. Convert it to 8 bits first."
         )
     turned = ImageOps.exif_transpose(image)
-    if turned.has_transparency_data:
-        if np.asarray(turned.convert("RGBA"))[..., 3].min() < 255:
-            raise UserError(
-                "The picture is transparent in places, and it is not said what shows through. "
-                "Blend it with a background, or take its colours alone: image.convert('RGB')."
-            )
+    if turned.has_transparency_data and np.asarray(turned.convert("RGBA"))[..., 3].min() < 255:
+        raise UserError(
+            "The picture is transparent in places, and it is not said what shows through. "
+            "Blend it with a background, or take its colours alone: image.convert('RGB')."
+        )
     return np.asarray(turned.convert("RGB"), np.uint8)

@@ -243,9 +243,9 @@ def _settings(trained: Trained, content: Mapping[str, Any]) -> str:
 def _limits(trained: Trained) -> str:
     return (
         f"It knows its {len(trained.data.class_names)} classes alone: every pixel gets one of "
-        "them, whatever it shows. Scores were measured on images like those of training; expect less on "
-        "others (another camera, place, light or scale). No figure says how sure the network is of "
-        "a pixel. Do not rely on it where a mistake does harm."
+        "them, whatever it shows. Scores were measured on images like those of training; expect "
+        "less on others (another camera, place, light or scale). No figure says how sure the "
+        "network is of a pixel. Do not rely on it where a mistake does harm."
     )
 
 

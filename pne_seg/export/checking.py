@@ -42,7 +42,8 @@ def sizes_to_try(stride: int, fixed: tuple[int, int] | None) -> tuple[tuple[int,
     """(batch, height, width): two sizes, neither the traced one, or two batches of the one."""
     if fixed is not None:
         return (1, *fixed), (3, *fixed)
-    least, step = smallest_side(stride), max(stride, 16)
+    # Odd sides where the stride allows them.
+    least, step = smallest_side(stride), stride * -(-17 // stride)
     return (1, least, least + step), (3, 3 * least + step, least)
 
 

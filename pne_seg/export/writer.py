@@ -92,7 +92,7 @@ def export(
     Raises:
         UserError: the folder holds other files, a package is missing, or the network cannot be
             written in a format.
-        DisagreementError: a file gives other class scores than the network; nothing takes its place.
+        DisagreementError: a file gives other class scores than the network; nothing is written.
     """
     check_output(output, formats)
     done = Exported(output)
