@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -52,19 +51,15 @@ def as_json(content: dict[str, Any]) -> str:
     return numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
-def header(trained: Trained) -> Callable[[str], dict[str, str]]:
-    """The essentials as texts (JSON where they are lists), by the format that carries them."""
-
-    def of(format: str) -> dict[str, str]:
-        stride = trained.preprocessing.stride
-        values = trained.data.as_dict() | _normalisation(trained) | {"stride": stride}
-        texts = {
-            key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            for key, value in values.items()
-        }
-        return texts | {"input": _input(format, stride), "output": _output(format)}
-
-    return of
+def header(trained: Trained, format: str) -> dict[str, str]:
+    """The essentials as texts (JSON where they are lists), as the file of a format carries them."""
+    stride = trained.preprocessing.stride
+    values = trained.data.as_dict() | _normalisation(trained) | {"stride": stride}
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in values.items()
+    }
+    return texts | {"input": _input(format, stride), "output": _output(format)}
 
 
 def _normalisation(trained: Trained) -> dict[str, list[float]]:

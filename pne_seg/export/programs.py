@@ -117,17 +117,22 @@ def _export(graph: nn.Module, stride: int, size: tuple[int, int] | None) -> Expo
         )
 
 
-def write_program(traced: Traced, path: Path, description: Mapping[str, Any]) -> None:
-    """Write `model.pt2`, with the description as the extra file `segmentation.json`."""
+def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Write `model.pt2`, with `metadata` in its extra file `segmentation.json`.
+
+    Raises:
+        Exception: whatever the exporter raises for what it cannot save.
+    """
     # Else they are saved, and as a pickle.
     traced.program.example_inputs = None
     with _quietly(), path.open("wb") as file:
         torch.export.save(
-            traced.program, file, extra_files={DESCRIPTION: json.dumps(description, indent=1)}
+            traced.program, file, extra_files={DESCRIPTION: json.dumps(metadata, indent=1)}
         )
+    return {}
 
 
-def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> int:
+def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """Write `model.onnx`, with `metadata` in its `metadata_props`; returns the opset's version.
 
     Raises:
@@ -146,7 +151,7 @@ def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> int:
     model.metadata_props.update(metadata)
     _name_sides(model.graph, traced.size is None)
     written.save(path)
-    return int(model.opset_imports[""])
+    return {"opset": int(model.opset_imports[""])}
 
 
 def _name_sides(graph: Any, any_size: bool) -> None:

@@ -2,13 +2,16 @@
 
 Each gives what the layer that it replaces gives, up to rounding. A traced graph keeps sizes as
 expressions, and these layers are free of what cannot be kept: bins that depend on the size
-(adaptive pooling), and comparisons of sizes (windows).
+(adaptive pooling), fractions of sizes (timm's padding to the same size), comparisons of sizes
+(windows).
 """
 
 import copy
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -23,6 +26,8 @@ def for_any_size(network: nn.Module) -> nn.Module:
 
 
 def _replacement(layer: nn.Module) -> nn.Module | None:
+    from timm.layers.conv2d_same import Conv2dSame
+    from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
     from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
 
     if isinstance(layer, nn.AdaptiveAvgPool2d):
@@ -31,6 +36,11 @@ def _replacement(layer: nn.Module) -> nn.Module | None:
         return SwinBlock(layer)
     if type(layer) is PatchMerging:
         return EvenPatchMerging(layer)
+    for padded in (Conv2dSame, AvgPool2dSame, MaxPool2dSame):
+        if type(layer) is padded:
+            padding = SamePadding(layer, -math.inf if padded is MaxPool2dSame else 0.0)
+            layer.__class__ = padded.__mro__[1]  # the layer of torch that they are made of
+            return nn.Sequential(padding, layer)
     return None
 
 
@@ -70,6 +80,35 @@ def _bins(like: Tensor, size: int, count: int) -> Tensor:
     end = ((index + 1) * size + count - 1) // count
     inside = (pixel >= first) & (pixel < end)
     return inside.to(like.dtype) / (end - first)
+
+
+class SamePadding(nn.Module):
+    """The padding of timm's layers that give ⌈side / stride⌉ pixels, in whole numbers.
+
+    Args:
+        layer: a convolution or pooling with `kernel_size`, `stride` and, mostly, `dilation`.
+        value: of the border.
+    """
+
+    def __init__(self, layer: Any, value: float) -> None:
+        super().__init__()
+        self.kernel_size: tuple[int, int] = layer.kernel_size
+        self.stride: tuple[int, int] = layer.stride
+        self.dilation: tuple[int, int] = getattr(layer, "dilation", (1, 1))
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, H, W) → the same with a border."""
+        above, below = self._border(x.shape[-2], 0)
+        left, right = self._border(x.shape[-1], 1)
+        return F.pad(x, (left, right, above, below), value=self.value)
+
+    def _border(self, size: int, axis: int) -> tuple[int, int]:
+        stride = self.stride[axis]
+        reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
+        last = (size + stride - 1) // stride * stride - stride
+        missing: int = torch.sym_max(last + reach - size, 0)  # type: ignore[assignment]
+        return missing // 2, missing - missing // 2
 
 
 class EvenPatchMerging(nn.Module):

@@ -16,11 +16,15 @@ from pne_seg.export.folder import CARD, DESCRIPTION, FILES, FORMATS, PREVIEW
 from pne_seg.export.programs import Traced, first_line, trace, write_onnx, write_program
 from pne_seg.export.weights import write_weights
 from pne_seg.files import save_atomically
+from pne_seg.inference import ImageScorer
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained
 
 _NEEDS = {"onnx": ("onnx", "onnxscript")}
 _DEFAULT_SIDE = 512
+
+Writer = Callable[[Traced, Path, Mapping[str, str]], dict[str, Any]]
+"""Writes a graph with its description; returns what else there is to say of the file."""
 
 
 class DisagreementError(Exception):
@@ -63,10 +67,9 @@ def check_output(folder: Path, formats: Collection[str]) -> None:
     for format in formats:
         missing = [name for name in _NEEDS.get(format, ()) if find_spec(name) is None]
         if missing:
-            other = [known for known in FORMATS if known != format]
             raise UserError(
-                f"{format} needs the package {' and '.join(missing)}: pip install -e '.[export]', "
-                f"or leave it out: --formats '[{', '.join(other)}]'"
+                f"{format} needs the package {' and '.join(missing)}: pip install -e '.[export]'\n"
+                f"  {_leave_out(format)}"
             )
 
 
@@ -100,10 +103,7 @@ def export(
     # Beside the folder, so that moving the files is a matter of names.
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
         folder = Path(name)
-        notes = {
-            format: {key: value for key, value in note.items() if value is not None}
-            for format, note in _write_formats(trained, folder, formats, size, done, say).items()
-        }
+        notes = _write_formats(trained, folder, formats, size, done, say)
         _check(trained, folder, done, say)
         content = describe(trained, notes)
         (folder / DESCRIPTION).write_text(as_json(content), encoding="utf-8")
@@ -125,63 +125,66 @@ def _write_formats(
     say: Callable[[str], object],
 ) -> dict[str, dict[str, Any]]:
     """Write the weights and graphs; returns what `segmentation.json` says of each."""
-    metadata = header(trained)
     notes: dict[str, dict[str, Any]] = {}
     if "safetensors" in formats:
-        write_weights(trained.network, trained.slot, folder, metadata("safetensors"))
-        done.sizes["safetensors"] = None
-        notes["safetensors"] = {"size": "any", "batch": "any"}
+        write_weights(trained.network, trained.slot, folder, header(trained, "safetensors"))
+        notes["safetensors"] = _note(_size_taken(trained), None, done, "safetensors")
     if not {"onnx", "torch"} & {*formats}:
         return notes
     fallback = size or _size_of(trained)
     say("Tracing the network …")
-    network, preprocessing = trained.network, trained.preprocessing
-    traced = trace(network, preprocessing, fallback, fixed=size is not None)
-    if "onnx" in formats:
-        say("Writing ONNX …")
-        used, opset = _write_onnx(trained, traced, fallback, folder, metadata("onnx"))
-        notes["onnx"] = _note(used, done, "onnx") | {"opset": opset}
-    if "torch" in formats:
-        write_program(traced, folder / FORMATS["torch"], metadata("torch"))
-        notes["torch"] = _note(traced, done, "torch")
+    fallback = size or _size_of(trained)
+    traced = trace(trained.network, trained.preprocessing, fallback, fixed=size is not None)
+    # ONNX first: the other file is saved without the example that a translation starts from.
+    writers: dict[str, Writer] = {"onnx": write_onnx, "torch": write_program}
+    for format, write in writers.items():
+        if format in formats:
+            say(f"Writing {FORMATS[format]} …")
+            path = folder / FORMATS[format]
+            used, facts = _write_graph(trained, traced, fallback, format, write, path)
+            notes[format] = _note(used.size, used.reason, done, format) | facts
     return notes
 
 
-def _write_onnx(
+def _write_graph(
     trained: Trained,
     traced: Traced,
     fallback: tuple[int, int],
-    folder: Path,
-    metadata: Mapping[str, str],
-) -> tuple[Traced, int]:
-    """Write ONNX from the graph of any size, else from one of a fixed size."""
-    path = folder / FORMATS["onnx"]
+    format: str,
+    write: Writer,
+    path: Path,
+) -> tuple[Traced, dict[str, Any]]:
+    """Write a graph of any size, or where the format cannot, one of a fixed size."""
+    metadata = header(trained, format)
     try:
-        return traced, write_onnx(traced, path, metadata)
-    except Exception as error:  # the exporter fails as it likes
+        return traced, write(traced, path, metadata)
+    except Exception as error:  # exporters fail as they like
         reason = first_line(error)
-    try:
-        if traced.size is None:
-            held = trace(trained.network, trained.preprocessing, fallback, fixed=True)
-            held = Traced(held.program, held.size, reason)
-            return held, write_onnx(held, path, metadata)
-    except Exception as error:
-        reason = first_line(error)
-    raise UserError(
-        f"The network cannot be written as ONNX: {reason}\n  Leave it out: "
-        "--formats '[safetensors, torch]'"
-    )
+    if traced.size is None:
+        held = trace(trained.network, trained.preprocessing, fallback, fixed=True)
+        held = Traced(held.program, held.size, reason)
+        try:
+            return held, write(held, path, metadata)
+        except Exception as error:
+            reason = first_line(error)
+    raise UserError(f"{FORMATS[format]} cannot be written: {reason}\n  {_leave_out(format)}")
 
 
-def _note(traced: Traced, done: Exported, format: str) -> dict[str, Any]:
-    done.sizes[format] = traced.size
-    if traced.reason is not None:
-        done.reasons[format] = traced.reason
-    return {
-        "size": "any" if traced.size is None else [*traced.size],
-        "batch": "any",
-        "fixed_because": traced.reason,
-    }
+def _leave_out(format: str) -> str:
+    others = ", ".join(known for known in FORMATS if known != format)
+    return f"Leave it out: --formats '[{others}]'"
+
+
+def _note(
+    size: tuple[int, int] | None, reason: str | None, done: Exported, format: str
+) -> dict[str, Any]:
+    """Keep what sizes a file takes; returns what `segmentation.json` says of it."""
+    done.sizes[format] = size
+    note: dict[str, Any] = {"size": "any" if size is None else [*size], "batch": "any"}
+    if reason is not None:
+        done.reasons[format] = reason
+        note["fixed_because"] = reason
+    return note
 
 
 def _size_of(trained: Trained) -> tuple[int, int]:
@@ -203,28 +206,40 @@ def _check(trained: Trained, folder: Path, done: Exported, say: Callable[[str], 
         if run is None:
             done.agreements[format] = None
             continue
+        mend = f"Nothing was written.\n  {_leave_out(format)}"
+        if format == "safetensors":
+            mend = "Nothing was written."
+        elif size is None:
+            mend += ", or hold the graphs to one size: --size '[HEIGHT, WIDTH]'"
         sizes = sizes_to_try(trained.preprocessing.stride, size)
         try:
             found = compare(run, trained.network, trained.preprocessing, sizes)
         except Exception as error:  # runtimes fail as they like
             raise DisagreementError(
-                f"{FORMATS[format]} does not run: {first_line(error)}{_mend(format, size)}"
+                f"{FORMATS[format]} does not run: {first_line(error)}\n  {mend}"
             ) from error
         done.agreements[format] = found
         if not found.holds:
             raise DisagreementError(
                 f"{FORMATS[format]} gives class scores up to {found.difference:.2g} away from the "
-                f"network's, whose largest is {found.score:.3g}; {TOLERANCE:g} of it is allowed."
-                f"{_mend(format, size)}"
+                f"network's, whose largest is {found.score:.3g}; {TOLERANCE:g} of it is allowed. "
+                f"{mend}"
             )
 
 
-def _mend(format: str, size: tuple[int, int] | None) -> str:
-    others = ", ".join(known for known in FORMATS if known != format)
-    hold = "Hold the graphs to one size with --size '[HEIGHT, WIDTH]', or l" if not size else "L"
-    if format == "safetensors":
-        return "\n  Nothing was written."
-    return f"\n  Nothing was written. {hold}eave it out: --formats '[{others}]'"
+def _size_taken(trained: Trained) -> tuple[int, int] | None:
+    """The one size that the network takes; None where it takes several."""
+    sizes = sizes_to_try(trained.preprocessing.stride, None)
+    try:
+        compare(
+            ImageScorer(trained.network, trained.preprocessing).scores,
+            trained.network,
+            trained.preprocessing,
+            sizes,
+        )
+    except Exception:  # a network fails as it likes
+        return _size_of(trained)
+    return None
 
 
 def _preview(trained: Trained) -> Path | None:
