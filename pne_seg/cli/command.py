@@ -22,7 +22,7 @@ from pne_seg.callbacks import (
     PredictionWriter,
     Summary,
 )
-from pne_seg.cli.checks import CLASS_COUNTS, FROM_DATA, check_against_data, check_training
+from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
 from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
@@ -36,6 +36,7 @@ from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
+from pne_seg.networks.slot import CLASS_COUNTS
 from pne_seg.runs import RUNS, create_run, describe_environment, run_of_checkpoint
 
 _DESCRIPTIONS = {
