@@ -216,6 +216,8 @@ class SegmentationModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, H, W) predicted class indices, at the files' own size where it is one for all."""
+        if not len(batch["image"]):  # none of its files could be read
+            return torch.empty(0, 1, 1, dtype=torch.long)
         logits: Tensor = self(batch["image"])
         sizes = {tuple(size) for size in batch.get("source_size", ())}
         if len(sizes) == 1:
