@@ -57,7 +57,7 @@ def add_arguments(parser: LightningArgumentParser) -> None:
     )
     parser.add_argument(
         "--write",
-        type=list[Kind],
+        type=Kind | list[Kind],
         default=list(KINDS),
         help="What to write: classes/NAME.png holds class indices, colour/NAME.png the same with "
         "the data's colours, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
@@ -157,7 +157,8 @@ class Prediction:
         if settings["format"] is None:
             if not settings["write"]:
                 raise UserError(f"--write []: nothing to write. Give some of {', '.join(KINDS)}.")
-            return Pictures(folder, settings["write"], data.palette, data.ignore_index)
+            kinds = [settings["write"]] if settings["write"] in KINDS else settings["write"]
+            return Pictures(folder, kinds, data.palette, data.ignore_index)
         if self.chosen:
             raise UserError("--format writes the benchmark's files alone. Leave --write out.")
         layout = Submission(folder, BENCHMARKS[settings["format"]])

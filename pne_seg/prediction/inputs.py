@@ -103,7 +103,8 @@ def _files(given: str) -> Iterator[DataFile]:
             yield from _matches(path)
         else:
             near = path.parent if path.parent.is_dir() else None
-            known = sorted(entry.name for entry in near.iterdir())[:6] if near else []
+            entries = (entry.name for entry in near.iterdir()) if near else ()
+            known = sorted(name for name in entries if not name.startswith("."))[:6]
             raise UserError(
                 f"--input {given}: there is no such file or folder."
                 + (f" {near} holds {', '.join(known)}." if known else "")

@@ -161,11 +161,14 @@ class Job:
         return lines
 
     def _summary(self) -> str:
-        frames = sum(target.is_frame for target in self.targets)
-        images = len(self.targets) - frames
-        what = [_count(images, "image")] if images or not frames else []
-        if frames:
-            what.append(_count(frames, "video frame"))
+        images = sum(not target.is_frame for target in self.targets)
+        frames = sum(bool(target.stamp.frames) for target in self.targets)
+        kinds = {
+            "image": images,
+            "video frame": frames,
+            "unreadable video": len(self.targets) - images - frames,
+        }
+        what = [_count(number, kind) for kind, number in kinds.items() if number]
         there = len(self.targets) - len(self.left)
         parts = [f"{self.written} written", f"{there} there already"]
         if self.unreadable:

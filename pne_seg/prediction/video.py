@@ -36,8 +36,11 @@ class FrameReader:
     def _open(self) -> None:
         if not self.path.is_file():
             raise UserError(f"{self.path}: there is no such file.")
+        # OpenCV's own warning of a file that cannot be opened says nothing that is not said here.
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         # FFmpeg alone: others take a `%02d` in a name for a series of images.
         self._capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+        cv2.utils.logging.setLogLevel(level)
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         if not self._capture.isOpened():
             raise UserError(f"{self.path}: not a readable video. Fetch or convert the file again.")
