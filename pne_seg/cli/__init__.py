@@ -3,7 +3,7 @@
     fit        train, and score after every epoch
     validate   score a trained network on the validation split
     test       score it on the test split
-    predict    write its predictions for the test split as PNG files
+    predict    write its predictions for images, videos or the test split
     check-data decode every file of a data set, and report on it
     models     show which methods and encoders go together, with their numbers
 
@@ -32,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
     Raises:
         SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `check-data` finds errors.
+            where `check-data` finds errors or `predict` could not read a file.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):

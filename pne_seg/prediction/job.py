@@ -101,7 +101,7 @@ class Job:
 
     def _of_inputs(self, source: InputDataset) -> list[Target]:
         targets = []
-        identities = {item.source.file: item.source.identity for item in source.items}
+        identities = {given.file: given.identity for given in source.inputs.sources}
         for item in source.items:
             identity: list[object] = [*identities[item.source.file]]
             frames = 0
@@ -149,7 +149,7 @@ class Job:
         for video, target in self.videos:
             if line := self._encode(video, target):
                 lines.append(line)
-        if isinstance(self.layout, Submission):
+        if isinstance(self.layout, Submission) and not self._not_reached:
             sizes = {
                 self.layout.paths(target)[0]: self.source.source_size(index)
                 for index, target in enumerate(self.targets)
@@ -159,6 +159,11 @@ class Job:
         paths = [path for target in self.targets for path in self.layout.paths(target)]
         remove_temporaries([*paths, *(self._video_path(target) for _, target in self.videos)])
         return lines
+
+    @property
+    def _not_reached(self) -> int:
+        """Predictions that the trainer was told to leave out."""
+        return len(self.left) - self.written - len(self.unreadable)
 
     def _summary(self) -> str:
         images = sum(not target.is_frame for target in self.targets)
@@ -173,9 +178,10 @@ class Job:
         parts = [f"{self.written} written", f"{there} there already"]
         if self.unreadable:
             parts.append(f"{len(self.unreadable)} unreadable")
-        if missed := len(self.left) - self.written - len(self.unreadable):
-            parts.append(f"{missed} not reached")
-        return f"{' and '.join(what)}: {', '.join(parts)}."
+        if self._not_reached:
+            parts.append(f"{self._not_reached} not reached")
+        together = " and ".join(filter(None, [", ".join(what[:-1]), what[-1]]))
+        return f"{together}: {', '.join(parts)}."
 
     def _video_path(self, target: Target) -> Path:
         assert isinstance(self.layout, Pictures)
