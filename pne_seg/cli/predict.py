@@ -189,10 +189,9 @@ class Prediction:
         if self.job is None:  # a dry run
             return True
         if first:
-            lines = self.job.finish()
             for _, why in sorted(self.job.unreadable.items()):
                 print(f"unreadable: {why}", file=sys.stderr)
-            for line in lines:
+            for line in self.job.finish():
                 print(line)
         return not self.job.unreadable
 

@@ -1,7 +1,8 @@
 """One prediction of a split from beginning to end: what is left to do, and how it ended."""
 
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,29 +137,31 @@ class Job:
 
     # ---- the end, in one process -------------------------------------------------------------
 
-    def finish(self) -> Iterable[str]:
+    def finish(self) -> Iterator[str]:
         """Encode videos, check submissions and tidy up, once all processes are done.
 
-        Returns:
+        Yields:
             Lines that say how it ended.
 
         Raises:
             UserError: a video cannot be encoded, or a file is not as it must be.
         """
-        lines = [self._summary()]
+        yield self._summary()
+        if isinstance(self.source, InputDataset):
+            for video in self.source.videos:
+                self._remove_older_frames(video)
         for video, target in self.videos:
             if line := self._encode(video, target):
-                lines.append(line)
+                yield line
         if isinstance(self.layout, Submission) and not self._not_reached:
             sizes = {
                 self.layout.paths(target)[0]: self.source.source_size(index)
                 for index, target in enumerate(self.targets)
                 if index not in self.unreadable
             }
-            lines.append(self.layout.check_files(sizes))
+            yield self.layout.check_files(sizes)
         paths = [path for target in self.targets for path in self.layout.paths(target)]
         remove_temporaries([*paths, *(self._video_path(target) for _, target in self.videos)])
-        return lines
 
     @property
     def _not_reached(self) -> int:
@@ -186,6 +189,15 @@ class Job:
     def _video_path(self, target: Target) -> Path:
         assert isinstance(self.layout, Pictures)
         return self.layout.video(target.name)
+
+    def _remove_older_frames(self, video: Video) -> None:
+        """Remove what predict wrote of a longer video of the name, which this one replaces."""
+        name, stamp = video.source.name, Stamp("", "")
+        for frame in itertools.count(video.frames or 0):
+            path = self.layout.paths(Target(f"{name}/{frame:06d}", name, stamp, is_frame=True))[0]
+            if not video.frames or not isinstance(stamp_of(path), Stamp):
+                return
+            path.unlink()
 
     def _encode(self, video: Video, target: Target) -> str | None:
         """Encode a video's overlay from its frames and their classes, where it is not there."""

@@ -215,6 +215,19 @@ def test_a_video(
     assert len(decoded(out / "overlay" / "ride.mp4")) == 7
 
 
+def test_a_shorter_video_takes_the_place_of_a_longer_one(run: Path, tmp_path: Path) -> None:
+    args = ["--run", run, "--input", tmp_path / "in", "--output", tmp_path / "out"]
+    make_video(tmp_path / "in" / "ride.avi", 5)
+    command("predict", *args)
+    make_video(tmp_path / "in" / "ride.avi", 3)
+    command("predict", *args, "--overwrite", "true")
+    assert contents(tmp_path / "out").keys() == {
+        "overlay/ride.mp4",
+        *(f"classes/ride/00000{number}.png" for number in range(3)),
+    }
+    assert len(decoded(tmp_path / "out" / "overlay" / "ride.mp4")) == 3
+
+
 def test_frames_that_are_there_are_not_decoded(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
