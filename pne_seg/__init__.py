@@ -20,12 +20,15 @@ if TYPE_CHECKING:
         SegmentationDataModule,
     )
     from pne_seg.module import SegmentationModule
+    from pne_seg.segmenter import Segmenter, load
 
 _HOMES = {
     "PNELoss": "pne_seg.contrast",
     "Contrast": "pne_seg.contrast.component",
     "PNE": "pne_seg.contrast.component",
     "SegmentationModule": "pne_seg.module",
+    "Segmenter": "pne_seg.segmenter",
+    "load": "pne_seg.segmenter",
     "SegmentationDataModule": "pne_seg.data",
     "ADE20K": "pne_seg.data",
     "COCOStuff": "pne_seg.data",
@@ -47,6 +50,8 @@ __all__ = [
     "Scenes",
     "SegmentationDataModule",
     "SegmentationModule",
+    "Segmenter",
+    "load",
 ]
 
 

@@ -1,6 +1,5 @@
 """`SegmentationModule`: the training, validation, test and prediction steps, and nothing else."""
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -12,18 +11,19 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from pne_seg.boundaries import BoundaryConfusion, BoundaryScores
 from pne_seg.contrast.component import Contrast
 from pne_seg.description import IN_CHECKPOINT, DataDescription
-from pne_seg.errors import UserError
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    ImageScorer,
+    Inference,
     Preprocessing,
     network_stride,
     resize_logits,
-    whole_image_logits,
 )
-from pne_seg.losses import CrossEntropy, cross_entropy
+from pne_seg.losses import CrossEntropy
 from pne_seg.metrics import ConfusionMatrix, Scores
 from pne_seg.networks.auxiliary import Auxiliary, untrained_scores
 from pne_seg.networks.requirements import BatchRequirements, check_output
@@ -71,6 +71,10 @@ class SegmentationModule(LightningModule):
         std: RGB standard deviation in 0–255.
         init_from: a checkpoint or state dict whose fitting weights a fine-tuning starts from.
         compile: whether to train and score through `torch.compile`.
+        inference: how images are shown to the network in validation, test and prediction: whole
+            where not given.
+        boundary_widths: distances in pixels to the borders between classes within which a test also
+            scores; none for no such scores.
 
     Raises:
         ValueError: the network's output has not C channels, the names are not C, a loss does not
@@ -97,6 +101,8 @@ class SegmentationModule(LightningModule):
         std: tuple[float, float, float] = IMAGENET_STD,
         init_from: str | None = None,
         compile: bool = False,  # as PyTorch calls it
+        inference: Inference | None = None,
+        boundary_widths: tuple[int, ...] = (1, 3, 5, 9),
     ) -> None:
         super().__init__()
         self.network = network
@@ -116,6 +122,7 @@ class SegmentationModule(LightningModule):
             ignore_index,
         )
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
+        self.scorer = ImageScorer(network, self.preprocessing, inference)
         check_output(network, num_classes)
         self.requirements = BatchRequirements(network, self.preprocessing.stride)
         self.contrast = contrast
@@ -135,6 +142,8 @@ class SegmentationModule(LightningModule):
         self.compile_network = compile
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
         self.scores: Scores | None = None
+        self.boundary = BoundaryConfusion(num_classes, ignore_index, boundary_widths)
+        self.boundary_scores: BoundaryScores | None = None
         self._settings: list[dict[str, Any]] = []
         self._saved_settings: list[dict[str, Any]] | None = None
         self._saved_sizes: list[int] = []
@@ -168,8 +177,8 @@ class SegmentationModule(LightningModule):
         self.dropout.detach()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores."""
-        return whole_image_logits(self.network, self.preprocessing, images)
+        """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores, see `ImageScorer.scores`."""
+        return self.scorer.scores(images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Refuse a batch that the network cannot be trained on, by the first one's size."""
@@ -212,26 +221,24 @@ class SegmentationModule(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count the batch; returns the (B, H, W) predicted class indices."""
-        return self._evaluate(batch, "test")
+        prediction = self._evaluate(batch, "test")
+        if self.boundary.widths:
+            self.boundary.update(prediction, batch["mask"])
+        return prediction
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, H, W) predicted class indices, at the files' own size where it is one for all."""
         if not len(batch["image"]):  # none of its files could be read
             return torch.empty(0, 1, 1, dtype=torch.long)
-        logits: Tensor = self(batch["image"])
         sizes = {tuple(size) for size in batch.get("source_size", ())}
-        if len(sizes) == 1:
-            logits = resize_logits(logits, sizes.pop())
-        return logits.argmax(1)
+        return self.scorer.classes(batch["image"], sizes.pop() if len(sizes) == 1 else None)
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        target: Tensor = batch["mask"]
-        logits = resize_logits(self(batch["image"]), target.shape[-2:])
-        loss = cross_entropy(logits, target, self.ignore_index)
-        self.log(f"{stage}/loss", loss, batch_size=len(target), sync_dist=True)
-        prediction = logits.argmax(1)
-        self.confusion.update(prediction, target.long())
-        return prediction
+        scored = self.scorer.score(batch["image"], batch["mask"], self.ignore_index)
+        loss = (scored.loss / scored.pixels.clamp(min=1)).float()
+        self.log(f"{stage}/loss", loss, batch_size=len(batch["mask"]), sync_dist=True)
+        self.confusion.update(scored.classes, batch["mask"].long())
+        return scored.classes
 
     def on_validation_epoch_end(self) -> None:
         """Read the scores off the split's matrix and log them."""
@@ -239,6 +246,11 @@ class SegmentationModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Read the scores off the split's matrix and log them."""
+        if self.boundary.widths:
+            self.boundary_scores = self.boundary.scores()
+            with torch.inference_mode(False):
+                self.boundary.reset()
+            self.log_dict(self.boundary_scores.as_dict("test"), sync_dist=True)
         self._finish_scores("test")
 
     def _finish_scores(self, stage: str) -> None:
@@ -267,15 +279,8 @@ class SegmentationModule(LightningModule):
                 "optimizer": optimizer,
                 "lr_scheduler": {"scheduler": schedule, "monitor": schedule.monitor},
             }
-        if isinstance(schedule, WarmupPoly) and not schedule.total_steps:
-            steps = self.trainer.estimated_stepping_batches
-            if not math.isfinite(steps):
-                raise UserError(
-                    "The schedule's length is unknown: the training has no number of steps. Set "
-                    "--trainer.max_steps or --trainer.max_epochs, or "
-                    "--model.schedule.total_steps."
-                )
-            schedule.total_steps = int(steps)
+        if isinstance(schedule, WarmupPoly):
+            schedule.take_length(lambda: self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -4,6 +4,7 @@
     validate   score a trained network on the validation split
     test       score it on the test split
     predict    write its predictions for images, videos or the test split
+    export     write a trained network as safetensors, ONNX and torch.export
     check-data decode every file of a data set, and report on it
     models     show which methods and encoders go together, with their numbers
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pne_seg.cli.command import SegmentationCLI
 
-VERBS = ("fit", "validate", "test", "predict", "check-data", "models")
+VERBS = ("fit", "validate", "test", "predict", "export", "check-data", "models")
 
 
 def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
@@ -28,11 +29,12 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
     Returns:
         The command that ran, with `trainer`, `model`, `datamodule` and `run_folder`, for notebooks;
-        None after `check-data`, `models` and the help.
+        None after `export`, `check-data`, `models` and the help.
 
     Raises:
         SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `check-data` finds errors or `predict` could not read a file.
+            where `check-data` finds errors, `predict` could not read a file, or an export does not
+            agree with its network.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):
@@ -53,6 +55,11 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         from pne_seg.cli import models
 
         models.run(args[1:])
+        return None
+    if verb == "export":
+        from pne_seg.cli import export
+
+        export.run(args[1:])
         return None
     if verb == "check-data":
         from pne_seg.cli import check_data

@@ -8,12 +8,11 @@ from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
+from pne_seg.networks.slot import CLASS_COUNTS
 from pne_seg.optim import build_optimizer
 
 FROM_DATA = ("num_classes", "class_names", "ignore_index")
 """What the data decides for the module."""
-CLASS_COUNTS = ("classes", "num_classes")
-"""What networks call their number of classes."""
 
 
 def check_against_data(settings: Settings, data: SegmentationDataModule) -> None:

@@ -17,12 +17,13 @@ from pne_seg.callbacks import (
     BestCheckpoint,
     Figures,
     FiniteLoss,
+    ImageScores,
     LastCheckpoint,
     PredictionWriter,
     Summary,
 )
 from pne_seg.cli import predict
-from pne_seg.cli.checks import CLASS_COUNTS, FROM_DATA, check_against_data, check_training
+from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
 from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
@@ -36,6 +37,7 @@ from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
+from pne_seg.networks.slot import CLASS_COUNTS
 from pne_seg.runs import RUNS, create_run, describe_environment, run_of_checkpoint
 
 _DESCRIPTIONS = {
@@ -223,12 +225,18 @@ class SegmentationCLI(LightningCLI):
         assert self.checkpoint is not None
         run = run_of_checkpoint(self.checkpoint)
         parent = run.folder if run is not None else self.checkpoint.parent
-        return parent / self.verb / self.checkpoint.stem
+        # Each protocol has a folder of its own: figures of several are compared.
+        label = self.model.scorer.inference.label
+        return parent / self.verb / "_".join(filter(None, [self.checkpoint.stem, label]))
 
     def _reporting(self) -> list[Callback]:
         figures, summary = self.config_init["figures"], Summary()
         figures.folder = summary.folder = self.run_folder
-        return [figures, summary]
+        if self.verb != "test":
+            return [figures, summary]
+        images = ImageScores(min(figures.num_images, 4))
+        images.folder = self.run_folder
+        return [figures, summary, images]
 
     def _checkpointing(self, config: dict[str, Any]) -> list[Callback]:
         if config["fast_dev_run"] or config["enable_checkpointing"] is False:

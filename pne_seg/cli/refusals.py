@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from pne_seg.errors import UserError
+from pne_seg.networks.slot import PRETRAINED
 
 _NO_ENCODER = re.compile("Wrong encoder name|Unknown model|Invalid pretrained tag")
-_ENCODER_WEIGHTS = ("encoder_weights", "weights_backbone")
 
 
 def refusal(error: Exception, network: dict[str, Any]) -> UserError | None:
@@ -28,7 +28,7 @@ def refusal(error: Exception, network: dict[str, Any]) -> UserError | None:
     unknown_keyword = re.search(r"unexpected keyword argument '(\w+)'", message)
     if isinstance(error, TypeError) and unknown_keyword:
         return _unknown_keyword(unknown_keyword[1], network)
-    if isinstance(error, OSError) and any(_settings(network).get(key) for key in _ENCODER_WEIGHTS):
+    if isinstance(error, OSError) and any(_settings(network).get(key) for key in PRETRAINED):
         return UserError(
             f"The pretrained weights of {_settings(network).get('encoder_name', 'the encoder')} "
             f"cannot be fetched ({' '.join(message.split())[:160]}).\n"

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
+from pne_seg.networks.slot import PRETRAINED
 from pne_seg.runs import check_checkpoint, newest_run, open_run, run_of_checkpoint
 
 
@@ -82,6 +83,6 @@ def _without_init_from(config: dict[str, Any]) -> None:
 
 def without_pretrained(network: Namespace) -> None:
     """Drop the encoder's pretrained weights, which a checkpoint overwrites, from a parsed slot."""
-    for key in ("encoder_weights", "weights_backbone"):
+    for key in PRETRAINED:
         if network.get("init_args") is not None and network.init_args.get(key) is not None:
             network.init_args[key] = None

@@ -10,9 +10,9 @@ from huggingface_hub import ModelCard, hf_hub_download
 from segmentation_models_pytorch.base.hub_mixin import SMPHubMixin
 from torch import nn
 
+from pne_seg.networks.slot import PRETRAINED
+
 _PACKAGE = "pne_seg.networks"
-# What the constructors call the pretrained weights.
-_PRETRAINED = ("encoder_weights", "weights_backbone")
 
 
 class HubMixin(SMPHubMixin):  # type: ignore[misc]  # smp is untyped
@@ -36,7 +36,7 @@ class HubMixin(SMPHubMixin):  # type: ignore[misc]  # smp is untyped
             **kwargs: settings that replace the saved ones, and `huggingface_hub`'s own.
         """
         parameters = cls._hub_mixin_init_parameters
-        for key in _PRETRAINED:
+        for key in PRETRAINED:
             if key in parameters:
                 kwargs.setdefault(key, None)
         return super().from_pretrained(*args, strict=strict, **kwargs)
@@ -74,7 +74,7 @@ def from_pretrained(path_or_repo: str | Path, **kwargs: Any) -> nn.Module:
             f"{path_or_repo} holds a network of class {saved_class!r}, which neither {_PACKAGE} "
             "nor segmentation_models_pytorch has."
         )
-    for key in _PRETRAINED:
+    for key in PRETRAINED:
         if key in config:
             kwargs.setdefault(key, None)  # the file's weights replace them: do not fetch them
     network: nn.Module = network_class.from_pretrained(  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""From camera pixels to class scores: normalise, pad to the stride, run, cut and resize back."""
+"""From camera pixels to what the network takes: normalise, pad to the stride."""
 
 from collections.abc import Sequence
 
@@ -43,7 +43,11 @@ class Preprocessing(nn.Module):
 
         The border is added below and to the right, in the mean colour.
         """
-        return self.pad((images.to(self.mean.dtype) - self.mean) / self.std, 0)
+        return self.pad(self.normalise(images), 0)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(…, 3, H, W) in 0–255, uint8 or float → float, mean 0 and standard deviation 1."""
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def pad(self, maps: Tensor, value: float) -> Tensor:
         """Fill (…, H, W) up to the next multiples of the stride, below and to the right."""
@@ -60,26 +64,3 @@ def network_stride(network: nn.Module) -> int:
     if getattr(network, "requires_divisible_input_shape", False):
         return int(network.encoder.output_stride)  # type: ignore[union-attr,arg-type]
     return 1
-
-
-def whole_image_logits(network: nn.Module, preprocessing: Preprocessing, images: Tensor) -> Tensor:
-    """Class scores of whole images at their own size.
-
-    Args:
-        network: (B, 3, H, W) → (B, C, h, w).
-        preprocessing: normalises and pads.
-        images: (B, 3, H, W) in 0–255.
-
-    Returns:
-        (B, C, H, W).
-    """
-    inputs = preprocessing(images)
-    logits = resize_logits(network(inputs), inputs.shape[-2:])
-    return logits[..., : images.shape[-2], : images.shape[-1]]
-
-
-def resize_logits(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear resize of (B, C, h, w) to `size`, corners not aligned; as it is if it fits."""
-    if logits.shape[-2:] == tuple(size):
-        return logits
-    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,40 +1,16 @@
-"""Normalising, padding and resizing against numbers computed by hand."""
-
-import math
+"""Normalising and padding against numbers computed by hand."""
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor, nn
 
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Preprocessing,
     network_stride,
-    resize_logits,
-    whole_image_logits,
 )
-from tests.tiny_networks import Subsample, TinyNet
-
-
-def plain_bilinear(maps: Tensor, height: int, width: int) -> Tensor:
-    """Corners not aligned: pixel i samples (i + 0.5) · h / H − 0.5, held inside the map."""
-    old_height, old_width = maps.shape[-2:]
-    result = torch.empty(*maps.shape[:-2], height, width, dtype=torch.float64)
-    maps = maps.double()
-    for i in range(height):
-        y = max(0.0, (i + 0.5) * old_height / height - 0.5)
-        top = min(math.floor(y), old_height - 1)
-        bottom = min(top + 1, old_height - 1)
-        for j in range(width):
-            x = max(0.0, (j + 0.5) * old_width / width - 0.5)
-            left = min(math.floor(x), old_width - 1)
-            right = min(left + 1, old_width - 1)
-            above = maps[..., top, left] * (1 - x + left) + maps[..., top, right] * (x - left)
-            below = maps[..., bottom, left] * (1 - x + left) + maps[..., bottom, right] * (x - left)
-            result[..., i, j] = above * (1 - y + top) + below * (y - top)
-    return result
+from tests.tiny_networks import TinyNet
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -108,34 +84,3 @@ def test_any_size_does_for_other_networks() -> None:
     assert network_stride(unet) == 1
     assert unet(torch.zeros(1, 3, 45, 70)).shape == (1, 2, 45, 70)
     assert network_stride(TinyNet()) == 1
-
-
-@pytest.mark.parametrize("size", [(6, 10), (9, 4), (2, 3), (3, 5)])
-def test_resize_equals_plain_bilinear(size: tuple[int, int]) -> None:
-    logits = torch.randn(2, 4, 3, 5)
-    actual = resize_logits(logits, size)
-    torch.testing.assert_close(actual.double(), plain_bilinear(logits, *size), rtol=0, atol=1e-5)
-
-
-def test_resize_by_hand_and_none_where_it_fits() -> None:
-    doubled = resize_logits(torch.tensor([[[[0.0, 1.0]]]]), (1, 4))
-    assert doubled.flatten().tolist() == [0.0, 0.25, 0.75, 1.0]
-    logits = torch.randn(1, 2, 3, 4)
-    assert resize_logits(logits, [3, 4]) is logits
-
-
-def test_whole_image_logits_resize_the_padded_image_then_cut() -> None:
-    network = Subsample(num_classes=2, stride=2)
-    nn.init.eye_(network.segmentation_head.weight.data.view(2, 3))
-    nn.init.zeros_(network.segmentation_head.bias.data)  # type: ignore[union-attr]
-    images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
-    preprocessing = Preprocessing(mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 8.0), stride=4)
-    with torch.no_grad():
-        actual = whole_image_logits(network, preprocessing, images)
-
-    padded = torch.zeros(2, 2, 8, 8)
-    padded[:, 0, :5, :7] = (images[:, 0].float() - 10) / 2
-    padded[:, 1, :5, :7] = (images[:, 1].float() - 20) / 4
-    expected = plain_bilinear(padded[:, :, ::2, ::2], 8, 8)[:, :, :5, :7]
-    assert actual.shape == (2, 2, 5, 7)
-    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-4)

@@ -1,0 +1,176 @@
+"""export: write a run's network as safetensors, ONNX and torch.export, with a model card."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pne_seg.cli.parser import Parser, fail
+from pne_seg.cli.settings import Settings
+from pne_seg.cli.start import checkpoint_to_score
+from pne_seg.errors import UserError
+from pne_seg.export.folder import FORMATS
+from pne_seg.export.push import check_push, push
+from pne_seg.export.writer import DisagreementError, Exported, check_output, export
+from pne_seg.runs import run_of_checkpoint
+from pne_seg.trained import Trained, load_trained
+
+_DESCRIPTION = """\
+Write a trained network for use without this project: weights that smp loads, ONNX and torch.export
+with everything inside, and a model card. What was written is compared with the network; exit code 1
+where it gives something else."""
+
+_OUTPUT = "RUN/export/CHECKPOINT"
+
+
+def run(args: Sequence[str]) -> None:
+    """Export a network and say what was written.
+
+    Args:
+        args: as on the command line, without the verb.
+
+    Raises:
+        SystemExit: code 1 where a file gives other scores than the network, 2 after a mistake in
+            the input, which is printed in a few lines.
+    """
+    try:
+        _run(args)
+    except UserError as error:
+        fail(str(error))
+    except DisagreementError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def _run(args: Sequence[str]) -> None:
+    settings = Settings.of(args)
+    parser = _parser()
+    overrides = _with_pairs_joined(args)
+    config = parser.parse_args(overrides)  # a mistyped key is told before the run is looked for
+    formats = _formats(config.formats)
+    if config.size is not None and min(config.size) < 1:
+        raise UserError(f"--size {[*config.size]}: expected height and width in pixels.")
+    if config.push is not None:
+        check_push(config.push)
+    settings = Settings.of(_of_run(overrides))
+    checkpoint = checkpoint_to_score(settings)
+    assert checkpoint is not None  # but for --help, which has ended
+    output = _output(config.output, checkpoint)
+    check_output(output, formats)
+    trained = load_trained(checkpoint)
+    done = export(trained, output, formats, config.size, say=_progress)
+    print(_report(trained, done))
+    if config.push is not None:
+        print(f"Uploaded to {push(output, config.push, config.public)}")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="cli.py export", description=_DESCRIPTION)
+    parser.add_argument("-c", "--config", type=str, help="Export the newest run of this config.")
+    parser.add_argument("--run", type=str | None, help="Run folder: config and best weights.")
+    parser.add_argument(
+        "--ckpt_path", type=str | None, help="Checkpoint, in a run's folder, in place of the best."
+    )
+    parser.add_argument(
+        "--output", type=str, default=_OUTPUT, help="Folder: new, or of an earlier export."
+    )
+    parser.add_argument(
+        "--formats", type=list[str], default=[*FORMATS], help=f"Which of {', '.join(FORMATS)}."
+    )
+    parser.add_argument(
+        "--size",
+        type=tuple[int, int] | None,
+        help="Hold the graphs to this height and width; any size where not given and possible.",
+    )
+    parser.add_argument(
+        "--push", type=str | None, help="Upload to this repository of the Hugging Face hub."
+    )
+    parser.add_argument(
+        "--public", type=bool, default=False, help="Whether a new repository is for all to see."
+    )
+    return parser
+
+
+def _with_pairs_joined(args: Sequence[str]) -> list[str]:
+    """`--size H W` as `--size=[H, W]`."""
+    joined: list[str] = []
+    rest = list(args)
+    while rest:
+        token = rest.pop(0)
+        if token == "--size" and len(rest) > 1 and rest[0].isdecimal() and rest[1].isdecimal():
+            token = f"--size=[{rest.pop(0)}, {rest.pop(0)}]"
+        joined.append(token)
+    return joined
+
+
+def _of_run(args: Sequence[str]) -> list[str]:
+    """The arguments that say which checkpoint is meant."""
+    settings = Settings.of(args)
+    chosen = [token for file in settings.files for token in ("--config", str(file))]
+    for override in settings.overrides:
+        if override.key in ("run", "ckpt_path"):
+            chosen += override.tokens
+    return chosen
+
+
+def _formats(given: Sequence[str]) -> list[str]:
+    for format in given:
+        if format not in FORMATS:
+            raise UserError(f"--formats: {format!r} is none of {', '.join(FORMATS)}.")
+    if not given:
+        raise UserError(f"--formats is empty. There are {', '.join(FORMATS)}.")
+    return [format for format in FORMATS if format in given]
+
+
+def _output(given: str, checkpoint: Path) -> Path:
+    if given != _OUTPUT:
+        return Path(given)
+    run = run_of_checkpoint(checkpoint)
+    parent = run.folder if run is not None else checkpoint.resolve().parent
+    return parent / "export" / checkpoint.stem
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _report(trained: Trained, done: Exported) -> str:
+    """Files, sizes and differences."""
+    lines = [f"Written to {done.folder}"]
+    for name, size in done.files.items():
+        lines.append(f"  {name:<18} {_megabytes(size)}{_of_file(name, done)}")
+    weights = sum(p.numel() * p.element_size() for p in trained.network.state_dict().values())
+    lines.append(
+        f"The checkpoint has {_megabytes(trained.path.stat().st_size).strip()}, with the optimiser "
+        "and all that training needs."
+    )
+    if trained.training_bytes:
+        more = sum(trained.training_bytes.values())
+        lines.append(
+            f"Weights of the network {_megabytes(weights).strip()}; with "
+            f"{' and '.join(trained.training_bytes)} they would be "
+            f"{_megabytes(weights + more).strip()}."
+        )
+    return "\n".join(lines)
+
+
+def _of_file(name: str, done: Exported) -> str:
+    format = next((format for format, file in FORMATS.items() if file == name), None)
+    if format is None:
+        return ""
+    said = []
+    if format != "safetensors":
+        size = done.sizes[format]
+        said.append("any size" if size is None else f"{size[0]}×{size[1]} pixels alone")
+    agreement = done.agreements[format]
+    if agreement is None:
+        said.append("not compared: pip install onnxruntime")
+    else:
+        said.append(
+            f"largest difference {agreement.difference:.1e} of scores up to {agreement.score:.3g}"
+        )
+    reason = done.reasons.get(format)
+    return "   " + ", ".join(said) + (f"\n    held to one size because: {reason}" if reason else "")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:9.2f} MB"

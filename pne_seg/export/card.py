@@ -1,0 +1,255 @@
+"""The model card: what the network is, how to load it, what it scored, and what it is not for."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pne_seg.export.folder import FORMATS, PREVIEW
+from pne_seg.export.weights import loader
+from pne_seg.trained import Trained
+
+_TERMS = {
+    "ADE20K": (
+        "ADE20K, scene parsing benchmark of 2016 (Zhou et al., CVPR 2017). "
+        "For non-commercial research."
+    ),
+    "CamVid": (
+        "CamVid, 11 classes (Brostow, Fauqueur and Cipolla, 2009). "
+        "For research and personal use only, CC BY-NC 4.0."
+    ),
+    "Cityscapes": (
+        "Cityscapes, fine annotations (Cordts et al., CVPR 2016). "
+        "Non-commercial terms of its own, on its home page."
+    ),
+    "COCOStuff": (
+        "COCO-Stuff (Caesar et al., CVPR 2018). Annotations CC BY 4.0, images under Flickr's terms."
+    ),
+    "Scenes": "Procedural street scenes, drawn by pne_seg's own code (MIT).",
+}
+"""Training data and their terms by the data set's class."""
+
+_SPLITS = {"val": "validation", "test": "test"}
+
+
+def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview: bool) -> None:
+    """Write `README.md`, with front matter as the Hugging Face hub reads it.
+
+    Args:
+        trained: what is exported.
+        content: of `segmentation.json`.
+        path: the file.
+        preview: whether there is a picture beside it.
+    """
+    name = trained.run_name or trained.path.stem
+    parts = [
+        _front_matter(trained),
+        f"# {name}",
+        _what_it_is(trained, content),
+        f"![Images with label, prediction and wrong pixels]({PREVIEW})" if preview else "",
+        "## Use",
+        _usage(trained, content),
+        "## Classes",
+        "\n".join(f"{i}. {c}" for i, c in enumerate(trained.data.class_names)),
+        "## Training data",
+        _data(trained),
+        "## Scores",
+        _scores(trained),
+        "## Settings",
+        _settings(trained, content),
+        "## Limits",
+        _limits(trained),
+    ]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def _front_matter(trained: Trained) -> str:
+    library = loader(trained.network)
+    name = "segmentation-models-pytorch" if library == "segmentation_models_pytorch" else "pne_seg"
+    return (
+        f"---\nlibrary_name: {name}\npipeline_tag: image-segmentation\n"
+        "tags:\n- semantic-segmentation\n- pytorch\n- onnx\n- pne_seg\n"
+        "# license: yours to choose, within the terms of the training data\n---"
+    )
+
+
+def _what_it_is(trained: Trained, content: Mapping[str, Any]) -> str:
+    network = content["network"]
+    settings = trained.slot.get("init_args") or {}
+    encoder = settings.get("encoder_name") or settings.get("name")
+    on = f" on {encoder}" if encoder else ""
+    lines = [
+        f"A semantic segmentation network, {type(trained.network).__name__}{on}, of "
+        f"{network['parameters']:,} parameters, for {len(trained.data.class_names)} classes. "
+        "It was trained with pne_seg"
+        + (
+            ", with a pixel-contrastive loss beside the classification loss."
+            if "contrast" in trained.training_bytes
+            else "."
+        ),
+        _left_out(trained),
+    ]
+    return "\n\n".join(lines)
+
+
+def _left_out(trained: Trained) -> str:
+    names = {"contrast": "the contrast's projection", "auxiliary": "the auxiliary head"}
+    terms = [names[term] for term in trained.training_bytes]
+    return f"Left out, as they serve training alone: {', '.join([*terms, 'the optimiser'])}."
+
+
+def _usage(trained: Trained, content: Mapping[str, Any]) -> str:
+    files = content["files"]
+    blocks = [
+        "Paths are relative to this folder. Classes come back as indices in the order of the list "
+        "below; `segmentation.json` has their names and colours."
+    ]
+    if FORMATS["safetensors"] in files:
+        blocks += [_safetensors(trained, content)]
+    size = _try_size(trained, files)
+    for format, write in (("onnx", _onnx), ("torch", _torch)):
+        if (note := files.get(FORMATS[format])) is not None:
+            blocks += [_graph_note(FORMATS[format], note, content), write(size)]
+    return "\n\n".join(blocks)
+
+
+def _try_size(trained: Trained, files: Mapping[str, Any]) -> tuple[int, int]:
+    for note in files.values():
+        if note["size"] != "any":
+            return tuple(note["size"])
+    stride = trained.preprocessing.stride
+    return -(-256 // stride) * stride, -(-384 // stride) * stride
+
+
+def _safetensors(trained: Trained, content: Mapping[str, Any]) -> str:
+    library = loader(trained.network)
+    load = (
+        "import pne_seg\n\n"
+        'segmenter = pne_seg.load(".")\n'
+        'classes = segmenter.predict("photo.jpg")  # (height, width) class indices'
+    )
+    said = (
+        "**With pne_seg**, which does everything around the network (size, normalisation, "
+        f"padding):\n\n```python\n{load}\n```"
+    )
+    if library is None:
+        return said
+    module = "segmentation_models_pytorch as smp" if library != "pne_seg.networks" else ""
+    header = f"import {module}" if module else "from pne_seg.networks import from_pretrained"
+    call = "smp.from_pretrained" if module else "from_pretrained"
+    mean, std = content["mean"], content["std"]
+    height, width = _try_size(trained, {})
+    direct = (
+        f"{header}\nimport torch\n\n"
+        f'network = {call}(".").eval()\n'
+        f"images = torch.zeros(1, 3, {height}, {width})  # RGB in 0 to 255, "
+        f"sides divisible by {content['stride']}\n"
+        f"mean = torch.tensor({json.dumps(mean)}).view(3, 1, 1)\n"
+        f"std = torch.tensor({json.dumps(std)}).view(3, 1, 1)\n"
+        "with torch.inference_mode():\n"
+        "    scores = network((images - mean) / std)\n"
+        "scores = torch.nn.functional.interpolate(scores, images.shape[-2:], mode='bilinear')\n"
+        "classes = scores.argmax(1)"
+    )
+    what = "segmentation-models-pytorch" if module else "pne_seg's network alone"
+    return f"{said}\n\n**With {what}**:\n\n```python\n{direct}\n```"
+
+
+def _graph_note(file: str, note: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    if note["size"] == "any":
+        takes = (
+            f"any number of images of any one size, both sides {content['smallest_side']} pixels "
+            f"or more and divisible by {content['stride']}"
+        )
+    else:
+        height, width = note["size"]
+        takes = f"any number of images of {height}×{width} pixels (height×width), that size alone"
+    return (
+        f"**`{file}`** takes {takes}: RGB as float32 in 0 to 255, *not* normalised, which the "
+        "graph does itself. It gives class scores at the images' size."
+    )
+
+
+def _onnx(size: tuple[int, int]) -> str:
+    return (
+        "```python\nimport numpy as np\nimport onnxruntime\n\n"
+        'session = onnxruntime.InferenceSession("model.onnx")\n'
+        f"images = np.zeros((1, 3, {size[0]}, {size[1]}), np.float32)\n"
+        '(scores,) = session.run(None, {"images": images})\n'
+        "classes = scores.argmax(1)\n```"
+    )
+
+
+def _torch(size: tuple[int, int]) -> str:
+    return (
+        "```python\nimport torch\n\n"
+        'network = torch.export.load("model.pt2").module()\n'
+        "with torch.inference_mode():\n"
+        f"    scores = network(torch.zeros(1, 3, {size[0]}, {size[1]}))\n"
+        "classes = scores.argmax(1)\n```"
+    )
+
+
+def _data(trained: Trained) -> str:
+    known = _TERMS.get(trained.data.data)
+    if known is not None:
+        return known
+    return (
+        f"Read by `{trained.data.data}`. Name the images and their terms here before you pass this "
+        "network on."
+    )
+
+
+def _scores(trained: Trained) -> str:
+    if not trained.metrics:
+        return (
+            "This checkpoint was not scored (`cli.py validate --run …`, then export again), or its "
+            "run's figures are another checkpoint's."
+        )
+    parts = []
+    for split, metrics in trained.metrics.items():
+        rows = [
+            ("mIoU", metrics.get(f"{split}/mIoU")),
+            ("mean accuracy", metrics.get(f"{split}/mAcc")),
+            ("pixel accuracy", metrics.get(f"{split}/pixel_accuracy")),
+        ]
+        rows += [(f"IoU {c}", metrics.get(f"{split}/IoU/{c}")) for c in trained.data.class_names]
+        table = "\n".join(f"| {name} | {_percent(value)} |" for name, value in rows)
+        parts.append(
+            f"On the {_SPLITS[split]} split, in percent:\n\n| | |\n| --- | ---: |\n{table}"
+        )
+    return "\n\n".join([*parts, _protocol(trained)])
+
+
+def _protocol(trained: Trained) -> str:
+    base = trained.data.resize_base
+    size = f"fitted to {base[0]}×{base[1]} (width×height)" if base else "at their own size"
+    return (
+        f"Protocol: {trained.inference}, {size}; scored at the size of the labels as the data set "
+        "gives them; means over the classes that occur; n/a for a class that occurs neither in "
+        "labels nor in predictions."
+    )
+
+
+def _settings(trained: Trained, content: Mapping[str, Any]) -> str:
+    text = json.dumps(content["network"]["settings"], indent=2, ensure_ascii=False)
+    source = f"Run `{trained.run_name}`, `{trained.path.name}`. " if trained.run_name else ""
+    versions = ", ".join(f"{name} {number}" for name, number in content["versions"].items())
+    return f"{source}Written with {versions}. The network:\n\n```json\n{text}\n```"
+
+
+def _limits(trained: Trained) -> str:
+    return (
+        f"It knows its {len(trained.data.class_names)} classes alone: every pixel gets one of "
+        "them, whatever it shows. Scores were measured on images like those of training; expect "
+        "less on others (another camera, place, light or scale). No figure says how sure the "
+        "network is of a pixel. Do not rely on it where a mistake does harm."
+    )
+
+
+def _percent(value: Any) -> str:
+    if not isinstance(value, int | float) or math.isnan(value):
+        return "n/a"
+    return f"{100 * value:.2f}"

@@ -1,0 +1,105 @@
+"""Whether what was written gives what the network gives."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pne_seg.export.folder import FORMATS, read_network
+from pne_seg.export.programs import INPUT, smallest_side
+from pne_seg.inference import ImageScorer, Preprocessing
+
+TOLERANCE = 1e-4
+"""Largest difference in class scores, of the largest score where that is above 1."""
+
+Runner = Callable[[Tensor], Tensor]
+"""(B, 3, H, W) in 0–255 → (B, C, H, W) class scores."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a file's class scores are from the network's.
+
+    Attributes:
+        difference: the largest, over all images that were tried.
+        score: the largest score of the network.
+        sizes: (batch, height, width) of the images.
+    """
+
+    difference: float
+    score: float
+    sizes: tuple[tuple[int, int, int], ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference is no more than rounding."""
+        return self.difference <= TOLERANCE * max(1.0, self.score)
+
+
+def sizes_to_try(stride: int, fixed: tuple[int, int] | None) -> tuple[tuple[int, int, int], ...]:
+    """(batch, height, width): two sizes, neither the traced one, or two batches of the one."""
+    if fixed is not None:
+        return (1, *fixed), (3, *fixed)
+    # Odd sides where the stride allows them.
+    least, step = smallest_side(stride), stride * -(-17 // stride)
+    return (1, least, least + step), (3, 3 * least + step, least)
+
+
+def compare(
+    run: Runner,
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    sizes: Sequence[tuple[int, int, int]],
+) -> Agreement:
+    """Compare class scores on random images.
+
+    Args:
+        run: what was written.
+        network: what it was written from.
+        preprocessing: the network's.
+        sizes: (batch, height, width) of the images.
+    """
+    scorer = ImageScorer(network, preprocessing)
+    generator = torch.Generator().manual_seed(0)
+    difference = largest = 0.0
+    for batch, height, width in sizes:
+        images = torch.randint(0, 256, (batch, 3, height, width), generator=generator).float()
+        with torch.inference_mode():
+            expected = scorer.scores(images)
+            got = run(images)
+        if got.shape != expected.shape:
+            return Agreement(float("inf"), largest, tuple(sizes))
+        # Not max() of the two: NaN must not pass.
+        apart = float((got - expected).abs().max())
+        difference = apart if not apart <= difference else difference
+        largest = max(largest, float(expected.abs().max()))
+    return Agreement(difference, largest, tuple(sizes))
+
+
+def runner(format: str, folder: Path, preprocessing: Preprocessing) -> Runner | None:
+    """What was written, loaded again; None where the means to run it are not installed.
+
+    Args:
+        format: one of `FORMATS`.
+        folder: of the export.
+        preprocessing: for the weights alone, which take normalised images.
+    """
+    path = folder / FORMATS[format]
+    if format == "safetensors":
+        return ImageScorer(read_network(folder), preprocessing).scores
+    if format == "torch":
+        program: Runner = torch.export.load(path).module()
+        return program
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        (scores,) = session.run(None, {INPUT: images.numpy()})
+        return torch.from_numpy(scores)
+
+    return run

@@ -1,0 +1,188 @@
+"""One graph from camera pixels to class scores, traced by torch.export and written as ONNX."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from pne_seg.errors import UserError
+from pne_seg.export.folder import DESCRIPTION
+from pne_seg.export.rewriting import for_any_size
+from pne_seg.inference import Preprocessing, resize_logits
+
+SMALLEST = 64
+"""Least side of an image in pixels, where any size goes; rounded up to the stride."""
+
+INPUT, OUTPUT = "images", "scores"
+"""What the graphs call their one input and output."""
+
+
+class PixelsToScores(nn.Module):
+    """Normalisation, network, and scores at the image's size, in one graph.
+
+    Args:
+        network: normalised (B, 3, H, W) → (B, C, h, w).
+        preprocessing: normalises.
+    """
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing = preprocessing
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 in 0–255, sides divisible by the stride → (B, C, H, W)."""
+        logits = self.network(self.preprocessing.normalise(images))
+        return resize_logits(logits, images.shape[-2:])
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced graph.
+
+    Attributes:
+        program: takes images under the name `images`.
+        size: height and width that the graph is held to; None where any multiple of the stride
+            goes.
+        reason: why it is held to one size; None where it is not, or was asked to be.
+    """
+
+    program: ExportedProgram
+    size: tuple[int, int] | None
+    reason: str | None = None
+
+
+def smallest_side(stride: int) -> int:
+    """Least side of an image for graphs of any size: `SMALLEST`, rounded up to the stride."""
+    return -(-SMALLEST // stride) * stride
+
+
+def trace(
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    size: tuple[int, int],
+    fixed: bool = False,
+) -> Traced:
+    """Trace a network for any batch and, where it allows that, any size.
+
+    Args:
+        network: in eval mode; it is left as it is.
+        preprocessing: normalisation and stride.
+        size: height and width that the graph is held to where any size fails, or `fixed` is set.
+        fixed: whether to hold the graph to `size` without trying any other.
+
+    Raises:
+        UserError: it fails at the one size too.
+    """
+    stride, reason = preprocessing.stride, None
+    rewritten = PixelsToScores(for_any_size(network), preprocessing).eval()
+    if not fixed:
+        try:
+            return Traced(_export(rewritten, stride, None), None)
+        except Exception as error:  # a network fails as it likes
+            reason = first_line(error)
+    try:
+        return Traced(_export(rewritten, stride, size), size, reason)
+    except Exception:  # its layers may not be used as the rewritten ones can be
+        as_it_is = PixelsToScores(network, preprocessing).eval()
+    try:
+        return Traced(_export(as_it_is, stride, size), size, reason)
+    except Exception as error:
+        raise UserError(
+            f"The network cannot be traced at {size[0]}×{size[1]} pixels: {first_line(error)}\n"
+            "  Give a size that it takes with --size '[HEIGHT, WIDTH]', or leave the graphs out: "
+            "--formats '[safetensors]'."
+        ) from error
+
+
+def _export(graph: nn.Module, stride: int, size: tuple[int, int] | None) -> ExportedProgram:
+    batch = Dim("batch", min=1)
+    shape: dict[int, Any] = {0: batch}
+    if size is None:
+        least = smallest_side(stride) // stride
+        shape |= {2: stride * Dim("rows", min=least), 3: stride * Dim("columns", min=least)}
+        # Two different sides, and more than one of everything: what a trace holds for special.
+        size = 2 * smallest_side(stride), 3 * smallest_side(stride)
+    with _quietly(), torch.no_grad():
+        return torch.export.export(
+            graph, (torch.zeros(2, 3, *size),), dynamic_shapes={INPUT: shape}
+        )
+
+
+def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Write `model.pt2`, with `metadata` in its extra file `segmentation.json`.
+
+    Raises:
+        Exception: whatever the exporter raises for what it cannot save.
+    """
+    # Else they are saved, and as a pickle.
+    traced.program.example_inputs = None
+    with _quietly(), path.open("wb") as file:
+        torch.export.save(
+            traced.program, file, extra_files={DESCRIPTION: json.dumps(metadata, indent=1)}
+        )
+    return {}
+
+
+def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Write `model.onnx`, with `metadata` in its `metadata_props`; returns the opset's version.
+
+    Raises:
+        Exception: whatever the exporter raises for what it cannot translate.
+    """
+    with _quietly(), torch.no_grad():
+        written = torch.onnx.export(
+            traced.program,
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
+    assert written is not None
+    model = written.model
+    model.metadata_props.update(metadata)
+    _name_sides(model.graph, traced.size is None)
+    written.save(path)
+    return {"opset": int(model.opset_imports[""])}
+
+
+def _name_sides(graph: Any, any_size: bool) -> None:
+    """Call the free sides of input and output by their names, not by the tracer's expressions."""
+    import onnx_ir as ir
+
+    for value in (*graph.inputs, *graph.outputs):
+        shape = list(value.shape)
+        shape[0] = ir.SymbolicDim("batch")
+        if any_size:
+            shape[2:] = ir.SymbolicDim("height"), ir.SymbolicDim("width")
+        value.shape = ir.Shape(shape)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the exporters' notes for their own developers."""
+    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in noisy]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in noisy:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(noisy, levels, strict=True):
+                logger.setLevel(level)
+
+
+def first_line(error: Exception) -> str:
+    """The first lines of an exporter's message, which may go on for pages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:240] or type(error).__name__

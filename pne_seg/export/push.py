@@ -1,0 +1,59 @@
+"""An export on the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from pne_seg.errors import UserError
+from pne_seg.export.folder import FILES
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def check_push(repository: str) -> None:
+    """Refuse what cannot succeed, before anything is written.
+
+    Raises:
+        UserError: the name is none, or there is no token.
+    """
+    from huggingface_hub import get_token
+
+    if not _NAME.fullmatch(repository):
+        raise UserError(f"--push {repository}: expected the name of a repository, user/name.")
+    if get_token() is None:
+        raise UserError(
+            f"--push {repository}: not logged in to the Hugging Face hub. Run `hf auth login`, or "
+            "set HF_TOKEN to a token that may write (https://huggingface.co/settings/tokens)."
+        )
+
+
+def push(folder: Path, repository: str, public: bool) -> str:
+    """Upload an export; the repository is made where there is none.
+
+    Args:
+        folder: of the export.
+        repository: `user/name`.
+        public: whether a new repository is for everyone to see.
+
+    Returns:
+        Its address.
+
+    Raises:
+        UserError: the hub refuses, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        address = api.create_repo(repository, private=not public, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=[*FILES],
+            commit_message="Export of pne_seg",
+        )
+    except Exception as error:  # of the hub, the network, the proxy …
+        raise UserError(
+            f"--push {repository}: {' '.join(str(error).split())[:300]}\n  The export is whole in "
+            f"{folder}; `hf upload {repository} {folder}` sends it too."
+        ) from error
+    return str(address)

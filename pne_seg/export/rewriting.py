@@ -1,0 +1,238 @@
+"""Layers written anew so that a graph of them holds for any image size.
+
+Each gives what the layer that it replaces gives, up to rounding. A traced graph keeps sizes as
+expressions, and these layers are free of what cannot be kept: bins that depend on the size
+(adaptive pooling), fractions of sizes (timm's padding to the same size), comparisons of sizes
+(windows).
+"""
+
+import copy
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def for_any_size(network: nn.Module) -> nn.Module:
+    """A copy of a network, with the layers that hold a graph to one size replaced."""
+    network = copy.deepcopy(network)
+    for name, layer in list(network.named_modules()):
+        replacement = _replacement(layer)
+        if replacement is not None:
+            network.set_submodule(name, replacement)
+    return network.eval()
+
+
+def _replacement(layer: nn.Module) -> nn.Module | None:
+    from timm.layers.conv2d_same import Conv2dSame
+    from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
+    from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
+
+    if isinstance(layer, nn.AdaptiveAvgPool2d):
+        return _pooling(layer)
+    if type(layer) is SwinTransformerBlock and layer.always_partition and layer.dynamic_mask:
+        return SwinBlock(layer)
+    if type(layer) is PatchMerging:
+        return EvenPatchMerging(layer)
+    for padded in (Conv2dSame, AvgPool2dSame, MaxPool2dSame):
+        if type(layer) is padded:
+            padding = SamePadding(layer, -math.inf if padded is MaxPool2dSame else 0.0)
+            layer.__class__ = padded.__mro__[1]  # the layer of torch that they are made of
+            return nn.Sequential(padding, layer)
+    return None
+
+
+def _pooling(layer: nn.AdaptiveAvgPool2d) -> nn.Module | None:
+    size = layer.output_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    if height is None or width is None or height == width == 1:
+        return None  # as wide as the image, or its mean: no bins
+    return MatrixPooling(height, width)
+
+
+class MatrixPooling(nn.Module):
+    """`AdaptiveAvgPool2d` as products with two matrices, which are made for the size at hand.
+
+    Args:
+        height: rows of the output.
+        width: columns of the output.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height = height
+        self.width = width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, D, H, W) → (B, D, `height`, `width`)."""
+        rows = _bins(images, images.shape[-2], self.height)
+        columns = _bins(images, images.shape[-1], self.width)
+        return rows @ images @ columns.T
+
+
+def _bins(like: Tensor, size: int, count: int) -> Tensor:
+    """(`count`, `size`): row i is the mean over pixels ⌊i·size/count⌋ to ⌈(i+1)·size/count⌉ − 1."""
+    index = torch.arange(count, device=like.device).unsqueeze(1)
+    pixel = torch.arange(size, device=like.device)
+    first = (index * size) // count
+    end = ((index + 1) * size + count - 1) // count
+    inside = (pixel >= first) & (pixel < end)
+    return inside.to(like.dtype) / (end - first)
+
+
+class SamePadding(nn.Module):
+    """The padding of timm's layers that give ⌈side / stride⌉ pixels, in whole numbers.
+
+    Args:
+        layer: a convolution or pooling with `kernel_size`, `stride` and, mostly, `dilation`.
+        value: of the border.
+    """
+
+    def __init__(self, layer: Any, value: float) -> None:
+        super().__init__()
+        self.kernel_size: tuple[int, int] = layer.kernel_size
+        self.stride: tuple[int, int] = layer.stride
+        self.dilation: tuple[int, int] = getattr(layer, "dilation", (1, 1))
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, H, W) → the same with a border."""
+        above, below = self._border(x.shape[-2], 0)
+        left, right = self._border(x.shape[-1], 1)
+        return F.pad(x, (left, right, above, below), value=self.value)
+
+    def _border(self, size: int, axis: int) -> tuple[int, int]:
+        stride = self.stride[axis]
+        reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
+        last = (size + stride - 1) // stride * stride - stride
+        missing: int = torch.sym_max(last + reach - size, 0)  # type: ignore[assignment]
+        return missing // 2, missing - missing // 2
+
+
+class EvenPatchMerging(nn.Module):
+    """timm's `PatchMerging` for even sides, which those of a multiple of 32 pixels are.
+
+    Args:
+        layer: whose weights are shared.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.norm = layer.norm
+        self.reduction = layer.reduction
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → (B, H/2, W/2, D)."""
+        batch, height, width, channels = x.shape
+        x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+        merged: Tensor = self.reduction(self.norm(x.permute(0, 1, 3, 4, 2, 5).flatten(3)))
+        return merged
+
+
+class SwinBlock(nn.Module):
+    """timm's `SwinTransformerBlock`, its windows gathered by indices, in eval mode.
+
+    Shifting, padding and cutting are one gathering of rows and one of columns each way. There are
+    two windows or more along each side (a further one holds padding alone), because the sizes of a
+    single one would be compared with 1 throughout.
+
+    Args:
+        block: whose weights are shared; it partitions always and makes its mask for each image.
+    """
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.norm1, self.attn = block.norm1, block.attn
+        self.norm2, self.mlp = block.norm2, block.mlp
+        self.window_size: tuple[int, int] = block.window_size
+        self.shift_size: tuple[int, int] = block.shift_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) → the same."""
+        x = x + self._attend(self.norm1(x))
+        mixed: Tensor = x + self.mlp(self.norm2(x))
+        return mixed
+
+    def _attend(self, x: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        high, wide = self.window_size
+        rows = _Side(height, high, self.shift_size[0], x.device)
+        columns = _Side(width, wide, self.shift_size[1], x.device)
+        down, across = rows.windows, columns.windows
+
+        x = x.index_select(1, rows.source).index_select(2, columns.source)
+        inside = rows.inside.unsqueeze(1) & columns.inside.unsqueeze(0)
+        x = x * inside.unsqueeze(-1).to(x.dtype)
+        x = x.reshape(batch, down, high, across, wide, channels).permute(0, 1, 3, 2, 4, 5)
+        x = x.reshape(batch, down * across, high * wide, channels)
+        x = self._mix(x, self._regions(rows, columns))
+        x = x.reshape(batch, down, across, high, wide, channels).permute(0, 1, 3, 2, 4, 5)
+        x = x.reshape(batch, down * high, across * wide, channels)
+        return x.index_select(1, rows.back).index_select(2, columns.back)
+
+    def _regions(self, rows: "_Side", columns: "_Side") -> Tensor | None:
+        """(windows, positions): which part of the image each position comes from; None for one."""
+        if not any(self.shift_size):
+            return None
+        down, across = rows.windows, columns.windows
+        high, wide = self.window_size
+        region = 3 * rows.region.reshape(down, 1, high, 1)
+        region = region + columns.region.reshape(1, across, 1, wide)
+        return region.reshape(down * across, high * wide)
+
+    def _mix(self, x: Tensor, regions: Tensor | None) -> Tensor:
+        """Attention within each window: (B, windows, positions, C) → the same."""
+        batch, windows, positions, _ = x.shape
+        layer, heads = self.attn, self.attn.num_heads
+        query, key, value = (
+            layer.qkv(x)
+            .reshape(batch, windows, positions, 3, heads, -1)
+            .permute(3, 0, 1, 4, 2, 5)
+            .unbind(0)
+        )
+        scores = (query * layer.scale) @ key.transpose(-2, -1) + layer._get_rel_pos_bias()
+        if regions is not None:
+            apart = regions.unsqueeze(1) != regions.unsqueeze(2)
+            scores = scores - 100.0 * apart.to(scores.dtype).unsqueeze(1)
+        mixed = (scores.softmax(-1) @ value).transpose(2, 3)
+        out: Tensor = layer.proj(mixed.reshape(batch, windows, positions, -1))
+        return out
+
+
+class _Side:
+    """How one side of an image is shifted and cut into windows.
+
+    Args:
+        size: of the side, in tokens.
+        window: of a window, in tokens.
+        shift: by how many tokens the image is rolled first.
+        device: of the indices.
+
+    Attributes:
+        windows: how many there are.
+        source: which token stands at each of `windows` × `window` positions.
+        inside: whether there is one; the others are padding.
+        region: 0, 1 or 2, the parts that the roll brought together (the last window's, of the image
+            as timm pads it).
+        back: at which position each token stands.
+    """
+
+    def __init__(self, size: int, window: int, shift: int, device: torch.device) -> None:
+        needed = (size + window - 1) // window
+        self.windows = torch.sym_max(needed, 2)
+        position = torch.arange(self.windows * window, device=device)
+        token = torch.arange(size, device=device)
+        self.inside = position < size
+        self.source = torch.where(self.inside, _modulo(position + shift, size), 0)
+        self.back = _modulo(token - shift, size)
+        self.region = torch.zeros_like(position)
+        if shift:
+            end = needed * window
+            self.region = (position >= end - window).long() + (position >= end - shift).long()
+
+
+def _modulo(index: Tensor, size: int) -> Tensor:
+    # By a tensor: ONNX has no remainder by a size that is not known.
+    return torch.remainder(index, torch.ones_like(index) * size)

@@ -1,0 +1,264 @@
+"""`export`: write a trained network's folder, and check it before it takes its place."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pne_seg.errors import UserError
+from pne_seg.export.card import write_card
+from pne_seg.export.checking import TOLERANCE, Agreement, compare, runner, sizes_to_try
+from pne_seg.export.contents import as_json, describe, header
+from pne_seg.export.folder import CARD, DESCRIPTION, FILES, FORMATS, PREVIEW
+from pne_seg.export.programs import Traced, first_line, trace, write_onnx, write_program
+from pne_seg.export.weights import write_weights
+from pne_seg.files import save_atomically
+from pne_seg.inference import ImageScorer
+from pne_seg.runs import run_of_checkpoint
+from pne_seg.trained import Trained
+
+_NEEDS = {"onnx": ("onnx", "onnxscript")}
+_DEFAULT_SIDE = 512
+
+Writer = Callable[[Traced, Path, Mapping[str, str]], dict[str, Any]]
+"""Writes a graph with its description; returns what else there is to say of the file."""
+
+
+class DisagreementError(Exception):
+    """What was written does not give what the network gives."""
+
+
+@dataclass
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        folder: where.
+        files: name → bytes.
+        sizes: format → the height and width that its graph is held to; None for any.
+        reasons: format → why it is held to one.
+        agreements: format → how far it is from the network; None where it could not be run here.
+    """
+
+    folder: Path
+    files: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    agreements: dict[str, Agreement | None] = field(default_factory=dict)
+
+
+def check_output(folder: Path, formats: Collection[str]) -> None:
+    """Refuse, before anything is traced, what cannot be written.
+
+    Raises:
+        UserError: the folder holds other files, or a package is missing.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder} is a file. Give a folder.")
+    others = sorted({path.name for path in folder.iterdir()} - {*FILES}) if folder.is_dir() else []
+    if others:
+        raise UserError(
+            f"--output {folder} holds files of other kinds ({others[0]}). Give a new folder, or "
+            "one of an earlier export, which is replaced."
+        )
+    for format in formats:
+        missing = [name for name in _NEEDS.get(format, ()) if find_spec(name) is None]
+        if missing:
+            raise UserError(
+                f"{format} needs the package {' and '.join(missing)}: pip install -e '.[export]'\n"
+                f"  {_leave_out(format)}"
+            )
+
+
+def export(
+    trained: Trained,
+    output: Path,
+    formats: Collection[str] = tuple(FORMATS),
+    size: tuple[int, int] | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> Exported:
+    """Write a trained network for use without this project.
+
+    The files are written beside the folder, read back and compared with the network, and only then
+    take their places one by one; those of an earlier export that are not written again are removed.
+
+    Args:
+        trained: what to write; it is left as it is.
+        output: the folder: new, empty, or of an earlier export.
+        formats: of `FORMATS`.
+        size: height and width that the graphs are held to; any size where not given and possible.
+        say: takes a line on what is being done.
+
+    Raises:
+        UserError: the folder holds other files, a package is missing, or the network cannot be
+            written in a format.
+        DisagreementError: a file gives other class scores than the network; nothing is written.
+    """
+    check_output(output, formats)
+    done = Exported(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the folder, so that moving the files is a matter of names.
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
+        folder = Path(name)
+        notes = _write_formats(trained, folder, formats, size, done, say)
+        _check(trained, folder, done, say)
+        content = describe(trained, notes)
+        (folder / DESCRIPTION).write_text(as_json(content), encoding="utf-8")
+        preview = _preview(trained)
+        if preview is not None:
+            shutil.copyfile(preview, folder / PREVIEW)
+        write_card(trained, content, folder / CARD, preview is not None)
+        _publish(folder, output)
+    done.files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
+    return done
+
+
+def _write_formats(
+    trained: Trained,
+    folder: Path,
+    formats: Collection[str],
+    size: tuple[int, int] | None,
+    done: Exported,
+    say: Callable[[str], object],
+) -> dict[str, dict[str, Any]]:
+    """Write the weights and graphs; returns what `segmentation.json` says of each."""
+    notes: dict[str, dict[str, Any]] = {}
+    if "safetensors" in formats:
+        write_weights(trained.network, trained.slot, folder, header(trained, "safetensors"))
+        notes["safetensors"] = _note(_size_taken(trained), None, done, "safetensors")
+    if not {"onnx", "torch"} & {*formats}:
+        return notes
+    fallback = size or _size_of(trained)
+    say("Tracing the network …")
+    fallback = size or _size_of(trained)
+    traced = trace(trained.network, trained.preprocessing, fallback, fixed=size is not None)
+    # ONNX first: the other file is saved without the example that a translation starts from.
+    writers: dict[str, Writer] = {"onnx": write_onnx, "torch": write_program}
+    for format, write in writers.items():
+        if format in formats:
+            say(f"Writing {FORMATS[format]} …")
+            path = folder / FORMATS[format]
+            used, facts = _write_graph(trained, traced, fallback, format, write, path)
+            notes[format] = _note(used.size, used.reason, done, format) | facts
+    return notes
+
+
+def _write_graph(
+    trained: Trained,
+    traced: Traced,
+    fallback: tuple[int, int],
+    format: str,
+    write: Writer,
+    path: Path,
+) -> tuple[Traced, dict[str, Any]]:
+    """Write a graph of any size, or where the format cannot, one of a fixed size."""
+    metadata = header(trained, format)
+    try:
+        return traced, write(traced, path, metadata)
+    except Exception as error:  # exporters fail as they like
+        reason = first_line(error)
+    if traced.size is None:
+        held = trace(trained.network, trained.preprocessing, fallback, fixed=True)
+        held = Traced(held.program, held.size, reason)
+        try:
+            return held, write(held, path, metadata)
+        except Exception as error:
+            reason = first_line(error)
+    raise UserError(f"{FORMATS[format]} cannot be written: {reason}\n  {_leave_out(format)}")
+
+
+def _leave_out(format: str) -> str:
+    others = ", ".join(known for known in FORMATS if known != format)
+    return f"Leave it out: --formats '[{others}]'"
+
+
+def _note(
+    size: tuple[int, int] | None, reason: str | None, done: Exported, format: str
+) -> dict[str, Any]:
+    """Keep what sizes a file takes; returns what `segmentation.json` says of it."""
+    done.sizes[format] = size
+    note: dict[str, Any] = {"size": "any" if size is None else [*size], "batch": "any"}
+    if reason is not None:
+        done.reasons[format] = reason
+        note["fixed_because"] = reason
+    return note
+
+
+def _size_of(trained: Trained) -> tuple[int, int]:
+    """Height and width that a graph is held to where it must be: images' own, else training's."""
+    data = trained.config.get("data")
+    settings = data.get("init_args") or {} if isinstance(data, dict) else {}
+    if trained.data.resize_base is not None:
+        width, height = trained.data.resize_base
+    else:
+        height, width = settings.get("crop_size") or (_DEFAULT_SIDE, _DEFAULT_SIDE)
+    stride = trained.preprocessing.stride
+    return -(-height // stride) * stride, -(-width // stride) * stride
+
+
+def _check(trained: Trained, folder: Path, done: Exported, say: Callable[[str], object]) -> None:
+    say("Comparing with the network …")
+    for format, size in done.sizes.items():
+        run = runner(format, folder, trained.preprocessing)
+        if run is None:
+            done.agreements[format] = None
+            continue
+        mend = f"Nothing was written.\n  {_leave_out(format)}"
+        if format == "safetensors":
+            mend = "Nothing was written."
+        elif size is None:
+            mend += ", or hold the graphs to one size: --size '[HEIGHT, WIDTH]'"
+        sizes = sizes_to_try(trained.preprocessing.stride, size)
+        try:
+            found = compare(run, trained.network, trained.preprocessing, sizes)
+        except Exception as error:  # runtimes fail as they like
+            raise DisagreementError(
+                f"{FORMATS[format]} does not run: {first_line(error)}\n  {mend}"
+            ) from error
+        done.agreements[format] = found
+        if not found.holds:
+            raise DisagreementError(
+                f"{FORMATS[format]} gives class scores up to {found.difference:.2g} away from the "
+                f"network's, whose largest is {found.score:.3g}; {TOLERANCE:g} of it is allowed. "
+                f"{mend}"
+            )
+
+
+def _size_taken(trained: Trained) -> tuple[int, int] | None:
+    """The one size that the network takes; None where it takes several."""
+    sizes = sizes_to_try(trained.preprocessing.stride, None)
+    try:
+        compare(
+            ImageScorer(trained.network, trained.preprocessing).scores,
+            trained.network,
+            trained.preprocessing,
+            sizes,
+        )
+    except Exception:  # a network fails as it likes
+        return _size_of(trained)
+    return None
+
+
+def _preview(trained: Trained) -> Path | None:
+    run = run_of_checkpoint(trained.path)
+    picture = run.folder / "figures" / "predictions.png" if run is not None else None
+    return picture if picture is not None and picture.is_file() else None
+
+
+def _publish(folder: Path, output: Path) -> None:
+    """Move the files to their places, the description last: with it the folder is an export."""
+    output.mkdir(exist_ok=True)
+    written = {path.name for path in folder.iterdir()}
+    for name in {*FILES} - written:
+        (output / name).unlink(missing_ok=True)  # of another network: it must not stay beside this
+    for name in sorted(written, key=lambda name: name == DESCRIPTION):
+        source = folder / name
+        save_atomically(output / name, lambda file, source=source: _copy(source, file))  # type: ignore[misc]
+
+
+def _copy(source: Path, target: Any) -> None:
+    with source.open("rb") as file:
+        shutil.copyfileobj(file, target)

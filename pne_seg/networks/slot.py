@@ -1,0 +1,80 @@
+"""A network as a configuration writes it, `model.network`, and how it is built from that alone."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+from pne_seg.errors import UserError
+
+CLASS_COUNTS = ("classes", "num_classes")
+"""What networks call their number of classes."""
+PRETRAINED = ("encoder_weights", "weights_backbone")
+"""What networks call their pretrained weights."""
+
+Slot = dict[str, Any]
+"""`class_path`, `init_args` and `dict_kwargs`."""
+
+
+def complete_slot(given: str | Mapping[str, Any], num_classes: int) -> Slot:
+    """A slot with the data's number of classes, and without pretrained weights to fetch.
+
+    Args:
+        given: as in a saved config; a class path alone, or with `init_args` and `dict_kwargs`.
+        num_classes: put where the class takes it.
+
+    Raises:
+        UserError: there is no such class here.
+    """
+    slot: Slot = {"class_path": given} if isinstance(given, str) else dict(given)
+    names = _parameters(str(slot.get("class_path")))
+    settings = dict(slot.get("init_args") or {})
+    settings |= {name: num_classes for name in CLASS_COUNTS if name in names}
+    settings |= {name: None for name in PRETRAINED if name in names}
+    completed: Slot = {"class_path": str(slot["class_path"]), "init_args": settings}
+    if slot.get("dict_kwargs"):
+        completed["dict_kwargs"] = dict(slot["dict_kwargs"])
+    return completed
+
+
+def build_network(slot: Slot) -> nn.Module:
+    """Build a network from its slot, types converted as on the command line; in eval mode.
+
+    Args:
+        slot: as `complete_slot` makes it.
+
+    Raises:
+        UserError: the class refuses its settings.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--network", type=nn.Module)
+    try:
+        network: nn.Module = parser.instantiate(parser.parse_object({"network": slot})).network
+    except Exception as error:  # a class of anyone's refuses as it likes
+        raise UserError(
+            f"{slot['class_path']} cannot be built from its saved settings: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    return network.eval()
+
+
+def _parameters(class_path: str) -> set[str]:
+    """Names of a class's settings, those that it forwards by **kwargs included."""
+    from jsonargparse import ArgumentParser
+
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"The network's class {class_path} is not to be found here ({error}). Start where the "
+            "training was started, so that Python finds its file, or install its package."
+        ) from error
+    try:
+        parser = ArgumentParser(exit_on_error=False)
+        return set(parser.add_class_arguments(found, fail_untyped=False))
+    except Exception as error:  # not a class, or one without a signature
+        raise UserError(f"{class_path} is no class whose settings can be read: {error}") from error

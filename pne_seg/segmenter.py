@@ -1,0 +1,182 @@
+"""`pne_seg.load`: a trained network as an object from image to class map."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+
+from pne_seg.data.images import Pixels, read_image
+from pne_seg.data.resizing import fitted_size
+from pne_seg.data.sources import open_file
+from pne_seg.description import Colour
+from pne_seg.errors import UserError
+from pne_seg.inference import ImageScorer, Inference
+from pne_seg.report import colour_labels, overlay
+from pne_seg.trained import Trained, load_trained
+
+ImageLike = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image
+"""A file, an (H, W, 3) uint8 RGB array, or a picture of Pillow's."""
+
+ClassMap = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""(H, W) class indices."""
+
+
+class Segmenter:
+    """Class maps of images, as `cli.py predict` writes them.
+
+    Args:
+        trained: network, normalisation, classes and image size.
+        device: such as `"cuda"`; the accelerator where there is one, else the CPU.
+        inference: in place of the run's own protocol.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        device: str | torch.device | None = None,
+        inference: Inference | None = None,
+    ) -> None:
+        if device is None:
+            accelerator = torch.accelerator.current_accelerator(check_available=True)
+            device = accelerator or torch.device("cpu")
+        self.device = torch.device(device)
+        self.trained = trained
+        network = trained.network.to(self.device)
+        preprocessing = trained.preprocessing.to(self.device)
+        self._scorer = ImageScorer(network, preprocessing, inference or trained.inference)
+
+    @property
+    def inference(self) -> Inference:
+        """How images are shown to the network."""
+        return self._scorer.inference
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names, in the order of class indices."""
+        return self.trained.data.class_names
+
+    @property
+    def palette(self) -> tuple[Colour, ...]:
+        """C colours, red, green and blue in 0–255."""
+        return self.trained.data.palette
+
+    def predict(self, image: ImageLike) -> ClassMap:
+        """The class of each pixel, at the image's own size.
+
+        Args:
+            image: a file (turned as its EXIF data say); an (H, W, 3) uint8 RGB array, or an (H, W)
+                grey one; or a picture of Pillow's, turned likewise and converted to RGB, of whose
+                transparency only what is opaque everywhere is taken.
+
+        Returns:
+            (H, W) class indices, uint8 (uint16 where there are more than 256 classes).
+
+        Raises:
+            UserError: the file is unreadable, or the array could be read in several ways: floats
+                (0–1 or 0–255?), four channels (blended with what?), channels first.
+        """
+        pixels = as_pixels(image)
+        size = pixels.shape[:2]
+        if self.trained.data.resize_base is not None:
+            height, width = fitted_size(size, self.trained.data.resize_base)
+            pixels = np.asarray(
+                cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8
+            )
+        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).unsqueeze(0)
+        with torch.inference_mode():
+            classes = self._scorer.classes(batch.to(self.device), size)[0].cpu().numpy()
+        if len(self.class_names) > 256:
+            return classes.astype(np.uint16)
+        return classes.astype(np.uint8)
+
+    def colour(self, classes: ClassMap) -> Pixels:
+        """(H, W) class indices → (H, W, 3) uint8 RGB in the palette's colours."""
+        return colour_labels(classes, self.palette, self.trained.data.ignore_index)
+
+    def overlay(self, image: ImageLike, classes: ClassMap, opacity: float = 0.5) -> Pixels:
+        """The classes' colours over their image, (H, W, 3) uint8 RGB.
+
+        Args:
+            image: as for `predict`.
+            classes: (H, W), of the image's size.
+            opacity: 0 shows the image alone, 1 the colours alone.
+        """
+        ignored = self.trained.data.ignore_index
+        return overlay(as_pixels(image), classes, self.palette, ignored, opacity)
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    inference: Inference | None = None,
+) -> Segmenter:
+    """Load a trained network for use.
+
+        segmenter = pne_seg.load("runs/camvid_upernet_resnet18/0")
+        classes = segmenter.predict("photo.jpg")
+
+    Args:
+        path: a run's folder (its best checkpoint), a checkpoint in a run's folder, or the folder of
+            an export.
+        device: such as `"cuda"`; the accelerator where there is one, else the CPU.
+        inference: in place of the run's own protocol (windows, scales, mirrored).
+
+    Raises:
+        UserError: there is no trained network there, or it is damaged.
+    """
+    return Segmenter(load_trained(Path(path)), device, inference)
+
+
+def as_pixels(image: ImageLike) -> Pixels:
+    """Any image as (H, W, 3) uint8 RGB; see `Segmenter.predict`.
+
+    Raises:
+        UserError: it is none, or could be read in several ways.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(open_file(Path(image)))
+    if isinstance(image, Image.Image):
+        return _of_picture(image)
+    if not isinstance(image, np.ndarray):
+        raise UserError(
+            f"An image is a file's path, an (H, W, 3) uint8 RGB array or a picture of Pillow's, "
+            f"not {type(image).__name__}."
+        )
+    found = f"The image is {image.dtype} of shape {image.shape}"
+    if image.dtype != np.uint8:
+        raise UserError(
+            f"{found}; expected uint8 in 0–255. Convert it first, values in 0–1 by "
+            "(image * 255).round().astype('uint8')."
+        )
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    if image.ndim == 3 and image.shape[2] == 4:
+        raise UserError(
+            f"{found}: with a fourth channel it is not said what shows through. Leave the channel "
+            "out, image[..., :3], or blend it with a background."
+        )
+    if image.ndim == 3 and image.shape[2] != 3 and image.shape[0] == 3:
+        raise UserError(f"{found}, channels first. Move them last: image.transpose(1, 2, 0).")
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UserError(f"{found}; expected (height, width, 3), RGB.")
+    return image
+
+
+def _of_picture(image: Image.Image) -> Pixels:
+    if image.mode.startswith(("I", "F")):
+        raise UserError(
+            f"The picture's mode is {image.mode}, more than 8 bits; which of its values is white "
+            "is not said. Convert it to 8 bits first."
+        )
+    turned = ImageOps.exif_transpose(image)
+    if turned.has_transparency_data and np.asarray(turned.convert("RGBA"))[..., 3].min() < 255:
+        raise UserError(
+            "The picture is transparent in places, and it is not said what shows through. "
+            "Blend it with a background, or take its colours alone: image.convert('RGB')."
+        )
+    return np.asarray(turned.convert("RGB"), np.uint8)

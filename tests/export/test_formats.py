@@ -1,0 +1,210 @@
+"""Every file of an export gives the network's scores, at sizes and batches that it never saw."""
+
+import io
+import json
+import pickletools
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+from pne_seg import networks
+from pne_seg.export.folder import FILES, read_export
+from pne_seg.export.writer import Exported, export
+from pne_seg.inference import network_stride
+from pne_seg.trained import load_trained
+from tests.export.trained import MEAN, STD, description, pixels, plain_scores, run_onnx, trained
+from tests.methods import NETWORKS
+from tests.tiny_networks import same_tensors
+
+CLASSES = 5
+
+FAST: dict[str, Callable[[int], Any]] = {
+    name: NETWORKS[name] for name in ("deeplabv3", "ocrnet", "upernet_resnet")
+}
+SLOW: dict[str, Callable[[int], Any]] = {
+    "hrnetv2": NETWORKS["hrnetv2"],
+    "upernet_swin": NETWORKS["upernet_swin"],
+    "upernet_hrnet": lambda classes: networks.UPerNet(
+        "tu-hrnet_w18_small", None, decoder_channels=16, classes=classes
+    ),
+    "smp.Unet": lambda classes: smp.Unet("resnet18", encoder_weights=None, classes=classes),
+    "smp.FPN": lambda classes: smp.FPN("resnet18", encoder_weights=None, classes=classes),
+    "smp.DeepLabV3Plus": lambda classes: smp.DeepLabV3Plus(
+        "resnet18", encoder_weights=None, classes=classes
+    ),
+    "torchvision": lambda classes: networks.TorchvisionNetwork(
+        "deeplabv3_mobilenet_v3_large", None, classes
+    ),
+}
+ALL = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_all_formats_agree_with_the_network(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = (FAST | SLOW)[name](CLASSES)
+    given = trained(network, CLASSES, tmp_path)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    layers = [type(layer) for layer in network.modules()]
+    folder = tmp_path / "out"
+    done = export(given, folder)
+
+    assert done.sizes == {"safetensors": None, "onnx": None, "torch": None}  # any size
+    assert done.reasons == {}
+    assert same_tensors(network.state_dict(), before)
+    assert [type(layer) for layer in network.modules()] == layers
+    _check_folder(folder, done)
+    program = torch.export.load(folder / "model.pt2").module()
+    weights, content = read_export(folder)
+    stride = network_stride(network)
+    assert content["stride"] == stride
+    odd = 1 if stride == 1 else stride
+    for images in (pixels(1, 3, 64 + odd, 96), pixels(3, 3, 192, 128 + odd)):
+        expected = plain_scores(network, images)
+        assert 0.01 < expected.abs().max() < 20  # what 1e-4 is measured by
+        with torch.no_grad():
+            torch.testing.assert_close(program(images), expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(plain_scores(weights, images), expected, rtol=0, atol=1e-6)
+        found = run_onnx(folder / "model.onnx", images)
+        assert np.abs(found - expected.numpy()).max() < 1e-4
+
+
+def test_swin_in_torch_export(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = NETWORKS["upernet_swin"](CLASSES)
+    folder = tmp_path / "out"
+    done = export(trained(network, CLASSES, tmp_path), folder, ["torch"])
+    assert done.sizes == {"torch": None}
+    program = torch.export.load(folder / "model.pt2").module()
+    for images in (pixels(1, 3, 64, 224), pixels(2, 3, 288, 96)):
+        expected = plain_scores(network, images)
+        with torch.no_grad():
+            torch.testing.assert_close(program(images), expected, rtol=0, atol=1e-4)
+
+
+def _check_folder(folder: Path, done: Exported) -> None:
+    """Descriptions inside the files, and nothing that would be unpickled."""
+    assert {path.name for path in folder.iterdir()} == {*FILES} - {"preview.png"}
+    assert done.files == {path.name: path.stat().st_size for path in folder.iterdir()}
+    for path in folder.iterdir():
+        no_pickle(path.read_bytes(), path.name)
+
+    import onnx
+    from safetensors import safe_open
+
+    extra = {"segmentation.json": ""}
+    torch.export.load(folder / "model.pt2", extra_files=extra)
+    model = onnx.load(folder / "model.onnx")
+    inside = {entry.key: entry.value for entry in model.metadata_props}
+    sides = [dimension.dim_param for dimension in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ["batch", "", "height", "width"]
+    with safe_open(folder / "model.safetensors", "pt") as opened:
+        header = opened.metadata()
+    data = description(CLASSES)
+    for found in (json.loads(extra["segmentation.json"]), inside, header):
+        assert json.loads(found["class_names"]) == [*data.class_names]
+        assert json.loads(found["palette"]) == [[*colour] for colour in data.palette]
+        assert json.loads(found["mean"]) == [*MEAN]
+        assert json.loads(found["std"]) == [*STD]
+        assert (
+            int(found["stride"]) == json.loads((folder / "segmentation.json").read_text())["stride"]
+        )
+    assert "0-255" in inside["input"]
+
+
+def no_pickle(content: bytes, name: str) -> None:
+    """Nothing in a file, nor in an archive in it, is a whole pickle."""
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for member in archive.namelist():
+                assert not member.endswith((".pkl", ".pickle"))
+                inner = archive.read(member)
+                assert not inner.startswith(b"PK\x03\x04"), f"{name}: {member}"
+                no_pickle(inner, f"{name}: {member}")
+        return
+    try:
+        operations = list(pickletools.genops(content)) if content[:1] == b"\x80" else []
+    except Exception:
+        return  # weights that begin so by chance
+    assert not operations, name
+
+
+def test_the_search_for_pickles_finds_them(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "b.pt2", "w") as archive:
+        archive.write(tmp_path / "a.pt", "data/sample_inputs/model.pt")
+    for name in ("a.pt", "b.pt2"):
+        with pytest.raises(AssertionError):
+            no_pickle((tmp_path / name).read_bytes(), name)
+
+
+class OneSize(torch.nn.Module):
+    """Takes 64×96 pixels alone, as transformers with fixed positions do."""
+
+    def __init__(self, num_classes: int = CLASSES) -> None:
+        super().__init__()
+        self.positions = torch.nn.Parameter(torch.randn(1, 3, 64, 96))
+        self.classifier = torch.nn.Conv2d(3, num_classes, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape[-2:] != (64, 96):
+            raise ValueError("I take 64×96 alone.")
+        scores: torch.Tensor = self.classifier(images + self.positions)
+        return scores
+
+
+def test_a_network_of_one_size_is_held_to_it_and_says_so(tmp_path: Path) -> None:
+    from pne_seg.errors import UserError
+
+    network = OneSize().eval()
+    slot = {"class_path": "tests.export.test_formats.OneSize", "init_args": {}}
+    given = trained_without_settling(network, tmp_path, slot)
+    folder = tmp_path / "out"
+    done = export(given, folder)
+    assert done.sizes["onnx"] == done.sizes["torch"] == (64, 96)
+    assert "64×96 alone" in done.reasons["torch"]
+    content = json.loads((folder / "segmentation.json").read_text())
+    for name in ("model.onnx", "model.pt2"):
+        assert content["files"][name]["size"] == [64, 96]
+        assert content["files"][name]["fixed_because"]
+    assert "64×96 pixels (height×width), that size alone" in (folder / "README.md").read_text()
+    images = pixels(3, 3, 64, 96)
+    expected = plain_scores(network, images)
+    found = run_onnx(folder / "model.onnx", images)
+    np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-4)
+    # A size that it does not take.
+    with pytest.raises(UserError, match=r"traced at 32×32 pixels: I take 64×96 alone.*\n.*--size"):
+        export(given, tmp_path / "other", ["torch"], size=(32, 32))
+    # Its class and settings come back from the export.
+    again = load_trained(folder)
+    assert type(again.network) is OneSize
+    assert same_tensors(again.network.state_dict(), network.state_dict())
+
+
+def trained_without_settling(network: torch.nn.Module, folder: Path, slot: Any) -> Any:
+    from pne_seg.inference import Preprocessing
+    from pne_seg.trained import Trained
+
+    return Trained(
+        network=network,
+        preprocessing=Preprocessing(MEAN, STD),
+        data=description(CLASSES, base=(96, 64)),
+        path=folder / "best.ckpt",
+        slot=slot,
+    )
+
+
+def test_a_size_that_is_asked_for(tmp_path: Path) -> None:
+    network = NETWORKS["upernet_resnet"](CLASSES)
+    done = export(trained(network, CLASSES, tmp_path), tmp_path / "out", ["torch"], size=(96, 160))
+    assert done.sizes == {"torch": (96, 160)}
+    assert done.reasons == {}
+    program = torch.export.load(tmp_path / "out" / "model.pt2").module()
+    images = pixels(3, 3, 96, 160)
+    torch.testing.assert_close(program(images), plain_scores(network, images), rtol=0, atol=1e-4)
