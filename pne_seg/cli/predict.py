@@ -32,9 +32,9 @@ stopped. Exit code 1 where a file could not be read."""
 _FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
 """Settings of the data that mean something for images from elsewhere."""
 
-_TRAINING_ONLY = (
+_WITHOUT_EFFECT = (
     *("loss", "extra_losses", "extra_loss_weights", "contrast", "auxiliary", "dropout"),
-    *("optimizer", "parameter_groups", "schedule", "init_from", "compile"),
+    *("optimizer", "parameter_groups", "schedule", "init_from", "compile", "boundary_widths"),
 )
 """Settings of the module that no prediction depends on."""
 
@@ -131,7 +131,7 @@ class Prediction:
         maker = digest(
             [
                 digest_of_file(checkpoint),
-                _text(_without(settings["model"], _TRAINING_ONLY)),
+                _text(_without(settings["model"], _WITHOUT_EFFECT)),
                 settings["trainer"]["precision"],
                 data.resize_base,
                 [*data.class_names],
