@@ -42,17 +42,14 @@ def run(args: Sequence[str]) -> None:
 
 
 def _run(args: Sequence[str]) -> None:
-    settings = Settings.of(args)
-    parser = _parser()
-    overrides = _with_pairs_joined(args)
-    config = parser.parse_args(overrides)  # a mistyped key is told before the run is looked for
+    args = _with_pairs_joined(args)
+    config = _parser().parse_args(args)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     if config.size is not None and min(config.size) < 1:
         raise UserError(f"--size {[*config.size]}: expected height and width in pixels.")
     if config.push is not None:
         check_push(config.push)
-    settings = Settings.of(_of_run(overrides))
-    checkpoint = checkpoint_to_score(settings)
+    checkpoint = checkpoint_to_score(Settings.of(_of_run(args)))
     assert checkpoint is not None  # but for --help, which has ended
     output = _output(config.output, checkpoint)
     check_output(output, formats)

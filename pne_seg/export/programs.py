@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from pne_seg.errors import UserError
 from pne_seg.export.folder import DESCRIPTION
 from pne_seg.export.rewriting import for_any_size
-from pne_seg.inference import Preprocessing, resize_logits
+from pne_seg.inference import Preprocessing
 
 SMALLEST = 64
 """Least side of an image in pixels, where any size goes; rounded up to the stride."""
@@ -40,8 +42,13 @@ class PixelsToScores(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float32 in 0–255, sides divisible by the stride → (B, C, H, W)."""
-        logits = self.network(self.preprocessing.normalise(images))
-        return resize_logits(logits, images.shape[-2:])
+        logits: Tensor = self.network(self.preprocessing.normalise(images))
+        size = images.shape[-2:]
+        # While traced, sizes are expressions: to ask whether two are equal would hold the graph to
+        # the answer.
+        if all(statically_known_true(a == b) for a, b in zip(logits.shape[-2:], size, strict=True)):
+            return logits
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)
