@@ -156,8 +156,9 @@ def _of_file(name: str, done: Exported) -> str:
         return ""
     said = []
     if format != "safetensors":
-        size = done.sizes[format]
-        said.append("any size" if size is None else f"{size[0]}×{size[1]} pixels alone")
+        size, multiple = done.sizes[format], done.multiples[format]
+        free = "any size" if multiple == 1 else f"any multiple of {multiple}"
+        said.append(free if size is None else f"{size[0]}×{size[1]} pixels alone")
     agreement = done.agreements[format]
     if agreement is None:
         said.append("not compared: pip install onnxruntime")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pne_seg.export.folder import FORMATS, PREVIEW
+from pne_seg.export.programs import smallest_side
 from pne_seg.export.weights import loader
 from pne_seg.trained import Trained
 
@@ -108,19 +109,20 @@ def _usage(trained: Trained, content: Mapping[str, Any]) -> str:
     ]
     if FORMATS["safetensors"] in files:
         blocks += [_safetensors(trained, content)]
-    size = _try_size(trained, files)
+    size = _try_size(files)
     for format, write in (("onnx", _onnx), ("torch", _torch)):
         if (note := files.get(FORMATS[format])) is not None:
-            blocks += [_graph_note(FORMATS[format], note, content), write(size)]
+            blocks += [_graph_note(FORMATS[format], note), write(size)]
     return "\n\n".join(blocks)
 
 
-def _try_size(trained: Trained, files: Mapping[str, Any]) -> tuple[int, int]:
+def _try_size(files: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width that each file takes."""
     for note in files.values():
         if note["size"] != "any":
             return tuple(note["size"])
-    stride = trained.preprocessing.stride
-    return -(-256 // stride) * stride, -(-384 // stride) * stride
+    multiple = max(note["multiple_of"] for note in files.values())
+    return -(-256 // multiple) * multiple, -(-384 // multiple) * multiple
 
 
 def _safetensors(trained: Trained, content: Mapping[str, Any]) -> str:
@@ -140,7 +142,7 @@ def _safetensors(trained: Trained, content: Mapping[str, Any]) -> str:
     header = f"import {module}" if module else "from pne_seg.networks import from_pretrained"
     call = "smp.from_pretrained" if module else "from_pretrained"
     mean, std = content["mean"], content["std"]
-    height, width = _try_size(trained, {})
+    height, width = _try_size({"": content["files"][FORMATS["safetensors"]]})
     direct = (
         f"{header}\nimport torch\n\n"
         f'network = {call}(".").eval()\n'
@@ -157,11 +159,13 @@ def _safetensors(trained: Trained, content: Mapping[str, Any]) -> str:
     return f"{said}\n\n**With {what}**:\n\n```python\n{direct}\n```"
 
 
-def _graph_note(file: str, note: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+def _graph_note(file: str, note: Mapping[str, Any]) -> str:
     if note["size"] == "any":
+        multiple = note["multiple_of"]
         takes = (
-            f"any number of images of any one size, both sides {content['smallest_side']} pixels "
-            f"or more and divisible by {content['stride']}"
+            "any number of images of any one size, both sides "
+            f"{smallest_side(multiple)} pixels or more"
+            + (f" and divisible by {multiple}" if multiple > 1 else "")
         )
     else:
         height, width = note["size"]

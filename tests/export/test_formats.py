@@ -220,6 +220,26 @@ def trained_without_settling(network: torch.nn.Module, folder: Path, slot: Any) 
     )
 
 
+def test_sides_of_more_than_the_stride(tmp_path: Path) -> None:
+    """smp's Unet takes any side, but by cases; a graph of it takes those that halve evenly."""
+    network = smp.Unet(
+        *["tu-resnet10t", 3, None], decoder_channels=(8, 8, 8), decoder_use_norm=False, classes=2
+    )
+    given = trained(network, 2, tmp_path)
+    folder = tmp_path / "out"
+    done = export(given, folder, ["torch"])
+    assert given.preprocessing.stride == 1
+    assert done.sizes == {"torch": None}
+    assert done.multiples == {"torch": 32}
+    note = json.loads((folder / "segmentation.json").read_text())["files"]["model.pt2"]
+    assert note["multiple_of"] == 32
+    assert "both sides divisible by 32, 64 pixels or more" in note["input"]
+    assert "64 pixels or more and divisible by 32" in (folder / "README.md").read_text()
+    program = torch.export.load(folder / "model.pt2").module()
+    images = pixels(1, 3, 96, 160)
+    torch.testing.assert_close(program(images), plain_scores(network, images), rtol=0, atol=1e-4)
+
+
 def test_a_size_that_is_asked_for(tmp_path: Path) -> None:
     network = NETWORKS["upernet_resnet"](CLASSES)
     done = export(trained(network, CLASSES, tmp_path), tmp_path / "out", ["torch"], size=(96, 160))
