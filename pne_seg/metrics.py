@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -61,8 +62,8 @@ class Scores:
         iou = right / (labelled + predicted - right)  # 0 / 0 is NaN: an absent class
         accuracy = right / labelled
         return cls(
-            miou=float(iou.nanmean()),
-            macc=float(accuracy.nanmean()),
+            miou=_mean(iou),
+            macc=_mean(accuracy),
             pixel_accuracy=float(right.sum() / counts.sum()),
             iou=iou,
             accuracy=accuracy,
@@ -90,3 +91,9 @@ class Scores:
         for name, value in zip(class_names, self.iou.tolist(), strict=True):
             named[f"{stage}/IoU/{name}"] = value
         return named
+
+
+def _mean(values: Tensor) -> float:
+    """Mean of those that are numbers; NaN where none is."""
+    found = values[~values.isnan()].numpy()
+    return float(np.mean(found)) if len(found) else float("nan")

@@ -1,6 +1,5 @@
 """`SegmentationModule`: the training, validation, test and prediction steps, and nothing else."""
 
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -12,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from pne_seg.boundaries import BoundaryConfusion, BoundaryScores
 from pne_seg.contrast.component import Contrast
 from pne_seg.description import IN_CHECKPOINT, DataDescription
-from pne_seg.errors import UserError
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -74,6 +73,8 @@ class SegmentationModule(LightningModule):
         compile: whether to train and score through `torch.compile`.
         inference: how images are shown to the network in validation, test and prediction: whole
             where not given.
+        boundary_widths: distances in pixels to the borders between classes within which a test also
+            scores; none for no such scores.
 
     Raises:
         ValueError: the network's output has not C channels, the names are not C, a loss does not
@@ -101,6 +102,7 @@ class SegmentationModule(LightningModule):
         init_from: str | None = None,
         compile: bool = False,  # as PyTorch calls it
         inference: Inference | None = None,
+        boundary_widths: tuple[int, ...] = (1, 3, 5, 9),
     ) -> None:
         super().__init__()
         self.network = network
@@ -140,6 +142,8 @@ class SegmentationModule(LightningModule):
         self.compile_network = compile
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
         self.scores: Scores | None = None
+        self.boundary = BoundaryConfusion(num_classes, ignore_index, boundary_widths)
+        self.boundary_scores: BoundaryScores | None = None
         self._settings: list[dict[str, Any]] = []
         self._saved_settings: list[dict[str, Any]] | None = None
         self._saved_sizes: list[int] = []
@@ -217,7 +221,10 @@ class SegmentationModule(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count the batch; returns the (B, H, W) predicted class indices."""
-        return self._evaluate(batch, "test")
+        prediction = self._evaluate(batch, "test")
+        if self.boundary.widths:
+            self.boundary.update(prediction, batch["mask"])
+        return prediction
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, H, W) predicted class indices, at the files' own size where it is one for all."""
@@ -237,6 +244,11 @@ class SegmentationModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Read the scores off the split's matrix and log them."""
+        if self.boundary.widths:
+            self.boundary_scores = self.boundary.scores()
+            with torch.inference_mode(False):
+                self.boundary.reset()
+            self.log_dict(self.boundary_scores.as_dict("test"), sync_dist=True)
         self._finish_scores("test")
 
     def _finish_scores(self, stage: str) -> None:
@@ -265,15 +277,8 @@ class SegmentationModule(LightningModule):
                 "optimizer": optimizer,
                 "lr_scheduler": {"scheduler": schedule, "monitor": schedule.monitor},
             }
-        if isinstance(schedule, WarmupPoly) and not schedule.total_steps:
-            steps = self.trainer.estimated_stepping_batches
-            if not math.isfinite(steps):
-                raise UserError(
-                    "The schedule's length is unknown: the training has no number of steps. Set "
-                    "--trainer.max_steps or --trainer.max_epochs, or "
-                    "--model.schedule.total_steps."
-                )
-            schedule.total_steps = int(steps)
+        if isinstance(schedule, WarmupPoly):
+            schedule.take_length(lambda: self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -191,6 +191,25 @@ class WarmupPoly(LRScheduler):
         self.warmup_start = warmup_start
         super().__init__(optimizer, last_epoch)
 
+    def take_length(self, steps: Callable[[], float]) -> None:
+        """Set T where it is not given.
+
+        Args:
+            steps: tells the training's number of optimiser steps, infinite where it has none.
+
+        Raises:
+            UserError: it has none.
+        """
+        if self.total_steps:
+            return
+        found = steps()
+        if not math.isfinite(found):
+            raise UserError(
+                "The schedule's length is unknown: the training has no number of steps. Set "
+                "--trainer.max_steps or --trainer.max_epochs, or --model.schedule.total_steps."
+            )
+        self.total_steps = int(found)
+
     def get_lr(self) -> list[float]:  # type: ignore[override]  # torch widens it to Tensor
         """The rates of the current step, one per parameter group."""
         step = self.last_epoch

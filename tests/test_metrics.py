@@ -49,6 +49,37 @@ def test_streamed_equals_at_once_equals_plain_loops(seed: int, ignore_index: int
     assert not streamed.compute().any()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_equal_numpy_s_bit_for_bit(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    classes = int(random.integers(2, 172))
+    used = random.permutation(classes)[: max(2, int(classes * random.random()))]
+    streamed = ConfusionMatrix(classes, 255)
+    everything = []
+    for _ in range(3):
+        size = (1, *random.integers(1, 90, 2))
+        target, prediction = random.choice(used, size), random.choice(used, size)
+        right = random.random(size) < 0.7
+        prediction[right] = target[right]
+        target[random.random(size) < 0.2] = 255
+        streamed.update(torch.from_numpy(prediction), torch.from_numpy(target.astype(np.uint8)))
+        everything.append((target.ravel(), prediction.ravel()))
+    target, prediction = (np.concatenate(parts) for parts in zip(*everything, strict=True))
+    target, prediction = target[target != 255], prediction[target != 255]
+    both, true, said = (np.zeros(classes, np.int64) for _ in range(3))
+    for index in range(classes):
+        both[index] = np.count_nonzero((target == index) & (prediction == index))
+        true[index] = np.count_nonzero(target == index)
+        said[index] = np.count_nonzero(prediction == index)
+    occurs, labelled = true + said - both > 0, true > 0
+    scores = Scores.from_matrix(streamed.compute())
+    assert scores.miou == np.mean((both / np.where(occurs, true + said - both, 1))[occurs])
+    assert scores.macc == np.mean((both / np.where(labelled, true, 1))[labelled])
+    assert scores.pixel_accuracy == both.sum() / true.sum()
+    assert np.array_equal(np.isnan(scores.iou.numpy()), ~occurs)
+    assert np.array_equal(scores.iou.numpy()[occurs], (both / (true + said - both).clip(1))[occurs])
+
+
 def test_scores_by_hand() -> None:
     #                         predicted  0  1  2
     scores = Scores.from_matrix(torch.tensor([[6, 2, 0], [1, 3, 0], [0, 4, 4]]))

@@ -106,9 +106,9 @@ def test_logged_names_and_scores() -> None:
 
     named = once.test(module, data.loader(2), verbose=False)[0]
     assert named["test/mIoU"] == pytest.approx(sum(ious) / 3)
-    assert {name.replace("test/", "val/") for name in named} == {
-        name for name in logged_by_fit if name.startswith("val/")
-    }
+    assert set(named) == {
+        name.replace("val/", "test/") for name in logged_by_fit if name.startswith("val/")
+    } | {f"test/boundary_mIoU/{width}px" for width in (1, 3, 5, 9)}
 
 
 def test_checkpoint_saved_without_training_can_be_evaluated(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from pne_seg.callbacks.figures import Figures
 from pne_seg.callbacks.finite_loss import FiniteLoss
+from pne_seg.callbacks.image_scores import ImageScores
 from pne_seg.callbacks.prediction_writer import PredictionWriter
 from pne_seg.callbacks.summary import Summary
 
@@ -11,6 +12,7 @@ __all__ = [
     "BestCheckpoint",
     "Figures",
     "FiniteLoss",
+    "ImageScores",
     "LastCheckpoint",
     "PredictionWriter",
     "Summary",

@@ -126,7 +126,7 @@ class Figures(Callback):
         labels = _arrays(batch["mask"][here])
         images = _channels_last(batch["image"][here])
         self._shots.images += [
-            _resized(image, label.shape) for image, label in zip(images, labels, strict=True)
+            at_labels_size(image, label.shape) for image, label in zip(images, labels, strict=True)
         ]
         self._shots.labels += labels
         self._shots.predictions += _arrays(predictions[here])
@@ -201,8 +201,8 @@ def _channels_last(images: Tensor) -> list[Any]:
     return list(images.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def _resized(image: Any, size: tuple[int, int]) -> Any:
-    """An image at its labels' size; it was fitted to another for the network."""
+def at_labels_size(image: Any, size: tuple[int, int]) -> Any:
+    """An image at its labels' height and width; it was fitted to another for the network."""
     return image if image.shape[:2] == size else cv2.resize(image, size[::-1])
 
 

@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
-from rich.table import Table
 
+from pne_seg.callbacks.tables import (
+    Seen,
+    print_boundary_scores,
+    print_protocol,
+    print_scores,
+    protocol,
+)
 from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import Scores
 from pne_seg.module import SegmentationModule
@@ -19,10 +24,10 @@ _STAGES = {"fit": "val", "validate": "val", "test": "test"}
 
 
 class Summary(Callback):
-    """Prints IoU and accuracy of each class and writes the scores, as fractions, to `metrics.json`.
+    """Prints the scores and writes them, as fractions, with their protocol to `metrics.json`.
 
-    For a training run the scores are those of the epoch with the best mIoU, which is also the one
-    of `best.ckpt`.
+    A test also has the scores near the borders between classes. For a training run the scores are
+    those of the epoch with the best mIoU, which is also the one of `best.ckpt`.
     """
 
     def __init__(self) -> None:
@@ -30,6 +35,8 @@ class Summary(Callback):
         self._best: tuple[Scores, dict[str, Any]] | None = None
         self._epoch_seconds: list[float] = []  # of training alone
         self._began = self._epoch_began = self._validation_began = 0.0
+        self._seen = Seen()
+        self._protocol: dict[str, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -47,14 +54,30 @@ class Summary(Callback):
         """Read the epoch's clock."""
         self._epoch_seconds.append(time.perf_counter() - self._epoch_began)
 
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note how many images there are, and of which sizes."""
+        self._seen.add(batch["image"], batch["mask"])
+
+    on_test_batch_end = on_validation_batch_end
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with the epoch's clock, and keep the scores if they are the best so far."""
         self._epoch_began += time.perf_counter() - self._validation_began
+        seen, self._seen = self._seen, Seen()
         if trainer.sanity_checking or not isinstance(pl_module, SegmentationModule):
             return
         scores = pl_module.scores
         if scores is None:
             return
+        self._protocol = protocol(trainer, pl_module, seen)
         if self._best is None or _rank(scores) > _rank(self._best[0]):
             when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
             self._best = (scores, when if trainer.state.fn == "fit" else {})
@@ -63,7 +86,9 @@ class Summary(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the split."""
+        seen, self._seen = self._seen, Seen()
         if isinstance(pl_module, SegmentationModule) and pl_module.scores is not None:
+            self._protocol = protocol(trainer, pl_module, seen)
             self._best = (pl_module.scores, {})
             self._report(trainer, pl_module)
 
@@ -78,15 +103,17 @@ class Summary(Callback):
         scores, when = self._best
         fn = str(trainer.state.fn.value) if trainer.state.fn else ""
         stage = _STAGES[fn]
-        console = Console()
-        console.print(_table(scores, module.class_names, stage, when))
-        console.print(
-            f"pixel accuracy {_percent(scores.pixel_accuracy)}; "
-            f"mIoU of always saying the most frequent class {_percent(scores.majority_miou)}"
-        )
+        boundary = module.boundary_scores if fn == "test" else None
+        print_scores(scores, module.class_names, stage, when)
+        if boundary is not None:
+            print_boundary_scores(boundary)
+        if fn != "fit":
+            print_protocol(module, self._protocol)
         if self.folder is None:
             return
         metrics: dict[str, Any] = {**scores.as_dict(stage, module.class_names), **when}
+        if boundary is not None:
+            metrics |= boundary.as_dict(stage)
         metrics[f"{stage}/majority_class_mIoU"] = scores.majority_miou
         if self._epoch_seconds and fn == "fit":
             metrics["epochs"] = trainer.current_epoch
@@ -97,28 +124,10 @@ class Summary(Callback):
             key: None if isinstance(value, float) and math.isnan(value) else value
             for key, value in metrics.items()
         }
+        clean["protocol"] = self._protocol
         text = json.dumps(clean, indent=2, ensure_ascii=False) + "\n"
         write_bytes_atomically(self.folder / "metrics.json", text.encode())
 
 
 def _rank(scores: Scores) -> float:
     return -1.0 if math.isnan(scores.miou) else scores.miou
-
-
-def _table(scores: Scores, class_names: list[str], stage: str, when: dict[str, Any]) -> Table:
-    title = f"{stage} scores in percent" + (
-        f" (best epoch, {when['epoch']}; step {when['step']})" if when else ""
-    )
-    table = Table(title=title, title_justify="left", show_footer=True)
-    table.add_column("class", footer="mean over classes that occur")
-    table.add_column("IoU", justify="right", footer=_percent(scores.miou))
-    table.add_column("accuracy", justify="right", footer=_percent(scores.macc))
-    table.add_column("share of pixels", justify="right")
-    columns = (scores.iou.tolist(), scores.accuracy.tolist(), scores.pixel_share.tolist())
-    for name, *values in zip(class_names, *columns, strict=True):
-        table.add_row(name, *map(_percent, values))
-    return table
-
-
-def _percent(fraction: float) -> str:
-    return "n/a" if math.isnan(fraction) else f"{100 * fraction:.2f}"

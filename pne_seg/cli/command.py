@@ -17,6 +17,7 @@ from pne_seg.callbacks import (
     BestCheckpoint,
     Figures,
     FiniteLoss,
+    ImageScores,
     LastCheckpoint,
     PredictionWriter,
     Summary,
@@ -216,12 +217,18 @@ class SegmentationCLI(LightningCLI):
         assert self.checkpoint is not None
         run = run_of_checkpoint(self.checkpoint)
         parent = run.folder if run is not None else self.checkpoint.parent
-        return parent / self.verb / self.checkpoint.stem
+        # Each protocol has a folder of its own: figures of several are compared.
+        label = self.model.scorer.inference.label
+        return parent / self.verb / "_".join(filter(None, [self.checkpoint.stem, label]))
 
     def _reporting(self) -> list[Callback]:
         figures, summary = self.config_init["figures"], Summary()
         figures.folder = summary.folder = self.run_folder
-        return [figures, summary]
+        if self.verb != "test":
+            return [figures, summary]
+        images = ImageScores(min(figures.num_images, 4))
+        images.folder = self.run_folder
+        return [figures, summary, images]
 
     def _checkpointing(self, config: dict[str, Any]) -> list[Callback]:
         if config["fast_dev_run"] or config["enable_checkpointing"] is False:

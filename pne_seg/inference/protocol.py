@@ -101,6 +101,24 @@ class Inference:
         height, width = (max(1, round(side * share)) for side in self.window)
         return height, width
 
+    @property
+    def label(self) -> str:
+        """A part of a file name that tells protocols apart: `window512x512-341x341_flip`, say.
+
+        Empty for whole images at one scale.
+        """
+        parts = []
+        if self.window is not None:
+            (height, width), (down, right) = self.window, self.steps
+            parts.append(f"window{height}x{width}-{down}x{right}")
+            if self.blend != "even":
+                parts.append(self.blend)
+        if self.scales != (1.0,):
+            parts.append("scales" + "-".join(f"{scale:g}" for scale in self.scales))
+        if self.flip:
+            parts.append("flip")
+        return "_".join(parts)
+
     def __str__(self) -> str:
         """In words, for reports: `windows of 512×512, 341×341 apart; scales 0.5, 1; mirrored`."""
         parts = ["whole images"]

@@ -122,7 +122,7 @@ def test_the_scores_are_those_of_the_confusion_matrix_counted_by_hand(
     )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     # Of 7 labelled rows of 8 columns: columns 0–3 are right, 4 and 5 wrongly 0, 6 and 7 right.
-    assert {key: value for key, value in metrics.items() if "IoU/" in key} == {
+    assert {key: value for key, value in metrics.items() if "/IoU/" in key} == {
         f"{stage}/IoU/left": pytest.approx(4 / 6),
         f"{stage}/IoU/right": pytest.approx(2 / 4),
         f"{stage}/IoU/never": None,
@@ -131,8 +131,35 @@ def test_the_scores_are_those_of_the_confusion_matrix_counted_by_hand(
     assert metrics[f"{stage}/mAcc"] == pytest.approx((4 / 4 + 2 / 4) / 2)
     assert metrics[f"{stage}/pixel_accuracy"] == pytest.approx(6 / 8)
     assert metrics[f"{stage}/majority_class_mIoU"] == pytest.approx((4 / 8 + 0) / 2)
+    if stage == "test":
+        # Within a pixel of the border: columns 3 (right) and 4 (wrongly 0).
+        assert metrics["test/boundary_mIoU/1px"] == pytest.approx((1 / 2 + 0) / 2)
+        assert metrics["test/boundary_mIoU/3px"] == pytest.approx((3 / 5 + 1 / 3) / 2)
+        assert metrics["test/boundary_mIoU/9px"] == metrics["test/mIoU"]
     said = capsys.readouterr().out
     for shown in ("66.67", "50.00", "n/a", "58.33", "75.00", "25.00", *NAMES):
+        assert shown in said
+    assert metrics["protocol"] == {
+        "data": "HalvesData",
+        "images": 3,
+        "image_sizes": [[8, 8]],
+        "fitted_to": None,
+        "inference": {
+            "window": None,
+            "stride": None,
+            "overlap": None,
+            "blend": "even",
+            "windows_per_pass": 4,
+            "scales": [1.0],
+            "flip": False,
+        },
+        "padded_to_multiples_of": 1,
+        "scored_at": [[8, 8]],
+        "ignore_index": IGNORE,
+        "absent_classes": ["never"],
+        "precision": "32-true",
+    }
+    for shown in ("3 of HalvesData", "whole images", "the label 9 is not counted", "absent: never"):
         assert shown in said
 
 

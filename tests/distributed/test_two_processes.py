@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,16 @@ import torch
 from torch import Tensor
 
 from pne_seg.data.sampler import EpochSampler
-from tests.cli.commands import QUICK, REPOSITORY, SCENES, SMALL
+from tests.cli.commands import (
+    QUICK,
+    REPOSITORY,
+    SCENES,
+    SMALL,
+    TINY,
+    command,
+    contents,
+    write_config,
+)
 from tests.data.noise import SIZES, Fitted, Noise
 from tests.distributed import data_worker
 from tests.distributed.worker import batch, build
@@ -87,6 +97,40 @@ def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     (run,) = (tmp_path / "runs" / "scenes_upernet_resnet18").iterdir()
     assert (run / "checkpoints" / "best.ckpt").is_file()
     assert 0 <= json.loads((run / "metrics.json").read_text())["val/mIoU"] <= 1
+
+
+def test_two_processes_test_as_one_does(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml", TINY)
+    place = ["--trainer.default_root_dir", tmp_path]
+    run = command("fit", "--config", config, *place).run_folder
+    assert run is not None
+    # Five scenes: one process scores three, in batches of two and one, the other two.
+    # By the checkpoint: torchrun (on Python 3.11) takes `--run` for an option of its own.
+    best = run / "checkpoints" / "best.ckpt"
+    args = [
+        "test",
+        "--ckpt_path",
+        best,
+        "--data.test_size",
+        "5",
+        "--data.eval_batch_size",
+        "2",
+        *QUICK,
+    ]
+    written = command(*map(str, args)).run_folder
+    assert written is not None
+    alone = contents(written)
+    shutil.rmtree(written)
+    torchrun("cli.py", *args, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    together = contents(written)
+    assert together.keys() == alone.keys()
+    # Each image once, in one order; counts and so the scores are the same to the last digit.
+    assert together["images.csv"] == alone["images.csv"]
+    assert len(together["images.csv"].splitlines()) == 6
+    assert json.loads(together["metrics.json"]) == json.loads(alone["metrics.json"])
+    assert json.loads(together["metrics.json"])["protocol"]["images"] == 5
+    for picture in ("worst", "best", "class_iou", "confusion_matrix"):
+        assert together[f"figures/{picture}.png"] == alone[f"figures/{picture}.png"]
 
 
 # ---- data --------------------------------------------------------------------------------

@@ -1,0 +1,125 @@
+"""Scores near the borders between classes, where the hard pixels are.
+
+A pixel lies within d pixels of a border if a pixel of another class lies in the square of side
+2d + 1 around it (its Chebyshev distance is d or less). Ignored pixels are no class: the rim of an
+ignored region is no border, while a strip of them between two classes hides none. The measure is
+the mean IoU of the pixels in a band along label borders (Kohli, Ladický and Torr, "Robust higher
+order potentials for enforcing label consistency", IJCV 2009; the "trimap" of DeepLab's papers).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from pne_seg.metrics import Scores
+
+_NONE = torch.iinfo(torch.int16)
+
+
+def border_bins(target: Tensor, widths: Sequence[int], ignore_index: int) -> Tensor:
+    """Sort pixels by how near a pixel of another class is.
+
+    Args:
+        target: (B, H, W) class indices below 32,767, or `ignore_index`.
+        widths: rising distances in pixels.
+        ignore_index: the label that carries no class.
+
+    Returns:
+        (B, H, W) int64: the place in `widths` of the least distance within which another class
+        lies; their number where none does. Of ignored pixels it says nothing.
+    """
+    ignored = target == ignore_index
+    labels = target.to(torch.int16)
+    highest, lowest = labels.masked_fill(ignored, _NONE.min), labels.masked_fill(ignored, _NONE.max)
+    bins = torch.full_like(target, len(widths), dtype=torch.int64)
+    reached = 0
+    for place, width in enumerate(widths):
+        # A square of squares: each goes on from the last.
+        highest, lowest = _highest(highest, width - reached), -_highest(-lowest, width - reached)
+        reached = width
+        near = (highest != lowest) & (bins == len(widths))
+        bins = bins.masked_fill(near, place)
+    return bins
+
+
+def _highest(maps: Tensor, distance: int) -> Tensor:
+    """The highest value within a distance, along rows and then along columns."""
+    for axis in (-1, -2):
+        found = maps.clone()
+        for step in range(1, min(distance, maps.shape[axis] - 1) + 1):
+            rest = maps.shape[axis] - step
+            for here, there in ((0, step), (step, 0)):
+                part = found.narrow(axis, here, rest)
+                torch.maximum(part, maps.narrow(axis, there, rest), out=part)
+        maps = found
+    return maps
+
+
+@dataclass(frozen=True)
+class BoundaryScores:
+    """Scores by the distance to the nearest border.
+
+    Attributes:
+        within: scores of the pixels within each width in pixels.
+        beyond: scores of the others.
+    """
+
+    within: dict[int, Scores]
+    beyond: Scores
+
+    def as_dict(self, stage: str) -> dict[str, float]:
+        """The mean IoUs under the names that are logged: `test/boundary_mIoU/3px`, …"""
+        return {
+            f"{stage}/boundary_mIoU/{width}px": scores.miou for width, scores in self.within.items()
+        }
+
+
+class BoundaryConfusion(Metric):
+    """Counts of (label, prediction) by the distance to the nearest border, over a split.
+
+    Args:
+        num_classes: C.
+        ignore_index: the label that carries no class.
+        widths: distances in pixels, rising, each 1 or more.
+
+    Raises:
+        ValueError: the widths do not rise from 1 or more.
+
+    Shape: `update(prediction, target)` takes two (B, H, W) integer tensors. `compute()` gives
+    (K + 1, C, C) int64 for K widths, rows the label, columns the prediction: the pixels within each
+    width, those within a smaller one included, and at the end those farther than the last.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, num_classes: int, ignore_index: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+        if list(self.widths) != sorted({*self.widths}) or min(self.widths, default=1) < 1:
+            raise ValueError(f"boundary_widths must rise from 1 or more, got {[*widths]}.")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        shape = (len(self.widths) + 1, num_classes, num_classes)
+        self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count a batch."""
+        labels = target.long()
+        labelled = labels != self.ignore_index
+        bins = border_bins(labels, self.widths, self.ignore_index)
+        cells = (bins * self.num_classes + labels) * self.num_classes + prediction
+        counted = torch.bincount(cells[labelled], minlength=self.counts.numel())
+        self.counts += counted.view_as(self.counts)
+
+    def compute(self) -> Tensor:
+        """The counts within each width, and beyond the last."""
+        return torch.cat([self.counts[:-1].cumsum(0), self.counts[-1:]])
+
+    def scores(self) -> BoundaryScores:
+        """The scores read off the counts."""
+        *near, far = map(Scores.from_matrix, self.compute())
+        return BoundaryScores(dict(zip(self.widths, near, strict=True)), far)

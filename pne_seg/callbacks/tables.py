@@ -1,0 +1,154 @@
+"""Scores as tables on the screen, in percent, with the protocol that they were measured by."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from pne_seg.boundaries import BoundaryScores
+from pne_seg.metrics import Scores
+from pne_seg.module import SegmentationModule
+
+
+class Seen:
+    """How many images an evaluation saw, and of which sizes.
+
+    Attributes:
+        images: their number.
+        inputs: (height, width) of the images as the network got them, before padding.
+        labels: (height, width) of their labels.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.inputs: set[tuple[int, int]] = set()
+        self.labels: set[tuple[int, int]] = set()
+
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """Note a batch: (B, 3, h, w) and (B, H, W)."""
+        self.images += len(images)
+        self.inputs.add((images.shape[-2], images.shape[-1]))
+        self.labels.add((labels.shape[-2], labels.shape[-1]))
+
+    def gather(self, trainer: Trainer) -> None:
+        """Bring together what the processes saw."""
+        if trainer.world_size == 1:
+            return
+        parts: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(parts, (self.images, self.inputs, self.labels))
+        self.images = sum(images for images, _, _ in parts)
+        self.inputs = set().union(*(inputs for _, inputs, _ in parts))
+        self.labels = set().union(*(labels for _, _, labels in parts))
+
+
+def protocol(trainer: Trainer, module: SegmentationModule, seen: Seen) -> dict[str, Any]:
+    """How the scores of an evaluation came about, as plain values for JSON.
+
+    All processes must call it. Sizes are [height, width], the smallest and the largest of them by
+    area.
+    """
+    seen.gather(trainer)
+    data = getattr(trainer, "datamodule", None)
+    scores = module.scores
+    absent = [] if scores is None else [i for i, iou in enumerate(scores.iou) if math.isnan(iou)]
+    return {
+        "data": type(data).__name__ if data is not None else None,
+        "images": seen.images,
+        "image_sizes": _extremes(seen.inputs),
+        "fitted_to": getattr(data, "resize_base", None),
+        "inference": asdict(module.scorer.inference),
+        "padded_to_multiples_of": module.preprocessing.stride,
+        "scored_at": _extremes(seen.labels),
+        "ignore_index": module.ignore_index,
+        "absent_classes": [module.class_names[i] for i in absent],
+        "precision": str(trainer.precision),
+    }
+
+
+def _extremes(sizes: set[tuple[int, int]]) -> list[list[int]]:
+    """The only size, or the smallest and the largest."""
+    ordered = [list(size) for size in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
+    return [ordered[0], ordered[-1]] if len(ordered) > 1 else ordered
+
+
+def print_protocol(module: SegmentationModule, found: Mapping[str, Any]) -> None:
+    """Print what `protocol` found, in words."""
+    box, stride = found["fitted_to"], found["padded_to_multiples_of"]
+    fitted = f", fitted to {box[0]}×{box[1]} (ratio kept)" if box else ""
+    padded = f", padded to multiples of {stride}" if stride > 1 else ""
+    absent = found["absent_classes"]
+    lines = [
+        f"images   {found['images']} of {found['data'] or 'the data'}, "
+        f"{_sizes(found['image_sizes'])}{fitted}{padded}; {module.scorer.inference}",
+        f"scores   at the labels' own size, {_sizes(found['scored_at'])}, from one count over all "
+        f"images; the label {found['ignore_index']} is not counted",
+        "means    over the classes that occur in labels or predictions; "
+        + (f"absent: {', '.join(absent)}" if absent else "no class is absent"),
+    ]
+    _console().print(Text("\n".join(lines)))
+
+
+def _sizes(sizes: Sequence[Sequence[int]]) -> str:
+    """Width × height, as pictures are named."""
+    return " to ".join(f"{width}×{height}" for height, width in sizes) + " pixels"
+
+
+def print_scores(
+    scores: Scores, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
+) -> None:
+    """Print IoU, accuracy and share of pixels of each class, and the means."""
+    title = f"{stage} scores in percent" + (
+        f" (best epoch, {when['epoch']}; step {when['step']})" if when else ""
+    )
+    table = _table(title, show_footer=True)
+    table.add_column("class", footer="mean over classes that occur")
+    table.add_column("IoU", justify="right", footer=percent(scores.miou))
+    table.add_column("accuracy", justify="right", footer=percent(scores.macc))
+    table.add_column("share of pixels", justify="right")
+    columns = (scores.iou.tolist(), scores.accuracy.tolist(), scores.pixel_share.tolist())
+    for name, *values in zip(class_names, *columns, strict=True):
+        table.add_row(Text(name), *map(percent, values))
+    _console().print(table)
+    _console().print(
+        f"pixel accuracy {percent(scores.pixel_accuracy)}; "
+        f"mIoU of always saying the most frequent class {percent(scores.majority_miou)}"
+    )
+
+
+def print_boundary_scores(found: BoundaryScores) -> None:
+    """Print the means by the distance to the nearest border between classes."""
+    table = _table("by distance to the nearest border between classes")
+    for name in ("distance", "mIoU", "pixel accuracy", "share of pixels"):
+        table.add_column(name, justify="left" if name == "distance" else "right")
+    rows = {f"up to {width} px": scores for width, scores in found.within.items()}
+    last = max(found.within)
+    rows[f"more than {last} px"] = found.beyond
+    total = int(found.within[last].matrix.sum() + found.beyond.matrix.sum())
+    for name, scores in rows.items():
+        share = int(scores.matrix.sum()) / total if total else float("nan")
+        values = (scores.miou, scores.pixel_accuracy, share)
+        table.add_row(name, *map(percent, values))
+    _console().print(table)
+
+
+def percent(fraction: float) -> str:
+    """`0.1234` as `12.34`; `n/a` for NaN."""
+    return "n/a" if math.isnan(fraction) else f"{100 * fraction:.2f}"
+
+
+def _table(title: str, show_footer: bool = False) -> Table:
+    return Table(title=title, title_justify="left", show_footer=show_footer)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # a file or a pipe has no width to fold the table to
+    return console
