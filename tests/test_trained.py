@@ -187,6 +187,25 @@ def test_no_weights_are_fetched(changed: Changed) -> None:
         load_trained(changed(nothing, pretrained))
 
 
+def test_the_protocol_as_the_command_line_writes_it(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml", TINY)
+    more = ["--model.inference.scales", "[0.5, 1]", "--model.inference.flip", "true"]
+    done = command("fit", "--config", config, "--trainer.default_root_dir", tmp_path, *more)
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        os.environ.pop(name, None)
+    assert done.run_folder is not None
+    trained = load_trained(done.run_folder)
+    assert trained.inference == Inference(scales=(0.5, 1.0), flip=True)
+    # Scores of another protocol are not told as its own.
+    assert set(trained.metrics) == {"val"}
+    command("test", "--run", done.run_folder, "--model.inference", "null")
+    assert set(load_trained(done.run_folder).metrics) == {"val"}
+    command("test", "--run", done.run_folder)
+    again = load_trained(done.run_folder).metrics
+    assert set(again) == {"val", "test"}
+    assert again["test"]["protocol"]["inference"]["flip"] is True
+
+
 def test_averaged_weights_are_those_that_are_scored(tmp_path: Path) -> None:
     config = write_config(tmp_path / "tiny.yaml", TINY)
     done = command(

@@ -30,15 +30,20 @@ def run(args: Sequence[str]) -> None:
 
     Raises:
         SystemExit: code 1 where a file gives other scores than the network, 2 after a mistake in
-            the input, which is printed in a few lines.
+            the input, which is printed in a few lines, 130 where the user stopped it.
     """
     try:
         _run(args)
     except UserError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}.")
     except DisagreementError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _run(args: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview
     """
     name = trained.run_name or trained.path.stem
     parts = [
-        _front_matter(trained),
+        _front_matter(trained, content),
         f"# {name}",
         _what_it_is(trained, content),
         f"![Images with label, prediction and wrong pixels]({PREVIEW})" if preview else "",
@@ -66,12 +66,13 @@ def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview
     path.write_text(text, encoding="utf-8")
 
 
-def _front_matter(trained: Trained) -> str:
+def _front_matter(trained: Trained, content: Mapping[str, Any]) -> str:
     library = loader(trained.network)
+    onnx = "- onnx\n" if FORMATS["onnx"] in content["files"] else ""
     name = "segmentation-models-pytorch" if library == "segmentation_models_pytorch" else "pne_seg"
     return (
         f"---\nlibrary_name: {name}\npipeline_tag: image-segmentation\n"
-        "tags:\n- semantic-segmentation\n- pytorch\n- onnx\n- pne_seg\n"
+        f"tags:\n- semantic-segmentation\n- pytorch\n{onnx}- pne_seg\n"
         "# license: yours to choose, within the terms of the training data\n---"
     )
 
@@ -221,20 +222,29 @@ def _scores(trained: Trained) -> str:
         ]
         rows += [(f"IoU {c}", metrics.get(f"{split}/IoU/{c}")) for c in trained.data.class_names]
         table = "\n".join(f"| {name} | {_percent(value)} |" for name, value in rows)
-        parts.append(
-            f"On the {_SPLITS[split]} split, in percent:\n\n| | |\n| --- | ---: |\n{table}"
-        )
-    return "\n\n".join([*parts, _protocol(trained)])
+        parts += [
+            f"On the {_SPLITS[split]} split, in percent:",
+            f"| | |\n| --- | ---: |\n{table}",
+            _protocol(trained, metrics.get("protocol") or {}),
+        ]
+    return "\n\n".join(parts)
 
 
-def _protocol(trained: Trained) -> str:
-    base = trained.data.resize_base
-    size = f"fitted to {base[0]}×{base[1]} (width×height)" if base else "at their own size"
+def _protocol(trained: Trained, known: Mapping[str, Any]) -> str:
+    """How the scores came about, as far as their file says it."""
+    images = f"{known['images']} images of {known['data']}, " if known.get("images") else ""
+    seen, scored = known.get("image_sizes"), known.get("scored_at")
+    sizes = f" of {_sizes(seen)}" if seen else ""
+    at = f", {_sizes(scored)}" if scored else ""
     return (
-        f"Protocol: {trained.inference}, {size}; scored at the size of the labels as the data set "
-        "gives them; means over the classes that occur; n/a for a class that occurs neither in "
-        "labels nor in predictions."
+        f"Protocol: {images}{trained.inference}{sizes}; scored at the labels' own size{at}; means "
+        "over the classes that occur, n/a for one that occurs neither in labels nor in predictions."
     )
+
+
+def _sizes(sizes: Sequence[Sequence[int]]) -> str:
+    """Width × height, the smallest and the largest."""
+    return " to ".join(f"{width}×{height}" for height, width in sizes) + " pixels"
 
 
 def _settings(trained: Trained, content: Mapping[str, Any]) -> str:

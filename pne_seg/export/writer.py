@@ -100,6 +100,13 @@ def export(
         DisagreementError: a file gives other class scores than the network; nothing is written.
     """
     check_output(output, formats)
+    stride = trained.preprocessing.stride
+    if size is not None and (size[0] % stride or size[1] % stride):
+        fitting = [-(-side // stride) * stride for side in size]
+        raise UserError(
+            f"--size {[*size]}: the network's stride, {stride}, must divide both sides, as in "
+            f"{fitting}."
+        )
     done = Exported(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the folder, so that moving the files is a matter of names.
@@ -135,7 +142,6 @@ def _write_formats(
         notes["safetensors"] |= conventions(stride, None)
     if not {"onnx", "torch"} & {*formats}:
         return notes
-    fallback = size or _size_of(trained)
     say("Tracing the network …")
     fallback = size or _size_of(trained)
     traced = trace(trained.network, trained.preprocessing, fallback, fixed=size is not None)

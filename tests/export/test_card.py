@@ -77,6 +77,12 @@ def test_what_it_says(tiny: Trained, tmp_path: Path) -> None:
         "test/pixel_accuracy": 0.7,
         "test/IoU/class 0": 0.25,
         "test/IoU/class 1": None,
+        "protocol": {
+            "data": "CamVid",
+            "images": 233,
+            "image_sizes": [[180, 240], [360, 480]],
+            "scored_at": [[720, 960]],
+        },
     }
     given = replace(
         tiny,
@@ -93,7 +99,8 @@ def test_what_it_says(tiny: Trained, tmp_path: Path) -> None:
     assert "| mIoU | 51.23 |" in text
     assert "| IoU class 0 | 25.00 |" in text
     assert "| IoU class 1 | n/a |" in text
-    assert f"Protocol: {given.inference}, fitted to 240×180 (width×height)" in text
+    said = f"Protocol: 233 images of CamVid, {given.inference} of 240×180 to 480×360 pixels; "
+    assert f"{said}scored at the labels' own size, 960×720 pixels" in text
     assert "CC BY-NC 4.0" in text  # CamVid's terms
     assert "the contrast's projection, the auxiliary head, the optimiser" in text
     assert "\n0. class 0\n1. class 1\n" in text

@@ -201,7 +201,7 @@ def test_a_network_of_one_size_is_held_to_it_and_says_so(tmp_path: Path) -> None
     expected = plain_scores(network, images)
     found = run_onnx(folder / "model.onnx", images)
     np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-4)
-    # A size that it does not take.
+    # Sizes that it does not take.
     with pytest.raises(UserError, match=r"traced at 32×32 pixels: I take 64×96 alone.*\n.*--size"):
         export(given, tmp_path / "other", ["torch"], size=(32, 32))
     # Its class and settings come back from the export.
@@ -242,9 +242,12 @@ def test_sides_of_more_than_the_stride(tmp_path: Path) -> None:
 
 def test_a_size_that_is_asked_for(tmp_path: Path) -> None:
     network = NETWORKS["upernet_resnet"](CLASSES)
-    done = export(trained(network, CLASSES, tmp_path), tmp_path / "out", ["torch"], size=(96, 160))
+    given = trained(network, CLASSES, tmp_path)
+    done = export(given, tmp_path / "out", ["torch"], size=(96, 160))
     assert done.sizes == {"torch": (96, 160)}
     assert done.reasons == {}
+    with pytest.raises(UserError, match=r"--size \[65, 96\]: .*32.*\[96, 96\]"):
+        export(given, tmp_path / "out", ["torch"], size=(65, 96))
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()
     images = pixels(3, 3, 96, 160)
     torch.testing.assert_close(program(images), plain_scores(network, images), rtol=0, atol=1e-4)
