@@ -27,10 +27,18 @@ from tests.tiny_networks import same_tensors
 CLASSES = 5
 
 FAST: dict[str, Callable[[int], Any]] = {
-    name: NETWORKS[name] for name in ("deeplabv3", "ocrnet", "upernet_resnet")
+    "deeplabv3": NETWORKS["deeplabv3"],
+    "hrnetv2_resnet": lambda classes: networks.HRNetV2(
+        "tu-resnet10t", None, decoder_channels=8, classes=classes
+    ),
+    "ocrnet_resnet": lambda classes: networks.OCRNet(
+        *["tu-resnet10t", None, 8], decoder_channels=16, key_channels=8, classes=classes
+    ),
+    "upernet_resnet": NETWORKS["upernet_resnet"],
 }
-SLOW: dict[str, Callable[[int], Any]] = {
+SLOW: dict[str, Callable[[int], Any]] = {  # HRNets and Swins are traced for long
     "hrnetv2": NETWORKS["hrnetv2"],
+    "ocrnet": NETWORKS["ocrnet"],
     "upernet_swin": NETWORKS["upernet_swin"],
     "upernet_hrnet": lambda classes: networks.UPerNet(
         "tu-hrnet_w18_small", None, decoder_channels=16, classes=classes
