@@ -203,14 +203,22 @@ def _metrics(
     found: dict[str, dict[str, Any]] = {}
     own = run.folder / METRICS
     if own.is_file():
-        metrics = json.loads(own.read_text(encoding="utf-8"))
+        metrics = _read_metrics(own)
         if metrics.get("step") == step:
             found["val"] = metrics
     for split, verb in _EVALUATIONS.items():
         file = run.evaluation(verb, path, inference.label) / METRICS
         if file.is_file() and file.stat().st_mtime >= path.stat().st_mtime:
-            found[split] = json.loads(file.read_text(encoding="utf-8"))
+            found[split] = _read_metrics(file)
     return found
+
+
+def _read_metrics(file: Path) -> dict[str, Any]:
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}). Remove it, or score again.") from error
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def _training_bytes(state: dict[str, Tensor]) -> dict[str, int]:

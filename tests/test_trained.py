@@ -239,6 +239,7 @@ def test_averaged_weights_are_those_that_are_scored(tmp_path: Path) -> None:
         ("class not there", "gone.Network is not to be found here"),
         ("refused settings", "cannot be built from its saved settings"),
         ("no network", "names no network"),
+        ("figures cut short", r"metrics\.json is damaged"),
     ],
 )
 def test_refusals(what: str, said: str, run: Path, changed: Changed, tmp_path: Path) -> None:
@@ -269,7 +270,9 @@ def _broken(what: str, run: Path, changed: Changed, other: Path) -> Path:
         return changed(nothing, network(None))
     folder = changed(nothing, nothing)
     file = folder / "checkpoints" / "best.ckpt"
-    if what == "cut short":
+    if what == "figures cut short":
+        (folder / "metrics.json").write_text('{"val/mIoU": ')
+    elif what == "cut short":
         file.write_bytes(best[: len(best) // 2])
     elif what == "holds code":
         torch.save({"state_dict": {}, "code": print}, file)

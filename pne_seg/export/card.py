@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -232,19 +232,21 @@ def _scores(trained: Trained) -> str:
 
 def _protocol(trained: Trained, known: Mapping[str, Any]) -> str:
     """How the scores came about, as far as their file says it."""
-    images = f"{known['images']} images of {known['data']}, " if known.get("images") else ""
-    seen, scored = known.get("image_sizes"), known.get("scored_at")
-    sizes = f" of {_sizes(seen)}" if seen else ""
-    at = f", {_sizes(scored)}" if scored else ""
+    images = f"{known['images']} images of {known.get('data')}, " if known.get("images") else ""
+    seen, scored = _sizes(known.get("image_sizes")), _sizes(known.get("scored_at"))
     return (
-        f"Protocol: {images}{trained.inference}{sizes}; scored at the labels' own size{at}; means "
-        "over the classes that occur, n/a for one that occurs neither in labels nor in predictions."
+        f"Protocol: {images}{trained.inference}{f' of {seen}' if seen else ''}; scored at the "
+        f"labels' own size{f', {scored}' if scored else ''}; means over the classes that occur, "
+        "n/a for one that occurs neither in labels nor in predictions."
     )
 
 
-def _sizes(sizes: Sequence[Sequence[int]]) -> str:
-    """Width × height, the smallest and the largest."""
-    return " to ".join(f"{width}×{height}" for height, width in sizes) + " pixels"
+def _sizes(sizes: Any) -> str:
+    """Width × height, the smallest and the largest; nothing where a file says it otherwise."""
+    try:
+        return " to ".join(f"{width}×{height}" for height, width in sizes) + " pixels"
+    except (TypeError, ValueError):
+        return ""
 
 
 def _settings(trained: Trained, content: Mapping[str, Any]) -> str:

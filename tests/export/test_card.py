@@ -106,6 +106,15 @@ def test_what_it_says(tiny: Trained, tmp_path: Path) -> None:
     assert "\n0. class 0\n1. class 1\n" in text
 
 
+@pytest.mark.parametrize("protocol", [None, {}, {"scored_at": "the labels' own size"}])
+def test_figures_of_another_version(tiny: Trained, tmp_path: Path, protocol: object) -> None:
+    given = replace(tiny, metrics={"val": {"val/mIoU": 0.5, "protocol": protocol}})
+    text = card(given, tmp_path / "out")
+    assert "| mIoU | 50.00 |" in text
+    assert "| IoU class 3 | n/a |" in text
+    assert "Protocol: whole images; scored at the labels' own size; means" in text
+
+
 def test_what_is_not_known_is_said(tiny: Trained, tmp_path: Path) -> None:
     given = replace(tiny, data=replace(tiny.data, data="Folder"))
     text = card(given, tmp_path / "out")
