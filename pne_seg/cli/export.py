@@ -139,18 +139,18 @@ def _report(trained: Trained, done: Exported) -> str:
     """Files, sizes and differences."""
     lines = [f"Written to {done.folder}"]
     for name, size in done.files.items():
-        lines.append(f"  {name:<18} {_megabytes(size)}{_of_file(name, done)}")
+        lines.append(f"  {name:<18} {_bytes(size)}{_of_file(name, done)}")
     weights = sum(p.numel() * p.element_size() for p in trained.network.state_dict().values())
     lines.append(
-        f"The checkpoint has {_megabytes(trained.path.stat().st_size).strip()}, with the optimiser "
+        f"The checkpoint has {_bytes(trained.path.stat().st_size).strip()}, with the optimiser "
         "and all that training needs."
     )
     if trained.training_bytes:
         more = sum(trained.training_bytes.values())
         lines.append(
-            f"Weights of the network {_megabytes(weights).strip()}; with "
+            f"Weights of the network {_bytes(weights).strip()}; with "
             f"{' and '.join(trained.training_bytes)} they would be "
-            f"{_megabytes(weights + more).strip()}."
+            f"{_bytes(weights + more).strip()}."
         )
     return "\n".join(lines)
 
@@ -175,5 +175,5 @@ def _of_file(name: str, done: Exported) -> str:
     return "   " + ", ".join(said) + (f"\n    held to one size because: {reason}" if reason else "")
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:9.2f} MB"
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:9.2f} MB" if size >= 1e5 else f"{size / 1e3:9.2f} kB"
