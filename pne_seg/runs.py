@@ -57,6 +57,16 @@ class Run:
             )
         return path
 
+    def evaluation(self, verb: str, checkpoint: Path, protocol: str) -> Path:
+        """Where an evaluation of a checkpoint writes: each protocol has a folder of its own.
+
+        Args:
+            verb: such as `test`.
+            checkpoint: which one.
+            protocol: its `Inference.label`.
+        """
+        return self.folder / verb / "_".join(filter(None, [checkpoint.stem, protocol]))
+
 
 def create_run(root: Path, name: str) -> Run:
     """Make the next free folder `root/runs/name/<version>`; safe against runs started together."""

@@ -38,7 +38,7 @@ class Trained:
         preprocessing: the run's normalisation and the network's stride.
         data: classes, colours and image size.
         path: the checkpoint, or the folder of an export.
-        slot: class and settings of the network; empty for an export.
+        slot: class and settings of the network.
         config: all settings of the run; empty for an export.
         inference: how the run scores images (`model.inference`).
         metrics: `metrics.json` of this checkpoint by split, as far as it was scored.
@@ -107,6 +107,7 @@ def _of_export(folder: Path) -> Trained:
         preprocessing=Preprocessing(content["mean"], content["std"], int(content["stride"])),
         data=DataDescription.from_dict(content["data"]),
         path=folder,
+        slot=content["network"]["settings"],
         inference=Inference(**content["inference"]),
         metrics=content.get("metrics") or {},
     )
@@ -134,6 +135,7 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
             f"The weights in {path} are not those of the network that {run.config} describes; the "
             f"one was not trained with the other.\n  {' '.join(str(error).split())[:300]}"
         ) from error
+    inference = Inference(**(settings.get("inference") or {}))
     preprocessing = Preprocessing(
         settings.get("mean") or IMAGENET_MEAN,
         settings.get("std") or IMAGENET_STD,
@@ -146,8 +148,8 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
         path=path,
         slot=slot,
         config=config,
-        inference=Inference(**(settings.get("inference") or {})),
-        metrics=_metrics(path, checkpoint.get("global_step"), run),
+        inference=inference,
+        metrics=_metrics(path, checkpoint.get("global_step"), run, inference),
         training_bytes=_training_bytes(state),
     )
 
@@ -190,23 +192,33 @@ def _description(checkpoint: dict[str, Any], config: dict[str, Any], run: Run) -
         ) from error
 
 
-def _metrics(path: Path, step: int | None, run: Run) -> dict[str, dict[str, Any]]:
-    """The scores of this very checkpoint by split.
+def _metrics(
+    path: Path, step: int | None, run: Run, inference: Inference
+) -> dict[str, dict[str, Any]]:
+    """The scores of this very checkpoint by split, as the run's own protocol gives them.
 
-    A run's own are those of the step that they name. Those of a later evaluation stand under the
+    The run's are those of the step that they name. Those of a later evaluation stand under the
     checkpoint's name, and are its own unless it was written after them.
     """
     found: dict[str, dict[str, Any]] = {}
     own = run.folder / METRICS
     if own.is_file():
-        metrics = json.loads(own.read_text(encoding="utf-8"))
+        metrics = _read_metrics(own)
         if metrics.get("step") == step:
             found["val"] = metrics
     for split, verb in _EVALUATIONS.items():
-        file = run.folder / verb / path.stem / METRICS
+        file = run.evaluation(verb, path, inference.label) / METRICS
         if file.is_file() and file.stat().st_mtime >= path.stat().st_mtime:
-            found[split] = json.loads(file.read_text(encoding="utf-8"))
+            found[split] = _read_metrics(file)
     return found
+
+
+def _read_metrics(file: Path) -> dict[str, Any]:
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}). Remove it, or score again.") from error
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def _training_bytes(state: dict[str, Tensor]) -> dict[str, int]:

@@ -38,7 +38,7 @@ from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import RUNS, create_run, describe_environment, run_of_checkpoint
+from pne_seg.runs import RUNS, Run, create_run, describe_environment, run_of_checkpoint
 
 _DESCRIPTIONS = {
     "fit": "Train a network, and score it after every epoch.",
@@ -223,11 +223,9 @@ class SegmentationCLI(LightningCLI):
 
     def _evaluation_folder(self) -> Path:
         assert self.checkpoint is not None
-        run = run_of_checkpoint(self.checkpoint)
-        parent = run.folder if run is not None else self.checkpoint.parent
-        # Each protocol has a folder of its own: figures of several are compared.
-        label = self.model.scorer.inference.label
-        return parent / self.verb / "_".join(filter(None, [self.checkpoint.stem, label]))
+        run = run_of_checkpoint(self.checkpoint) or Run(self.checkpoint.parent)
+        # Figures of several protocols are compared.
+        return run.evaluation(self.verb, self.checkpoint, self.model.scorer.inference.label)
 
     def _reporting(self) -> list[Callback]:
         figures, summary = self.config_init["figures"], Summary()

@@ -30,29 +30,31 @@ def run(args: Sequence[str]) -> None:
 
     Raises:
         SystemExit: code 1 where a file gives other scores than the network, 2 after a mistake in
-            the input, which is printed in a few lines.
+            the input, which is printed in a few lines, 130 where the user stopped it.
     """
     try:
         _run(args)
     except UserError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}.")
     except DisagreementError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _run(args: Sequence[str]) -> None:
-    settings = Settings.of(args)
-    parser = _parser()
-    overrides = _with_pairs_joined(args)
-    config = parser.parse_args(overrides)  # a mistyped key is told before the run is looked for
+    args = _with_pairs_joined(args)
+    config = _parser().parse_args(args)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     if config.size is not None and min(config.size) < 1:
         raise UserError(f"--size {[*config.size]}: expected height and width in pixels.")
     if config.push is not None:
         check_push(config.push)
-    settings = Settings.of(_of_run(overrides))
-    checkpoint = checkpoint_to_score(settings)
+    checkpoint = checkpoint_to_score(Settings.of(_of_run(args)))
     assert checkpoint is not None  # but for --help, which has ended
     output = _output(config.output, checkpoint)
     check_output(output, formats)
@@ -137,18 +139,18 @@ def _report(trained: Trained, done: Exported) -> str:
     """Files, sizes and differences."""
     lines = [f"Written to {done.folder}"]
     for name, size in done.files.items():
-        lines.append(f"  {name:<18} {_megabytes(size)}{_of_file(name, done)}")
+        lines.append(f"  {name:<18} {_bytes(size)}{_of_file(name, done)}")
     weights = sum(p.numel() * p.element_size() for p in trained.network.state_dict().values())
     lines.append(
-        f"The checkpoint has {_megabytes(trained.path.stat().st_size).strip()}, with the optimiser "
+        f"The checkpoint has {_bytes(trained.path.stat().st_size).strip()}, with the optimiser "
         "and all that training needs."
     )
     if trained.training_bytes:
         more = sum(trained.training_bytes.values())
         lines.append(
-            f"Weights of the network {_megabytes(weights).strip()}; with "
+            f"Weights of the network {_bytes(weights).strip()}; with "
             f"{' and '.join(trained.training_bytes)} they would be "
-            f"{_megabytes(weights + more).strip()}."
+            f"{_bytes(weights + more).strip()}."
         )
     return "\n".join(lines)
 
@@ -159,8 +161,9 @@ def _of_file(name: str, done: Exported) -> str:
         return ""
     said = []
     if format != "safetensors":
-        size = done.sizes[format]
-        said.append("any size" if size is None else f"{size[0]}×{size[1]} pixels alone")
+        size, multiple = done.sizes[format], done.multiples[format]
+        free = "any size" if multiple == 1 else f"any multiple of {multiple}"
+        said.append(free if size is None else f"{size[0]}×{size[1]} pixels alone")
     agreement = done.agreements[format]
     if agreement is None:
         said.append("not compared: pip install onnxruntime")
@@ -172,5 +175,5 @@ def _of_file(name: str, done: Exported) -> str:
     return "   " + ", ".join(said) + (f"\n    held to one size because: {reason}" if reason else "")
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:9.2f} MB"
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:9.2f} MB" if size >= 1e5 else f"{size / 1e3:9.2f} kB"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pne_seg.export.folder import FORMATS, PREVIEW
+from pne_seg.export.programs import smallest_side
 from pne_seg.export.weights import loader
 from pne_seg.trained import Trained
 
@@ -44,7 +45,7 @@ def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview
     """
     name = trained.run_name or trained.path.stem
     parts = [
-        _front_matter(trained),
+        _front_matter(trained, content),
         f"# {name}",
         _what_it_is(trained, content),
         f"![Images with label, prediction and wrong pixels]({PREVIEW})" if preview else "",
@@ -65,12 +66,13 @@ def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview
     path.write_text(text, encoding="utf-8")
 
 
-def _front_matter(trained: Trained) -> str:
+def _front_matter(trained: Trained, content: Mapping[str, Any]) -> str:
     library = loader(trained.network)
+    onnx = "- onnx\n" if FORMATS["onnx"] in content["files"] else ""
     name = "segmentation-models-pytorch" if library == "segmentation_models_pytorch" else "pne_seg"
     return (
         f"---\nlibrary_name: {name}\npipeline_tag: image-segmentation\n"
-        "tags:\n- semantic-segmentation\n- pytorch\n- onnx\n- pne_seg\n"
+        f"tags:\n- semantic-segmentation\n- pytorch\n{onnx}- pne_seg\n"
         "# license: yours to choose, within the terms of the training data\n---"
     )
 
@@ -108,19 +110,20 @@ def _usage(trained: Trained, content: Mapping[str, Any]) -> str:
     ]
     if FORMATS["safetensors"] in files:
         blocks += [_safetensors(trained, content)]
-    size = _try_size(trained, files)
+    size = _try_size(files)
     for format, write in (("onnx", _onnx), ("torch", _torch)):
         if (note := files.get(FORMATS[format])) is not None:
-            blocks += [_graph_note(FORMATS[format], note, content), write(size)]
+            blocks += [_graph_note(FORMATS[format], note), write(size)]
     return "\n\n".join(blocks)
 
 
-def _try_size(trained: Trained, files: Mapping[str, Any]) -> tuple[int, int]:
+def _try_size(files: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width that each file takes."""
     for note in files.values():
         if note["size"] != "any":
             return tuple(note["size"])
-    stride = trained.preprocessing.stride
-    return -(-256 // stride) * stride, -(-384 // stride) * stride
+    multiple = max(note["multiple_of"] for note in files.values())
+    return -(-256 // multiple) * multiple, -(-384 // multiple) * multiple
 
 
 def _safetensors(trained: Trained, content: Mapping[str, Any]) -> str:
@@ -140,7 +143,7 @@ def _safetensors(trained: Trained, content: Mapping[str, Any]) -> str:
     header = f"import {module}" if module else "from pne_seg.networks import from_pretrained"
     call = "smp.from_pretrained" if module else "from_pretrained"
     mean, std = content["mean"], content["std"]
-    height, width = _try_size(trained, {})
+    height, width = _try_size({"": content["files"][FORMATS["safetensors"]]})
     direct = (
         f"{header}\nimport torch\n\n"
         f'network = {call}(".").eval()\n'
@@ -157,11 +160,13 @@ def _safetensors(trained: Trained, content: Mapping[str, Any]) -> str:
     return f"{said}\n\n**With {what}**:\n\n```python\n{direct}\n```"
 
 
-def _graph_note(file: str, note: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+def _graph_note(file: str, note: Mapping[str, Any]) -> str:
     if note["size"] == "any":
+        multiple = note["multiple_of"]
         takes = (
-            f"any number of images of any one size, both sides {content['smallest_side']} pixels "
-            f"or more and divisible by {content['stride']}"
+            "any number of images of any one size, both sides "
+            f"{smallest_side(multiple)} pixels or more"
+            + (f" and divisible by {multiple}" if multiple > 1 else "")
         )
     else:
         height, width = note["size"]
@@ -217,20 +222,31 @@ def _scores(trained: Trained) -> str:
         ]
         rows += [(f"IoU {c}", metrics.get(f"{split}/IoU/{c}")) for c in trained.data.class_names]
         table = "\n".join(f"| {name} | {_percent(value)} |" for name, value in rows)
-        parts.append(
-            f"On the {_SPLITS[split]} split, in percent:\n\n| | |\n| --- | ---: |\n{table}"
-        )
-    return "\n\n".join([*parts, _protocol(trained)])
+        parts += [
+            f"On the {_SPLITS[split]} split, in percent:",
+            f"| | |\n| --- | ---: |\n{table}",
+            _protocol(trained, metrics.get("protocol") or {}),
+        ]
+    return "\n\n".join(parts)
 
 
-def _protocol(trained: Trained) -> str:
-    base = trained.data.resize_base
-    size = f"fitted to {base[0]}×{base[1]} (width×height)" if base else "at their own size"
+def _protocol(trained: Trained, known: Mapping[str, Any]) -> str:
+    """How the scores came about, as far as their file says it."""
+    images = f"{known['images']} images of {known.get('data')}, " if known.get("images") else ""
+    seen, scored = _sizes(known.get("image_sizes")), _sizes(known.get("scored_at"))
     return (
-        f"Protocol: {trained.inference}, {size}; scored at the size of the labels as the data set "
-        "gives them; means over the classes that occur; n/a for a class that occurs neither in "
-        "labels nor in predictions."
+        f"Protocol: {images}{trained.inference}{f' of {seen}' if seen else ''}; scored at the "
+        f"labels' own size{f', {scored}' if scored else ''}; means over the classes that occur, "
+        "n/a for one that occurs neither in labels nor in predictions."
     )
+
+
+def _sizes(sizes: Any) -> str:
+    """Width × height, the smallest and the largest; nothing where a file says it otherwise."""
+    try:
+        return " to ".join(f"{width}×{height}" for height, width in sizes) + " pixels"
+    except (TypeError, ValueError):
+        return ""
 
 
 def _settings(trained: Trained, content: Mapping[str, Any]) -> str:

@@ -38,12 +38,12 @@ class Agreement:
         return self.difference <= TOLERANCE * max(1.0, self.score)
 
 
-def sizes_to_try(stride: int, fixed: tuple[int, int] | None) -> tuple[tuple[int, int, int], ...]:
+def sizes_to_try(multiple: int, fixed: tuple[int, int] | None) -> tuple[tuple[int, int, int], ...]:
     """(batch, height, width): two sizes, neither the traced one, or two batches of the one."""
     if fixed is not None:
         return (1, *fixed), (3, *fixed)
-    # Odd sides where the stride allows them.
-    least, step = smallest_side(stride), stride * -(-17 // stride)
+    # Odd sides where they go.
+    least, step = smallest_side(multiple), multiple * -(-17 // multiple)
     return (1, least, least + step), (3, 3 * least + step, least)
 
 

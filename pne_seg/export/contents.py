@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pne_seg.export.folder import FORMATS
-from pne_seg.export.programs import INPUT, OUTPUT, smallest_side
+from pne_seg.export.programs import INPUT, OUTPUT, Traced, smallest_side
 from pne_seg.export.weights import loader
 from pne_seg.trained import Trained
 
@@ -21,14 +21,10 @@ def describe(trained: Trained, files: dict[str, dict[str, Any]]) -> dict[str, An
         trained: what is exported.
         files: by format, what there is to say of its file.
     """
-    stride = trained.preprocessing.stride
     return {
         "data": trained.data.as_dict(),
         **_normalisation(trained),
-        "stride": stride,
-        "smallest_side": smallest_side(stride),
-        "input": {key: _input(key, stride) for key in files},
-        "output": {key: _output(key) for key in files},
+        "stride": trained.preprocessing.stride,
         "files": {FORMATS[key]: note for key, note in files.items()},
         "inference": asdict(trained.inference),
         "network": {
@@ -51,15 +47,48 @@ def as_json(content: dict[str, Any]) -> str:
     return numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
 
-def header(trained: Trained, format: str) -> dict[str, str]:
-    """The essentials as texts (JSON where they are lists), as the file of a format carries them."""
+def header(trained: Trained, graph: Traced | None) -> dict[str, str]:
+    """The essentials as texts (JSON where they are lists), as the files carry them inside.
+
+    Args:
+        trained: what is exported.
+        graph: what is written; the bare network where not given.
+    """
     stride = trained.preprocessing.stride
     values = trained.data.as_dict() | _normalisation(trained) | {"stride": stride}
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in values.items()
     }
-    return texts | {"input": _input(format, stride), "output": _output(format)}
+    return texts | conventions(stride, graph)
+
+
+def conventions(stride: int, graph: Traced | None) -> dict[str, str]:
+    """What goes into a file's network and comes out of it, in words.
+
+    Args:
+        stride: of the network.
+        graph: what is written; the bare network where not given.
+    """
+    multiple = stride if graph is None else graph.multiple
+    sides = f"both sides divisible by {multiple}" if multiple > 1 else "any sides"
+    if graph is None:
+        return {
+            "input": f"float32 (batch, 3, height, width), RGB, {sides}, normalised: (pixels in "
+            "0-255 - mean) / std",
+            "output": "class scores (batch, classes, h, w), before the softmax; enlarge them to "
+            "the image's size bilinearly (align_corners=False) where they are smaller",
+        }
+    if graph.size is not None:
+        sides = "height {} and width {} alone".format(*graph.size)
+    else:
+        sides += f", {smallest_side(multiple)} pixels or more"
+    return {
+        "input": f"{INPUT}: float32 (batch, 3, height, width), RGB in 0-255, {sides}; normalised "
+        "inside, not by the caller",
+        "output": f"{OUTPUT}: class scores (batch, classes, height, width), before the softmax, at "
+        "the image's size",
+    }
 
 
 def _normalisation(trained: Trained) -> dict[str, list[float]]:
@@ -68,31 +97,6 @@ def _normalisation(trained: Trained) -> dict[str, list[float]]:
         name: [float(str(value)) for value in getattr(trained.preprocessing, name).numpy().flat]
         for name in ("mean", "std")
     }
-
-
-def _input(format: str, stride: int) -> str:
-    sides = f"both sides divisible by {stride}" if stride > 1 else "any sides"
-    if format == "safetensors":
-        return (
-            f"float32 (batch, 3, height, width), RGB, {sides}, normalised: (pixels in 0-255 - mean)"
-            " / std"
-        )
-    return (
-        f"{INPUT}: float32 (batch, 3, height, width), RGB in 0-255, {sides}; normalised inside, "
-        "not by the caller"
-    )
-
-
-def _output(format: str) -> str:
-    if format == "safetensors":
-        return (
-            "class scores (batch, classes, h, w), before the softmax; enlarge them to the image's "
-            "size bilinearly (align_corners=False) where they are smaller"
-        )
-    return (
-        f"{OUTPUT}: class scores (batch, classes, height, width), before the softmax, at the "
-        "image's size"
-    )
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from pne_seg.errors import UserError
 from pne_seg.export.folder import DESCRIPTION
 from pne_seg.export.rewriting import for_any_size
-from pne_seg.inference import Preprocessing, resize_logits
+from pne_seg.inference import Preprocessing
 
 SMALLEST = 64
-"""Least side of an image in pixels, where any size goes; rounded up to the stride."""
+"""Least side of an image in pixels, where any size goes; rounded up to what divides it."""
+
+_USUAL_STRIDE = 32
+"""Of encoders. Networks of any side have cases within, which multiples of this leave out."""
 
 INPUT, OUTPUT = "images", "scores"
 """What the graphs call their one input and output."""
@@ -40,8 +46,13 @@ class PixelsToScores(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float32 in 0–255, sides divisible by the stride → (B, C, H, W)."""
-        logits = self.network(self.preprocessing.normalise(images))
-        return resize_logits(logits, images.shape[-2:])
+        logits: Tensor = self.network(self.preprocessing.normalise(images))
+        size = images.shape[-2:]
+        # While traced, sizes are expressions: to ask whether two are equal would hold the graph to
+        # the answer.
+        if all(statically_known_true(a == b) for a, b in zip(logits.shape[-2:], size, strict=True)):
+            return logits
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -50,19 +61,20 @@ class Traced:
 
     Attributes:
         program: takes images under the name `images`.
-        size: height and width that the graph is held to; None where any multiple of the stride
-            goes.
+        multiple: pixels that must divide both sides of an image: the network's stride or more.
+        size: height and width that the graph is held to; None for any.
         reason: why it is held to one size; None where it is not, or was asked to be.
     """
 
     program: ExportedProgram
-    size: tuple[int, int] | None
+    multiple: int
+    size: tuple[int, int] | None = None
     reason: str | None = None
 
 
-def smallest_side(stride: int) -> int:
-    """Least side of an image for graphs of any size: `SMALLEST`, rounded up to the stride."""
-    return -(-SMALLEST // stride) * stride
+def smallest_side(multiple: int) -> int:
+    """Least side of an image for graphs of any size: `SMALLEST`, rounded up to a multiple."""
+    return -(-SMALLEST // multiple) * multiple
 
 
 def trace(
@@ -84,17 +96,17 @@ def trace(
     """
     stride, reason = preprocessing.stride, None
     rewritten = PixelsToScores(for_any_size(network), preprocessing).eval()
-    if not fixed:
+    for multiple in () if fixed else sorted({stride, math.lcm(stride, _USUAL_STRIDE)}):
         try:
-            return Traced(_export(rewritten, stride, None), None)
+            return Traced(_export(rewritten, multiple, None), multiple)
         except Exception as error:  # a network fails as it likes
             reason = first_line(error)
     try:
-        return Traced(_export(rewritten, stride, size), size, reason)
+        return Traced(_export(rewritten, stride, size), stride, size, reason)
     except Exception:  # its layers may not be used as the rewritten ones can be
         as_it_is = PixelsToScores(network, preprocessing).eval()
     try:
-        return Traced(_export(as_it_is, stride, size), size, reason)
+        return Traced(_export(as_it_is, stride, size), stride, size, reason)
     except Exception as error:
         raise UserError(
             f"The network cannot be traced at {size[0]}×{size[1]} pixels: {first_line(error)}\n"
@@ -103,14 +115,14 @@ def trace(
         ) from error
 
 
-def _export(graph: nn.Module, stride: int, size: tuple[int, int] | None) -> ExportedProgram:
+def _export(graph: nn.Module, multiple: int, size: tuple[int, int] | None) -> ExportedProgram:
     batch = Dim("batch", min=1)
     shape: dict[int, Any] = {0: batch}
     if size is None:
-        least = smallest_side(stride) // stride
-        shape |= {2: stride * Dim("rows", min=least), 3: stride * Dim("columns", min=least)}
+        least = smallest_side(multiple) // multiple
+        shape |= {2: multiple * Dim("rows", min=least), 3: multiple * Dim("columns", min=least)}
         # Two different sides, and more than one of everything: what a trace holds for special.
-        size = 2 * smallest_side(stride), 3 * smallest_side(stride)
+        size = 2 * smallest_side(multiple), 3 * smallest_side(multiple)
     with _quietly(), torch.no_grad():
         return torch.export.export(
             graph, (torch.zeros(2, 3, *size),), dynamic_shapes={INPUT: shape}

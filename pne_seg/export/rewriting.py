@@ -106,8 +106,9 @@ class SamePadding(nn.Module):
     def _border(self, size: int, axis: int) -> tuple[int, int]:
         stride = self.stride[axis]
         reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-        last = (size + stride - 1) // stride * stride - stride
-        missing: int = torch.sym_max(last + reach - size, 0)  # type: ignore[assignment]
+        missing = (size + stride - 1) // stride * stride - size + (reach - stride)
+        if reach < stride:  # else it is never below 0, which expressions are the simpler for
+            missing = torch.sym_max(missing, 0)  # type: ignore[assignment]
         return missing // 2, missing - missing // 2
 
 

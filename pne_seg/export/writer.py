@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from pne_seg.errors import UserError
 from pne_seg.export.card import write_card
 from pne_seg.export.checking import TOLERANCE, Agreement, compare, runner, sizes_to_try
-from pne_seg.export.contents import as_json, describe, header
+from pne_seg.export.contents import as_json, conventions, describe, header
 from pne_seg.export.folder import CARD, DESCRIPTION, FILES, FORMATS, PREVIEW
 from pne_seg.export.programs import Traced, first_line, trace, write_onnx, write_program
 from pne_seg.export.weights import write_weights
@@ -39,6 +39,7 @@ class Exported:
         folder: where.
         files: name → bytes.
         sizes: format → the height and width that its graph is held to; None for any.
+        multiples: format → pixels that must divide both sides of an image.
         reasons: format → why it is held to one.
         agreements: format → how far it is from the network; None where it could not be run here.
     """
@@ -46,6 +47,7 @@ class Exported:
     folder: Path
     files: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    multiples: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     agreements: dict[str, Agreement | None] = field(default_factory=dict)
 
@@ -98,6 +100,13 @@ def export(
         DisagreementError: a file gives other class scores than the network; nothing is written.
     """
     check_output(output, formats)
+    stride = trained.preprocessing.stride
+    if size is not None and (size[0] % stride or size[1] % stride):
+        fitting = [-(-side // stride) * stride for side in size]
+        raise UserError(
+            f"--size {[*size]}: the network's stride, {stride}, must divide both sides, as in "
+            f"{fitting}."
+        )
     done = Exported(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     # Beside the folder, so that moving the files is a matter of names.
@@ -127,11 +136,12 @@ def _write_formats(
     """Write the weights and graphs; returns what `segmentation.json` says of each."""
     notes: dict[str, dict[str, Any]] = {}
     if "safetensors" in formats:
-        write_weights(trained.network, trained.slot, folder, header(trained, "safetensors"))
-        notes["safetensors"] = _note(_size_taken(trained), None, done, "safetensors")
+        write_weights(trained.network, trained.slot, folder, header(trained, None))
+        stride = trained.preprocessing.stride
+        notes["safetensors"] = _note("safetensors", stride, _size_taken(trained), None, done)
+        notes["safetensors"] |= conventions(stride, None)
     if not {"onnx", "torch"} & {*formats}:
         return notes
-    fallback = size or _size_of(trained)
     say("Tracing the network …")
     fallback = size or _size_of(trained)
     traced = trace(trained.network, trained.preprocessing, fallback, fixed=size is not None)
@@ -142,7 +152,8 @@ def _write_formats(
             say(f"Writing {FORMATS[format]} …")
             path = folder / FORMATS[format]
             used, facts = _write_graph(trained, traced, fallback, format, write, path)
-            notes[format] = _note(used.size, used.reason, done, format) | facts
+            note = _note(format, used.multiple, used.size, used.reason, done)
+            notes[format] = note | conventions(trained.preprocessing.stride, used) | facts
     return notes
 
 
@@ -155,16 +166,15 @@ def _write_graph(
     path: Path,
 ) -> tuple[Traced, dict[str, Any]]:
     """Write a graph of any size, or where the format cannot, one of a fixed size."""
-    metadata = header(trained, format)
     try:
-        return traced, write(traced, path, metadata)
+        return traced, write(traced, path, header(trained, traced))
     except Exception as error:  # exporters fail as they like
         reason = first_line(error)
     if traced.size is None:
         held = trace(trained.network, trained.preprocessing, fallback, fixed=True)
-        held = Traced(held.program, held.size, reason)
+        held = replace(held, reason=reason)
         try:
-            return held, write(held, path, metadata)
+            return held, write(held, path, header(trained, held))
         except Exception as error:
             reason = first_line(error)
     raise UserError(f"{FORMATS[format]} cannot be written: {reason}\n  {_leave_out(format)}")
@@ -176,14 +186,15 @@ def _leave_out(format: str) -> str:
 
 
 def _note(
-    size: tuple[int, int] | None, reason: str | None, done: Exported, format: str
+    format: str, multiple: int, size: tuple[int, int] | None, reason: str | None, done: Exported
 ) -> dict[str, Any]:
     """Keep what sizes a file takes; returns what `segmentation.json` says of it."""
-    done.sizes[format] = size
-    note: dict[str, Any] = {"size": "any" if size is None else [*size], "batch": "any"}
+    done.sizes[format], done.multiples[format] = size, multiple
+    note: dict[str, Any] = {"batch": "any", "size": "any" if size is None else [*size]}
+    if size is None:
+        note["multiple_of"] = multiple
     if reason is not None:
-        done.reasons[format] = reason
-        note["fixed_because"] = reason
+        done.reasons[format] = note["fixed_because"] = reason
     return note
 
 
@@ -211,7 +222,7 @@ def _check(trained: Trained, folder: Path, done: Exported, say: Callable[[str], 
             mend = "Nothing was written."
         elif size is None:
             mend += ", or hold the graphs to one size: --size '[HEIGHT, WIDTH]'"
-        sizes = sizes_to_try(trained.preprocessing.stride, size)
+        sizes = sizes_to_try(done.multiples[format], size)
         try:
             found = compare(run, trained.network, trained.preprocessing, sizes)
         except Exception as error:  # runtimes fail as they like

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from timm.models.swin_transformer import PatchMerging, SwinTransformerStage
 
 from pne_seg import networks
+from pne_seg.errors import UserError
 from pne_seg.export.folder import FILES, read_export
 from pne_seg.export.writer import Exported, export
-from pne_seg.inference import network_stride
-from pne_seg.trained import load_trained
+from pne_seg.inference import Preprocessing, network_stride
+from pne_seg.trained import Trained, load_trained
 from tests.export.trained import MEAN, STD, description, pixels, plain_scores, run_onnx, trained
 from tests.methods import NETWORKS
 from tests.tiny_networks import same_tensors
@@ -25,10 +27,18 @@ from tests.tiny_networks import same_tensors
 CLASSES = 5
 
 FAST: dict[str, Callable[[int], Any]] = {
-    name: NETWORKS[name] for name in ("deeplabv3", "ocrnet", "upernet_resnet")
+    "deeplabv3": NETWORKS["deeplabv3"],
+    "hrnetv2_resnet": lambda classes: networks.HRNetV2(
+        "tu-resnet10t", None, decoder_channels=8, classes=classes
+    ),
+    "ocrnet_resnet": lambda classes: networks.OCRNet(
+        *["tu-resnet10t", None, 8], decoder_channels=16, key_channels=8, classes=classes
+    ),
+    "upernet_resnet": NETWORKS["upernet_resnet"],
 }
-SLOW: dict[str, Callable[[int], Any]] = {
+SLOW: dict[str, Callable[[int], Any]] = {  # HRNets and Swins are traced for long
     "hrnetv2": NETWORKS["hrnetv2"],
+    "ocrnet": NETWORKS["ocrnet"],
     "upernet_swin": NETWORKS["upernet_swin"],
     "upernet_hrnet": lambda classes: networks.UPerNet(
         "tu-hrnet_w18_small", None, decoder_channels=16, classes=classes
@@ -75,17 +85,40 @@ def test_all_formats_agree_with_the_network(name: str, tmp_path: Path) -> None:
         assert np.abs(found - expected.numpy()).max() < 1e-4
 
 
-def test_swin_in_torch_export(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    network = NETWORKS["upernet_swin"](CLASSES)
-    folder = tmp_path / "out"
-    done = export(trained(network, CLASSES, tmp_path), folder, ["torch"])
-    assert done.sizes == {"torch": None}
-    program = torch.export.load(folder / "model.pt2").module()
-    for images in (pixels(1, 3, 64, 224), pixels(2, 3, 288, 96)):
+class SwinStage(torch.nn.Module):
+    """Patches, a block with and one without shifted windows, a merging, a classifier."""
+
+    requires_divisible_input_shape = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        settings: dict[str, Any] = {"dim": 8, "out_dim": 8, "input_resolution": (16, 16)}
+        windows: dict[str, Any] = {"num_heads": 2, "always_partition": True, "dynamic_mask": True}
+        self.patches = torch.nn.Conv2d(3, 8, 4, 4)
+        self.stage = SwinTransformerStage(depth=2, downsample=False, **settings, **windows)
+        self.merging = PatchMerging(8)
+        self.classifier = torch.nn.Linear(16, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.merging(self.stage(self.patches(images).permute(0, 2, 3, 1)))
+        scores: torch.Tensor = self.classifier(tokens).permute(0, 3, 1, 2)
+        return scores
+
+
+def test_swins_windows(tmp_path: Path) -> None:
+    """The layers of Swin alone, which take a whole one a minute."""
+    network = SwinStage()
+    preprocessing = Preprocessing(MEAN, STD, 8)
+    given = trained(network, CLASSES, tmp_path, preprocessing=preprocessing)
+    done = export(given, tmp_path / "out", ["onnx", "torch"])
+    assert done.sizes == {"onnx": None, "torch": None}
+    program = torch.export.load(tmp_path / "out" / "model.pt2").module()
+    for images in (pixels(1, 3, 64, 224), pixels(3, 3, 136, 72)):
         expected = plain_scores(network, images)
         with torch.no_grad():
             torch.testing.assert_close(program(images), expected, rtol=0, atol=1e-4)
+        found = run_onnx(tmp_path / "out" / "model.onnx", images)
+        assert np.abs(found - expected.numpy()).max() < 1e-4
 
 
 def _check_folder(folder: Path, done: Exported) -> None:
@@ -160,8 +193,6 @@ class OneSize(torch.nn.Module):
 
 
 def test_a_network_of_one_size_is_held_to_it_and_says_so(tmp_path: Path) -> None:
-    from pne_seg.errors import UserError
-
     network = OneSize().eval()
     slot = {"class_path": "tests.export.test_formats.OneSize", "init_args": {}}
     given = trained_without_settling(network, tmp_path, slot)
@@ -178,7 +209,7 @@ def test_a_network_of_one_size_is_held_to_it_and_says_so(tmp_path: Path) -> None
     expected = plain_scores(network, images)
     found = run_onnx(folder / "model.onnx", images)
     np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-4)
-    # A size that it does not take.
+    # Sizes that it does not take.
     with pytest.raises(UserError, match=r"traced at 32×32 pixels: I take 64×96 alone.*\n.*--size"):
         export(given, tmp_path / "other", ["torch"], size=(32, 32))
     # Its class and settings come back from the export.
@@ -188,9 +219,6 @@ def test_a_network_of_one_size_is_held_to_it_and_says_so(tmp_path: Path) -> None
 
 
 def trained_without_settling(network: torch.nn.Module, folder: Path, slot: Any) -> Any:
-    from pne_seg.inference import Preprocessing
-    from pne_seg.trained import Trained
-
     return Trained(
         network=network,
         preprocessing=Preprocessing(MEAN, STD),
@@ -200,11 +228,34 @@ def trained_without_settling(network: torch.nn.Module, folder: Path, slot: Any) 
     )
 
 
+def test_sides_of_more_than_the_stride(tmp_path: Path) -> None:
+    """smp's Unet takes any side, but by cases; a graph of it takes those that halve evenly."""
+    network = smp.Unet(
+        *["tu-resnet10t", 3, None], decoder_channels=(8, 8, 8), decoder_use_norm=False, classes=2
+    )
+    given = trained(network, 2, tmp_path)
+    folder = tmp_path / "out"
+    done = export(given, folder, ["torch"])
+    assert given.preprocessing.stride == 1
+    assert done.sizes == {"torch": None}
+    assert done.multiples == {"torch": 32}
+    note = json.loads((folder / "segmentation.json").read_text())["files"]["model.pt2"]
+    assert note["multiple_of"] == 32
+    assert "both sides divisible by 32, 64 pixels or more" in note["input"]
+    assert "64 pixels or more and divisible by 32" in (folder / "README.md").read_text()
+    program = torch.export.load(folder / "model.pt2").module()
+    images = pixels(1, 3, 96, 160)
+    torch.testing.assert_close(program(images), plain_scores(network, images), rtol=0, atol=1e-4)
+
+
 def test_a_size_that_is_asked_for(tmp_path: Path) -> None:
     network = NETWORKS["upernet_resnet"](CLASSES)
-    done = export(trained(network, CLASSES, tmp_path), tmp_path / "out", ["torch"], size=(96, 160))
+    given = trained(network, CLASSES, tmp_path)
+    done = export(given, tmp_path / "out", ["torch"], size=(96, 160))
     assert done.sizes == {"torch": (96, 160)}
     assert done.reasons == {}
+    with pytest.raises(UserError, match=r"--size \[65, 96\]: .*32.*\[96, 96\]"):
+        export(given, tmp_path / "out", ["torch"], size=(65, 96))
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()
     images = pixels(3, 3, 96, 160)
     torch.testing.assert_close(program(images), plain_scores(network, images), rtol=0, atol=1e-4)

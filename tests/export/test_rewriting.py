@@ -28,6 +28,7 @@ def test_pooling_by_matrices(bins: tuple[int, int]) -> None:
     [
         AvgPool2dSame(2, 1),
         AvgPool2dSame(3, 2),
+        AvgPool2dSame(2, 5),
         MaxPool2dSame(3, 2),
         MaxPool2dSame((2, 3), (1, 2), dilation=2),
         Conv2dSame(2, 3, 3, stride=2),
