@@ -10,7 +10,13 @@ from pne_seg.cli.start import checkpoint_to_score
 from pne_seg.errors import UserError
 from pne_seg.export.folder import FORMATS
 from pne_seg.export.push import check_push, push
-from pne_seg.export.writer import DisagreementError, Exported, check_output, export
+from pne_seg.export.writer import (
+    DisagreementError,
+    Exported,
+    check_output,
+    export,
+    missing_packages,
+)
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained, load_trained
 
@@ -76,7 +82,10 @@ def _parser() -> Parser:
         "--output", type=str, default=_OUTPUT, help="Folder: new, or of an earlier export."
     )
     parser.add_argument(
-        "--formats", type=list[str], default=[*FORMATS], help=f"Which of {', '.join(FORMATS)}."
+        "--formats",
+        type=list[str] | None,
+        help=f"Which of {', '.join(FORMATS)}; all that the installed packages allow where not "
+        "given.",
     )
     parser.add_argument(
         "--size",
@@ -114,7 +123,12 @@ def _of_run(args: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _formats(given: Sequence[str]) -> list[str]:
+def _formats(given: Sequence[str] | None) -> list[str]:
+    if given is None:
+        left_out = [format for format in FORMATS if missing_packages(format)]
+        for format in left_out:
+            print(f"Left out: {format}. For it, pip install -e '.[export]'", file=sys.stderr)
+        return [format for format in FORMATS if format not in left_out]
     for format in given:
         if format not in FORMATS:
             raise UserError(f"--formats: {format!r} is none of {', '.join(FORMATS)}.")

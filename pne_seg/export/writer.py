@@ -52,6 +52,11 @@ class Exported:
     agreements: dict[str, Agreement | None] = field(default_factory=dict)
 
 
+def missing_packages(format: str) -> list[str]:
+    """Packages that a format needs and that are not installed."""
+    return [name for name in _NEEDS.get(format, ()) if find_spec(name) is None]
+
+
 def check_output(folder: Path, formats: Collection[str]) -> None:
     """Refuse, before anything is traced, what cannot be written.
 
@@ -67,8 +72,7 @@ def check_output(folder: Path, formats: Collection[str]) -> None:
             "one of an earlier export, which is replaced."
         )
     for format in formats:
-        missing = [name for name in _NEEDS.get(format, ()) if find_spec(name) is None]
-        if missing:
+        if missing := missing_packages(format):
             raise UserError(
                 f"{format} needs the package {' and '.join(missing)}: pip install -e '.[export]'\n"
                 f"  {_leave_out(format)}"
