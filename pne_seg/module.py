@@ -228,6 +228,8 @@ class SegmentationModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """(B, H, W) predicted class indices, at the files' own size where it is one for all."""
+        if not len(batch["image"]):  # none of its files could be read
+            return torch.empty(0, 1, 1, dtype=torch.long)
         sizes = {tuple(size) for size in batch.get("source_size", ())}
         return self.scorer.classes(batch["image"], sizes.pop() if len(sizes) == 1 else None)
 

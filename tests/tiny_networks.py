@@ -1,5 +1,8 @@
 """Networks small enough to train in a test, and what the tests ask of any network."""
 
+import os
+import time
+
 import torch
 from torch import Tensor, nn
 
@@ -59,3 +62,11 @@ def balance_classes(classifier: nn.Module, logits: Tensor) -> None:
 def same_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     """Whether two state dicts hold the same keys, in order, and the same values, bit for bit."""
     return list(left) == list(right) and all(torch.equal(left[key], right[key]) for key in left)
+
+
+class SlowNet(TinyNet):
+    """`TinyNet` that waits before each batch, for the seconds in the environment's `SLOW`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        time.sleep(float(os.environ.get("SLOW", "0")))
+        return super().forward(images)

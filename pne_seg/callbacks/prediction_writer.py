@@ -1,27 +1,29 @@
-"""Predicted class indices as PNG files under the images' names."""
+"""Predictions as files, as they come from the network."""
 
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import cv2
-import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pne_seg.files import write_bytes_atomically
+from pne_seg.data.processors import usable_processors
+from pne_seg.prediction.job import Job
+
+_MOST_THREADS = 4
 
 
 class PredictionWriter(Callback):
-    """Writes each prediction of `predict` to `folder/NAME.png`, at the size of the image's file.
-
-    One channel of class indices: 8 bits, or 16 where there are more than 256 classes.
+    """Writes each batch of `predict` while the network is at the next one.
 
     Args:
-        folder: where to; it is made.
+        job: what to write where; it learns how many were written, and what was unreadable.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.written = 0
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._type = torch.uint8 if job.data.num_classes <= 256 else torch.uint16
+        self._threads = ThreadPoolExecutor(min(_MOST_THREADS, usable_processors()))
+        self._writing: list[Future[None]] = []
 
     def on_predict_batch_end(
         self,
@@ -33,13 +35,38 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the batch."""
-        predictions = outputs.cpu().numpy()
-        for prediction, name, size in zip(
-            predictions, batch["name"], batch["source_size"], strict=True
+        self.job.unreadable.update(batch["unreadable"])
+        predictions = outputs.to(self._type).cpu().numpy()
+        self._wait()  # for the last batch's: no more than two are held
+        for prediction, index, picture in zip(
+            predictions, batch["index"], batch["picture"], strict=True
         ):
-            classes = prediction.astype(np.uint16 if prediction.max() > 255 else np.uint8)
-            if classes.shape != tuple(size):
-                classes = cv2.resize(classes, size[::-1], interpolation=cv2.INTER_NEAREST)
-            _, png = cv2.imencode(".png", classes)
-            write_bytes_atomically(self.folder / f"{name}.png", png.tobytes())
-            self.written += 1
+            target = self.job.targets[index]
+            self._writing.append(
+                self._threads.submit(self.job.layout.write, target, prediction, picture)
+            )
+
+    def _wait(self) -> None:
+        for writing in self._writing:
+            writing.result()
+            self.job.written += 1
+        self._writing.clear()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let the files that are begun be finished."""
+        self._threads.shutdown()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Wait for the last files, and bring the processes' counts together."""
+        # Not at the end of the batches: a process that has none is told of no end.
+        self._wait()
+        self._threads.shutdown()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            counts: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(counts, (self.job.written, self.job.unreadable))
+            self.job.written = sum(written for written, _ in counts)
+            self.job.unreadable = {
+                index: why for _, unreadable in counts for index, why in unreadable.items()
+            }

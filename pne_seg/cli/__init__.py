@@ -3,7 +3,7 @@
     fit        train, and score after every epoch
     validate   score a trained network on the validation split
     test       score it on the test split
-    predict    write its predictions for the test split as PNG files
+    predict    write its predictions for images, videos or the test split
     export     write a trained network as safetensors, ONNX and torch.export
     check-data decode every file of a data set, and report on it
     models     show which methods and encoders go together, with their numbers
@@ -33,7 +33,8 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
     Raises:
         SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `check-data` finds errors or an export does not agree with its network.
+            where `check-data` finds errors, `predict` could not read a file, or an export does not
+            agree with its network.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):

@@ -22,6 +22,7 @@ from pne_seg.callbacks import (
     PredictionWriter,
     Summary,
 )
+from pne_seg.cli import predict
 from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
 from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
@@ -43,7 +44,7 @@ _DESCRIPTIONS = {
     "fit": "Train a network, and score it after every epoch.",
     "validate": "Score a trained network on the validation split.",
     "test": "Score a trained network on the test split.",
-    "predict": "Write a trained network's predictions for the test split as PNG files.",
+    "predict": predict.DESCRIPTION,
 }
 
 
@@ -51,7 +52,8 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
     """Run a verb.
 
     Raises:
-        SystemExit: code 2 after a mistake in the input, which is printed in a few lines.
+        SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
+            where `predict` could not read a file.
     """
     try:
         command = SegmentationCLI(verb, args)
@@ -88,8 +90,9 @@ class SegmentationCLI(LightningCLI):
             else checkpoint_to_score(self.settings)
         )
         self.name = run_name(self.settings)
-        output = self.settings.pop("output") if verb == "predict" else None
-        self.output = Path(output) if output else None
+        self.prediction = (
+            predict.Prediction(self.settings, self.checkpoint) if verb == "predict" else None
+        )
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -127,7 +130,7 @@ class SegmentationCLI(LightningCLI):
                 "--run", type=str | None, help="Run folder: config and best weights."
             )
         if self.verb == "predict":
-            parser.add_argument("--output", type=str | None, help="Folder for the predictions.")
+            predict.add_arguments(parser)
         parser.add_argument(
             "--ema",
             type=EMAWeightAveraging | None,
@@ -191,11 +194,16 @@ class SegmentationCLI(LightningCLI):
         else:
             config |= {"logger": False, "enable_checkpointing": False}
             if writes:
-                self.run_folder = self.output or self._evaluation_folder()
-            if self.verb != "predict":
+                asked = self.prediction and self.prediction.output
+                self.run_folder = asked or self._evaluation_folder()
+            if self.prediction is None:
                 callbacks += self._reporting()
             elif self.run_folder is not None:
-                callbacks.append(PredictionWriter(self.run_folder))
+                assert self.checkpoint is not None
+                job = self.prediction.prepare(
+                    self.config, self.datamodule, self.checkpoint, self.run_folder
+                )
+                callbacks.append(PredictionWriter(job))
         return Trainer(**{**config, "callbacks": callbacks})
 
     def _open_run(self) -> Logger:
@@ -240,6 +248,7 @@ class SegmentationCLI(LightningCLI):
 
         Raises:
             UserError: the checkpoint does not fit, or the data or the loss is not as it must be.
+            SystemExit: code 1 where a file could not be predicted; the others are.
         """
         checkpoint = self.checkpoint
         options: dict[str, Any] = {
@@ -249,10 +258,14 @@ class SegmentationCLI(LightningCLI):
         }
         if self.verb in ("validate", "test"):
             options["verbose"] = False  # the summary prints the table
+        prediction = self.prediction
+        if prediction is not None:
+            options |= prediction.options()
         with warnings.catch_warnings():
             _quieten()
             try:
-                getattr(self.trainer, self.verb)(self.model, **options)
+                if prediction is None or prediction.has_work:
+                    getattr(self.trainer, self.verb)(self.model, **options)
             except RuntimeError as error:
                 if "loading state_dict" not in str(error):
                     raise
@@ -260,8 +273,11 @@ class SegmentationCLI(LightningCLI):
                     f"{checkpoint} does not fit the network that the config describes; --run takes "
                     f"both from one run.\n  {' '.join(str(error).split())[:300]}"
                 ) from error
+        complete = prediction is None or prediction.finish(first=_rank() == 0)
         if self.run_folder is not None:
             rank_zero_info(f"Written to {self.run_folder}")
+        if not complete:
+            raise SystemExit(1)
 
 
 def _rank() -> int:

@@ -129,7 +129,8 @@ class SegmentationDataModule(LightningDataModule):
                     f"The {split} split of {type(self).__name__} has no labels to "
                     f"{'score' if stage != 'fit' else 'train'} by; `predict` writes its classes."
                 )
-            if split not in self._checked:
+            # A prediction reports the files that it cannot read, and goes on.
+            if split not in self._checked and stage != "predict":
                 source.check()
                 self._checked.add(split)
 
@@ -167,7 +168,7 @@ class SegmentationDataModule(LightningDataModule):
                 f"{left_over} that fill no batch are left out, others in each epoch."
             )
         sampler = EpochSampler(view, self.seed, *self._place())
-        return self._loader(
+        return self.loader(
             view, sampler, batch_size=self.batch_size, drop_last=True, collate_fn=collate
         )
 
@@ -188,7 +189,7 @@ class SegmentationDataModule(LightningDataModule):
         view = BatchView(SampleView(source, resize_base=self.resize_base))
         sampler = SameSizeBatches(view, self.eval_batch_size, source.source_size, *self._place())
         # The sampler makes the batches: Lightning would take a batch sampler apart.
-        return self._loader(view, sampler, batch_size=None, collate_fn=_whole)
+        return self.loader(view, sampler, batch_size=None, collate_fn=whole)
 
     def _place(self) -> tuple[int, int]:
         """Number of processes, and which of them this is."""
@@ -196,9 +197,8 @@ class SegmentationDataModule(LightningDataModule):
             return 1, 0
         return self.trainer.world_size, self.trainer.global_rank
 
-    def _loader(
-        self, view: Dataset[Any], sampler: Sampler[Any], **batching: Any
-    ) -> DataLoader[Any]:
+    def loader(self, view: Dataset[Any], sampler: Sampler[Any], **batching: Any) -> DataLoader[Any]:
+        """A loader with this data module's number of workers."""
         return DataLoader(
             view,
             sampler=sampler,
@@ -231,7 +231,7 @@ def default_workers() -> int:
     return min(8, usable_processors() // 2)
 
 
-def _whole(batch: dict[str, Any]) -> dict[str, Any]:
+def whole(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch as the view made it; torch would turn its tuples into lists."""
     return batch
 

@@ -60,6 +60,12 @@ class SegmentationDataset(ABC):
         """Height and width of the image as distributed; cheaper than `read` where a file tells."""
         return self.read(index).source_size
 
+    def picture(self, index: int, sample: Sample) -> Pixels:  # noqa: ARG002 (a file would need it)
+        """The image at its source size, to lay a prediction over; `sample` is what `read` gave."""
+        if sample.image.shape[:2] == tuple(sample.source_size):
+            return sample.image
+        return resized(sample.image, *sample.source_size)
+
     def check(self) -> None:  # noqa: B027 (nothing to check is a choice)
         """Check what can be checked without decoding, within a second or two.
 
@@ -117,12 +123,9 @@ class SampleView(Dataset[dict[str, Any]]):
             self.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
             out = self.transform(image=image, mask=mask)
             image, mask = out["image"], out["mask"]
-        _check(image, mask, self.source.name(index))
-        if self.resize_base is not None:
-            height, width = fitted_size(image.shape[:2], self.resize_base)
-            image = _resized(image, width, height)
+        check_arrays(image, mask, self.source.name(index))
         return {
-            "image": torch.from_numpy(_channels_first(image)),
+            "image": as_input(image, self.resize_base),
             "mask": torch.from_numpy(np.ascontiguousarray(mask)),
             "name": self.source.name(index),
             "source_size": source_size,
@@ -135,12 +138,33 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _resized(image: Pixels, width: int, height: int) -> Pixels:
+def as_input(image: Pixels, resize_base: tuple[int, int] | None) -> torch.Tensor:
+    """An image as the network takes it: fitted to the box where there is one, channels first.
+
+    Args:
+        image: (H, W, 3) uint8.
+        resize_base: width and height, see `fitted_size`.
+
+    Returns:
+        (3, h, w) uint8.
+    """
+    if resize_base is not None:
+        height, width = fitted_size(image.shape[:2], resize_base)
+        image = resized(image, height, width)
+    return torch.from_numpy(_channels_first(image))
+
+
+def resized(image: Pixels, height: int, width: int) -> Pixels:
+    """Bilinear resize of an (H, W, 3) image."""
     return cast(Pixels, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def _check(image: Any, mask: Any, name: str) -> None:
-    """Refuse what could only be read as something else: floats, tensors, other channels."""
+def check_arrays(image: Any, mask: Any, name: str) -> None:
+    """Refuse what could only be read as something else: floats, tensors, other channels.
+
+    Raises:
+        UserError: it is.
+    """
     if isinstance(image, np.ndarray) and isinstance(mask, np.ndarray):
         right = image.dtype == np.uint8 and np.issubdtype(mask.dtype, np.integer)
         if right and image.shape[2:] == (3,) and mask.shape == image.shape[:2]:

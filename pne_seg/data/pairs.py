@@ -86,6 +86,12 @@ class PairedDataset(SegmentationDataset):
         self.check_sizes(index, (height, width), (labels.shape[0], labels.shape[1]))
         return Sample(image, labels, (height, width))
 
+    def picture(self, index: int, sample: Sample) -> Pixels:
+        """The image as its file has it; decoded again where `read` scales."""
+        if sample.image.shape[:2] == tuple(sample.source_size):
+            return sample.image
+        return read_image(self.pairs[index].image)
+
     def read_labels(self, index: int) -> Pixels | None:
         """Class indices of one pair, (H, W); None where it has none.
 

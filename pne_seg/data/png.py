@@ -1,11 +1,11 @@
-"""PNG files as their chunks: faster to inflate, and palette indices read as what they are.
+"""PNG files as their chunks: faster to inflate, indices read as what they are, texts put in.
 
 Half of the time of decoding a PNG goes into zlib. Intel's ISA-L inflates the same bytes twice as
 fast; the pixels then go to OpenCV in a PNG that holds them uncompressed, so that nothing of the
 format's filters is done here. Format: https://www.w3.org/TR/png-3/.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from isal import igzip_lib, isal_zlib
@@ -13,6 +13,7 @@ from isal import igzip_lib, isal_zlib
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAYSCALE, RGB, PALETTE, GRAYSCALE_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 
+_HEADER_END = 33  # the signature and the IHDR chunk
 _CHANNELS = {GRAYSCALE: 1, RGB: 3, PALETTE: 1, GRAYSCALE_ALPHA: 2, RGB_ALPHA: 4}
 _DEPTHS = {GRAYSCALE: (1, 2, 4, 8, 16), PALETTE: (1, 2, 4, 8)}  # of the others: 8 and 16
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
@@ -57,7 +58,7 @@ def read_header(data: bytes) -> Header:
     Raises:
         ValueError: the header is cut short or not as the format says.
     """
-    if len(data) < 33 or data[8:16] != b"\0\0\0\x0dIHDR":
+    if len(data) < _HEADER_END or data[8:16] != b"\0\0\0\x0dIHDR":
         raise ValueError("its header is damaged")
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     depth, colour_type, _, _, interlace = data[24:29]
@@ -91,6 +92,46 @@ def uncompressed(data: bytes, as_grayscale: bool = False) -> bytes:
             parts += _chunk(kind, [content])
     stream = list(_stored(_inflated(pixels, header.filtered_size)))
     return b"".join([*parts, *_chunk(b"IDAT", stream), *_chunk(b"IEND", [])])
+
+
+def with_text(data: bytes, key: str, text: str) -> bytes:
+    """The picture with a text in its file, right after the header.
+
+    Args:
+        data: a PNG file.
+        key: 1 to 79 characters that say what the text is.
+        text: Latin-1.
+    """
+    chunk = _chunk(b"tEXt", [f"{key}\0{text}".encode("latin-1")])
+    return b"".join([data[:_HEADER_END], *chunk, data[_HEADER_END:]])
+
+
+def read_text(data: bytes, key: str) -> str | None:
+    """What `with_text` put in, None where it did not; the file's first 200 bytes will do."""
+    length = int.from_bytes(data[_HEADER_END : _HEADER_END + 4], "big")
+    begin = b"tEXt" + key.encode("latin-1") + b"\0"
+    content = data[_HEADER_END + 4 : _HEADER_END + 8 + length]
+    if not is_png(data) or not content.startswith(begin):
+        return None
+    return content.removeprefix(begin).decode("latin-1")
+
+
+def with_palette(data: bytes, palette: Sequence[Sequence[int]]) -> bytes:
+    """An 8-bit grey picture as one of indices into a palette, its pixels untouched.
+
+    Args:
+        data: a PNG file.
+        palette: red, green and blue of each value that occurs, 0 to 255; 256 at most.
+
+    Raises:
+        ValueError: the picture is of another kind, or there are too many colours.
+    """
+    header = read_header(data)
+    if (header.colour_type, header.depth) != (GRAYSCALE, 8) or len(palette) > 256:
+        raise ValueError("a palette has 256 colours at most, and goes with 8-bit grey pictures")
+    parts = [SIGNATURE, *_chunk(b"IHDR", [data[16:25], bytes([PALETTE]), data[26:29]])]
+    parts += _chunk(b"PLTE", [bytes(value for colour in palette for value in colour)])
+    return b"".join([*parts, data[_HEADER_END:]])
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:

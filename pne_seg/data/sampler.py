@@ -50,6 +50,8 @@ class SameSizeBatches(DistributedSampler[list[int]]):
         size: height and width of an image, by its index.
         num_replicas: number of processes.
         rank: of this process.
+        most_pixels: of a batch's images together, however few these then are; a larger image makes
+            a batch by itself. No limit where not given.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class SameSizeBatches(DistributedSampler[list[int]]):
         size: Callable[[int], tuple[int, int]],
         num_replicas: int = 1,
         rank: int = 0,
+        most_pixels: int | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
         self.indices = range(rank, len(dataset), num_replicas)  # type: ignore[arg-type]
+        self.most_pixels = most_pixels
         self.batches = list(self._batches(batch_size, size))
 
     def _batches(
@@ -70,9 +74,12 @@ class SameSizeBatches(DistributedSampler[list[int]]):
         waiting: dict[tuple[int, int], list[int]] = {}
         for index in self.indices:
             # A batch of one needs no size, which may take a look into the file.
-            batch = waiting.setdefault(size(index) if batch_size > 1 else (0, 0), [])
+            height, width = size(index) if batch_size > 1 else (0, 0)
+            batch = waiting.setdefault((height, width), [])
             batch.append(index)
-            if len(batch) == batch_size:
+            pixels = (len(batch) + 1) * height * width  # with another one
+            too_large = self.most_pixels is not None and pixels > self.most_pixels
+            if len(batch) == batch_size or too_large:
                 yield list(batch)
                 batch.clear()
         yield from (batch for batch in waiting.values() if batch)

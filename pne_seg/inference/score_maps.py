@@ -15,6 +15,8 @@ from torch import Tensor
 
 _BAND_ELEMENTS = 2**19
 """Scores of a band: 2 MB as float32, few enough for a processor's cache to help."""
+_BAND_ROWS = 8
+"""The least rows of a band: enlarging few of them would look at each row below several times."""
 _BAND_ELEMENTS_GPU = 2**25
 """On a GPU a band is a handful of kernels, which need more to do."""
 
@@ -44,7 +46,7 @@ class ScoreMap(ABC):
 
 def _rows_of_a_band(band: Tensor) -> int:
     most = _BAND_ELEMENTS if band.device.type == "cpu" else _BAND_ELEMENTS_GPU
-    return max(1, most * band.shape[-2] // max(1, band.numel()))
+    return max(_BAND_ROWS, most * band.shape[-2] // max(1, band.numel()))
 
 
 class Computed(ScoreMap):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from PIL import Image
 from torch import Tensor
 
 from pne_seg.callbacks import (
@@ -19,8 +20,11 @@ from pne_seg.callbacks import (
     PredictionWriter,
     Summary,
 )
+from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
+from pne_seg.prediction.job import Job
+from pne_seg.prediction.outputs import KINDS, Pictures
 from tests.callbacks.halves import IGNORE, NAMES, HalvesData, Threshold, module, trainer
 
 # ---- checkpoints -------------------------------------------------------------------------
@@ -233,12 +237,13 @@ def test_a_finite_loss_passes(tmp_path: Path) -> None:
 
 
 def test_predictions_at_the_source_size(tmp_path: Path) -> None:
-    writer = PredictionWriter(tmp_path / "answers")
-    trainer(tmp_path, writer).predict(
-        module(edge=3), datamodule=HalvesData((16, 24)), return_predictions=False
+    data = HalvesData((16, 24))
+    job = Job(data, Pictures(tmp_path, ["classes"], data.palette, IGNORE), maker="0" * 32)
+    trainer(tmp_path, PredictionWriter(job)).predict(
+        module(edge=3), datamodule=job.remaining(), return_predictions=False
     )
-    assert writer.written == 3
-    files = sorted((tmp_path / "answers").iterdir())
+    assert job.written == 3
+    files = sorted((tmp_path / "classes").iterdir())
     assert [path.name for path in files] == ["half_0.png", "half_1.png", "half_2.png"]
     expected = np.zeros((16, 24), np.uint8)
     expected[:, 9:] = 1  # three of eight columns, three times as wide
@@ -250,10 +255,21 @@ def test_predictions_at_the_source_size(tmp_path: Path) -> None:
 
 
 def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
-    writer = PredictionWriter(tmp_path)
-    outputs = torch.tensor([[[0, 255], [256, 70]]])
-    batch = {"name": ["many"], "source_size": [(2, 2)]}
+    data: SegmentationDataModule = HalvesData()
+    data.class_names = [str(number) for number in range(300)]
+    data.palette = [(number % 256, number // 256, 7) for number in range(300)]
+    job = Job(data, Pictures(tmp_path, KINDS, data.palette, 999), maker="0" * 32)
+    writer = PredictionWriter(job)
+    outputs = torch.tensor([[[0, 255], [256, 270]]])
+    white = np.full((2, 2, 3), 255, np.uint8)
+    batch = {"index": [0], "picture": [white], "unreadable": []}
     writer.on_predict_batch_end(trainer(tmp_path), module(), outputs, batch, 0)
-    answer = cv2.imread(str(tmp_path / "many.png"), cv2.IMREAD_UNCHANGED)
+    writer.teardown(trainer(tmp_path), module(), "predict")
+    answer = cv2.imread(str(tmp_path / "classes/half_0.png"), cv2.IMREAD_UNCHANGED)
     assert answer is not None
-    np.testing.assert_array_equal(answer, [[0, 255], [256, 70]])
+    np.testing.assert_array_equal(answer, [[0, 255], [256, 270]])
+    with Image.open(tmp_path / "colour/half_0.png") as colours:
+        assert colours.mode == "RGB"
+        expected = [[(0, 0, 7), (255, 0, 7)], [(0, 1, 7), (14, 1, 7)]]
+        np.testing.assert_array_equal(np.asarray(colours), expected)
+    assert (tmp_path / "overlay/half_0.jpg").exists()

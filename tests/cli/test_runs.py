@@ -294,9 +294,13 @@ def test_predictions_are_class_indices_at_the_images_size(
     run = command("predict", "--run", own, *args, *target)
     folder = tmp_path / "answers" if output else own / "predict" / "best"
     assert run.run_folder == folder
-    assert contents(folder).keys() == {"test_0.png", "test_1.png", "test_2.png"}
+    assert contents(folder).keys() == {
+        f"{kind}/test_{index}{suffix}"
+        for kind, suffix in (("classes", ".png"), ("colour", ".png"), ("overlay", ".jpg"))
+        for index in range(3)
+    }
     for index, sample in enumerate(run.datamodule.test_dataloader().dataset.view):
-        answer = cv2.imread(str(folder / f"test_{index}.png"), cv2.IMREAD_UNCHANGED)
+        answer = cv2.imread(str(folder / "classes" / f"test_{index}.png"), cv2.IMREAD_UNCHANGED)
         assert answer is not None
         assert answer.shape == (50, 70)
         assert answer.dtype == np.uint8

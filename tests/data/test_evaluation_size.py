@@ -17,6 +17,8 @@ from pne_seg.data.dataset import SampleView
 from pne_seg.data.resizing import fitted_size
 from pne_seg.data.sampler import SameSizeBatches
 from pne_seg.module import SegmentationModule
+from pne_seg.prediction.job import Job
+from pne_seg.prediction.outputs import Pictures
 from tests.data.miniature import write_ade20k, write_folder
 from tests.data.noise import BOX, SIZES, Fitted, Noise, Noises, names
 from tests.tiny_networks import TinyNet, balance_classes
@@ -202,15 +204,16 @@ def test_predictions_are_written_at_the_size_of_the_files(tmp_path: Path) -> Non
         tmp_path / "data", resize_base=BOX, num_workers=0, eval_batch_size=2
     )
     net = network(4)
-    writer = PredictionWriter(tmp_path / "answers")
-    trainer(callbacks=[writer]).predict(
-        SegmentationModule(net, 4), datamodule=data, return_predictions=False
+    layout = Pictures(tmp_path / "answers", ["classes"], data.palette, data.ignore_index)
+    job = Job(data, layout, maker="0" * 32)
+    trainer(callbacks=[PredictionWriter(job)]).predict(
+        SegmentationModule(net, 4), datamodule=job.remaining(), return_predictions=False
     )
     source = data.split("test")
-    assert writer.written == len(source) == 4
+    assert job.written == len(source) == 4
     seen = set()
     for index in range(len(source)):
-        answer = cv2.imread(str(tmp_path / "answers" / f"{source.name(index)}.png"), -1)
+        answer = cv2.imread(str(layout.path("classes", source.name(index))), -1)
         expected = prediction_by_hand(net, source.read(index).image)
         assert answer is not None
         np.testing.assert_array_equal(answer, expected)

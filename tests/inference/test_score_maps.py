@@ -14,6 +14,7 @@ SIZES = [(6, 10), (9, 4), (2, 3), (3, 5), (1, 1), (13, 5), (3, 11)]
 @pytest.fixture(params=[1, 50, 10**9])
 def _band(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_maps, "_BAND_ELEMENTS", request.param)
+    monkeypatch.setattr(score_maps, "_BAND_ROWS", 1)
 
 
 def by_bands(scores: ScoreMap) -> torch.Tensor:

@@ -1,0 +1,288 @@
+"""`predict`: which images, which data stand in for the run's, where the files go."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_info
+
+from pne_seg.cli.parser import Parser
+from pne_seg.cli.refusals import refusal
+from pne_seg.cli.settings import Settings
+from pne_seg.data import SegmentationDataModule
+from pne_seg.description import IN_CHECKPOINT, DataDescription
+from pne_seg.errors import UserError
+from pne_seg.prediction import InputData
+from pne_seg.prediction.benchmarks import BENCHMARKS, Submission
+from pne_seg.prediction.dataset import InputDataset
+from pne_seg.prediction.job import Job
+from pne_seg.prediction.outputs import KINDS, Kind, Layout, Pictures
+from pne_seg.prediction.stamps import digest, digest_of_file
+
+DESCRIPTION = """\
+Write a trained network's predictions of images or videos, or of the data's test split, as PNG files
+of class indices, in colour and laid over the images. The same command again goes on where it was
+stopped. Exit code 1 where a file could not be read."""
+
+_FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
+"""Settings of the data that mean something for images from elsewhere."""
+
+_WITHOUT_EFFECT = (
+    *("loss", "extra_losses", "extra_loss_weights", "contrast", "auxiliary", "dropout"),
+    *("optimizer", "parameter_groups", "schedule", "init_from", "compile", "boundary_widths"),
+)
+"""Settings of the module that no prediction depends on."""
+
+_LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
+"""Settings of the data that no image depends on."""
+
+
+def add_arguments(parser: LightningArgumentParser) -> None:
+    """Add the settings that `predict` alone has."""
+    parser.add_argument(
+        "--input",
+        type=str | None,
+        help="An image, a video, a folder (with those below it) or a quoted glob such as "
+        "'photos/**/*.jpg'. Without it the data's test split is predicted.",
+    )
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        help="Folder for the predictions; RUN/predict/CHECKPOINT where not given.",
+    )
+    parser.add_argument(
+        "--write",
+        type=Kind | list[Kind],
+        default=list(KINDS),
+        help="What to write: classes/NAME.png holds class indices, colour/NAME.png the same with "
+        "the data's colours, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
+        "sound, encoded from classes/NAME/FRAME.png, which are always written).",
+    )
+    parser.add_argument(
+        "--format",
+        type=Literal["cityscapes", "ade20k"] | None,
+        default=None,
+        help="Write what that benchmark's server takes, OUTPUT/NAME.png, and nothing else.",
+    )
+    parser.add_argument(
+        "--overwrite",
+        type=bool,
+        default=False,
+        help="Replace what predict wrote from other sources, weights or settings; other files "
+        "never are.",
+    )
+
+
+class Prediction:
+    """What `predict` adds to a command.
+
+    Args:
+        settings: loaded; `input` and `output` are taken out, and with an input its stand-in takes
+            the place of the data.
+        checkpoint: whose classes, colours and image size the stand-in has; None for the help.
+
+    Attributes:
+        output: the folder that was asked for.
+        job: what there is to do; None before `prepare`.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or settings contradict the input.
+    """
+
+    def __init__(self, settings: Settings, checkpoint: Path | None) -> None:
+        for key in ("input", "output"):
+            if any(given.key == key and not given.value for given in settings.overrides):
+                raise UserError(f"--{key} needs a path.")
+        # As they were typed: YAML would take '*.jpg' for a reference.
+        self.input, output = settings.pop("input"), settings.pop("output")
+        self.output = Path(output) if output else None
+        self.chosen = settings.get("write") is not None
+        self.job: Job | None = None
+        if self.input is not None and checkpoint is not None:
+            _replace_data(settings, self.input, checkpoint)
+
+    def prepare(
+        self, config: Namespace, data: SegmentationDataModule, checkpoint: Path, folder: Path
+    ) -> Job:
+        """Find out what is to be written to a folder.
+
+        Args:
+            config: the parsed settings.
+            data: set up for prediction.
+            checkpoint: the weights.
+            folder: where to.
+
+        Raises:
+            UserError: the settings contradict each other, or files are in the way.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--output {folder} is a file. Give a folder.")
+        settings = config.as_dict()
+        source = data.split("test")
+        if isinstance(source, InputDataset):
+            for remark in source.inputs.remarks:
+                rank_zero_info(remark)
+        images = _without(settings["data"].get("init_args") or {}, _LOADING_ONLY)
+        maker = digest(
+            [
+                digest_of_file(checkpoint),
+                _text(_without(settings["model"], _WITHOUT_EFFECT)),
+                settings["trainer"]["precision"],
+                data.resize_base,
+                [*data.class_names],
+                [*data.palette],
+                settings["format"],
+            ]
+        )
+        self.job = Job(
+            data,
+            self._layout(settings, data, folder),
+            maker,
+            f"{settings['data']['class_path']} {_text(images)}",
+            settings["overwrite"],
+        )
+        there = len(self.job.targets) - len(self.job.left)
+        if there:
+            rank_zero_info(f"{there} of {len(self.job.targets)} predictions are there already.")
+        return self.job
+
+    def _layout(
+        self, settings: dict[str, Any], data: SegmentationDataModule, folder: Path
+    ) -> Layout:
+        if settings["format"] is None:
+            if not settings["write"]:
+                raise UserError(f"--write []: nothing to write. Give some of {', '.join(KINDS)}.")
+            kinds = [settings["write"]] if settings["write"] in KINDS else settings["write"]
+            return Pictures(folder, kinds, data.palette, data.ignore_index)
+        if self.chosen:
+            raise UserError("--format writes the benchmark's files alone. Leave --write out.")
+        layout = Submission(folder, BENCHMARKS[settings["format"]])
+        trained_on = data.trained_on if isinstance(data, InputData) else type(data).__name__
+        layout.check_classes(data.class_names, trained_on)
+        return layout
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the network is needed; all may be there already."""
+        return self.job is None or bool(self.job.left)
+
+    def options(self) -> dict[str, Any]:
+        """What Lightning's `predict` gets."""
+        # Returned predictions would fill the memory.
+        given: dict[str, Any] = {"return_predictions": False}
+        return given if self.job is None else given | {"datamodule": self.job.remaining()}
+
+    def finish(self, first: bool) -> bool:
+        """Finish what was written, and say how it ended; whether every file could be read.
+
+        Args:
+            first: whether this is the first process, which does it.
+
+        Raises:
+            UserError: a video cannot be encoded, or a file is not as it must be.
+        """
+        if self.job is None:  # a dry run
+            return True
+        if first:
+            for _, why in sorted(self.job.unreadable.items()):
+                print(f"unreadable: {why}", file=sys.stderr)
+            for line in self.job.finish():
+                print(line)
+        return not self.job.unreadable
+
+
+def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+# ---- the stand-in for the data -----------------------------------------------------------------
+
+
+def _replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
+    """Put `InputData` in the place of the run's data, with what a checkpoint says of these."""
+    description = _described(checkpoint)
+    if description is None:
+        description = _description_from_config(settings, checkpoint)
+        settings.overrides = [
+            override
+            for override in settings.overrides
+            if override.key.partition(".")[0] != "data" or _base_setting(override.key) is not None
+        ]
+    elif any(override.key == "data" for override in settings.overrides):
+        raise UserError(
+            "--data names a data set, --input other images in its place. Give one of them; classes "
+            "and colours come with the checkpoint."
+        )
+    trained = settings.config.get("data")
+    own = (trained.get("init_args") or {}) if isinstance(trained, dict) else {}
+    kept = {key: own[key] for key in ("eval_batch_size", "num_workers") if key in own}
+    content = description.as_dict()
+    base = content["resize_base"]
+    settings.config["data"] = {
+        "class_path": f"{InputData.__module__}.{InputData.__name__}",
+        "init_args": {
+            "input": given,
+            "description": json.loads(_text(content)),  # lists for tuples, as YAML has them
+            "resize_base": None if base is None else list(base),
+            **kept,
+        },
+    }
+
+
+def _base_setting(key: str) -> str | None:
+    name = key.removeprefix("data.").removeprefix("init_args.")
+    return name if name in _FOR_INPUT else None
+
+
+def _described(checkpoint: Path) -> DataDescription | None:
+    """What a checkpoint says of its data; None for one from before it did.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        # Mapped, not read: the weights are not needed. And it must not run code.
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        described = content.get(IN_CHECKPOINT)
+        return None if described is None else DataDescription.from_dict(described)
+    except Exception as error:  # unpickling fails in many ways
+        raise UserError(
+            f"{checkpoint} cannot be read as a checkpoint ({type(error).__name__}). Take another "
+            "file."
+        ) from error
+
+
+def _description_from_config(settings: Settings, checkpoint: Path) -> DataDescription:
+    """What the configured data say of themselves.
+
+    Raises:
+        UserError: they cannot be built.
+    """
+    own = Settings(
+        overrides=[given for given in settings.overrides if given.key.partition(".")[0] == "data"],
+        config={key: value for key, value in settings.config.items() if key == "data"},
+    )
+    parser = Parser(prog="cli.py predict")
+    parser.folded = own.config
+    parser.add_argument("--config", action="config")
+    parser.add_lightning_class_args(SegmentationDataModule, "data", subclass_mode=True)
+    try:
+        data = parser.instantiate(parser.parse_args(own.arguments())).data
+        return DataDescription.from_dict(data.description.as_dict())
+    except Exception as error:
+        said = refusal(error, {})
+        if said is None:
+            raise
+        raise UserError(
+            f"{checkpoint} is from before checkpoints named their classes, so the data of its "
+            f"config are needed:\n  {said}"
+        ) from error

@@ -1,0 +1,126 @@
+"""A prediction that is killed goes on where it was; two processes share the work."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.commands import QUICK, REPOSITORY, command, contents
+from tests.cli.predicting import make_decided, noise
+from tests.prediction.videos import decoded, make_video
+
+IMAGES, FRAMES = 6, 8
+
+
+@pytest.fixture(scope="module")
+def run(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("decided") / "runs" / "tiny" / "0"
+    shutil.copytree(fitted, copy)
+    make_decided(copy / "checkpoints" / "best.ckpt", num_classes=11)
+    return copy
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """Six images, and a video of eight frames."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(IMAGES):
+        Image.fromarray(noise(number)).save(folder / f"{number}.png")
+    make_video(folder / "ride.avi", FRAMES, size=(64, 96))
+    return folder
+
+
+def started(args: Sequence[object], **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "cli.py", "predict", *map(str, args), *QUICK],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def killed_when(args: Sequence[object], folder: Path, files: int) -> None:
+    """Start a slow prediction and kill it once a folder holds so many files."""
+    process = started(args, SLOW="0.3")
+    try:
+        for _ in range(1200):
+            there = [*folder.glob("[!.]*")] if folder.is_dir() else []
+            if len(there) >= files or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert process.poll() is None, process.communicate()[0]
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stats(folder: Path) -> dict[str, tuple[int, int]]:
+    """Date and inode of each whole file: what was not touched keeps both."""
+    found = {name: (folder / name).stat() for name in contents(folder) if not name.endswith("tmp")}
+    return {name: (stat.st_mtime_ns, stat.st_ino) for name, stat in found.items()}
+
+
+def test_a_killed_prediction_goes_on(
+    run: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    args = ["--run", run, "--input", inputs, "--data.eval_batch_size", 1]
+    args += ["--model.network", "tests.tiny_networks.SlowNet", "--model.network.width", 6]
+    killed_when([*args, "--output", out], out / "overlay", 2)
+    images = stats(out)
+    assert 6 <= len(images) < 3 * IMAGES
+    killed_when([*args, "--output", out], out / "classes" / "ride", 3)
+    frames = stats(out)
+    assert images.items() <= frames.items()
+    assert 3 * IMAGES + 3 <= len(frames) < 3 * IMAGES + FRAMES
+    # As a kill in the middle of writing leaves it.
+    (out / "classes" / ".5.png.123-456.tmp").write_bytes(b"half")
+    (out / "overlay" / ".ride.mp4.123-0.tmp.mp4").write_bytes(b"half")
+    (out / "overlay" / ".notes.123-0.tmp").write_bytes(b"not of predict")
+
+    capsys.readouterr()
+    command("predict", *args, *QUICK, "--output", out)
+    done = sum(name.startswith("classes/ride") for name in frames)
+    said = capsys.readouterr().out
+    assert f"{FRAMES - done} written, {IMAGES + done} there already." in said
+    after = stats(out)
+    assert frames.items() <= after.items()  # neither written again nor moved
+    assert {path.name for path in out.rglob(".*")} == {".notes.123-0.tmp"}
+    (out / "overlay" / ".notes.123-0.tmp").unlink()
+
+    command("predict", *args, *QUICK, "--output", tmp_path / "at_once")
+    assert contents(out) == contents(tmp_path / "at_once")
+    assert len(decoded(out / "overlay" / "ride.mp4")) == FRAMES
+
+
+def test_two_processes_share_the_images(run: Path, inputs: Path, tmp_path: Path) -> None:
+    (inputs / "bad.png").write_bytes(b"junk")
+    args = ["--run", run, "--input", inputs, "--output", tmp_path / "two"]
+    both = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.num_nodes", 1]
+    process = started([*args, *both])
+    said = process.communicate(timeout=200)[0]
+    assert process.returncode == 1, said
+    assert "Starting with 2 processes" in said
+    # Were one predicted twice, there would be more written than there are.
+    total = IMAGES + FRAMES
+    assert said.count(" written, 0 there already, 1 unreadable.") == 1, said
+    assert f"{IMAGES + 1} images and {FRAMES} video frames: {total} written" in said
+    assert said.count("unreadable: ") == said.count("Encoding ") == 1, said
+    (inputs / "bad.png").unlink()
+    command("predict", *args[:-1], tmp_path / "one", *QUICK)
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert one == two
+    assert np.unique([len(content) for content in one.values()]).size > 1
