@@ -4,14 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
 from pne_seg.data.images import Pixels, read_image
-from pne_seg.data.resizing import fitted_size
+from pne_seg.data.resizing import as_input
 from pne_seg.data.sources import open_file
 from pne_seg.description import Colour
 from pne_seg.errors import UserError
@@ -82,12 +81,7 @@ class Segmenter:
         """
         pixels = as_pixels(image)
         size = pixels.shape[:2]
-        if self.trained.data.resize_base is not None:
-            height, width = fitted_size(size, self.trained.data.resize_base)
-            pixels = np.asarray(
-                cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8
-            )
-        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).unsqueeze(0)
+        batch = as_input(pixels, self.trained.data.resize_base).unsqueeze(0)
         with torch.inference_mode():
             classes = self._scorer.classes(batch.to(self.device), size)[0].cpu().numpy()
         if len(self.class_names) > 256:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import pne_seg
+from pne_seg.cli import main
 from pne_seg.errors import UserError
 from pne_seg.inference import Inference, Preprocessing
 from pne_seg.segmenter import Segmenter, as_pixels
@@ -67,10 +68,25 @@ def test_it_writes_what_predict_writes(tmp_path: Path) -> None:
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         os.environ.pop(name, None)
     for index in range(len(split)):
-        (mask,) = (tmp_path / "masks").rglob(f"{split.name(index)}.png")
-        written = np.asarray(Image.open(mask))
+        written = np.asarray(
+            Image.open(tmp_path / "masks" / "classes" / f"{split.name(index)}.png")
+        )
         assert len(np.unique(written)) > 1
         assert np.array_equal(loaded.predict(split.read(index).image), written)
+    # Files of one's own, of another size, one of them turned by its EXIF data.
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(noise(90, 120)).save(photos / "a.png")
+    Image.fromarray(noise(75, 61)).save(photos / "b.jpg", exif=exif)
+    main(["predict", "--run", str(folder), "--input", str(photos), "--output", str(tmp_path / "o")])
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        os.environ.pop(name, None)
+    for photo, size in ((photos / "a.png", (90, 120)), (photos / "b.jpg", (61, 75))):
+        written = np.asarray(Image.open(tmp_path / "o" / "classes" / f"{photo.stem}.png"))
+        assert written.shape == size
+        assert np.array_equal(loaded.predict(photo), written)
 
 
 def test_the_image_is_fitted_and_the_classes_come_back() -> None:

@@ -4,16 +4,15 @@ import hashlib
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import albumentations as A
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
 from pne_seg.data.images import Pixels
-from pne_seg.data.resizing import fitted_size
+from pne_seg.data.resizing import as_input, resized
 from pne_seg.errors import UserError
 
 
@@ -138,27 +137,6 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def as_input(image: Pixels, resize_base: tuple[int, int] | None) -> torch.Tensor:
-    """An image as the network takes it: fitted to the box where there is one, channels first.
-
-    Args:
-        image: (H, W, 3) uint8.
-        resize_base: width and height, see `fitted_size`.
-
-    Returns:
-        (3, h, w) uint8.
-    """
-    if resize_base is not None:
-        height, width = fitted_size(image.shape[:2], resize_base)
-        image = resized(image, height, width)
-    return torch.from_numpy(_channels_first(image))
-
-
-def resized(image: Pixels, height: int, width: int) -> Pixels:
-    """Bilinear resize of an (H, W, 3) image."""
-    return cast(Pixels, cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
-
-
 def check_arrays(image: Any, mask: Any, name: str) -> None:
     """Refuse what could only be read as something else: floats, tensors, other channels.
 
@@ -178,12 +156,6 @@ def check_arrays(image: Any, mask: Any, name: str) -> None:
         f"numbers (height, width), not {what}. Leave normalising and tensors out of the "
         "transforms: images are normalised on the network's device."
     )
-
-
-def _channels_first(image: Pixels) -> Pixels:
-    planes = np.empty((3, *image.shape[:2]), np.uint8)
-    cv2.split(image, list(planes))  # several times as fast as transposing
-    return planes
 
 
 class BatchView(Dataset[dict[str, Any]]):

@@ -8,7 +8,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from pne_seg.data.base import SegmentationDataModule, whole
-from pne_seg.data.dataset import SegmentationDataset, as_input, check_arrays
+from pne_seg.data.dataset import SegmentationDataset, check_arrays
+from pne_seg.data.resizing import as_input
 from pne_seg.data.sampler import SameSizeBatches
 from pne_seg.errors import UserError
 
