@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Scenes,
         SegmentationDataModule,
     )
+    from pne_seg.inference import Inference
     from pne_seg.module import SegmentationModule
     from pne_seg.segmenter import Segmenter, load
 
@@ -26,6 +27,7 @@ _HOMES = {
     "PNELoss": "pne_seg.contrast",
     "Contrast": "pne_seg.contrast.component",
     "PNE": "pne_seg.contrast.component",
+    "Inference": "pne_seg.inference",
     "SegmentationModule": "pne_seg.module",
     "Segmenter": "pne_seg.segmenter",
     "load": "pne_seg.segmenter",
@@ -46,6 +48,7 @@ __all__ = [
     "Cityscapes",
     "Contrast",
     "Folder",
+    "Inference",
     "PNELoss",
     "Scenes",
     "SegmentationDataModule",

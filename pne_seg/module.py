@@ -17,6 +17,7 @@ from pne_seg.description import IN_CHECKPOINT, DataDescription
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    WHOLE_IMAGES,
     ImageScorer,
     Inference,
     Preprocessing,
@@ -71,8 +72,7 @@ class SegmentationModule(LightningModule):
         std: RGB standard deviation in 0–255.
         init_from: a checkpoint or state dict whose fitting weights a fine-tuning starts from.
         compile: whether to train and score through `torch.compile`.
-        inference: how images are shown to the network in validation, test and prediction: whole
-            where not given.
+        inference: how images are shown to the network in validation, test and prediction.
         boundary_widths: distances in pixels to the borders between classes within which a test also
             scores; none for no such scores.
 
@@ -101,7 +101,7 @@ class SegmentationModule(LightningModule):
         std: tuple[float, float, float] = IMAGENET_STD,
         init_from: str | None = None,
         compile: bool = False,  # as PyTorch calls it
-        inference: Inference | None = None,
+        inference: Inference | None = WHOLE_IMAGES,
         boundary_widths: tuple[int, ...] = (1, 3, 5, 9),
     ) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class SegmentationModule(LightningModule):
             ignore_index,
         )
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
-        self.scorer = ImageScorer(network, self.preprocessing, inference)
+        self.scorer = ImageScorer(network, self.preprocessing, inference or WHOLE_IMAGES)
         check_output(network, num_classes)
         self.requirements = BatchRequirements(network, self.preprocessing.stride)
         self.contrast = contrast

@@ -5,9 +5,11 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 from pne_seg.errors import UserError
@@ -128,6 +130,30 @@ def check_checkpoint(path: Path) -> None:
         raise UserError(f"--ckpt_path {path} does not exist.")
     if not is_zipfile(path):
         raise UserError(f"{path} is no checkpoint, or only a part of one. Take another file.")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, its tensors mapped from the file rather than read.
+
+    Raises:
+        UserError: it is missing or damaged, holds more than tensors and plain values, or is no
+            checkpoint of a run.
+    """
+    import torch
+
+    check_checkpoint(path)
+    try:
+        # The file may come from anywhere: it must not run code.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # unpickling fails in many ways
+        # torch's own message advises weights_only=False.
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
+            "tensors and plain values, which is left closed because it could run code."
+        ) from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), Mapping):
+        raise UserError(f"{path} holds no state dict of a run. Give a checkpoint that fit wrote.")
+    return checkpoint
 
 
 def _versions(parent: Path) -> list[int]:

@@ -1,12 +1,10 @@
 """A trained network from its run, checkpoint or export: without Lightning, without its data."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor, nn
 
@@ -21,7 +19,7 @@ from pne_seg.inference import (
     network_stride,
 )
 from pne_seg.networks.slot import Slot, build_network, complete_slot
-from pne_seg.runs import CONFIG, RUNS, Run, check_checkpoint, run_of_checkpoint
+from pne_seg.runs import CONFIG, RUNS, Run, read_checkpoint, run_of_checkpoint
 from pne_seg.terms import TRAINING_TERMS
 
 _NETWORK = "network."
@@ -118,7 +116,7 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
     settings = config.get("model") if isinstance(config, dict) else None
     if not isinstance(settings, dict) or not settings.get("network"):
         raise UserError(f"{run.config} names no network (model.network). Give a run's own folder.")
-    checkpoint = _read(path)
+    checkpoint = read_checkpoint(path)
     state: dict[str, Tensor] = checkpoint["state_dict"]
     data = _description(checkpoint, config, run)
     slot = complete_slot(settings["network"], len(data.class_names))
@@ -152,22 +150,6 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
         metrics=_metrics(path, checkpoint.get("global_step"), run, inference),
         training_bytes=_training_bytes(state),
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    check_checkpoint(path)
-    try:
-        # The file may come from anywhere: it must not run code.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # unpickling fails in many ways
-        # torch's own message advises weights_only=False.
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
-            "tensors and plain values, which is left closed because it could run code."
-        ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), Mapping):
-        raise UserError(f"{path} holds no state dict of a run. Give a checkpoint that fit wrote.")
-    return checkpoint
 
 
 def _description(checkpoint: dict[str, Any], config: dict[str, Any], run: Run) -> DataDescription:

@@ -1,6 +1,5 @@
 """fit, validate, test and predict: from settings to a finished run."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pne_seg.callbacks import (
     Summary,
 )
 from pne_seg.cli import predict
+from pne_seg.cli.advice import without_advice
 from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
 from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
@@ -162,8 +162,7 @@ class SegmentationCLI(LightningCLI):
         if complaint := unused_encoder_settings(network):
             raise UserError(complaint)
         try:
-            with warnings.catch_warnings():
-                _quieten()
+            with without_advice():
                 super().instantiate_classes()
         except Exception as error:
             said = refusal(error, network)
@@ -261,8 +260,7 @@ class SegmentationCLI(LightningCLI):
         prediction = self.prediction
         if prediction is not None:
             options |= prediction.options()
-        with warnings.catch_warnings():
-            _quieten()
+        with without_advice():
             try:
                 if prediction is None or prediction.has_work:
                     getattr(self.trainer, self.verb)(self.model, **options)
@@ -299,15 +297,3 @@ def _as_list(value: Any) -> list[Any]:
 def _as_loggers(value: Any) -> list[Logger]:
     """The user's own loggers, which come beside the run's `metrics.csv`."""
     return [] if isinstance(value, bool) else _as_list(value)
-
-
-def _quieten() -> None:
-    # Advice that does not hold here, such as more loader processes on a machine of two cores.
-    for message in (
-        ".*does not have many workers.*",
-        ".*smaller than the logging interval.*",
-        ".*LeafSpec.* is deprecated.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
-        ".*For 'tu-' .* encoders, `encoder_weights` should be.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)

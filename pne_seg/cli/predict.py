@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
@@ -23,6 +22,7 @@ from pne_seg.prediction.dataset import InputDataset
 from pne_seg.prediction.job import Job
 from pne_seg.prediction.outputs import KINDS, Kind, Layout, Pictures
 from pne_seg.prediction.stamps import digest, digest_of_file
+from pne_seg.runs import read_checkpoint
 
 DESCRIPTION = """\
 Write a trained network's predictions of images or videos, or of the data's test split, as PNG files
@@ -209,29 +209,31 @@ def _text(value: Any) -> str:
 
 def _replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
     """Put `InputData` in the place of the run's data, with what a checkpoint says of these."""
-    description = _described(checkpoint)
-    if description is None:
+    content = read_checkpoint(checkpoint)
+    if IN_CHECKPOINT in content:
+        description = DataDescription.from_dict(content[IN_CHECKPOINT])
+        if any(override.key == "data" for override in settings.overrides):
+            raise UserError(
+                "--data names a data set, --input other images in its place. Give one of them; "
+                "classes and colours come with the checkpoint."
+            )
+    else:
         description = _description_from_config(settings, checkpoint)
         settings.overrides = [
             override
             for override in settings.overrides
             if override.key.partition(".")[0] != "data" or _base_setting(override.key) is not None
         ]
-    elif any(override.key == "data" for override in settings.overrides):
-        raise UserError(
-            "--data names a data set, --input other images in its place. Give one of them; classes "
-            "and colours come with the checkpoint."
-        )
     trained = settings.config.get("data")
     own = (trained.get("init_args") or {}) if isinstance(trained, dict) else {}
     kept = {key: own[key] for key in ("eval_batch_size", "num_workers") if key in own}
-    content = description.as_dict()
-    base = content["resize_base"]
+    stand_in = description.as_dict()
+    base = stand_in["resize_base"]
     settings.config["data"] = {
         "class_path": f"{InputData.__module__}.{InputData.__name__}",
         "init_args": {
             "input": given,
-            "description": json.loads(_text(content)),  # lists for tuples, as YAML has them
+            "description": json.loads(_text(stand_in)),  # lists for tuples, as YAML has them
             "resize_base": None if base is None else list(base),
             **kept,
         },
@@ -241,24 +243,6 @@ def _replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
 def _base_setting(key: str) -> str | None:
     name = key.removeprefix("data.").removeprefix("init_args.")
     return name if name in _FOR_INPUT else None
-
-
-def _described(checkpoint: Path) -> DataDescription | None:
-    """What a checkpoint says of its data; None for one from before it did.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        # Mapped, not read: the weights are not needed. And it must not run code.
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        described = content.get(IN_CHECKPOINT)
-        return None if described is None else DataDescription.from_dict(described)
-    except Exception as error:  # unpickling fails in many ways
-        raise UserError(
-            f"{checkpoint} cannot be read as a checkpoint ({type(error).__name__}). Take another "
-            "file."
-        ) from error
 
 
 def _description_from_config(settings: Settings, checkpoint: Path) -> DataDescription:

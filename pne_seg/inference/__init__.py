@@ -6,13 +6,14 @@ from pne_seg.inference.preprocessing import (
     Preprocessing,
     network_stride,
 )
-from pne_seg.inference.protocol import Inference
+from pne_seg.inference.protocol import WHOLE_IMAGES, Inference
 from pne_seg.inference.score_maps import resize_logits
 from pne_seg.inference.scorer import ImageScorer, Scored
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "WHOLE_IMAGES",
     "ImageScorer",
     "Inference",
     "Preprocessing",

@@ -132,3 +132,7 @@ class Inference:
         if self.flip:
             parts.append("and mirrored")
         return "; ".join(parts)
+
+
+WHOLE_IMAGES = Inference()
+"""Each image whole, at one scale, not mirrored."""

@@ -10,7 +10,7 @@ from segmentation_models_pytorch.base.modules import Activation
 from torch import Tensor, nn
 
 from pne_seg.inference.preprocessing import Preprocessing
-from pne_seg.inference.protocol import Inference
+from pne_seg.inference.protocol import WHOLE_IMAGES, Inference
 from pne_seg.inference.score_maps import (
     Computed,
     Cut,
@@ -56,11 +56,11 @@ class ImageScorer:
         self,
         network: nn.Module,
         preprocessing: Preprocessing,
-        inference: Inference | None = None,
+        inference: Inference = WHOLE_IMAGES,
     ) -> None:
         self.network = network
         self.preprocessing = preprocessing
-        self.inference = inference or Inference()
+        self.inference = inference
 
     def classes(self, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """The class of each pixel.
