@@ -234,10 +234,11 @@ class SegmentationModule(LightningModule):
         return self.scorer.classes(batch["image"], sizes.pop() if len(sizes) == 1 else None)
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        scored = self.scorer.score(batch["image"], batch["mask"], self.ignore_index)
+        target = batch["mask"].long()
+        scored = self.scorer.score(batch["image"], target, self.ignore_index)
         loss = (scored.loss / scored.pixels.clamp(min=1)).float()
-        self.log(f"{stage}/loss", loss, batch_size=len(batch["mask"]), sync_dist=True)
-        self.confusion.update(scored.classes, batch["mask"].long())
+        self.log(f"{stage}/loss", loss, batch_size=len(target), sync_dist=True)
+        self.confusion.update(scored.classes, target)
         return scored.classes
 
     def on_validation_epoch_end(self) -> None:

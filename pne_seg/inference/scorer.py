@@ -28,7 +28,7 @@ class Scored(NamedTuple):
 
     Attributes:
         classes: (B, H, W) int64.
-        loss: scalar float64, the cross-entropy summed over the labelled pixels.
+        loss: scalar float64 (float32 on Apple's GPUs), the cross-entropy summed over the labelled pixels.
         pixels: scalar int64, the number of labelled pixels.
     """
 
@@ -89,7 +89,9 @@ class ImageScorer:
         """
         labels, done = target.long(), 0
         found: list[Tensor] = []
-        loss = torch.zeros((), dtype=torch.float64, device=target.device)
+        # Apple's GPUs have no double precision.
+        precision = torch.float32 if target.device.type == "mps" else torch.float64
+        loss = torch.zeros((), dtype=precision, device=target.device)
         for scores in self._score_maps(images, target.shape[-2:]):
             bands = []
             for rows, band in scores.bands():

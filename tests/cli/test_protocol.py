@@ -11,7 +11,15 @@ import yaml
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.inference import Inference
 from pne_seg.metrics import ConfusionMatrix, Scores
-from tests.cli.commands import command, refused, write_config
+from tests.cli.commands import (
+    DRY,
+    REPOSITORY,
+    SCENES,
+    SMALL,
+    command,
+    refused,
+    write_config,
+)
 from tests.inference.plain import plain_views
 
 NO_FIGURES = ["--figures.num_images", "0"]
@@ -78,6 +86,17 @@ def test_a_protocol_in_a_config_is_the_run_s_own_and_can_be_changed(
     changed = ["--model.inference.window", "null", "--model.inference.scales", "[2]"]
     scored = command("validate", "--run", run.run_folder, *changed, *NO_FIGURES)
     assert scored.model.scorer.inference == Inference(flip=True, scales=(2.0,))
+
+
+def test_the_overlay_of_the_published_protocol(fitted: Path, tmp_path: Path) -> None:
+    overlay = REPOSITORY / "configs" / "overlays" / "multiscale.yaml"
+    published = Inference(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True)
+    over_a_run = command("test", "--run", fitted, "--config", overlay, *NO_FIGURES)
+    assert over_a_run.model.scorer.inference == published
+    config = [*["--config", SCENES, "--config", overlay], *SMALL, *DRY]
+    training = command("fit", *config, "--trainer.default_root_dir", tmp_path)
+    assert training.model.scorer.inference == published
+    assert training.trainer.global_step == 1
 
 
 def test_a_run_without_one_takes_one_later(fitted: Path) -> None:
