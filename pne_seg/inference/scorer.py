@@ -28,7 +28,8 @@ class Scored(NamedTuple):
 
     Attributes:
         classes: (B, H, W) int64.
-        loss: scalar float64 (float32 on Apple's GPUs), the cross-entropy summed over the labelled pixels.
+        loss: scalar float64 (float32 on Apple's GPUs), the cross-entropy summed over the labelled
+            pixels.
         pixels: scalar int64, the number of labelled pixels.
     """
 
