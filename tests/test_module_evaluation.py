@@ -105,6 +105,11 @@ def test_logged_names_and_scores() -> None:
     assert module.scores.matrix.sum() == labelled.sum()
 
     named = once.test(module, data.loader(2), verbose=False)[0]
+    # Nothing is counted twice by a second test.
+    assert once.test(module, data.loader(2), verbose=False)[0] == named
+    assert module.boundary_scores is not None
+    counted = module.boundary_scores.within[9].matrix + module.boundary_scores.beyond.matrix
+    assert torch.equal(counted, module.scores.matrix)
     assert named["test/mIoU"] == pytest.approx(sum(ious) / 3)
     assert set(named) == {
         name.replace("val/", "test/") for name in logged_by_fit if name.startswith("val/")

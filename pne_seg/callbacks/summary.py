@@ -5,7 +5,7 @@ import math
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -23,6 +23,14 @@ from pne_seg.module import SegmentationModule
 _STAGES = {"fit": "val", "validate": "val", "test": "test"}
 
 
+class _Result(NamedTuple):
+    """The scores of an evaluation, how they came about, and in a training when."""
+
+    scores: Scores
+    protocol: dict[str, Any]
+    when: dict[str, Any]
+
+
 class Summary(Callback):
     """Prints the scores and writes them, as fractions, with their protocol to `metrics.json`.
 
@@ -32,11 +40,11 @@ class Summary(Callback):
 
     def __init__(self) -> None:
         self.folder: Path | None = None  # of the run; nothing is written without one
-        self._best: tuple[Scores, dict[str, Any]] | None = None
+        self.origin: dict[str, Any] = {}  # what `metrics.json` says of the checkpoint scored
+        self._best: _Result | None = None
         self._epoch_seconds: list[float] = []  # of training alone
         self._began = self._epoch_began = self._validation_began = 0.0
         self._seen = Seen()
-        self._protocol: dict[str, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -64,7 +72,7 @@ class Summary(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Note how many images there are, and of which sizes."""
-        self._seen.add(batch["image"], batch["mask"])
+        self._seen.add(batch)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -77,10 +85,10 @@ class Summary(Callback):
         scores = pl_module.scores
         if scores is None:
             return
-        self._protocol = protocol(trainer, pl_module, seen)
-        if self._best is None or _rank(scores) > _rank(self._best[0]):
+        found = protocol(trainer, pl_module, seen)
+        if self._best is None or _rank(scores) > _rank(self._best.scores):
             when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-            self._best = (scores, when if trainer.state.fn == "fit" else {})
+            self._best = _Result(scores, found, when if trainer.state.fn == "fit" else {})
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module)
 
@@ -88,8 +96,7 @@ class Summary(Callback):
         """Report the split."""
         seen, self._seen = self._seen, Seen()
         if isinstance(pl_module, SegmentationModule) and pl_module.scores is not None:
-            self._protocol = protocol(trainer, pl_module, seen)
-            self._best = (pl_module.scores, {})
+            self._best = _Result(pl_module.scores, protocol(trainer, pl_module, seen), {})
             self._report(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,7 +107,7 @@ class Summary(Callback):
     def _report(self, trainer: Trainer, module: SegmentationModule) -> None:
         if self._best is None or not trainer.is_global_zero:
             return
-        scores, when = self._best
+        scores, found, when = self._best
         fn = str(trainer.state.fn.value) if trainer.state.fn else ""
         stage = _STAGES[fn]
         boundary = module.boundary_scores if fn == "test" else None
@@ -108,10 +115,10 @@ class Summary(Callback):
         if boundary is not None:
             print_boundary_scores(boundary)
         if fn != "fit":
-            print_protocol(module, self._protocol)
+            print_protocol(module, found)
         if self.folder is None:
             return
-        metrics: dict[str, Any] = {**scores.as_dict(stage, module.class_names), **when}
+        metrics: dict[str, Any] = scores.as_dict(stage, module.class_names) | when | self.origin
         if boundary is not None:
             metrics |= boundary.as_dict(stage)
         metrics[f"{stage}/majority_class_mIoU"] = scores.majority_miou
@@ -124,7 +131,7 @@ class Summary(Callback):
             key: None if isinstance(value, float) and math.isnan(value) else value
             for key, value in metrics.items()
         }
-        clean["protocol"] = self._protocol
+        clean["protocol"] = found
         text = json.dumps(clean, indent=2, ensure_ascii=False) + "\n"
         write_bytes_atomically(self.folder / "metrics.json", text.encode())
 

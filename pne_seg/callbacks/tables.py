@@ -10,11 +10,12 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
 from pne_seg.boundaries import BoundaryScores
+from pne_seg.data.base import SegmentationDataModule
+from pne_seg.errors import UserError
 from pne_seg.metrics import Scores
-from pne_seg.module import SegmentationModule
+from pne_seg.module import Batch, SegmentationModule
 
 
 class Seen:
@@ -24,52 +25,77 @@ class Seen:
         images: their number.
         inputs: (height, width) of the images as the network got them, before padding.
         labels: (height, width) of their labels.
+        files: (height, width) of the images as distributed, where they say it.
     """
 
     def __init__(self) -> None:
         self.images = 0
         self.inputs: set[tuple[int, int]] = set()
         self.labels: set[tuple[int, int]] = set()
+        self.files: set[tuple[int, int]] = set()
 
-    def add(self, images: Tensor, labels: Tensor) -> None:
-        """Note a batch: (B, 3, h, w) and (B, H, W)."""
+    def add(self, batch: Batch) -> None:
+        """Note a batch."""
+        images, labels = batch["image"], batch["mask"]
         self.images += len(images)
         self.inputs.add((images.shape[-2], images.shape[-1]))
         self.labels.add((labels.shape[-2], labels.shape[-1]))
+        self.files.update((height, width) for height, width in batch.get("source_size", ()))
 
     def gather(self, trainer: Trainer) -> None:
         """Bring together what the processes saw."""
         if trainer.world_size == 1:
             return
         parts: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(parts, (self.images, self.inputs, self.labels))
-        self.images = sum(images for images, _, _ in parts)
-        self.inputs = set().union(*(inputs for _, inputs, _ in parts))
-        self.labels = set().union(*(labels for _, _, labels in parts))
+        torch.distributed.all_gather_object(parts, vars(self))
+        self.images = sum(part["images"] for part in parts)
+        for kind in ("inputs", "labels", "files"):
+            setattr(self, kind, set().union(*(part[kind] for part in parts)))
 
 
 def protocol(trainer: Trainer, module: SegmentationModule, seen: Seen) -> dict[str, Any]:
     """How the scores of an evaluation came about, as plain values for JSON.
 
     All processes must call it. Sizes are [height, width], the smallest and the largest of them by
-    area.
+    area. `files_at` is there where labels were scaled from their files' size; `complete` is false
+    where the trainer was told to leave images out.
     """
     seen.gather(trainer)
     data = getattr(trainer, "datamodule", None)
+    split = "test" if trainer.testing else "val"
+    limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
     scores = module.scores
     absent = [] if scores is None else [i for i, iou in enumerate(scores.iou) if math.isnan(iou)]
     return {
         "data": type(data).__name__ if data is not None else None,
+        "split": split,
+        "same_images_as_val": split == "test" and _tests_on_val(data),
         "images": seen.images,
+        "complete": isinstance(limit, float) and limit == 1,
         "image_sizes": _extremes(seen.inputs),
         "fitted_to": getattr(data, "resize_base", None),
         "inference": asdict(module.scorer.inference),
         "padded_to_multiples_of": module.preprocessing.stride,
         "scored_at": _extremes(seen.labels),
+        "files_at": _extremes(seen.files) if seen.files - seen.labels else None,
         "ignore_index": module.ignore_index,
         "absent_classes": [module.class_names[i] for i in absent],
         "precision": str(trainer.precision),
     }
+
+
+def _tests_on_val(data: Any) -> bool:
+    """Whether a data set's test split is its validation split, as where no other labels are."""
+    if not isinstance(data, SegmentationDataModule):
+        return False
+    try:
+        val, test = (
+            [split.name(index) for index in range(len(split))]
+            for split in (data.split("val"), data.split("test"))
+        )
+    except UserError:  # there is no validation split here
+        return False
+    return val == test
 
 
 def _extremes(sizes: set[tuple[int, int]]) -> list[list[int]]:
@@ -83,15 +109,27 @@ def print_protocol(module: SegmentationModule, found: Mapping[str, Any]) -> None
     box, stride = found["fitted_to"], found["padded_to_multiples_of"]
     fitted = f", fitted to {box[0]}×{box[1]} (ratio kept)" if box else ""
     padded = f", padded to multiples of {stride}" if stride > 1 else ""
-    absent = found["absent_classes"]
+    absent, scored = found["absent_classes"], _sizes(found["scored_at"])
+    files = found["files_at"]
+    size = f"at the labels' own size, {scored}"
+    if files:
+        size = f"at {scored}, to which the labels were scaled from {_sizes(files)}"
+    split = {"val": "validation", "test": "test"}[found["split"]]
     lines = [
-        f"images   {found['images']} of {found['data'] or 'the data'}, "
+        f"images   {found['images']} of the {split} split of {found['data'] or 'the data'}, "
         f"{_sizes(found['image_sizes'])}{fitted}{padded}; {module.scorer.inference}",
-        f"scores   at the labels' own size, {_sizes(found['scored_at'])}, from one count over all "
-        f"images; the label {found['ignore_index']} is not counted",
+        f"scores   {size}, from one count over all images; the label {found['ignore_index']} is "
+        "not counted",
         "means    over the classes that occur in labels or predictions; "
         + (f"absent: {', '.join(absent)}" if absent else "no class is absent"),
     ]
+    if found["same_images_as_val"]:
+        lines.append(
+            "note     this data set's test split is its validation split, by which the best "
+            "checkpoint was chosen"
+        )
+    if not found["complete"]:
+        lines.append("note     a part of the split alone: the trainer leaves batches out")
     _console().print(Text("\n".join(lines)))
 
 

@@ -24,6 +24,7 @@ from pne_seg.callbacks import (
 from pne_seg.cli import predict
 from pne_seg.cli.advice import without_advice
 from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
+from pne_seg.cli.evaluation import Evaluation
 from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
@@ -192,13 +193,18 @@ class SegmentationCLI(LightningCLI):
             config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         else:
             config |= {"logger": False, "enable_checkpointing": False}
-            if writes:
-                asked = self.prediction and self.prediction.output
-                self.run_folder = asked or self._evaluation_folder()
+            assert self.checkpoint is not None
+            label = self.model.scorer.inference.label
             if self.prediction is None:
-                callbacks += self._reporting()
-            elif self.run_folder is not None:
-                assert self.checkpoint is not None
+                evaluation = Evaluation(self.verb, self.checkpoint, self.config, label)
+                if writes:
+                    self.run_folder = evaluation.folder
+                callbacks += self._reporting(evaluation.origin)
+            elif writes:
+                run = run_of_checkpoint(self.checkpoint) or Run(self.checkpoint.parent)
+                self.run_folder = self.prediction.output or run.evaluation(
+                    self.verb, self.checkpoint, label
+                )
                 job = self.prediction.prepare(
                     self.config, self.datamodule, self.checkpoint, self.run_folder
                 )
@@ -220,14 +226,9 @@ class SegmentationCLI(LightningCLI):
         rank_zero_info(f"Run: {run.folder}")
         return logger
 
-    def _evaluation_folder(self) -> Path:
-        assert self.checkpoint is not None
-        run = run_of_checkpoint(self.checkpoint) or Run(self.checkpoint.parent)
-        # Figures of several protocols are compared.
-        return run.evaluation(self.verb, self.checkpoint, self.model.scorer.inference.label)
-
-    def _reporting(self) -> list[Callback]:
+    def _reporting(self, origin: dict[str, Any] | None = None) -> list[Callback]:
         figures, summary = self.config_init["figures"], Summary()
+        summary.origin = origin or {}
         figures.folder = summary.folder = self.run_folder
         if self.verb != "test":
             return [figures, summary]

@@ -20,8 +20,6 @@ from pne_seg.errors import UserError
 
 Split = Literal["train", "val", "test"]
 
-__all__ = ["Colour", "SegmentationDataModule", "Split", "default_workers"]
-
 
 class SegmentationDataModule(LightningDataModule):
     """Loads the three splits of one data set; it decides classes, names and the ignore value.

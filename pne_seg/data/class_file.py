@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from pne_seg.data.base import Colour
 from pne_seg.data.sources import DataFile, open_file
+from pne_seg.description import Colour
 from pne_seg.errors import UserError
 
 _FORMS = """\

@@ -1,5 +1,6 @@
 """How an image is shown to the network: whole or in windows, at which scales, mirrored or not."""
 
+import math
 from dataclasses import dataclass
 
 from pne_seg.inference.windows import Blend
@@ -62,7 +63,7 @@ class Inference:
             raise ValueError(
                 f"inference.windows_per_pass must be 1 or more, got {self.windows_per_pass}."
             )
-        if not self.scales or min(self.scales) <= 0:
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise ValueError(
                 f"inference.scales must be one or more factors above 0, got {[*self.scales]}."
             )

@@ -20,6 +20,7 @@ from pne_seg.callbacks import (
     PredictionWriter,
     Summary,
 )
+from pne_seg.callbacks import summary as summary_file
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
@@ -145,7 +146,10 @@ def test_the_scores_are_those_of_the_confusion_matrix_counted_by_hand(
         assert shown in said
     assert metrics["protocol"] == {
         "data": "HalvesData",
+        "split": stage,
+        "same_images_as_val": stage == "test",  # by their names
         "images": 3,
+        "complete": True,
         "image_sizes": [[8, 8]],
         "fitted_to": None,
         "inference": {
@@ -159,12 +163,53 @@ def test_the_scores_are_those_of_the_confusion_matrix_counted_by_hand(
         },
         "padded_to_multiples_of": 1,
         "scored_at": [[8, 8]],
+        "files_at": None,
         "ignore_index": IGNORE,
         "absent_classes": ["never"],
         "precision": "32-true",
     }
-    for shown in ("3 of HalvesData", "whole images", "the label 9 is not counted", "absent: never"):
+    for shown in (
+        "split of HalvesData",
+        "whole images",
+        "the label 9 is not counted",
+        "absent: never",
+    ):
         assert shown in said
+
+
+def test_the_protocol_of_a_training_is_that_of_its_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = []
+
+    def numbered(trainer: Trainer, *_: Any) -> dict[str, Any]:
+        epochs.append(trainer.current_epoch)
+        return {"epoch": trainer.current_epoch}
+
+    monkeypatch.setattr(summary_file, "protocol", numbered)
+    summary = Summary()
+    summary.folder = tmp_path
+    runner = trainer(tmp_path, Moving(6, 4, 7), summary, max_epochs=3)
+    runner.fit(module(), datamodule=HalvesData())
+    assert epochs == [0, 1, 2]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["epoch"], metrics["protocol"]) == (1, {"epoch": 1})
+
+
+def test_labels_that_were_scaled_and_a_part_of_a_split_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = Summary()
+    summary.folder = tmp_path
+    runner = trainer(tmp_path, summary, limit_test_batches=1)
+    runner.test(module(), datamodule=HalvesData(source_size=(16, 24)), verbose=False)
+    found = json.loads((tmp_path / "metrics.json").read_text())["protocol"]
+    assert (found["images"], found["complete"]) == (2, False)
+    assert (found["scored_at"], found["files_at"]) == ([[8, 8]], [[16, 24]])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "at 8×8 pixels, to which the labels were scaled from 24×16 pixels" in said
+    assert "a part of the split alone" in said
+    assert "test split is its validation split" in said
 
 
 def test_without_a_folder_the_table_alone(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -279,6 +280,34 @@ def test_test_scores_the_test_split(own: Path) -> None:
         right += int((answer == sample["mask"])[labelled].sum())
         counted += int(labelled.sum())
     assert written["test/pixel_accuracy"] == pytest.approx(right / counted)
+
+
+def test_another_evaluation_does_not_replace_the_first(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluated(*settings: object) -> tuple[str, dict[str, Any]]:
+        folder = command("test", "--run", own, *NO_FIGURES, *settings).run_folder
+        assert folder is not None
+        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+        return folder.name, metrics
+
+    name, first = evaluated()
+    assert name == "best"
+    step = torch.load(own / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+    assert (first["checkpoint"], first["step"]) == ("best", step)
+    others = {
+        "best-2": ["--trainer.limit_test_batches", "1", "--data.eval_batch_size", "1"],
+        "best-3": ["--data.width", "32"],
+        "best-4": ["--trainer.precision", "bf16-mixed"],
+    }
+    for expected, settings in others.items():
+        assert evaluated(*settings)[0] == expected
+    assert json.loads((own / "test" / "best" / "metrics.json").read_text()) == first
+    # The same again takes its own place, however it is loaded.
+    assert evaluated("--data.width", "32", "--data.eval_batch_size", "1")[0] == "best-3"
+    assert evaluated()[0] == "best"
+    nothing = ["--trainer.limit_test_batches", "0"]
+    assert "leaves nothing to score" in refused(capsys, "test", "--run", own, *nothing)
 
 
 # ---- predictions -------------------------------------------------------------------------

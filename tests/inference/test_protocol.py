@@ -1,5 +1,6 @@
 """Settings of the protocol: what is refused, and what it says of itself."""
 
+import math
 import re
 from typing import Any
 
@@ -23,6 +24,8 @@ from pne_seg.inference import Inference
         ({"windows_per_pass": 0}, "1 or more, got 0"),
         ({"scales": ()}, "one or more factors"),
         ({"scales": (1.0, 0.0)}, r"above 0, got \[1.0, 0.0\]"),
+        ({"scales": (math.inf,)}, r"above 0, got \[inf\]"),
+        ({"scales": (math.nan,)}, r"above 0, got \[nan\]"),
         ({"scales": (1.0, 1.0)}, "twice"),
     ],
 )

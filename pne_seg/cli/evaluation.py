@@ -1,0 +1,76 @@
+"""Where `validate` and `test` write: the same evaluation again in its place, another beside it."""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from pne_seg.errors import UserError
+from pne_seg.runs import Run, read_checkpoint, run_of_checkpoint
+
+_METRICS = "metrics.json"
+_WITHOUT_EFFECT = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
+"""Settings of the data that change no score."""
+_BATCHES = {"validate": "limit_val_batches", "test": "limit_test_batches"}
+
+
+class Evaluation:
+    """One scoring of a checkpoint.
+
+    Args:
+        verb: `validate` or `test`.
+        checkpoint: what is scored.
+        config: the parsed settings.
+        label: of the protocol, `Inference.label`.
+
+    Attributes:
+        folder: where it writes; with other data or another precision, say, another folder.
+        origin: what its `metrics.json` says of where the scores come from.
+
+    Raises:
+        UserError: the settings leave nothing to score, or the checkpoint cannot be read.
+    """
+
+    def __init__(self, verb: str, checkpoint: Path, config: Namespace, label: str) -> None:
+        settings = config.as_dict()
+        limit = settings["trainer"][_BATCHES[verb]]
+        if limit == 0:
+            raise UserError(f"--trainer.{_BATCHES[verb]} 0 leaves nothing to score.")
+        data = settings["data"]
+        own = {
+            key: value
+            for key, value in (data.get("init_args") or {}).items()
+            if key not in _WITHOUT_EFFECT
+        }
+        precision, widths = settings["trainer"]["precision"], settings["model"]["boundary_widths"]
+        digest = _digest([data["class_path"], own, limit, precision, label, widths])
+        self.origin: dict[str, Any] = {
+            "checkpoint": checkpoint.stem,
+            "step": read_checkpoint(checkpoint).get("global_step"),
+            "settings": digest,
+        }
+        run = run_of_checkpoint(checkpoint) or Run(checkpoint.parent)
+        self.folder = _free(run.evaluation(verb, checkpoint, label), self.origin)
+
+
+def _digest(values: list[Any]) -> str:
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _free(wanted: Path, origin: dict[str, Any]) -> Path:
+    """The folder, or the first of `NAME-2`, `NAME-3` … that holds no other evaluation's scores."""
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            found = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return folder
+        except ValueError:
+            continue  # no file of ours: it stays
+        if isinstance(found, dict) and origin.items() <= found.items():
+            return folder
+    raise AssertionError("count() does not end")
