@@ -292,6 +292,17 @@ def test_an_export_comes_back(run: Path, tmp_path: Path) -> None:
         load_trained(tmp_path / "out")
 
 
+def test_an_export_of_files_that_do_not_belong_together(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(load_trained(run), out, ["safetensors"])
+    content = json.loads((out / "segmentation.json").read_text())
+    for key in ("class_names", "palette"):
+        content["data"][key].pop()
+    (out / "segmentation.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"has 11 classes, segmentation\.json describes 10"):
+        load_trained(out)
+
+
 def _same(one: Trained, other: Trained) -> None:
     images = torch.rand(1, 3, 32, 48)
     assert torch.equal(one.network(images), other.network(images))

@@ -8,7 +8,7 @@ from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import checkpoint_to_score
 from pne_seg.errors import UserError
-from pne_seg.export.folder import FORMATS
+from pne_seg.export.folder import CARD, FORMATS, NEW_CARD
 from pne_seg.export.push import check_push, push
 from pne_seg.export.writer import (
     DisagreementError,
@@ -67,6 +67,8 @@ def _run(args: Sequence[str]) -> None:
     trained = load_trained(checkpoint)
     done = export(trained, output, formats, config.size, say=_progress)
     print(_report(trained, done))
+    if NEW_CARD in done.files:
+        print(f"{CARD} was edited and is kept; the new card is {NEW_CARD}.", file=sys.stderr)
     if config.push is not None:
         print(f"Uploaded to {push(output, config.push, config.public)}")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pne_seg.export.folder import FORMATS, PREVIEW
+from pne_seg.export.folder import FORMATS, PREVIEW, signed
 from pne_seg.export.programs import smallest_side
 from pne_seg.export.weights import loader
 from pne_seg.trained import Trained
@@ -63,7 +63,7 @@ def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview
         _limits(trained),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(signed(text).encode())
 
 
 def _front_matter(trained: Trained, content: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pne_seg.cli import main
+from pne_seg.errors import UserError
 from pne_seg.export import writer
 from pne_seg.export.programs import PixelsToScores
 from pne_seg.trained import load_trained
@@ -95,6 +96,75 @@ def test_an_earlier_export_is_replaced_whole(
         load_trained(out).network.state_dict(), load_trained(run).network.state_dict()
     )
     assert names(tmp_path) == {"out", "root"}  # nothing is left beside it
+
+
+def test_only_a_folder_of_an_export_is_replaced(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    for name in ("README.md", "config.json", "model.onnx"):
+        mine.mkdir()
+        (mine / name).write_text("mine")
+        said = refused(capsys, "export", "--run", run, "--output", mine, *WEIGHTS)
+        assert name in said
+        assert "segmentation.json" in said
+        assert contents(mine) == {name: b"mine"}
+        shutil.rmtree(mine)
+    mine.mkdir()
+    exported(capsys, "--run", run, "--output", mine, *WEIGHTS)  # an empty one
+
+
+def test_an_edited_card_is_kept(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    args = ["--run", run, "--output", out, *WEIGHTS]
+    exported(capsys, *args)
+    card, new = out / "README.md", out / "README.new.md"
+    written = card.read_bytes()
+    exported(capsys, *args)  # as it was written, it is replaced
+    assert not new.exists()
+    edited = written.replace(b"# license: yours", b"license: mit\n# yours")
+    for content in (edited, b"mine\n", written + b"\nMore.\n", b"\xff"):
+        card.write_bytes(content)
+        assert main(["export", *map(str, args)]) is None
+        assert "README.md was edited and is kept" in capsys.readouterr().err
+        assert card.read_bytes() == content
+        assert new.read_bytes() == written
+    new.write_text("mine too")
+    assert "README.new.md was edited" in refused(capsys, "export", *args)
+    assert new.read_text() == "mine too"
+    new.replace(card)
+    exported(capsys, *args)
+    assert card.read_text() == "mine too"
+    card.unlink()
+    exported(capsys, *args)
+    assert card.read_bytes() == written
+    assert not new.exists()
+
+
+def test_an_export_stopped_midway_is_not_loaded_and_can_be_done_again(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    args = ["--run", run, "--output", out, *WEIGHTS]
+    real = writer.save_atomically
+    for stop in ("README.md", "config.json", "model.safetensors", "segmentation.json"):
+        exported(capsys, *args)
+
+        def stopped(path: Path, write: Any, stop: str = stop) -> None:
+            if path.name == stop:
+                raise KeyboardInterrupt
+            real(path, write)
+
+        monkeypatch.setattr(writer, "save_atomically", stopped)
+        with pytest.raises(SystemExit):
+            main(["export", *map(str, args)])
+        monkeypatch.setattr(writer, "save_atomically", real)
+        with pytest.raises(UserError, match="stopped midway. Export it again"):
+            load_trained(out)
+    exported(capsys, *args)
+    load_trained(out)
 
 
 def test_a_size_of_two_numbers(
@@ -212,6 +282,20 @@ def test_push(run: Path, hub: type[Hub], capsys: pytest.CaptureFixture[str]) -> 
     assert sent["folder_path"] == run / "export" / "best"
     exported(capsys, "--run", run, "--push", "user/name", "--public", "true", *WEIGHTS)
     assert hub.told[2][2]["private"] is False
+
+
+def test_a_push_replaces_an_earlier_one_whole(
+    run: Path, hub: type[Hub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = run / "export" / "best" / "README.md"
+    exported(capsys, "--run", run, *WEIGHTS)
+    card.write_text("mine")
+    exported(capsys, "--run", run, "--push", "user/name", *WEIGHTS)
+    sent = hub.told[1][2]
+    assert {*sent["allow_patterns"]} >= FEW
+    assert "README.new.md" not in sent["allow_patterns"]
+    assert {*sent["delete_patterns"]} >= {"model.onnx", "model.pt2"}
+    assert not {*sent["delete_patterns"]} & {*sent["allow_patterns"]}
 
 
 def test_push_refusals(
