@@ -26,6 +26,24 @@ def check_push(repository: str) -> None:
         )
 
 
+def seen_by_all(repository: str, public: bool) -> bool:
+    """Whether what is uploaded is for everyone to see.
+
+    Args:
+        repository: `user/name`.
+        public: whether a new one would be.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        if api.repo_exists(repository):
+            return not api.repo_info(repository).private
+        return public
+    except Exception:  # of the network, say; rather too careful than not
+        return True
+
+
 def push(folder: Path, repository: str, public: bool) -> str:
     """Upload an export; the repository is made where there is none.
 

@@ -102,6 +102,7 @@ def export(
     formats: Collection[str] = tuple(FORMATS),
     size: tuple[int, int] | None = None,
     say: Callable[[str], object] = lambda _: None,
+    with_preview: bool = True,
 ) -> Exported:
     """Write a trained network for use without this project.
 
@@ -115,6 +116,7 @@ def export(
         formats: of `FORMATS`.
         size: height and width that the graphs are held to; any size where not given and possible.
         say: takes a line on what is being done.
+        with_preview: whether the run's picture, which shows images of the data, goes with it.
 
     Raises:
         UserError: the folder holds other files, a package is missing, or the network cannot be
@@ -138,7 +140,7 @@ def export(
         _check(trained, folder, done, say)
         content = describe(trained, notes)
         (folder / DESCRIPTION).write_text(as_json(content), encoding="utf-8")
-        preview = _preview(trained)
+        preview = preview_of(trained.path) if with_preview else None
         if preview is not None:
             shutil.copyfile(preview, folder / PREVIEW)
         card = NEW_CARD if is_edited(output / CARD) else CARD
@@ -276,8 +278,9 @@ def _size_taken(trained: Trained) -> tuple[int, int] | None:
     return None
 
 
-def _preview(trained: Trained) -> Path | None:
-    run = run_of_checkpoint(trained.path)
+def preview_of(checkpoint: Path) -> Path | None:
+    """The picture of a checkpoint's run, if there is one: validation images with predictions."""
+    run = run_of_checkpoint(checkpoint)
     picture = run.folder / "figures" / "predictions.png" if run is not None else None
     return picture if picture is not None and picture.is_file() else None
 

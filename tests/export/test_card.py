@@ -100,8 +100,8 @@ def test_what_it_says(tiny: Trained, tmp_path: Path) -> None:
     assert "| mIoU | 51.23 |" in text
     assert "| IoU class 0 | 25.00 |" in text
     assert "| IoU class 1 | n/a |" in text
-    said = f"Protocol: 233 images of CamVid, whole images; scales 1, 0.5; and mirrored of 240×180 to 480×360 pixels; "
-    assert f"{said}scored at the labels' own size, 960×720 pixels" in text
+    said = "Protocol: 233 images of CamVid, whole images; scales 1, 0.5; and mirrored of 240×180 "
+    assert f"{said}to 480×360 pixels; scored at the labels' own size, 960×720 pixels" in text
     assert "CC BY-NC 4.0" in text  # CamVid's terms
     assert "the contrast's projection, the auxiliary head, the optimiser" in text
     assert "\n0. class 0\n1. class 1\n" in text
