@@ -72,7 +72,9 @@ def _run(args: Sequence[str]) -> None:
     done = export(trained, output, formats, size, say=_progress, with_preview=preview)
     print(_report(trained, done))
     if NEW_CARD in done.files:
-        print(f"{CARD} was edited and is kept; the new card is {NEW_CARD}.", file=sys.stderr)
+        _progress(f"{CARD} was edited and is kept; the new card is {NEW_CARD}.")
+        if PREVIEW not in done.files and PREVIEW in (output / CARD).read_text(errors="replace"):
+            _progress(f"{CARD} names {PREVIEW}, which is not there: take the line out.")
     if config.push is not None:
         print(f"Uploaded to {push(output, config.push, config.public)}")
 

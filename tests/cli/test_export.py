@@ -153,6 +153,9 @@ def test_an_edited_card_is_kept(
         assert "README.md was edited and is kept" in capsys.readouterr().err
         assert card.read_bytes() == content
         assert new.read_bytes() == written
+    card.write_bytes(edited)
+    assert main(["export", *map(str, args), "--preview", "false"]) is None
+    assert "README.md names preview.png, which is not there" in capsys.readouterr().err
     new.write_text("mine too")
     assert "README.new.md was edited" in refused(capsys, "export", *args)
     assert new.read_text() == "mine too"
