@@ -224,7 +224,6 @@ def _metrics(
             if (
                 (metrics.get("step"), metrics.get("checkpoint")) == (step, path.stem)
                 and (protocol.get("split"), protocol.get("data")) == (split, data.data)
-                and [*(protocol.get("fitted_to") or [])] == [*(data.resize_base or [])]
                 and protocol.get("complete") is True
                 and _is(inference, protocol.get("inference"))
             ):

@@ -151,7 +151,6 @@ def test_figures_of_an_evaluation_whatever_the_dates(changed: Changed) -> None:
             fitting | {"checkpoint": "best-v1"},
             fitting | {"protocol": protocol | {"split": "val"}},
             fitting | {"protocol": protocol | {"data": "CamVid"}},
-            fitting | {"protocol": protocol | {"fitted_to": [48, 32]}},
             fitting | {"protocol": protocol | {"complete": False}},
             fitting | {"protocol": protocol | {"inference": {"flip": True}}},
             fitting | {"protocol": protocol | {"inference": {"unknown": 1}}},
