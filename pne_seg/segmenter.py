@@ -114,9 +114,12 @@ def load(
         segmenter = pne_seg.load("runs/camvid_upernet_resnet18/0")
         classes = segmenter.predict("photo.jpg")
 
+    It calculates in float32, whatever precision the run was trained and scored in
+    (`trainer.precision`).
+
     Args:
         path: a run's folder (its best checkpoint), a checkpoint in a run's folder, or the folder of
-            an export.
+            an export; `~` is the user's home.
         device: such as `"cuda"`; the accelerator where there is one, else the CPU.
         inference: in place of the run's own protocol (windows, scales, mirrored).
 
@@ -133,7 +136,7 @@ def as_pixels(image: ImageLike) -> Pixels:
         UserError: it is none, or could be read in several ways.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(open_file(Path(image)))
+        return read_image(open_file(Path(image).expanduser()))
     if isinstance(image, Image.Image):
         return _of_picture(image)
     if not isinstance(image, np.ndarray):
@@ -147,6 +150,8 @@ def as_pixels(image: ImageLike) -> Pixels:
             f"{found}; expected uint8 in 0–255. Convert it first, values in 0–1 by "
             "(image * 255).round().astype('uint8')."
         )
+    if image.ndim in (2, 3) and not image.size:
+        raise UserError(f"{found}: it has no pixels; expected (height, width, 3), RGB.")
     if image.ndim == 2:
         return np.repeat(image[..., None], 3, axis=2)
     if image.ndim == 3 and image.shape[2] == 4:
@@ -156,7 +161,7 @@ def as_pixels(image: ImageLike) -> Pixels:
         )
     if image.ndim == 3 and image.shape[2] != 3 and image.shape[0] == 3:
         raise UserError(f"{found}, channels first. Move them last: image.transpose(1, 2, 0).")
-    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+    if image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f"{found}; expected (height, width, 3), RGB.")
     return image
 
@@ -167,6 +172,8 @@ def _of_picture(image: Image.Image) -> Pixels:
             f"The picture's mode is {image.mode}, more than 8 bits; which of its values is white "
             "is not said. Convert it to 8 bits first."
         )
+    if not image.width or not image.height:
+        raise UserError(f"The picture is {image.width}×{image.height} pixels: it has none.")
     turned = ImageOps.exif_transpose(image)
     if turned.has_transparency_data and np.asarray(turned.convert("RGBA"))[..., 3].min() < 255:
         raise UserError(

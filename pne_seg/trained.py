@@ -1,5 +1,6 @@
 """A trained network from its run, checkpoint or export: without Lightning, without its data."""
 
+import glob
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from pne_seg.description import IN_CHECKPOINT, DataDescription
 from pne_seg.errors import UserError
-from pne_seg.export.folder import is_export, read_export
+from pne_seg.export.folder import DESCRIPTION, is_export, read_export
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -56,7 +57,8 @@ class Trained:
     @property
     def run_name(self) -> str:
         """`<name>/<version>` of the run; empty for an export."""
-        run = run_of_checkpoint(self.path)
+        # The folder RUN/export/best lies in a run too, but may have come from anywhere.
+        run = run_of_checkpoint(self.path) if self.path.suffix == ".ckpt" else None
         return "/".join(run.folder.parts[-2:]) if run is not None else ""
 
 
@@ -65,13 +67,13 @@ def load_trained(path: str | Path) -> Trained:
 
     Args:
         path: a run's folder (its best checkpoint), a checkpoint in a run's folder, or the folder of
-            an export.
+            an export; `~` is the user's home.
 
     Raises:
-        UserError: it is none of these, the file is damaged, or weights and settings do not go
+        UserError: it is none of these, a file is damaged, or weights and settings do not go
             together.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         if is_export(path):
             return _of_export(path)
@@ -100,25 +102,36 @@ def load_trained(path: str | Path) -> Trained:
 
 def _of_export(folder: Path) -> Trained:
     network, content = read_export(folder)
-    return Trained(
-        network=network,
-        preprocessing=Preprocessing(content["mean"], content["std"], int(content["stride"])),
-        data=DataDescription.from_dict(content["data"]),
-        path=folder,
-        slot=content["network"]["settings"],
-        inference=Inference(**content["inference"]),
-        metrics=content.get("metrics") or {},
-    )
+    try:
+        return Trained(
+            network=network,
+            preprocessing=Preprocessing(content["mean"], content["std"], int(content["stride"])),
+            data=DataDescription.from_dict(content["data"]),
+            path=folder,
+            slot=content["network"]["settings"],
+            inference=Inference(**content["inference"]),
+            metrics=content.get("metrics") or {},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / DESCRIPTION} is damaged ({error!r}). Export it again."
+        ) from error
 
 
 def _of_checkpoint(path: Path, run: Run) -> Trained:
-    config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    try:
+        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{run.config} is damaged: {' '.join(str(error).split())[:300]}\n"
+            "  Mend it there, or put back the file that the run wrote."
+        ) from error
     settings = config.get("model") if isinstance(config, dict) else None
     if not isinstance(settings, dict) or not settings.get("network"):
         raise UserError(f"{run.config} names no network (model.network). Give a run's own folder.")
     checkpoint = read_checkpoint(path)
     state: dict[str, Tensor] = checkpoint["state_dict"]
-    data = _description(checkpoint, config, run)
+    data = _description(checkpoint, path, config, run)
     slot = complete_slot(settings["network"], len(data.class_names))
     network = build_network(slot)
     weights = {
@@ -133,12 +146,18 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
             f"The weights in {path} are not those of the network that {run.config} describes; the "
             f"one was not trained with the other.\n  {' '.join(str(error).split())[:300]}"
         ) from error
-    inference = Inference(**(settings.get("inference") or {}))
-    preprocessing = Preprocessing(
-        settings.get("mean") or IMAGENET_MEAN,
-        settings.get("std") or IMAGENET_STD,
-        network_stride(network),
-    )
+    try:
+        inference = Inference(**(settings.get("inference") or {}))
+        preprocessing = Preprocessing(
+            settings.get("mean") or IMAGENET_MEAN,
+            settings.get("std") or IMAGENET_STD,
+            network_stride(network),
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.config}: model.inference, model.mean or model.std is not as a run writes it "
+            f"({error}). Mend it there."
+        ) from error
     return Trained(
         network=network.requires_grad_(False),
         preprocessing=preprocessing,
@@ -147,15 +166,23 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
         slot=slot,
         config=config,
         inference=inference,
-        metrics=_metrics(path, checkpoint.get("global_step"), run, inference),
+        metrics=_metrics(path, checkpoint.get("global_step"), run, data, inference),
         training_bytes=_training_bytes(state),
     )
 
 
-def _description(checkpoint: dict[str, Any], config: dict[str, Any], run: Run) -> DataDescription:
+def _description(
+    checkpoint: dict[str, Any], path: Path, config: dict[str, Any], run: Run
+) -> DataDescription:
     """What the checkpoint says of its data; an older one has the data set say it itself."""
     if IN_CHECKPOINT in checkpoint:
-        return DataDescription.from_dict(checkpoint[IN_CHECKPOINT])
+        try:
+            return DataDescription.from_dict(checkpoint[IN_CHECKPOINT])
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged: what it says of its classes under {IN_CHECKPOINT} is not "
+                f"whole ({error}). Take another checkpoint of the run."
+            ) from error
     try:
         from jsonargparse import ArgumentParser
 
@@ -175,24 +202,45 @@ def _description(checkpoint: dict[str, Any], config: dict[str, Any], run: Run) -
 
 
 def _metrics(
-    path: Path, step: int | None, run: Run, inference: Inference
+    path: Path, step: int | None, run: Run, data: DataDescription, inference: Inference
 ) -> dict[str, dict[str, Any]]:
-    """The scores of this very checkpoint by split, as the run's own protocol gives them.
+    """The scores of this very checkpoint by split, as the run's own data and protocol give them.
 
-    The run's are those of the step that they name. Those of a later evaluation stand under the
-    checkpoint's name, and are its own unless it was written after them.
+    A later evaluation's go before those that the training ended with; of several the newest is
+    taken.
     """
     found: dict[str, dict[str, Any]] = {}
     own = run.folder / METRICS
     if own.is_file():
         metrics = _read_metrics(own)
-        if metrics.get("step") == step:
+        # An older version's file says nothing of how complete it is.
+        if metrics.get("step") == step and _protocol(metrics).get("complete", True):
             found["val"] = metrics
     for split, verb in _EVALUATIONS.items():
-        file = run.evaluation(verb, path, inference.label) / METRICS
-        if file.is_file() and file.stat().st_mtime >= path.stat().st_mtime:
-            found[split] = _read_metrics(file)
+        files = (run.folder / verb).glob(f"{glob.escape(path.stem)}*/{METRICS}")
+        for file in sorted(files, key=lambda file: (file.stat().st_mtime, file)):
+            metrics = _read_metrics(file)
+            protocol = _protocol(metrics)
+            if (
+                (metrics.get("step"), metrics.get("checkpoint")) == (step, path.stem)
+                and (protocol.get("split"), protocol.get("data")) == (split, data.data)
+                and protocol.get("complete") is True
+                and _is(inference, protocol.get("inference"))
+            ):
+                found[split] = metrics
     return found
+
+
+def _protocol(metrics: dict[str, Any]) -> dict[str, Any]:
+    protocol = metrics.get("protocol")
+    return protocol if isinstance(protocol, dict) else {}
+
+
+def _is(inference: Inference, saved: Any) -> bool:
+    try:
+        return Inference(**saved) == inference
+    except (TypeError, ValueError):
+        return False
 
 
 def _read_metrics(file: Path) -> dict[str, Any]:

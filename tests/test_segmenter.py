@@ -144,6 +144,12 @@ def test_exif_turns_files_and_pictures(tmp_path: Path) -> None:
         (noise(8, 9, 4), "fourth channel"),
         (noise(8, 9).transpose(2, 0, 1), "channels first.*transpose"),
         (noise(8, 9, 2), r"expected \(height, width, 3\)"),
+        (np.zeros((0, 0), np.uint8), "no pixels"),
+        (np.zeros((5, 0), np.uint8), "no pixels"),
+        (np.zeros((0, 5, 4), np.uint8), "no pixels"),
+        (np.zeros(5, np.uint8), r"expected \(height, width, 3\)"),
+        (Image.new("RGB", (0, 5)), "0×5 pixels"),
+        (Image.new("RGBA", (5, 0)), "5×0 pixels"),
         (np.zeros((0, 4, 3), np.uint8), r"expected \(height, width, 3\)"),
         ([[1]], "not list"),
         (Image.fromarray(noise(8, 9, 4), "RGBA"), "transparent in places"),
@@ -154,6 +160,13 @@ def test_exif_turns_files_and_pictures(tmp_path: Path) -> None:
 def test_images_that_could_be_read_in_several_ways(image: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         segmenter().predict(image)
+
+
+def test_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    image = noise(20, 30)
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    assert np.array_equal(as_pixels("~/a.png"), image)
 
 
 def test_more_than_256_classes() -> None:

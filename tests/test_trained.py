@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,13 +114,60 @@ def test_figures_are_those_of_the_checkpoint(run: Path, changed: Changed) -> Non
     copy = changed(nothing, nothing)
     (copy / "metrics.json").write_text(json.dumps(metrics | {"step": metrics["step"] + 1}))
     assert load_trained(copy).metrics == {}
-    # An evaluation's, unless the checkpoint was written after it.
-    file = copy / "test" / "best" / "metrics.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"test/mIoU": 0.5}))
-    assert load_trained(copy).metrics == {"test": {"test/mIoU": 0.5}}
-    os.utime(file, (1, 1))
+    cut = metrics | {"protocol": {"complete": False}}
+    (copy / "metrics.json").write_text(json.dumps(cut))
     assert load_trained(copy).metrics == {}
+
+
+EVALUATED: dict[str, Any] = {
+    "test/mIoU": 0.5,
+    "step": 2,
+    "checkpoint": "best",
+    "protocol": {
+        "split": "test",
+        "data": "Scenes",
+        "inference": {"scales": [1.0], "window": None},
+        "complete": True,
+    },
+}
+
+
+def evaluated(folder: Path, name: str, content: dict[str, Any], date: int) -> None:
+    """An evaluation's figures, of a date in seconds since 1970."""
+    file = folder / "test" / name / "metrics.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(content))
+    os.utime(file, (date, date))
+
+
+def test_figures_of_an_evaluation_whatever_the_dates(changed: Changed) -> None:
+    folder = changed(nothing, nothing)
+    step = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+    fitting = EVALUATED | {"step": step}
+    protocol = EVALUATED["protocol"]
+    for number, other in enumerate(
+        [
+            fitting | {"step": step + 1},
+            fitting | {"checkpoint": "best-v1"},
+            fitting | {"protocol": protocol | {"split": "val"}},
+            fitting | {"protocol": protocol | {"data": "CamVid"}},
+            fitting | {"protocol": protocol | {"complete": False}},
+            fitting | {"protocol": protocol | {"inference": {"flip": True}}},
+            fitting | {"protocol": protocol | {"inference": {"unknown": 1}}},
+            fitting | {"protocol": None},
+            {"test/mIoU": 0.5},  # of an older version
+        ]
+    ):
+        evaluated(folder, f"best_other-{number}", other, date=4_000_000_000)
+        assert load_trained(folder).metrics == {}, other
+    evaluated(folder, "best-2", fitting, date=1_000)  # far older than the checkpoint
+    assert load_trained(folder).metrics == {"test": fitting}
+    newer = fitting | {"test/mIoU": 0.6}
+    evaluated(folder, "best", newer, date=2_000)
+    assert load_trained(folder).metrics == {"test": newer}
+    evaluated(folder, "last", {}, date=4_000_000_000)
+    (folder / "test" / "last" / "metrics.json").write_text("{")  # of no concern
+    assert load_trained(folder).metrics == {"test": newer}
 
 
 def test_a_checkpoint_without_description_asks_the_data(changed: Changed) -> None:
@@ -240,6 +288,9 @@ def test_averaged_weights_are_those_that_are_scored(tmp_path: Path) -> None:
         ("refused settings", "cannot be built from its saved settings"),
         ("no network", "names no network"),
         ("figures cut short", r"metrics\.json is damaged"),
+        ("description not whole", r"best\.ckpt is damaged.*palette.*another checkpoint"),
+        ("no YAML", r"config\.yaml is damaged"),
+        ("protocol of no sense", r"config\.yaml: model\.inference.*wide"),
     ],
 )
 def test_refusals(what: str, said: str, run: Path, changed: Changed, tmp_path: Path) -> None:
@@ -268,9 +319,15 @@ def _broken(what: str, run: Path, changed: Changed, other: Path) -> Path:
         return changed(nothing, network(slot))
     if what == "no network":
         return changed(nothing, network(None))
+    if what == "description not whole":
+        return changed(lambda content: content["data_description"].pop("palette"), nothing)
+    if what == "protocol of no sense":
+        return changed(nothing, lambda settings: settings["model"].update(inference={"wide": 1}))
     folder = changed(nothing, nothing)
     file = folder / "checkpoints" / "best.ckpt"
-    if what == "figures cut short":
+    if what == "no YAML":
+        (folder / "config.yaml").write_text("model: [unclosed\n")
+    elif what == "figures cut short":
         (folder / "metrics.json").write_text('{"val/mIoU": ')
     elif what == "cut short":
         file.write_bytes(best[: len(best) // 2])
@@ -287,9 +344,37 @@ def test_an_export_comes_back(run: Path, tmp_path: Path) -> None:
     again = load_trained(tmp_path / "out")
     _same(trained, again)
     assert again.metrics == trained.metrics
+    assert again.run_name == ""
     (tmp_path / "out" / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"holds no model\.safetensors"):
         load_trained(tmp_path / "out")
+
+
+def test_an_export_in_its_runs_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(run, tmp_path / "runs" / "tiny" / "0")
+    out = folder / "export" / "best"
+    export(load_trained(folder), out, ["safetensors"])
+    assert load_trained(out).run_name == ""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_trained("~/runs/tiny/0").run_name == "tiny/0"
+    content = json.loads((out / "segmentation.json").read_text())
+    del content["mean"]
+    (out / "segmentation.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"segmentation\.json is damaged.*mean"):
+        load_trained(out)
+
+
+def test_an_export_of_files_that_do_not_belong_together(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(load_trained(run), out, ["safetensors"])
+    content = json.loads((out / "segmentation.json").read_text())
+    for key in ("class_names", "palette"):
+        content["data"][key].pop()
+    (out / "segmentation.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"has 11 classes, segmentation\.json describes 10"):
+        load_trained(out)
 
 
 def _same(one: Trained, other: Trained) -> None:

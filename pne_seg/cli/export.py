@@ -1,5 +1,6 @@
 """export: write a run's network as safetensors, ONNX and torch.export, with a model card."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +9,15 @@ from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import checkpoint_to_score
 from pne_seg.errors import UserError
-from pne_seg.export.folder import FORMATS
-from pne_seg.export.push import check_push, push
+from pne_seg.export.folder import CARD, FORMATS, NEW_CARD, PREVIEW
+from pne_seg.export.push import check_push, push, seen_by_all
 from pne_seg.export.writer import (
     DisagreementError,
     Exported,
     check_output,
     export,
     missing_packages,
+    preview_of,
 )
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained, load_trained
@@ -56,8 +58,9 @@ def _run(args: Sequence[str]) -> None:
     args = _with_pairs_joined(args)
     config = _parser().parse_args(args)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
-    if config.size is not None and min(config.size) < 1:
-        raise UserError(f"--size {[*config.size]}: expected height and width in pixels.")
+    size = None if config.size is None else _size(config.size)
+    if not config.output.strip():
+        raise UserError("--output needs a path.")
     if config.push is not None:
         check_push(config.push)
     checkpoint = checkpoint_to_score(Settings.of(_of_run(args)))
@@ -65,8 +68,13 @@ def _run(args: Sequence[str]) -> None:
     output = _output(config.output, checkpoint)
     check_output(output, formats)
     trained = load_trained(checkpoint)
-    done = export(trained, output, formats, config.size, say=_progress)
+    preview = _with_preview(config.preview, config.push, config.public, checkpoint)
+    done = export(trained, output, formats, size, say=_progress, with_preview=preview)
     print(_report(trained, done))
+    if NEW_CARD in done.files:
+        _progress(f"{CARD} was edited and is kept; the new card is {NEW_CARD}.")
+        if PREVIEW not in done.files and PREVIEW in (output / CARD).read_text(errors="replace"):
+            _progress(f"{CARD} names {PREVIEW}, which is not there: take the line out.")
     if config.push is not None:
         print(f"Uploaded to {push(output, config.push, config.public)}")
 
@@ -74,6 +82,7 @@ def _run(args: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="cli.py export", description=_DESCRIPTION)
     parser.add_argument("-c", "--config", type=str, help="Export the newest run of this config.")
+    parser.add_argument("--name", type=str | None, help="The run's name, where not the config's.")
     parser.add_argument("--run", type=str | None, help="Run folder: config and best weights.")
     parser.add_argument(
         "--ckpt_path", type=str | None, help="Checkpoint, in a run's folder, in place of the best."
@@ -83,20 +92,26 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--formats",
-        type=list[str] | None,
+        type=list[str] | str | None,
         help=f"Which of {', '.join(FORMATS)}; all that the installed packages allow where not "
         "given.",
     )
     parser.add_argument(
         "--size",
-        type=tuple[int, int] | None,
-        help="Hold the graphs to this height and width; any size where not given and possible.",
+        type=str | None,
+        help="Hold the graphs to this [HEIGHT, WIDTH]; any size where not given and possible.",
     )
     parser.add_argument(
         "--push", type=str | None, help="Upload to this repository of the Hugging Face hub."
     )
     parser.add_argument(
         "--public", type=bool, default=False, help="Whether a new repository is for all to see."
+    )
+    parser.add_argument(
+        "--preview",
+        type=bool | None,
+        help="Whether the run's picture, which shows validation images, goes with it; where not "
+        "given, unless it would be uploaded for all to see.",
     )
     return parser
 
@@ -116,14 +131,48 @@ def _with_pairs_joined(args: Sequence[str]) -> list[str]:
 def _of_run(args: Sequence[str]) -> list[str]:
     """The arguments that say which checkpoint is meant."""
     settings = Settings.of(args)
+    keys = {override.key for override in settings.overrides}
+    for key in ("run", "ckpt_path"):
+        if key in keys and (settings.files or "name" in keys):
+            raise UserError(
+                f"--{key} brings its run's own config; --config and --name choose the newest run "
+                "of theirs. Give one or the other."
+            )
     chosen = [token for file in settings.files for token in ("--config", str(file))]
     for override in settings.overrides:
-        if override.key in ("run", "ckpt_path"):
+        if override.key in ("run", "ckpt_path", "name"):
             chosen += override.tokens
     return chosen
 
 
-def _formats(given: Sequence[str] | None) -> list[str]:
+def _size(given: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\[?\s*(\d+)\s*,\s*(\d+)\s*\]?", given.strip())
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    if min(size) < 1:
+        raise UserError(
+            f"--size {given}: expected [HEIGHT, WIDTH] in pixels, such as --size '[512, 1024]'."
+        )
+    return size
+
+
+def _with_preview(
+    asked: bool | None, repository: str | None, public: bool, checkpoint: Path
+) -> bool:
+    """Whether the run's picture is written; where all would see it, only if asked for."""
+    if asked is not None:
+        return asked
+    if repository is None or preview_of(checkpoint) is None or not seen_by_all(repository, public):
+        return True
+    _progress(
+        f"Left out: {PREVIEW}, as it shows validation images and {repository} is for all to see. "
+        "If the images may be shown, --preview true."
+    )
+    return False
+
+
+def _formats(given: Sequence[str] | str | None) -> list[str]:
+    if isinstance(given, str):
+        given = [word.strip() for word in given.split(",") if word.strip()]
     if given is None:
         left_out = [format for format in FORMATS if missing_packages(format)]
         for format in left_out:

@@ -1,14 +1,15 @@
 """The model card: what the network is, how to load it, what it scored, and what it is not for."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pne_seg.export.folder import FORMATS, PREVIEW
+from pne_seg.export.folder import FORMATS, PREVIEW, signed
 from pne_seg.export.programs import smallest_side
 from pne_seg.export.weights import loader
+from pne_seg.inference import Inference
+from pne_seg.report.wording import percent, pixel_sizes
 from pne_seg.trained import Trained
 
 _TERMS = {
@@ -63,7 +64,7 @@ def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview
         _limits(trained),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(signed(text).encode())
 
 
 def _front_matter(trained: Trained, content: Mapping[str, Any]) -> str:
@@ -214,37 +215,64 @@ def _scores(trained: Trained) -> str:
             "run's figures are another checkpoint's."
         )
     parts = []
-    for split, metrics in trained.metrics.items():
+    for split, where in _splits(trained).items():
+        metrics = trained.metrics[split]
         rows = [
             ("mIoU", metrics.get(f"{split}/mIoU")),
             ("mean accuracy", metrics.get(f"{split}/mAcc")),
             ("pixel accuracy", metrics.get(f"{split}/pixel_accuracy")),
         ]
         rows += [(f"IoU {c}", metrics.get(f"{split}/IoU/{c}")) for c in trained.data.class_names]
-        table = "\n".join(f"| {name} | {_percent(value)} |" for name, value in rows)
+        table = "\n".join(f"| {name} | {percent(value)} |" for name, value in rows)
         parts += [
-            f"On the {_SPLITS[split]} split, in percent:",
+            f"On {where}, in percent:",
             f"| | |\n| --- | ---: |\n{table}",
-            _protocol(trained, metrics.get("protocol") or {}),
+            _protocol(metrics.get("protocol") or {}),
         ]
     return "\n\n".join(parts)
 
 
-def _protocol(trained: Trained, known: Mapping[str, Any]) -> str:
+def _splits(trained: Trained) -> dict[str, str]:
+    """The splits whose figures are shown, in words: the same images once."""
+    scored = trained.metrics
+    if any((of.get("protocol") or {}).get("same_images_as_val") for of in scored.values()):
+        split = "test" if "test" in scored else "val"
+        return {split: "the validation split (this data set's test split is the same images)"}
+    return {split: f"the {_SPLITS[split]} split" for split in scored}
+
+
+def _protocol(known: Mapping[str, Any]) -> str:
     """How the scores came about, as far as their file says it."""
-    images = f"{known['images']} images of {known.get('data')}, " if known.get("images") else ""
-    seen, scored = _sizes(known.get("image_sizes")), _sizes(known.get("scored_at"))
+    said = []
+    if known.get("images"):
+        said.append(f"{known['images']} images of {known.get('data')}")
+    seen, scored, files = (
+        _sizes(known.get(key)) for key in ("image_sizes", "scored_at", "files_at")
+    )
+    if (shown := _shown(known.get("inference"))) is not None:
+        said.append(f"{shown}{f' of {seen}' if seen else ''}")
+    if known.get("files_at"):
+        of = f" of {files}" if files else ""
+        at = f"{scored or 'another size'}, to which the labels{of} were scaled"
+    else:
+        at = f"the labels' own size{f', {scored}' if scored else ''}"
     return (
-        f"Protocol: {images}{trained.inference}{f' of {seen}' if seen else ''}; scored at the "
-        f"labels' own size{f', {scored}' if scored else ''}; means over the classes that occur, "
-        "n/a for one that occurs neither in labels nor in predictions."
+        f"Protocol: {', '.join(said)}{'; ' if said else ''}scored at {at}; means over the classes "
+        "that occur, n/a for one that occurs neither in labels nor in predictions."
     )
 
 
-def _sizes(sizes: Any) -> str:
-    """Width × height, the smallest and the largest; nothing where a file says it otherwise."""
+def _shown(saved: Any) -> Inference | None:
     try:
-        return " to ".join(f"{width}×{height}" for height, width in sizes) + " pixels"
+        return Inference(**saved)
+    except (TypeError, ValueError):
+        return None  # of another version
+
+
+def _sizes(sizes: Any) -> str:
+    """The smallest and the largest; nothing where a file says it otherwise."""
+    try:
+        return pixel_sizes(sizes) if sizes else ""
     except (TypeError, ValueError):
         return ""
 
@@ -263,9 +291,3 @@ def _limits(trained: Trained) -> str:
         "less on others (another camera, place, light or scale). No figure says how sure the "
         "network is of a pixel. Do not rely on it where a mistake does harm."
     )
-
-
-def _percent(value: Any) -> str:
-    if not isinstance(value, int | float) or math.isnan(value):
-        return "n/a"
-    return f"{100 * value:.2f}"

@@ -1,17 +1,21 @@
 """The folder of an export: its files, and the network read back from them."""
 
 import contextlib
+import hashlib
 import io
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from pne_seg.errors import UserError
+from pne_seg.files import write_bytes_atomically
 from pne_seg.networks.slot import build_network
 
 CARD = "README.md"
+NEW_CARD = "README.new.md"
 CONFIG = "config.json"
 DESCRIPTION = "segmentation.json"
 ONNX = "model.onnx"
@@ -19,8 +23,11 @@ PREVIEW = "preview.png"
 PROGRAM = "model.pt2"
 WEIGHTS = "model.safetensors"
 
-FILES = (CARD, CONFIG, DESCRIPTION, ONNX, PREVIEW, PROGRAM, WEIGHTS)
-"""What an export may hold; a folder with nothing else is one of an earlier export, and replaced."""
+FILES = (CARD, NEW_CARD, CONFIG, DESCRIPTION, ONNX, PREVIEW, PROGRAM, WEIGHTS)
+"""What an export may hold; `README.new.md` beside a card that the user has edited."""
+
+_UNFINISHED = '{"unfinished": true}\n'
+_SIGNATURE = "\n<!-- Written by pne_seg and not edited since: sha256 "
 
 FORMATS = {"safetensors": WEIGHTS, "onnx": ONNX, "torch": PROGRAM}
 """Format → its file."""
@@ -31,6 +38,28 @@ def is_export(folder: Path) -> bool:
     return (folder / DESCRIPTION).is_file()
 
 
+def begin(folder: Path) -> None:
+    """Mark a folder as an export that is not whole; its description, written last, undoes it."""
+    write_bytes_atomically(folder / DESCRIPTION, _UNFINISHED.encode())
+
+
+def signed(card: str) -> str:
+    """A card's text with its digest, by which an edited card is known."""
+    return f"{card}{_SIGNATURE}{_digest(card)} -->\n"
+
+
+def is_edited(card: Path) -> bool:
+    """Whether a file is there that is not a card just as an export wrote it."""
+    if not card.exists():
+        return False
+    text, signature, rest = card.read_bytes().decode(errors="replace").rpartition(_SIGNATURE)
+    return not signature or rest != f"{_digest(text)} -->\n"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_export(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuild the network of an export.
 
@@ -38,22 +67,43 @@ def read_export(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         The network on the CPU, in eval mode, and what `segmentation.json` holds.
 
     Raises:
-        UserError: the weights are missing or damaged, or the network's class is not here.
+        UserError: the weights are missing or damaged, are not of what is described, or the
+            network's class is not here.
     """
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if "unfinished" in content:
+            raise UserError(f"{folder} is an export that was stopped midway. Export it again.")
         if not (folder / WEIGHTS).is_file():
             raise UserError(
                 f"{folder} holds no {WEIGHTS}, which is what is loaded here. Export it again with "
                 "safetensors among the --formats."
             )
-        return read_network(folder), content
+        network = read_network(folder)
+        _check_classes(network, content, folder)
+        return network, content
     except UserError:
         raise
     except Exception as error:  # a damaged file fails in many ways
         raise UserError(
             f"{folder} cannot be read as an export: {' '.join(str(error).split())[:300]}"
         ) from error
+
+
+def _check_classes(network: nn.Module, content: dict[str, Any], folder: Path) -> None:
+    """Refuse weights of other classes than are described: files of two exports, mixed by hand."""
+    size = content["files"][WEIGHTS]["size"]
+    if size == "any":
+        side = -(-64 // content["stride"]) * content["stride"]
+        size = (side, side)
+    with torch.inference_mode():
+        found = network(torch.zeros(1, 3, *size)).shape[1]
+    described = len(content["data"]["class_names"])
+    if found != described:
+        raise UserError(
+            f"{folder}: the network of {WEIGHTS} has {found} classes, {DESCRIPTION} describes "
+            f"{described}; they are of different exports. Export it again."
+        )
 
 
 def read_network(folder: Path) -> nn.Module:

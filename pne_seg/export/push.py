@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from pne_seg.errors import UserError
-from pne_seg.export.folder import FILES
+from pne_seg.export.folder import FILES, NEW_CARD
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -26,6 +26,24 @@ def check_push(repository: str) -> None:
         )
 
 
+def seen_by_all(repository: str, public: bool) -> bool:
+    """Whether what is uploaded is for everyone to see.
+
+    Args:
+        repository: `user/name`.
+        public: whether a new one would be.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        if api.repo_exists(repository):
+            return not api.repo_info(repository).private
+        return public
+    except Exception:  # of the network, say; rather too careful than not
+        return True
+
+
 def push(folder: Path, repository: str, public: bool) -> str:
     """Upload an export; the repository is made where there is none.
 
@@ -43,12 +61,14 @@ def push(folder: Path, repository: str, public: bool) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
+    sent = [name for name in FILES if name != NEW_CARD and (folder / name).is_file()]
     try:
         address = api.create_repo(repository, private=not public, exist_ok=True)
         api.upload_folder(
             repo_id=repository,
             folder_path=folder,
-            allow_patterns=[*FILES],
+            allow_patterns=sent,
+            delete_patterns=[name for name in FILES if name not in sent],  # of an earlier export
             commit_message="Export of pne_seg",
         )
     except Exception as error:  # of the hub, the network, the proxy …

@@ -12,7 +12,17 @@ from pne_seg.errors import UserError
 from pne_seg.export.card import write_card
 from pne_seg.export.checking import TOLERANCE, Agreement, compare, runner, sizes_to_try
 from pne_seg.export.contents import as_json, conventions, describe, header
-from pne_seg.export.folder import CARD, DESCRIPTION, FILES, FORMATS, PREVIEW
+from pne_seg.export.folder import (
+    CARD,
+    DESCRIPTION,
+    FILES,
+    FORMATS,
+    NEW_CARD,
+    PREVIEW,
+    begin,
+    is_edited,
+    is_export,
+)
 from pne_seg.export.programs import Traced, first_line, trace, write_onnx, write_program
 from pne_seg.export.weights import write_weights
 from pne_seg.files import save_atomically
@@ -61,15 +71,22 @@ def check_output(folder: Path, formats: Collection[str]) -> None:
     """Refuse, before anything is traced, what cannot be written.
 
     Raises:
-        UserError: the folder holds other files, or a package is missing.
+        UserError: the folder holds other files, or a new card that was edited, or a package is
+            missing.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file. Give a folder.")
-    others = sorted({path.name for path in folder.iterdir()} - {*FILES}) if folder.is_dir() else []
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    others = sorted(names - {*FILES} if is_export(folder) else names)
     if others:
         raise UserError(
             f"--output {folder} holds files of other kinds ({others[0]}). Give a new folder, or "
-            "one of an earlier export, which is replaced."
+            f"one of an earlier export (with {DESCRIPTION}), which is replaced."
+        )
+    if is_edited(folder / NEW_CARD):
+        raise UserError(
+            f"{folder / NEW_CARD} was edited and would be replaced. Make it the card: rename it to "
+            f"{CARD}; or move it away."
         )
     for format in formats:
         if missing := missing_packages(format):
@@ -85,11 +102,13 @@ def export(
     formats: Collection[str] = tuple(FORMATS),
     size: tuple[int, int] | None = None,
     say: Callable[[str], object] = lambda _: None,
+    with_preview: bool = True,
 ) -> Exported:
     """Write a trained network for use without this project.
 
     The files are written beside the folder, read back and compared with the network, and only then
     take their places one by one; those of an earlier export that are not written again are removed.
+    A card that the user has edited stays; the new one is written beside it as `README.new.md`.
 
     Args:
         trained: what to write; it is left as it is.
@@ -97,6 +116,7 @@ def export(
         formats: of `FORMATS`.
         size: height and width that the graphs are held to; any size where not given and possible.
         say: takes a line on what is being done.
+        with_preview: whether the run's picture, which shows images of the data, goes with it.
 
     Raises:
         UserError: the folder holds other files, a package is missing, or the network cannot be
@@ -120,10 +140,11 @@ def export(
         _check(trained, folder, done, say)
         content = describe(trained, notes)
         (folder / DESCRIPTION).write_text(as_json(content), encoding="utf-8")
-        preview = _preview(trained)
+        preview = preview_of(trained.path) if with_preview else None
         if preview is not None:
             shutil.copyfile(preview, folder / PREVIEW)
-        write_card(trained, content, folder / CARD, preview is not None)
+        card = NEW_CARD if is_edited(output / CARD) else CARD
+        write_card(trained, content, folder / card, preview is not None)
         _publish(folder, output)
     done.files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     return done
@@ -257,17 +278,20 @@ def _size_taken(trained: Trained) -> tuple[int, int] | None:
     return None
 
 
-def _preview(trained: Trained) -> Path | None:
-    run = run_of_checkpoint(trained.path)
+def preview_of(checkpoint: Path) -> Path | None:
+    """The picture of a checkpoint's run, if there is one: validation images with predictions."""
+    run = run_of_checkpoint(checkpoint)
     picture = run.folder / "figures" / "predictions.png" if run is not None else None
     return picture if picture is not None and picture.is_file() else None
 
 
 def _publish(folder: Path, output: Path) -> None:
-    """Move the files to their places, the description last: with it the folder is an export."""
+    """Move the files to their places, the description last: with it the export is whole."""
     output.mkdir(exist_ok=True)
+    begin(output)  # until then no mixture with an earlier export's files is taken for one
     written = {path.name for path in folder.iterdir()}
-    for name in {*FILES} - written:
+    kept = {CARD} if NEW_CARD in written else set()
+    for name in {*FILES} - written - kept - {DESCRIPTION}:
         (output / name).unlink(missing_ok=True)  # of another network: it must not stay beside this
     for name in sorted(written, key=lambda name: name == DESCRIPTION):
         source = folder / name

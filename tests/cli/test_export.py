@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -11,8 +12,11 @@ import pytest
 import torch
 
 from pne_seg.cli import main
+from pne_seg.cli.export import _formats, _parser
+from pne_seg.errors import UserError
 from pne_seg.export import writer
 from pne_seg.export.programs import PixelsToScores
+from pne_seg.files import save_atomically
 from pne_seg.trained import load_trained
 from tests.cli.commands import TINY, contents, refused, write_config
 from tests.tiny_networks import same_tensors
@@ -80,6 +84,25 @@ def test_another_checkpoint_another_folder(
     shutil.rmtree(run / "export")
     exported(capsys, "--config", write_config(tmp_path / "tiny.yaml", TINY), *WEIGHTS)
     assert names(run / "export" / "best") == FEW | {"preview.png"}
+    shutil.rmtree(run / "export")
+    other = write_config(tmp_path / "other.yaml", TINY)
+    exported(capsys, "--config", other, "--name", "tiny", *WEIGHTS)
+    assert names(run / "export" / "best") == FEW | {"preview.png"}
+
+
+@pytest.mark.parametrize("formats", ["torch", "torch,safetensors", "[safetensors, torch]"])
+def test_formats_as_words(formats: str) -> None:
+    chosen = _formats(_parser().parse_args(["--formats", formats]).formats)
+    assert chosen == [word for word in ("safetensors", "torch") if word in formats]
+
+
+def test_without_the_picture(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported(capsys, "--run", run, *WEIGHTS)
+    folder = run / "export" / "best"
+    assert "preview.png" in (folder / "README.md").read_text()
+    exported(capsys, "--run", run, "--preview", "false", *WEIGHTS)
+    assert names(folder) == FEW
+    assert "preview.png" not in (folder / "README.md").read_text()
 
 
 def test_an_earlier_export_is_replaced_whole(
@@ -97,11 +120,83 @@ def test_an_earlier_export_is_replaced_whole(
     assert names(tmp_path) == {"out", "root"}  # nothing is left beside it
 
 
+def test_only_a_folder_of_an_export_is_replaced(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    for name in ("README.md", "config.json", "model.onnx"):
+        mine.mkdir()
+        (mine / name).write_text("mine")
+        said = refused(capsys, "export", "--run", run, "--output", mine, *WEIGHTS)
+        assert name in said
+        assert "segmentation.json" in said
+        assert contents(mine) == {name: b"mine"}
+        shutil.rmtree(mine)
+    mine.mkdir()
+    exported(capsys, "--run", run, "--output", mine, *WEIGHTS)  # an empty one
+
+
+def test_an_edited_card_is_kept(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    args = ["--run", run, "--output", out, *WEIGHTS]
+    exported(capsys, *args)
+    card, new = out / "README.md", out / "README.new.md"
+    written = card.read_bytes()
+    exported(capsys, *args)  # as it was written, it is replaced
+    assert not new.exists()
+    edited = written.replace(b"# license: yours", b"license: mit\n# yours")
+    for content in (edited, b"mine\n", written + b"\nMore.\n", b"\xff"):
+        card.write_bytes(content)
+        assert main(["export", *map(str, args)]) is None
+        assert "README.md was edited and is kept" in capsys.readouterr().err
+        assert card.read_bytes() == content
+        assert new.read_bytes() == written
+    card.write_bytes(edited)
+    assert main(["export", *map(str, args), "--preview", "false"]) is None
+    assert "README.md names preview.png, which is not there" in capsys.readouterr().err
+    new.write_text("mine too")
+    assert "README.new.md was edited" in refused(capsys, "export", *args)
+    assert new.read_text() == "mine too"
+    new.replace(card)
+    exported(capsys, *args)
+    assert card.read_text() == "mine too"
+    card.unlink()
+    exported(capsys, *args)
+    assert card.read_bytes() == written
+    assert not new.exists()
+
+
+def test_an_export_stopped_midway_is_not_loaded_and_can_be_done_again(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    args = ["--run", run, "--output", out, *WEIGHTS]
+    real = save_atomically
+    for stop in ("README.md", "config.json", "model.safetensors", "segmentation.json"):
+        exported(capsys, *args)
+
+        def stopped(path: Path, write: Any, stop: str = stop) -> None:
+            if path.name == stop:
+                raise KeyboardInterrupt
+            real(path, write)
+
+        monkeypatch.setattr(writer, "save_atomically", stopped)
+        with pytest.raises(SystemExit):
+            main(["export", *map(str, args)])
+        monkeypatch.setattr(writer, "save_atomically", real)
+        with pytest.raises(UserError, match=r"stopped midway\. Export it again"):
+            load_trained(out)
+    exported(capsys, *args)
+    load_trained(out)
+
+
 def test_a_size_of_two_numbers(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    for size in (["--size", 64, 96], ["--size", "[64, 96]"], ["--size=[64, 96]"]):
+    for size in (["--size", 64, 96], ["--size", "[64, 96]"], ["--size=64,96"]):
         said = exported(capsys, "--run", run, "--output", out, "--formats", "[torch]", *size)
         assert "64×96 pixels alone" in said
     program = torch.export.load(out / "model.pt2").module()
@@ -142,8 +237,15 @@ def test_refusals(
     said = refused(capsys, "export", "--run", run, "--formats", "[onxx]")
     assert "'onxx' is none of safetensors, onnx, torch" in said
     assert "empty" in refused(capsys, "export", "--run", run, "--formats", "[]")
-    assert "--size" in refused(capsys, "export", "--run", run, "--size", "[0, 4]")
-    assert "--size" in refused(capsys, "export", "--run", run, "--size", "big")
+    assert "empty" in refused(capsys, "export", "--run", run, "--formats", "")
+    for size in ("[0, 4]", "big", "256", "[1, 2, 3]", "[-64, 64]"):
+        said = refused(capsys, "export", "--run", run, "--size", size)
+        assert f"--size {size}: expected [HEIGHT, WIDTH]" in said
+    assert "--output needs a path" in refused(capsys, "export", "--run", run, "--output", "")
+    for given in (["--run", run], ["--ckpt_path", run / "checkpoints" / "best.ckpt"]):
+        for more in (["--config", write_config(tmp_path / "tiny.yaml", TINY)], ["--name", "tiny"]):
+            said = refused(capsys, "export", *given, *more)
+            assert f"{given[0]} brings its run's own config" in said
     assert "no config.yaml" in refused(capsys, "export", "--run", other)
     assert "does not exist" in refused(capsys, "export", "--ckpt_path", tmp_path / "a.ckpt")
     assert "last" in refused(capsys, "export", "--run", run, "--ckpt_path", "first")
@@ -182,6 +284,13 @@ class Hub:
 
     told: list[tuple[str, tuple[Any, ...], dict[str, Any]]]
     refuses = False
+    private: bool | None = None  # where there is such a repository
+
+    def repo_exists(self, _: str) -> bool:
+        return self.private is not None
+
+    def repo_info(self, _: str) -> SimpleNamespace:
+        return SimpleNamespace(private=self.private)
 
     def create_repo(self, *args: Any, **settings: Any) -> str:
         if self.refuses:
@@ -212,6 +321,51 @@ def test_push(run: Path, hub: type[Hub], capsys: pytest.CaptureFixture[str]) -> 
     assert sent["folder_path"] == run / "export" / "best"
     exported(capsys, "--run", run, "--push", "user/name", "--public", "true", *WEIGHTS)
     assert hub.told[2][2]["private"] is False
+
+
+def test_a_push_replaces_an_earlier_one_whole(
+    run: Path, hub: type[Hub], capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = run / "export" / "best" / "README.md"
+    exported(capsys, "--run", run, *WEIGHTS)
+    card.write_text("mine")
+    exported(capsys, "--run", run, "--push", "user/name", *WEIGHTS)
+    sent = hub.told[1][2]
+    assert {*sent["allow_patterns"]} >= FEW
+    assert "README.new.md" not in sent["allow_patterns"]
+    assert {*sent["delete_patterns"]} >= {"model.onnx", "model.pt2"}
+    assert not {*sent["delete_patterns"]} & {*sent["allow_patterns"]}
+
+
+@pytest.mark.parametrize(
+    ("there", "args", "shown"),
+    [
+        (None, [], True),
+        (None, ["--public", "true"], False),
+        (None, ["--public", "true", "--preview", "true"], True),
+        (False, [], False),  # a repository that is public already
+        (True, ["--public", "true"], True),  # one that stays private
+    ],
+)
+def test_the_picture_is_for_all_to_see_only_if_asked_for(
+    there: bool | None,
+    args: list[str],
+    shown: bool,
+    run: Path,
+    hub: type[Hub],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Hub, "private", there)
+    given = ["--run", str(run), "--push", "user/name", *args, *WEIGHTS]
+    assert main(["export", *given]) is None
+    said = capsys.readouterr().err
+    assert ("Left out: preview.png" in said) is not shown
+    sent = hub.told[1][2]
+    assert ("preview.png" in sent["allow_patterns"]) is shown
+    assert ("preview.png" in sent["delete_patterns"]) is not shown
+    card = (run / "export" / "best" / "README.md").read_text()
+    assert ("preview.png" in card) is shown
 
 
 def test_push_refusals(

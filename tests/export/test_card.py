@@ -82,12 +82,13 @@ def test_what_it_says(tiny: Trained, tmp_path: Path) -> None:
             "images": 233,
             "image_sizes": [[180, 240], [360, 480]],
             "scored_at": [[720, 960]],
+            "inference": {"scales": [1.0, 0.5], "flip": True},
         },
     }
     given = replace(
         tiny,
         metrics={"test": metrics},
-        inference=Inference(scales=(1.0, 0.5), flip=True),
+        inference=Inference(window=(64, 64)),  # not what the figures were measured by
         data=description(CLASSES, base=(240, 180)),
         training_bytes={"contrast": 10, "auxiliary": 20},
     )
@@ -99,8 +100,8 @@ def test_what_it_says(tiny: Trained, tmp_path: Path) -> None:
     assert "| mIoU | 51.23 |" in text
     assert "| IoU class 0 | 25.00 |" in text
     assert "| IoU class 1 | n/a |" in text
-    said = f"Protocol: 233 images of CamVid, {given.inference} of 240×180 to 480×360 pixels; "
-    assert f"{said}scored at the labels' own size, 960×720 pixels" in text
+    said = "Protocol: 233 images of CamVid, whole images; scales 1, 0.5; and mirrored of 240×180 "
+    assert f"{said}to 480×360 pixels; scored at the labels' own size, 960×720 pixels" in text
     assert "CC BY-NC 4.0" in text  # CamVid's terms
     assert "the contrast's projection, the auxiliary head, the optimiser" in text
     assert "\n0. class 0\n1. class 1\n" in text
@@ -112,7 +113,33 @@ def test_figures_of_another_version(tiny: Trained, tmp_path: Path, protocol: obj
     text = card(given, tmp_path / "out")
     assert "| mIoU | 50.00 |" in text
     assert "| IoU class 3 | n/a |" in text
-    assert "Protocol: whole images; scored at the labels' own size; means" in text
+    assert "Protocol: scored at the labels' own size; means" in text
+
+
+def test_labels_that_were_scaled(tiny: Trained, tmp_path: Path) -> None:
+    protocol = {"inference": {}, "scored_at": [[360, 480]], "files_at": [[720, 960]]}
+    given = replace(tiny, metrics={"val": {"val/mIoU": 0.5, "protocol": protocol}})
+    text = card(given, tmp_path / "out")
+    said = "scored at 480×360 pixels, to which the labels of 960×720 pixels were scaled; means"
+    assert f"Protocol: whole images; {said}" in text
+    assert "own size" not in text[text.index("## Scores") :]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_test_split_of_the_validation_images_is_told_once(
+    same: bool, tiny: Trained, tmp_path: Path
+) -> None:
+    protocol = {"same_images_as_val": same}
+    metrics = {
+        "val": {"val/mIoU": 0.5, "protocol": protocol},
+        "test": {"test/mIoU": 0.6, "protocol": protocol},
+    }
+    text = card(replace(tiny, metrics=metrics), tmp_path / "out")
+    once = "On the validation split (this data set's test split is the same images), in percent"
+    assert text.count("| mIoU |") == (1 if same else 2)
+    assert "| mIoU | 60.00 |" in text
+    assert (once in text) is same
+    assert ("On the test split" in text) is not same
 
 
 def test_what_is_not_known_is_said(tiny: Trained, tmp_path: Path) -> None:

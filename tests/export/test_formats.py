@@ -123,7 +123,7 @@ def test_swins_windows(tmp_path: Path) -> None:
 
 def _check_folder(folder: Path, done: Exported) -> None:
     """Descriptions inside the files, and nothing that would be unpickled."""
-    assert {path.name for path in folder.iterdir()} == {*FILES} - {"preview.png"}
+    assert {path.name for path in folder.iterdir()} == {*FILES} - {"preview.png", "README.new.md"}
     assert done.files == {path.name: path.stat().st_size for path in folder.iterdir()}
     for path in folder.iterdir():
         no_pickle(path.read_bytes(), path.name)
