@@ -224,7 +224,7 @@ def _metrics(
             if (
                 (metrics.get("step"), metrics.get("checkpoint")) == (step, path.stem)
                 and (protocol.get("split"), protocol.get("data")) == (split, data.data)
-                and protocol.get("complete") is True
+                and protocol.get("complete") is metrics.get("same_data") is True
                 and _is(inference, protocol.get("inference"))
             ):
                 found[split] = metrics

@@ -123,6 +123,7 @@ EVALUATED: dict[str, Any] = {
     "test/mIoU": 0.5,
     "step": 2,
     "checkpoint": "best",
+    "same_data": True,
     "protocol": {
         "split": "test",
         "data": "Scenes",
@@ -149,6 +150,7 @@ def test_figures_of_an_evaluation_whatever_the_dates(changed: Changed) -> None:
         [
             fitting | {"step": step + 1},
             fitting | {"checkpoint": "best-v1"},
+            fitting | {"same_data": False},
             fitting | {"protocol": protocol | {"split": "val"}},
             fitting | {"protocol": protocol | {"data": "CamVid"}},
             fitting | {"protocol": protocol | {"complete": False}},

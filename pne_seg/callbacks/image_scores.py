@@ -15,10 +15,10 @@ from torch import Tensor
 
 from pne_seg import report
 from pne_seg.callbacks.figures import at_labels_size
-from pne_seg.callbacks.tables import percent
 from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import Scores
 from pne_seg.module import SegmentationModule
+from pne_seg.report.wording import percent
 
 Pixels = npt.NDArray[Any]
 

@@ -16,6 +16,7 @@ from pne_seg.data.base import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.metrics import Scores
 from pne_seg.module import Batch, SegmentationModule
+from pne_seg.report.wording import percent, pixel_sizes
 
 
 class Seen:
@@ -109,15 +110,15 @@ def print_protocol(module: SegmentationModule, found: Mapping[str, Any]) -> None
     box, stride = found["fitted_to"], found["padded_to_multiples_of"]
     fitted = f", fitted to {box[0]}×{box[1]} (ratio kept)" if box else ""
     padded = f", padded to multiples of {stride}" if stride > 1 else ""
-    absent, scored = found["absent_classes"], _sizes(found["scored_at"])
+    absent, scored = found["absent_classes"], pixel_sizes(found["scored_at"])
     files = found["files_at"]
     size = f"at the labels' own size, {scored}"
     if files:
-        size = f"at {scored}, to which the labels were scaled from {_sizes(files)}"
+        size = f"at {scored}, to which the labels were scaled from {pixel_sizes(files)}"
     split = {"val": "validation", "test": "test"}[found["split"]]
     lines = [
         f"images   {found['images']} of the {split} split of {found['data'] or 'the data'}, "
-        f"{_sizes(found['image_sizes'])}{fitted}{padded}; {module.scorer.inference}",
+        f"{pixel_sizes(found['image_sizes'])}{fitted}{padded}; {module.scorer.inference}",
         f"scores   {size}, from one count over all images; the label {found['ignore_index']} is "
         "not counted",
         "means    over the classes that occur in labels or predictions; "
@@ -131,11 +132,6 @@ def print_protocol(module: SegmentationModule, found: Mapping[str, Any]) -> None
     if not found["complete"]:
         lines.append("note     a part of the split alone: the trainer leaves batches out")
     _console().print(Text("\n".join(lines)))
-
-
-def _sizes(sizes: Sequence[Sequence[int]]) -> str:
-    """Width × height, as pictures are named."""
-    return " to ".join(f"{width}×{height}" for height, width in sizes) + " pixels"
 
 
 def print_scores(
@@ -174,11 +170,6 @@ def print_boundary_scores(found: BoundaryScores) -> None:
         values = (scores.miou, scores.pixel_accuracy, share)
         table.add_row(name, *map(percent, values))
     _console().print(table)
-
-
-def percent(fraction: float) -> str:
-    """`0.1234` as `12.34`; `n/a` for NaN."""
-    return "n/a" if math.isnan(fraction) else f"{100 * fraction:.2f}"
 
 
 def _table(title: str, show_footer: bool = False) -> Table:

@@ -33,8 +33,8 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
     Raises:
         SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `check-data` finds errors, `predict` could not read a file, or an export does not
-            agree with its network.
+            where `check-data` finds errors, `predict` could not read or write a file, or an export
+            does not agree with its network; code 130 where the user stopped it.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 
 from pne_seg.errors import UserError
@@ -28,7 +29,9 @@ class Evaluation:
 
     Attributes:
         folder: where it writes; with other data or another precision, say, another folder.
-        origin: what its `metrics.json` says of where the scores come from.
+        origin: what its `metrics.json` says of where the scores come from: `checkpoint`, its
+            `step`, a digest of the `settings`, and whether the data are the training's
+            (`same_data`).
 
     Raises:
         UserError: the settings leave nothing to score, or the checkpoint cannot be read.
@@ -39,21 +42,34 @@ class Evaluation:
         limit = settings["trainer"][_BATCHES[verb]]
         if limit == 0:
             raise UserError(f"--trainer.{_BATCHES[verb]} 0 leaves nothing to score.")
-        data = settings["data"]
-        own = {
-            key: value
-            for key, value in (data.get("init_args") or {}).items()
-            if key not in _WITHOUT_EFFECT
-        }
         precision, widths = settings["trainer"]["precision"], settings["model"]["boundary_widths"]
-        digest = _digest([data["class_path"], own, limit, precision, label, widths])
+        data = _data(settings)
+        run = run_of_checkpoint(checkpoint) or Run(checkpoint.parent)
         self.origin: dict[str, Any] = {
             "checkpoint": checkpoint.stem,
             "step": read_checkpoint(checkpoint).get("global_step"),
-            "settings": digest,
+            "settings": _digest([data, limit, precision, label, widths]),
+            "same_data": _digest(data) == _digest(_data(_saved(run))),
         }
-        run = run_of_checkpoint(checkpoint) or Run(checkpoint.parent)
         self.folder = _free(run.evaluation(verb, checkpoint, label), self.origin)
+
+
+def _data(settings: Any) -> list[Any]:
+    """Class and settings of the data, as far as scores depend on them."""
+    slot = settings.get("data") if isinstance(settings, dict) else None
+    if not isinstance(slot, dict):
+        return []
+    own = (slot.get("init_args") or {}).items()
+    kept = {key: value for key, value in own if key not in _WITHOUT_EFFECT}
+    return [slot.get("class_path"), kept]
+
+
+def _saved(run: Run) -> Any:
+    """The settings of the training; none where the checkpoint lies in no run."""
+    try:
+        return yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return None
 
 
 def _digest(values: list[Any]) -> str:

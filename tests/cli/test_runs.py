@@ -295,13 +295,16 @@ def test_another_evaluation_does_not_replace_the_first(
     assert name == "best"
     step = torch.load(own / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
     assert (first["checkpoint"], first["step"]) == ("best", step)
+    assert first["same_data"] is True
     others = {
         "best-2": ["--trainer.limit_test_batches", "1", "--data.eval_batch_size", "1"],
         "best-3": ["--data.width", "32"],
         "best-4": ["--trainer.precision", "bf16-mixed"],
     }
     for expected, settings in others.items():
-        assert evaluated(*settings)[0] == expected
+        name, other = evaluated(*settings)
+        assert name == expected
+        assert other["same_data"] is (expected != "best-3")
     assert json.loads((own / "test" / "best" / "metrics.json").read_text()) == first
     # The same again takes its own place, however it is loaded.
     assert evaluated("--data.width", "32", "--data.eval_batch_size", "1")[0] == "best-3"
