@@ -12,6 +12,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from pne_seg.errors import UserError
 
+INTERNAL = frozenset({"data.input", "data.description"})
+"""Settings that are not the user's: `predict --input` makes them."""
+
 
 class Parser(LightningArgumentParser):
     """LightningCLI's parser without abbreviations, raising `UserError` in place of a usage wall."""
@@ -149,8 +152,8 @@ def known_keys(parser: Parser, classes: dict[str, str]) -> set[str]:
         action.dest for action in parser._actions if action.dest not in ("help", "print_config")
     }
     for slot, class_path in {**dict(_filled_slots(parser.folded)), **classes}.items():
-        keys |= {f"{slot}.{name}" for name in _settings_of(class_path)}
-    return keys
+        keys |= {f"{slot}.{name}" for name in settings_of(class_path)}
+    return keys - INTERNAL
 
 
 def _filled_slots(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -163,7 +166,7 @@ def _filled_slots(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[st
                 yield from _filled_slots(value, f"{prefix}{key}.")
 
 
-def _settings_of(class_path: str) -> list[str]:
+def settings_of(class_path: str) -> list[str]:
     """Names of a class's settings, those that it forwards by **kwargs included."""
     module, _, name = class_path.rpartition(".")
     try:
