@@ -70,7 +70,7 @@ def explain(message: str, parser: Parser) -> str:
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return _unknown_member(slot, found[1], found[2])
     if found := re.search(r"No module named '[^']+'", message):
-        return f"--{slot}: {found[0]}."
+        return _unknown_module(slot, found[0], message) if slot else message
     takes_values = re.search(r"Expected a <class '(bool|float|int|str)'>", message)
     if not takes_values and (
         found := re.search(r"Expected a dot import path string: (\S+)", message)
@@ -92,6 +92,15 @@ def _unknown_member(slot: str, module: str, name: str) -> str:
     near = nearest(name, (key for key, value in vars(found).items() if isinstance(value, type)))
     hint = f"\n  The nearest is {module}.{near}." if near else ""
     return f"--{slot} {module}.{name}: no class of that name.{hint}"
+
+
+def _unknown_module(slot: str, said: str, message: str) -> str:
+    classes = re.findall(r"class_path[= ]'([^']+)'", message)
+    name = f" {classes[-1]}" if classes else ""
+    return (
+        f"--{slot}{name} is not to be found here ({said}).\n"
+        "  Start where Python finds its file, or install its package."
+    )
 
 
 def _unknown_class(slot: str, name: str, message: str) -> str:
@@ -125,6 +134,8 @@ def _bad_value(slot: str, message: str) -> str:
     ]
     given = re.search(r"G(?:ot|iven) value: (.+?)(?:\. Got value|\n|$)", message)
     if slot and expected and given:
+        if expected in (["tuple"], ["list"]):
+            expected = [_list_of(given[1], message)]
         return f"--{slot} {given[1]}: expected {' or '.join(expected)}."
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return "\n  ".join(line[:300] for line in lines[:4])
@@ -133,6 +144,14 @@ def _bad_value(slot: str, message: str) -> str:
 def _type_name(text: str) -> str:
     text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text)
     return re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", text)
+
+
+def _list_of(value: str, message: str) -> str:
+    """The form of a list, for who gave one number."""
+    if not re.fullmatch(r"-?[\d.]+", value):
+        return "a list in brackets"
+    length = next((kinds.count(",") + 1 for kinds in re.findall(r"tuple\[([^].]+)\]", message)), 1)
+    return f"a list such as [{', '.join([value] * length)}]"
 
 
 def nearest(key: str, candidates: Iterable[str]) -> str | None:

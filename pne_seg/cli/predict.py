@@ -137,7 +137,7 @@ class Prediction:
             [
                 digest_of_file(checkpoint),
                 _text(_without(settings["model"], _WITHOUT_EFFECT)),
-                _protocol(Inference(**(settings["model"]["inference"] or {}))),
+                _protocol(settings["model"]["inference"] or {}),
                 _PRECISIONS.get(str(precision), precision),
                 data.resize_base,
                 [*data.class_names],
@@ -218,8 +218,9 @@ class Prediction:
         )
 
 
-def _protocol(inference: Inference) -> list[object]:
+def _protocol(settings: dict[str, Any]) -> list[object]:
     """What predictions depend on; not how many windows go through the network at a time."""
+    inference = Inference(**settings.get("init_args", settings))
     steps = None if inference.window is None else inference.steps
     return [inference.window, steps, inference.blend, inference.scales, inference.flip]
 

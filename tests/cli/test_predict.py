@@ -467,7 +467,10 @@ def test_spellings_of_a_precision(precision: Any) -> None:
             "--data.train_size: with --input the run's data are not read. Leave it out.",
         ),
         (["--input", "PHOTOS", "--data.input", "x"], "There is no setting --data.input."),
-        (["--input", "PHOTOS", "--data.inputs", "x"], "There is no setting --data.inputs.\n  `"),
+        (
+            ["--input", "PHOTOS", "--data.inputs", "x"],
+            "setting --data.inputs.\n  The nearest is --input.",
+        ),
         (["--input", "PHOTOS", "--overwrite"], "--overwrite: expected one argument"),
     ],
 )

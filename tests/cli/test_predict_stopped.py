@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pne_seg.cli import main
+from pne_seg.module import SegmentationModule
 from tests.cli.commands import QUICK, REPOSITORY, command, contents
 from tests.cli.predicting import make_decided, noise
 from tests.prediction.videos import decoded, make_video
@@ -138,3 +140,21 @@ def test_two_processes_share_the_images(run: Path, inputs: Path, tmp_path: Path)
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert one == two
     assert np.unique([len(content) for content in one.values()]).size > 1
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_an_evaluation_that_the_user_stops(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SegmentationModule, f"{verb}_step".replace("validate", "validation"), stop)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main([verb, "--run", str(run), *QUICK])
+    finally:
+        signal.signal(signal.SIGINT, handler)  # the trainer ignores further ones
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.endswith("Stopped.\n")
