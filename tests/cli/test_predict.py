@@ -233,6 +233,12 @@ def test_a_shorter_video_takes_the_place_of_a_longer_one(run: Path, tmp_path: Pa
         *(f"classes/ride/00000{number}.png" for number in range(3)),
     }
     assert len(decoded(tmp_path / "out" / "overlay" / "ride.mp4")) == 3
+    classes = tmp_path / "out" / "classes" / "ride"
+    shutil.copy(classes / "000002.png", classes / "000003.png")
+    command("predict", *args)
+    assert (classes / "000003.png").exists()  # nothing goes that was not asked for
+    command("predict", *args, "--overwrite", "true")
+    assert not (classes / "000003.png").exists()
 
 
 @pytest.mark.parametrize("overwrite", ["false", "true"])
