@@ -368,6 +368,18 @@ def test_what_cannot_be_written_is_named_and_the_rest_goes_on(
     assert not [*(tmp_path / "out").rglob(".*")]
 
 
+def test_names_that_no_file_can_have(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in (".jpg", ".bmp"):  # they keep it in their names, which are too long then
+        Image.fromarray(noise(7)).save(photos / f"{'a' * 250}{suffix}")
+    args = ["--input", photos, "--output", tmp_path / "out", "--write", "classes"]
+    failed("predict", "--run", run, *args)
+    said = capsys.readouterr()
+    assert "5 images: 3 written, 0 there already, 2 not written." in said.out
+    assert said.err.count("cannot be written (File name too long).") == 2
+
+
 def test_a_full_disk_stops_at_once(
     run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -395,6 +407,7 @@ def test_what_was_predicted_otherwise_is_refused_before_anything_is_written(
         ["--data.eval_batch_size", 1, "--model.inference.windows_per_pass", 1],
         ["--trainer.precision", "32"],
         ["--model.inference", "null"],
+        ["--model.inference", "{class_path: pne_seg.Inference, init_args: {flip: false}}"],
     ):
         command("predict", *args, *nothing)
         assert stats(out) == before
