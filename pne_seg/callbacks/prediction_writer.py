@@ -1,5 +1,6 @@
 """Predictions as files, as they come from the network."""
 
+from collections import ChainMap
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -8,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pne_seg.data.processors import usable_processors
 from pne_seg.prediction.job import Job
+from pne_seg.prediction.outputs import UnwritableError
 
 _MOST_THREADS = 4
 
@@ -16,14 +18,14 @@ class PredictionWriter(Callback):
     """Writes each batch of `predict` while the network is at the next one.
 
     Args:
-        job: what to write where; it learns how many were written, and what was unreadable.
+        job: what to write where; it learns how many were written, and what could not be.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self._type = torch.uint8 if job.data.num_classes <= 256 else torch.uint16
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, usable_processors()))
-        self._writing: list[Future[None]] = []
+        self._writing: list[tuple[int, Future[None]]] = []
 
     def on_predict_batch_end(
         self,
@@ -43,13 +45,17 @@ class PredictionWriter(Callback):
         ):
             target = self.job.targets[index]
             self._writing.append(
-                self._threads.submit(self.job.layout.write, target, prediction, picture)
+                (index, self._threads.submit(self.job.layout.write, target, prediction, picture))
             )
 
     def _wait(self) -> None:
-        for writing in self._writing:
-            writing.result()
-            self.job.written += 1
+        for index, writing in self._writing:
+            try:
+                writing.result()
+            except UnwritableError as error:
+                self.job.unwritten[index] = str(error)
+            else:
+                self.job.written += 1
         self._writing.clear()
 
     def on_exception(
@@ -64,9 +70,10 @@ class PredictionWriter(Callback):
         self._wait()
         self._threads.shutdown()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            counts: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(counts, (self.job.written, self.job.unreadable))
-            self.job.written = sum(written for written, _ in counts)
-            self.job.unreadable = {
-                index: why for _, unreadable in counts for index, why in unreadable.items()
-            }
+            job, found = self.job, [None] * trainer.world_size
+            own: Any = job.written, job.unreadable, job.unwritten
+            torch.distributed.all_gather_object(found, own)
+            counts, unreadable, unwritten = zip(*found, strict=True)
+            job.written = sum(counts)
+            job.unreadable = dict(ChainMap(*unreadable))
+            job.unwritten = dict(ChainMap(*unwritten))

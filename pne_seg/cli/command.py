@@ -1,5 +1,6 @@
 """fit, validate, test and predict: from settings to a finished run."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,9 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
 
     Raises:
         SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `predict` could not read a file.
+            where `predict` could not read or write a file; code 130 where the user stopped it.
     """
+    command: SegmentationCLI | None = None
     try:
         command = SegmentationCLI(verb, args)
         command.start()
@@ -63,6 +65,11 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
     except UserError as error:
         # From a loader's worker the message comes wrapped in the worker's traceback.
         fail(str(error).rpartition("UserError: ")[2].strip())
+    except KeyboardInterrupt:
+        if _rank() == 0:
+            prediction = command.prediction if command is not None else None
+            print(prediction.stopped() if prediction else "Stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 class SegmentationCLI(LightningCLI):
@@ -249,6 +256,7 @@ class SegmentationCLI(LightningCLI):
         Raises:
             UserError: the checkpoint does not fit, or the data or the loss is not as it must be.
             SystemExit: code 1 where a file could not be predicted; the others are.
+            KeyboardInterrupt: the user stopped it.
         """
         checkpoint = self.checkpoint
         options: dict[str, Any] = {
@@ -272,6 +280,11 @@ class SegmentationCLI(LightningCLI):
                     f"{checkpoint} does not fit the network that the config describes; --run takes "
                     f"both from one run.\n  {' '.join(str(error).split())[:300]}"
                 ) from error
+            except SystemExit as stop:
+                # Lightning leaves with code 1, as for a file that could not be read.
+                if isinstance(stop.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from stop
+                raise
         complete = prediction is None or prediction.finish(first=_rank() == 0)
         if self.run_folder is not None:
             rank_zero_info(f"Written to {self.run_folder}")

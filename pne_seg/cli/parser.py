@@ -12,6 +12,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from pne_seg.errors import UserError
 
+INTERNAL = frozenset({"data.input", "data.description"})
+"""Settings that are not the user's: `predict --input` makes them."""
+
 
 class Parser(LightningArgumentParser):
     """LightningCLI's parser without abbreviations, raising `UserError` in place of a usage wall."""
@@ -67,7 +70,7 @@ def explain(message: str, parser: Parser) -> str:
     if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message):
         return _unknown_member(slot, found[1], found[2])
     if found := re.search(r"No module named '[^']+'", message):
-        return f"--{slot}: {found[0]}."
+        return _unknown_module(slot, found[0], message) if slot else message
     takes_values = re.search(r"Expected a <class '(bool|float|int|str)'>", message)
     if not takes_values and (
         found := re.search(r"Expected a dot import path string: (\S+)", message)
@@ -89,6 +92,15 @@ def _unknown_member(slot: str, module: str, name: str) -> str:
     near = nearest(name, (key for key, value in vars(found).items() if isinstance(value, type)))
     hint = f"\n  The nearest is {module}.{near}." if near else ""
     return f"--{slot} {module}.{name}: no class of that name.{hint}"
+
+
+def _unknown_module(slot: str, said: str, message: str) -> str:
+    classes = re.findall(r"class_path[= ]'([^']+)'", message)
+    name = f" {classes[-1]}" if classes else ""
+    return (
+        f"--{slot}{name} is not to be found here ({said}).\n"
+        "  Start where Python finds its file, or install its package."
+    )
 
 
 def _unknown_class(slot: str, name: str, message: str) -> str:
@@ -122,6 +134,8 @@ def _bad_value(slot: str, message: str) -> str:
     ]
     given = re.search(r"G(?:ot|iven) value: (.+?)(?:\. Got value|\n|$)", message)
     if slot and expected and given:
+        if expected in (["tuple"], ["list"]):
+            expected = [_list_of(given[1], message)]
         return f"--{slot} {given[1]}: expected {' or '.join(expected)}."
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return "\n  ".join(line[:300] for line in lines[:4])
@@ -130,6 +144,14 @@ def _bad_value(slot: str, message: str) -> str:
 def _type_name(text: str) -> str:
     text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text)
     return re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", text)
+
+
+def _list_of(value: str, message: str) -> str:
+    """The form of a list, for who gave one number."""
+    if not re.fullmatch(r"-?[\d.]+", value):
+        return "a list in brackets"
+    length = next((kinds.count(",") + 1 for kinds in re.findall(r"tuple\[([^].]+)\]", message)), 1)
+    return f"a list such as [{', '.join([value] * length)}]"
 
 
 def nearest(key: str, candidates: Iterable[str]) -> str | None:
@@ -149,8 +171,8 @@ def known_keys(parser: Parser, classes: dict[str, str]) -> set[str]:
         action.dest for action in parser._actions if action.dest not in ("help", "print_config")
     }
     for slot, class_path in {**dict(_filled_slots(parser.folded)), **classes}.items():
-        keys |= {f"{slot}.{name}" for name in _settings_of(class_path)}
-    return keys
+        keys |= {f"{slot}.{name}" for name in settings_of(class_path)}
+    return keys - INTERNAL
 
 
 def _filled_slots(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -163,7 +185,7 @@ def _filled_slots(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[st
                 yield from _filled_slots(value, f"{prefix}{key}.")
 
 
-def _settings_of(class_path: str) -> list[str]:
+def settings_of(class_path: str) -> list[str]:
     """Names of a class's settings, those that it forwards by **kwargs included."""
     module, _, name = class_path.rpartition(".")
     try:

@@ -10,12 +10,13 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
-from pne_seg.cli.parser import Parser
+from pne_seg.cli.parser import INTERNAL, Parser, settings_of
 from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
 from pne_seg.description import IN_CHECKPOINT, DataDescription
 from pne_seg.errors import UserError
+from pne_seg.inference import Inference
 from pne_seg.prediction import InputData
 from pne_seg.prediction.benchmarks import BENCHMARKS, Submission
 from pne_seg.prediction.dataset import InputDataset
@@ -27,7 +28,7 @@ from pne_seg.runs import read_checkpoint
 DESCRIPTION = """\
 Write a trained network's predictions of images or videos, or of the data's test split, as PNG files
 of class indices, in colour and laid over the images. The same command again goes on where it was
-stopped. Exit code 1 where a file could not be read."""
+stopped. Exit code 1 where a file could not be read, or its prediction not be written."""
 
 _FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
 """Settings of the data that mean something for images from elsewhere."""
@@ -35,8 +36,13 @@ _FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
 _WITHOUT_EFFECT = (
     *("loss", "extra_losses", "extra_loss_weights", "contrast", "auxiliary", "dropout"),
     *("optimizer", "parameter_groups", "schedule", "init_from", "compile", "boundary_widths"),
+    "inference",  # counts as what it means, below
 )
 """Settings of the module that no prediction depends on."""
+
+_PRECISIONS = {"None": "32-true", "64": "64-true", "32": "32-true", "16": "16-mixed",
+               "bf16": "bf16-mixed"}  # fmt: skip
+"""Other spellings of a precision, and what the trainer takes them for."""
 
 _LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
 """Settings of the data that no image depends on."""
@@ -120,28 +126,32 @@ class Prediction:
         Raises:
             UserError: the settings contradict each other, or files are in the way.
         """
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"--output {folder} is a file. Give a folder.")
+        first = next(part for part in (folder, *folder.parents) if part.exists())
+        if not first.is_dir():
+            raise UserError(f"--output {folder}: {first} is a file. Give a folder.")
         settings = config.as_dict()
         source = data.split("test")
-        if isinstance(source, InputDataset):
-            for remark in source.inputs.remarks:
-                rank_zero_info(remark)
         images = _without(settings["data"].get("init_args") or {}, _LOADING_ONLY)
+        precision = settings["trainer"]["precision"]
         maker = digest(
             [
                 digest_of_file(checkpoint),
                 _text(_without(settings["model"], _WITHOUT_EFFECT)),
-                settings["trainer"]["precision"],
+                _protocol(settings["model"]["inference"] or {}),
+                _PRECISIONS.get(str(precision), precision),
                 data.resize_base,
                 [*data.class_names],
                 [*data.palette],
                 settings["format"],
             ]
         )
+        layout = self._layout(settings, data, folder)
+        if isinstance(source, InputDataset):
+            for remark in source.inputs.remarks + _of_videos(source, layout):
+                rank_zero_info(remark)
         self.job = Job(
             data,
-            self._layout(settings, data, folder),
+            layout,
             maker,
             f"{settings['data']['class_path']} {_text(images)}",
             settings["overwrite"],
@@ -178,7 +188,7 @@ class Prediction:
         return given if self.job is None else given | {"datamodule": self.job.remaining()}
 
     def finish(self, first: bool) -> bool:
-        """Finish what was written, and say how it ended; whether every file could be read.
+        """Finish what was written, and say how it ended; whether every file was predicted.
 
         Args:
             first: whether this is the first process, which does it.
@@ -193,7 +203,34 @@ class Prediction:
                 print(f"unreadable: {why}", file=sys.stderr)
             for line in self.job.finish():
                 print(line)
-        return not self.job.unreadable
+            for _, why in sorted(self.job.unwritten.items()):
+                print(f"not written: {why}", file=sys.stderr)
+        return not self.job.unreadable and not self.job.unwritten
+
+    def stopped(self) -> str:
+        """What is said where the user stopped it."""
+        if self.job is None:
+            return "Stopped."
+        there, total = self.job.count_there(), len(self.job.targets)
+        return (
+            f"Stopped: {there} of {total} predictions are written. The same command goes on from "
+            "there."
+        )
+
+
+def _protocol(settings: dict[str, Any]) -> list[object]:
+    """What predictions depend on; not how many windows go through the network at a time."""
+    inference = Inference(**settings.get("init_args", settings))
+    steps = None if inference.window is None else inference.steps
+    return [inference.window, steps, inference.blend, inference.scales, inference.flip]
+
+
+def _of_videos(source: InputDataset, layout: Layout) -> list[str]:
+    """What videos do not get of what was asked for."""
+    if not source.videos or not isinstance(layout, Pictures) or "colour" not in layout.kinds:
+        return []
+    drawn = ", and overlay/VIDEO.mp4" if "overlay" in layout.kinds else ""
+    return [f"Videos get no files in colour/: they get classes/VIDEO/FRAME.png{drawn}."]
 
 
 def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -211,12 +248,19 @@ def _replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
     """Put `InputData` in the place of the run's data, with what a checkpoint says of these."""
     content = read_checkpoint(checkpoint)
     if IN_CHECKPOINT in content:
-        description = DataDescription.from_dict(content[IN_CHECKPOINT])
+        try:
+            description = DataDescription.from_dict(content[IN_CHECKPOINT])
+        except ValueError as error:
+            raise UserError(
+                f"{checkpoint}: what it says of its data is damaged ({error}) Take another "
+                "checkpoint of the run."
+            ) from error
         if any(override.key == "data" for override in settings.overrides):
             raise UserError(
                 "--data names a data set, --input other images in its place. Give one of them; "
                 "classes and colours come with the checkpoint."
             )
+        _refuse_settings_of_the_run(settings)
     else:
         description = _description_from_config(settings, checkpoint)
         settings.overrides = [
@@ -238,6 +282,25 @@ def _replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
             **kept,
         },
     }
+
+
+def _refuse_settings_of_the_run(settings: Settings) -> None:
+    """Refuse what the run's data would take, and their stand-in does not.
+
+    Raises:
+        UserError: there is such a setting.
+    """
+    own = settings_of(str(settings.get("data.class_path")))
+    for override in settings.overrides:
+        group, _, name = override.key.replace(".init_args", "").partition(".")
+        if group != "data" or name in _FOR_INPUT:
+            continue
+        if f"data.{name}" in INTERNAL:
+            raise UserError(f"There is no setting --data.{name}.\n  Give --input alone.")
+        if name.partition(".")[0] in own:
+            raise UserError(
+                f"--data.{name}: with --input the run's data are not read. Leave it out."
+            )
 
 
 def _base_setting(key: str) -> str | None:

@@ -114,9 +114,16 @@ def _files(given: str) -> Iterator[DataFile]:
 
 
 def _matches(pattern: Path) -> Iterator[DataFile]:
-    """Files that match, and those in folders that do; named from the first wildcard's folder on."""
+    """Files that match, and those in folders that do; named from the first wildcard's folder on.
+
+    A folder that is really called `[1]` is no wildcard.
+    """
     parts = pattern.parts
-    first = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    first = next(
+        place
+        for place, part in enumerate(parts)
+        if glob.has_magic(part) and not Path(*parts[: place + 1]).exists()
+    )
     root, wanted = Path(*parts[:first]), str(Path(*parts[first:]))
     if not root.is_dir():
         raise UserError(f"--input {pattern}: there is no folder {root}.")
@@ -175,13 +182,13 @@ def check_names(names: Iterable[object], sources: list[str]) -> None:
     Raises:
         UserError: there are such; both are named.
     """
-    first: dict[object, str] = {}
-    for name, source in zip(names, sources, strict=True):
-        other = first.setdefault(name, source)
-        if other is not source:
+    first: dict[object, int] = {}
+    for place, (name, source) in enumerate(zip(names, sources, strict=True)):
+        other = first.setdefault(name, place)
+        if other != place:
             raise UserError(
-                f"{other} and {source} would be written under one name. Rename one of them, or "
-                "give them to separate commands."
+                f"{sources[other]} and {source} would be written under one name. Rename one of "
+                "them, or give them to separate commands."
             )
 
 

@@ -1,8 +1,9 @@
 """One prediction of a split from beginning to end: what is left to do, and how it ended."""
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pne_seg.prediction.outputs import (
     Layout,
     Pictures,
     Target,
+    UnwritableError,
     cannot_write,
     remove_temporaries,
     stamp_of,
@@ -48,6 +50,8 @@ class Job:
         left: indices of those to be made.
         written: how many were made, in all processes.
         unreadable: index → reason, of all processes.
+        unwritten: the same of predictions that cannot be written; the overlays of videos have
+            the numbers after those of `targets`.
 
     Raises:
         UserError: two sources would be written under one name, or a file is in the way.
@@ -64,6 +68,7 @@ class Job:
         self.data = data
         self.layout = layout
         self.maker = maker
+        self.overwrite = overwrite
         self.source = data.split("test")
         self.videos: list[tuple[Video, Target]] = []
         if isinstance(self.source, InputDataset):
@@ -81,6 +86,12 @@ class Job:
         self.left = [place for place in still_to_do(wanted, overwrite) if place < len(self.targets)]
         self.written = 0
         self.unreadable: dict[int, str] = {}
+        self.unwritten: dict[int, str] = {}
+
+    def count_there(self) -> int:
+        """How many of the predictions are on the disk now."""
+        wanted = [(self.layout.paths(target), target) for target in self.targets]
+        return len(wanted) - len(still_to_do(wanted, overwrite=True))
 
     def remaining(self) -> Remaining:
         """What is left, as batches."""
@@ -144,20 +155,22 @@ class Job:
             Lines that say how it ended.
 
         Raises:
-            UserError: a video cannot be encoded, or a file is not as it must be.
+            UserError: a video cannot be written, or a file is not as it must be.
         """
         yield self._summary()
-        if isinstance(self.source, InputDataset):
-            for video in self.source.videos:
-                self._remove_older_frames(video)
-        for video, target in self.videos:
-            if line := self._encode(video, target):
-                yield line
+        if self.overwrite and isinstance(self.source, InputDataset):
+            self._remove_older_frames(self.source.videos)
+        for place, (video, target) in enumerate(self.videos, start=len(self.targets)):
+            try:
+                if line := self._encode(video, target):
+                    yield line
+            except UnwritableError as error:
+                self.unwritten[place] = str(error)
         if isinstance(self.layout, Submission) and not self._not_reached:
             sizes = {
                 self.layout.paths(target)[0]: self.source.source_size(index)
                 for index, target in enumerate(self.targets)
-                if index not in self.unreadable
+                if index not in self.unreadable and index not in self.unwritten
             }
             yield self.layout.check_files(sizes)
         paths = [path for target in self.targets for path in self.layout.paths(target)]
@@ -166,7 +179,7 @@ class Job:
     @property
     def _not_reached(self) -> int:
         """Predictions that the trainer was told to leave out."""
-        return len(self.left) - self.written - len(self.unreadable)
+        return len(self.left) - self.written - len(self.unreadable) - len(self.unwritten)
 
     def _summary(self) -> str:
         images = sum(not target.is_frame for target in self.targets)
@@ -181,6 +194,8 @@ class Job:
         parts = [f"{self.written} written", f"{there} there already"]
         if self.unreadable:
             parts.append(f"{len(self.unreadable)} unreadable")
+        if self.unwritten:
+            parts.append(f"{len(self.unwritten)} not written")
         if self._not_reached:
             parts.append(f"{self._not_reached} not reached")
         together = " and ".join(filter(None, [", ".join(what[:-1]), what[-1]]))
@@ -190,14 +205,23 @@ class Job:
         assert isinstance(self.layout, Pictures)
         return self.layout.video(target.name)
 
-    def _remove_older_frames(self, video: Video) -> None:
-        """Remove what predict wrote of a longer video of the name, which this one replaces."""
-        name, stamp = video.source.name, Stamp("", "")
-        for frame in itertools.count(video.frames or 0):
-            path = self.layout.paths(Target(f"{name}/{frame:06d}", name, stamp, is_frame=True))[0]
-            if not video.frames or not isinstance(stamp_of(path), Stamp):
-                return
-            path.unlink()
+    def _remove_older_frames(self, videos: Sequence[Video]) -> None:
+        """Remove what predict wrote of longer videos of their names, which these replace.
+
+        An image's prediction may be called as a frame, and stays.
+        """
+        own = {path for target in self.targets for path in self.layout.paths(target)}
+        for video in videos:
+            name = video.source.name
+            for frame in itertools.count(video.frames) if video.frames else ():
+                target = Target(f"{name}/{frame:06d}", name, Stamp("", ""), is_frame=True)
+                path = self.layout.paths(target)[0]
+                if path in own:
+                    continue
+                found = stamp_of(path)
+                if not isinstance(found, Stamp) or not found.frames:
+                    break
+                path.unlink()
 
     def _encode(self, video: Video, target: Target) -> str | None:
         """Encode a video's overlay from its frames and their classes, where it is not there."""
@@ -216,6 +240,7 @@ class Job:
         temporary = path.with_name(f".{path.name}.{os.getpid()}-0.tmp.mp4")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()  # the encoder does not say why it cannot open a file
             drawn = (
                 layout.laid_over(picture, _read_classes(file))
                 for picture, file in zip(frames_of(video.path, video.frames), classes, strict=True)
@@ -228,7 +253,8 @@ class Job:
         except OSError as error:
             raise cannot_write(path, error) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of the name: it was never there
+                temporary.unlink(missing_ok=True)
         return f"{path}: {_count(video.frames, 'frame')}, without the sound."
 
 

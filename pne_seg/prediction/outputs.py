@@ -1,5 +1,6 @@
 """What is written for each prediction, and what of it is there already."""
 
+import errno
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -26,7 +27,17 @@ KINDS: tuple[Kind, ...] = ("classes", "colour", "overlay")
 
 _JPEG_QUALITY = 90
 _LONGEST_JPEG = 65_500  # pixels a side that the library takes
+_OF_ONE_FILE = (
+    *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+)
+"""What the system says of a name that it does not take; of others it says nothing."""
+
 _TEMPORARY = re.compile(r"\.(.+)\.\d+-\d+\.tmp(\.mp4)?")  # as `save_atomically` calls them
+
+
+class UnwritableError(UserError):
+    """One prediction cannot be written as it is; the others can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +80,26 @@ class Layout(ABC):
         """Write those of a prediction's files that are not there.
 
         Raises:
+            UnwritableError: the name or the size of one is not taken; the others are written.
             UserError: a file cannot be written.
         """
+        failed: UnwritableError | None = None
         for path in self.paths(target):
-            if stamp_of(path) != target.stamp:
-                content = stamped(self.encode(path, classes, picture), target.stamp)
-                try:
-                    write_bytes_atomically(path, content)
-                except OSError as error:
-                    raise cannot_write(path, error) from error
+            if stamp_of(path) == target.stamp:
+                continue
+            try:
+                self._write(path, target, classes, picture)
+            except UnwritableError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _write(self, path: Path, target: Target, classes: Classes, picture: Pixels | None) -> None:
+        content = stamped(self.encode(path, classes, picture), target.stamp)
+        try:
+            write_bytes_atomically(path, content)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
 
 class Pictures(Layout):
@@ -138,7 +160,7 @@ class Pictures(Layout):
 
     def _jpeg(self, path: Path, picture: Pixels) -> bytes:
         if max(picture.shape) > _LONGEST_JPEG:
-            raise UserError(
+            raise UnwritableError(
                 f"{path}: JPEG files have sides of {_LONGEST_JPEG:,} pixels at most, this image "
                 "has more. Leave the overlays out: --write '[classes, colour]'"
             )
@@ -206,6 +228,8 @@ def stamp_of(path: Path) -> Stamp | Literal["absent"] | None:
     except IsADirectoryError:
         return None
     except OSError as error:
+        if error.errno in _OF_ONE_FILE:
+            return "absent"  # nothing can be there; writing it will say why
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
@@ -215,10 +239,12 @@ def _of_these(paths: list[Path], what: str) -> str:
 
 def cannot_write(path: Path, error: OSError) -> UserError:
     """What is said of a file that the system does not let be written."""
-    return UserError(
-        f"{path}: cannot be written ({error.strerror}). What is written stays; the same command "
-        "goes on from there."
-    )
+    said = f"{path}: cannot be written ({error.strerror})."
+    if error.errno in _OF_ONE_FILE:
+        return UnwritableError(said)
+    if path.parent.exists():
+        said += " What is written stays; the same command goes on from there."
+    return UserError(said)
 
 
 def remove_temporaries(paths: Sequence[Path]) -> None:

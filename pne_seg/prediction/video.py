@@ -12,6 +12,7 @@ import numpy as np
 
 from pne_seg.data.images import Pixels
 from pne_seg.errors import UserError
+from pne_seg.prediction.outputs import UnwritableError
 
 _FALLBACK_RATE = 25.0  # frames a second, where the file names no believable rate
 _HIGHEST_RATE = 1000.0
@@ -141,7 +142,7 @@ def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
         rate: frames a second.
 
     Raises:
-        UserError: the encoder refuses.
+        UnwritableError: the encoder refuses.
     """
     writer = None
     try:
@@ -153,7 +154,7 @@ def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
                 size = even.shape[1], even.shape[0]
                 writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, kind, rate, size)
                 if not writer.isOpened():
-                    raise UserError(f"{path}: the video cannot be encoded at {size} pixels.")
+                    raise UnwritableError(f"{path}: no video can be encoded at {size} pixels.")
             writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
     finally:
         if writer is not None:

@@ -1,12 +1,14 @@
 """A mistake is answered in a few lines with the nearest valid name, and exit code 2."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pne_seg.cli import VERBS, main
 from tests.cli.commands import REPOSITORY, refused, write_config
@@ -131,6 +133,43 @@ def test_an_unknown_class(
     said = refused(capsys, "fit", "--config", tiny, *args)
     assert f"--{slot} {name}: no class of that name." in said
     assert f"The nearest is {near}." in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("model.inference.window", "512", "[512, 512]"),
+        ("model.inference.scales", "0.5", "[0.5]"),
+        ("model.boundary_widths", "3", "[3]"),
+    ],
+)
+@pytest.mark.parametrize("place", ["command line", "file"])
+def test_a_number_in_place_of_a_list(
+    tiny: Path, capsys: pytest.CaptureFixture[str], key: str, value: str, expected: str, place: str
+) -> None:
+    args: list[object] = [f"--{key}", value]
+    if place == "file":
+        args = ["--config", write_config(tiny.with_name("x.yaml"), nested(key, float(value)))]
+    said = refused(capsys, "fit", "--config", tiny, *args)
+    if place == "file":
+        value, expected = str(float(value)), expected.replace(value, str(float(value)))
+    assert said == f"error: --{key} {value}: expected a list such as {expected}."
+
+
+@pytest.mark.parametrize("verb", ["fit", "test", "predict"])
+def test_a_config_whose_network_is_not_here(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    run = Path(shutil.copytree(fitted, tmp_path / "runs" / "own" / "0"))
+    config = run / "config.yaml"
+    content = yaml.safe_load(config.read_text())
+    content["model"]["network"]["class_path"] = "my_nets.Net"
+    config.write_text(yaml.safe_dump(content))
+    said = refused(capsys, verb, *(["--config", config] if verb == "fit" else ["--run", run]))
+    assert said == (
+        "error: --model.network my_nets.Net is not to be found here (No module named 'my_nets').\n"
+        "  Start where Python finds its file, or install its package."
+    )
 
 
 @pytest.mark.parametrize("name", ["no_such_package.Net", "NoSuchNet"])

@@ -1,6 +1,9 @@
 """`predict --input`: names, sizes, turned photos, what is in the files, what is refused."""
 
+import errno
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.fabric.connector import _convert_precision_to_unified_args
+from lightning.pytorch import Trainer
 from PIL import Image, ImageOps
 
 from pne_seg.cli import main
+from pne_seg.cli.predict import _PRECISIONS
+from pne_seg.prediction.video import write_video
 from pne_seg.report import overlay
 from tests.cli.commands import command, contents, refused
 from tests.cli.predicting import PALETTE, by_hand, make_decided, noise, read
@@ -226,6 +233,56 @@ def test_a_shorter_video_takes_the_place_of_a_longer_one(run: Path, tmp_path: Pa
         *(f"classes/ride/00000{number}.png" for number in range(3)),
     }
     assert len(decoded(tmp_path / "out" / "overlay" / "ride.mp4")) == 3
+    classes = tmp_path / "out" / "classes" / "ride"
+    shutil.copy(classes / "000002.png", classes / "000003.png")
+    command("predict", *args)
+    assert (classes / "000003.png").exists()  # nothing goes that was not asked for
+    command("predict", *args, "--overwrite", "true")
+    assert not (classes / "000003.png").exists()
+
+
+@pytest.mark.parametrize("overwrite", ["false", "true"])
+def test_images_called_as_the_frames_of_a_video_stay(
+    run: Path, tmp_path: Path, overwrite: str
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    make_video(folder / "clip.mp4", 5)
+    args = ["--run", run, "--output", out, "--write", "classes", "--overwrite", overwrite]
+    if overwrite == "true":  # the longer video goes, all of it
+        command("predict", *args, "--input", folder)
+    make_video(folder / "clip.mp4", 3)
+    (folder / "clip").mkdir()
+    Image.fromarray(noise(1)).save(folder / "clip" / "000003.jpg")
+    frames = {f"classes/clip/00000{number}.png" for number in range(3)}
+    command("predict", *args, "--input", folder)
+    assert contents(out).keys() == {*frames, "classes/clip/000003.png"}
+    command("predict", *args, "--input", folder / "clip.mp4")  # by another command's too
+    assert contents(out).keys() == {*frames, "classes/clip/000003.png"}
+
+
+def test_colours_of_a_video_are_said_to_be_left_out(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = ["--run", run, "--input", make_video(tmp_path / "v.mp4", 2), "--output", tmp_path / "o"]
+    command("predict", *args, "--write", "colour")
+    assert "Videos get no files in colour/: they get classes/VIDEO/FRAME.png." in caplog.text
+    assert contents(tmp_path / "o").keys() == {"classes/v/000000.png", "classes/v/000001.png"}
+    caplog.clear()
+    command("predict", *args, "--write", "[classes, overlay]")
+    assert "Videos get" not in caplog.text
+
+
+def test_a_video_that_lost_frames_while_it_was_encoded(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shorter(path: Path, frames: Iterable[Any], rate: float) -> None:
+        write_video(path, list(frames)[:-1], rate)  # as on a full disk
+
+    monkeypatch.setattr("pne_seg.prediction.job.write_video", shorter)
+    args = ["--input", make_video(tmp_path / "v.mp4", 3), "--output", tmp_path / "out"]
+    said = refused(capsys, "predict", "--run", run, *args)
+    assert "v.mp4 cannot be written whole. Is there room on the disk?" in said
+    assert contents(tmp_path / "out").keys() == {f"classes/v/00000{n}.png" for n in range(3)}
 
 
 def test_frames_that_are_there_are_not_decoded(
@@ -282,6 +339,60 @@ def test_nothing_that_can_be_read(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+# ---- files that cannot be written --------------------------------------------------------------
+
+
+def test_what_cannot_be_written_is_named_and_the_rest_goes_on(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "a" * 248
+    Image.fromarray(noise(7)).save(photos / f"{long}.jpg")
+    make_video(tmp_path / "v.mp4", 2).rename(photos / f"{long}b.mp4")
+    Image.fromarray(noise(8, (1, 65_600))).save(photos / "wide.png")
+    args = ["--run", run, "--input", photos, "--output", tmp_path / "out"]
+    for expected in ("5 written, 0 there already, 2 not", "0 written, 5 there already, 2 not"):
+        failed("predict", *args)
+        said = capsys.readouterr()
+        assert f"5 images and 2 video frames: {expected} written." in said.out
+        lines = [line for line in said.err.splitlines() if line.startswith("not written: ")]
+        assert len(lines) == 3
+        for name, why in (
+            (f"{long}.png", "name too long"),
+            (f"{long}b.mp4", "name too long"),
+            ("wide.jpg", "JPEG files have sides of 65,500 pixels"),
+        ):
+            (line,) = (line for line in lines if name in line)
+            assert why in line
+    there = contents(tmp_path / "out").keys()
+    assert {"classes/a.png", "classes/sub/deep/c.png", "colour/wide.png"} <= there
+    assert not [*(tmp_path / "out").rglob(".*")]
+
+
+def test_names_that_no_file_can_have(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix in (".jpg", ".bmp"):  # they keep it in their names, which are too long then
+        Image.fromarray(noise(7)).save(photos / f"{'a' * 250}{suffix}")
+    args = ["--input", photos, "--output", tmp_path / "out", "--write", "classes"]
+    failed("predict", "--run", run, *args)
+    said = capsys.readouterr()
+    assert "5 images: 3 written, 0 there already, 2 not written." in said.out
+    assert said.err.count("cannot be written (File name too long).") == 2
+
+
+def test_a_full_disk_stops_at_once(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pne_seg.prediction.outputs.write_bytes_atomically", full)
+    said = refused(capsys, "predict", "--run", run, "--input", photos, "--output", tmp_path / "out")
+    assert "cannot be written (No space left on device)." in said
+    assert "What is written stays" not in said  # nothing is
+
+
 # ---- what is there already ---------------------------------------------------------------------
 
 
@@ -292,15 +403,26 @@ def test_what_was_predicted_otherwise_is_refused_before_anything_is_written(
     args = ["--run", run, "--input", photos, "--output", out]
     command("predict", *args)
     before = stats(out)
-    command("predict", *args, "--data.eval_batch_size", 1)  # what changes nothing
-    assert stats(out) == before
+    for nothing in (
+        ["--data.eval_batch_size", 1, "--model.inference.windows_per_pass", 1],
+        ["--trainer.precision", "32"],
+        ["--model.inference", "null"],
+        ["--model.inference", "{class_path: pne_seg.Inference, init_args: {flip: false}}"],
+    ):
+        command("predict", *args, *nothing)
+        assert stats(out) == before
 
     other = Path(shutil.copytree(run, tmp_path / "runs" / "other" / "0"))
     shutil.copy(photos / "a.png", photos / "new.png")
     content: dict[str, Any] = torch.load(other / "checkpoints" / "best.ckpt", weights_only=True)
     content["state_dict"]["network.segmentation_head.1.bias"] += 1e-6
     torch.save(content, other / "checkpoints" / "best.ckpt")
-    for changed in (["--run", other, *args[2:]], [*args, "--data.resize_base", "null"]):
+    for changed in (
+        ["--run", other, *args[2:]],
+        [*args, "--data.resize_base", "null"],
+        [*args, "--trainer.precision", "bf16-mixed"],
+        [*args, "--model.inference.flip", "true"],
+    ):
         said = refused(capsys, "predict", *changed)
         assert f"{out}/classes/a.png is there, predicted from another source or by other" in said
         assert "9 such files in all" in said
@@ -334,6 +456,12 @@ def test_files_of_others_are_never_replaced(
     assert contents(tmp_path / "out") == {"colour/a.png": (photos / "a.png").read_bytes()}
 
 
+@pytest.mark.parametrize("precision", [None, "16", "bf16", "32", "64", 16, 32, 64, "16-true"])
+def test_spellings_of_a_precision(precision: Any) -> None:
+    found = _convert_precision_to_unified_args(precision) or Trainer(accelerator="cpu").precision
+    assert _PRECISIONS.get(str(precision), precision) == found
+
+
 # ---- mistakes ----------------------------------------------------------------------------------
 
 
@@ -351,6 +479,17 @@ def test_files_of_others_are_never_replaced(
         (["--input", "PHOTOS", "--data", "CamVid"], "--data names a data set, --input other"),
         (["--input", "PHOTOS", "--data.resize_bas", "null"], "nearest is --data.resize_base."),
         (["--input", "PHOTOS", "--output", "PHOTOS/a.png"], "a.png is a file. Give a folder."),
+        (["--input", "PHOTOS", "--output", "PHOTOS/a.png/b"], "a.png is a file. Give a folder."),
+        (["--input", "PHOTOS", "--output", "/proc/none"], "cannot be written (No such file or"),
+        (
+            ["--input", "PHOTOS", "--data.train_size", "3"],
+            "--data.train_size: with --input the run's data are not read. Leave it out.",
+        ),
+        (["--input", "PHOTOS", "--data.input", "x"], "There is no setting --data.input."),
+        (
+            ["--input", "PHOTOS", "--data.inputs", "x"],
+            "setting --data.inputs.\n  The nearest is --input.",
+        ),
         (["--input", "PHOTOS", "--overwrite"], "--overwrite: expected one argument"),
     ],
 )
@@ -360,6 +499,19 @@ def test_mistakes(
     given = [arg.replace("PHOTOS", str(photos)) for arg in args]
     assert said in refused(capsys, "predict", "--run", run, *given)
     assert not (run / "predict").exists()
+
+
+@pytest.mark.parametrize("described", [{"x": 1}, {"data": "Scenes", "class_names": ["sky"]}])
+def test_a_damaged_description_of_the_data(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], described: Any
+) -> None:
+    broken = Path(shutil.copytree(run, tmp_path / "runs" / "broken" / "0"))
+    file = broken / "checkpoints" / "best.ckpt"
+    content: dict[str, Any] = torch.load(file, weights_only=True)
+    torch.save(content | {"data_description": described}, file)
+    said = refused(capsys, "predict", "--run", broken, "--input", photos)
+    assert said.startswith(f"error: {file}: what it says of its data is damaged (No description")
+    assert "Take another checkpoint of the run." in said
 
 
 def test_the_help_names_what_predict_takes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pne_seg.cli import main
+from pne_seg.module import SegmentationModule
 from tests.cli.commands import QUICK, REPOSITORY, command, contents
 from tests.cli.predicting import make_decided, noise
 from tests.prediction.videos import decoded, make_video
@@ -50,8 +52,14 @@ def started(args: Sequence[object], **environment: str) -> "subprocess.Popen[str
     )
 
 
-def killed_when(args: Sequence[object], folder: Path, files: int) -> None:
-    """Start a slow prediction and kill it once a folder holds so many files."""
+def killed_when(
+    args: Sequence[object], folder: Path, files: int, by: signal.Signals = signal.SIGKILL
+) -> tuple[int, str]:
+    """Start a slow prediction and stop it once a folder holds so many files.
+
+    Returns:
+        Its exit code and what it said.
+    """
     process = started(args, SLOW="0.3")
     try:
         for _ in range(1200):
@@ -60,11 +68,12 @@ def killed_when(args: Sequence[object], folder: Path, files: int) -> None:
                 break
             time.sleep(0.05)
         assert process.poll() is None, process.communicate()[0]
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.send_signal(by)
+        said = process.communicate(timeout=60)[0]
     finally:
         process.kill()
         process.wait()
+    return process.returncode, said
 
 
 def stats(folder: Path) -> dict[str, tuple[int, int]]:
@@ -79,11 +88,18 @@ def test_a_killed_prediction_goes_on(
     out = tmp_path / "out"
     args = ["--run", run, "--input", inputs, "--data.eval_batch_size", 1]
     args += ["--model.network", "tests.tiny_networks.SlowNet", "--model.network.width", 6]
-    killed_when([*args, "--output", out], out / "overlay", 2)
+    code, _ = killed_when([*args, "--output", out], out / "overlay", 2)
+    assert code == -signal.SIGKILL
     images = stats(out)
     assert 6 <= len(images) < 3 * IMAGES
-    killed_when([*args, "--output", out], out / "classes" / "ride", 3)
+    # A key press that interrupts it says how far it came.
+    frames_there = out / "classes" / "ride"
+    code, said = killed_when([*args, "--output", out], frames_there, 3, signal.SIGINT)
+    assert code == 130, said
     frames = stats(out)
+    there = IMAGES + sum(name.startswith("classes/ride") for name in frames)
+    assert f"Stopped: {there} of {IMAGES + FRAMES} predictions are written." in said
+    assert "Traceback" not in said
     assert images.items() <= frames.items()
     assert 3 * IMAGES + 3 <= len(frames) < 3 * IMAGES + FRAMES
     # As a kill in the middle of writing leaves it.
@@ -124,3 +140,21 @@ def test_two_processes_share_the_images(run: Path, inputs: Path, tmp_path: Path)
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert one == two
     assert np.unique([len(content) for content in one.values()]).size > 1
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_an_evaluation_that_the_user_stops(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SegmentationModule, f"{verb}_step".replace("validate", "validation"), stop)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main([verb, "--run", str(run), *QUICK])
+    finally:
+        signal.signal(signal.SIGINT, handler)  # the trainer ignores further ones
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.endswith("Stopped.\n")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pne_seg.errors import UserError
-from pne_seg.prediction.inputs import find_inputs
+from pne_seg.prediction.inputs import check_names, find_inputs
 from pne_seg.prediction.stamps import Stamp, stamped
 
 STAMP = Stamp("0" * 32, "1" * 32)
@@ -74,6 +74,23 @@ def test_names_that_cannot_be_told_apart(photos: Path) -> None:
         (photos / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"b\.jpg and .*b\.jpg\.png would be written under one"):
         find_inputs(str(photos))
+
+
+def test_sources_of_one_name_are_told_apart_by_their_places() -> None:
+    same = "a.jpg"
+    check_names(["a", "b"], [same, same])
+    with pytest.raises(UserError, match=r"a\.jpg and a\.jpg would be written under one name"):
+        check_names(["a", "a"], [same, same])
+
+
+def test_a_folder_called_like_a_wildcard(photos: Path) -> None:
+    for folder in ("br[1]", "br1"):
+        (photos / folder).mkdir()
+        (photos / folder / f"{folder[-1]}.jpg").write_bytes(b"")
+    assert names(photos / "br[1]" / "*.jpg") == ["]"]
+    (photos / "br[1]" / "].jpg").unlink()
+    (photos / "br[1]").rmdir()
+    assert names(photos / "br[1]" / "*.jpg") == ["br1/1"]
 
 
 def test_what_predict_wrote_is_no_input(photos: Path) -> None:

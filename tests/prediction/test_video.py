@@ -82,5 +82,5 @@ def test_no_video(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be encoded"):
+    with pytest.raises(UserError, match="no video can be encoded"):
         write_video(tmp_path / "none" / "v.mp4", [coloured(0)], 12)
