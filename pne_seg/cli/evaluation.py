@@ -13,8 +13,8 @@ from pne_seg.errors import UserError
 from pne_seg.runs import Run, read_checkpoint, run_of_checkpoint
 
 _METRICS = "metrics.json"
-_WITHOUT_EFFECT = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
-"""Settings of the data that change no score."""
+LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
+"""Settings of the data that no image and no score depends on."""
 _BATCHES = {"validate": "limit_val_batches", "test": "limit_test_batches"}
 
 
@@ -60,7 +60,7 @@ def _data(settings: Any) -> list[Any]:
     if not isinstance(slot, dict):
         return []
     own = (slot.get("init_args") or {}).items()
-    kept = {key: value for key, value in own if key not in _WITHOUT_EFFECT}
+    kept = {key: value for key, value in own if key not in LOADING_ONLY}
     return [slot.get("class_path"), kept]
 
 

@@ -1,4 +1,4 @@
-"""`predict`: which images, which data stand in for the run's, where the files go."""
+"""`predict`: which images, and where the files go."""
 
 import json
 import sys
@@ -10,11 +10,10 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
-from pne_seg.cli.parser import INTERNAL, Parser, settings_of
-from pne_seg.cli.refusals import refusal
+from pne_seg.cli.evaluation import LOADING_ONLY
 from pne_seg.cli.settings import Settings
+from pne_seg.cli.stand_in import replace_data
 from pne_seg.data import SegmentationDataModule
-from pne_seg.description import IN_CHECKPOINT, DataDescription
 from pne_seg.errors import UserError
 from pne_seg.inference import Inference
 from pne_seg.prediction import InputData
@@ -23,15 +22,11 @@ from pne_seg.prediction.dataset import InputDataset
 from pne_seg.prediction.job import Job
 from pne_seg.prediction.outputs import KINDS, Kind, Layout, Pictures
 from pne_seg.prediction.stamps import digest, digest_of_file
-from pne_seg.runs import read_checkpoint
 
 DESCRIPTION = """\
 Write a trained network's predictions of images or videos, or of the data's test split, as PNG files
 of class indices, in colour and laid over the images. The same command again goes on where it was
 stopped. Exit code 1 where a file could not be read, or its prediction not be written."""
-
-_FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
-"""Settings of the data that mean something for images from elsewhere."""
 
 _WITHOUT_EFFECT = (
     *("loss", "extra_losses", "extra_loss_weights", "contrast", "auxiliary", "dropout"),
@@ -43,9 +38,6 @@ _WITHOUT_EFFECT = (
 _PRECISIONS = {"None": "32-true", "64": "64-true", "32": "32-true", "16": "16-mixed",
                "bf16": "bf16-mixed"}  # fmt: skip
 """Other spellings of a precision, and what the trainer takes them for."""
-
-_LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
-"""Settings of the data that no image depends on."""
 
 
 def add_arguments(parser: LightningArgumentParser) -> None:
@@ -110,7 +102,7 @@ class Prediction:
         self.chosen = settings.get("write") is not None
         self.job: Job | None = None
         if self.input is not None and checkpoint is not None:
-            _replace_data(settings, self.input, checkpoint)
+            replace_data(settings, self.input, checkpoint)
 
     def prepare(
         self, config: Namespace, data: SegmentationDataModule, checkpoint: Path, folder: Path
@@ -131,7 +123,7 @@ class Prediction:
             raise UserError(f"--output {folder}: {first} is a file. Give a folder.")
         settings = config.as_dict()
         source = data.split("test")
-        images = _without(settings["data"].get("init_args") or {}, _LOADING_ONLY)
+        images = _without(settings["data"].get("init_args") or {}, LOADING_ONLY)
         precision = settings["trainer"]["precision"]
         maker = digest(
             [
@@ -239,97 +231,3 @@ def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
-
-
-# ---- the stand-in for the data -----------------------------------------------------------------
-
-
-def _replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
-    """Put `InputData` in the place of the run's data, with what a checkpoint says of these."""
-    content = read_checkpoint(checkpoint)
-    if IN_CHECKPOINT in content:
-        try:
-            description = DataDescription.from_dict(content[IN_CHECKPOINT])
-        except ValueError as error:
-            raise UserError(
-                f"{checkpoint}: what it says of its data is damaged ({error}) Take another "
-                "checkpoint of the run."
-            ) from error
-        if any(override.key == "data" for override in settings.overrides):
-            raise UserError(
-                "--data names a data set, --input other images in its place. Give one of them; "
-                "classes and colours come with the checkpoint."
-            )
-        _refuse_settings_of_the_run(settings)
-    else:
-        description = _description_from_config(settings, checkpoint)
-        settings.overrides = [
-            override
-            for override in settings.overrides
-            if override.key.partition(".")[0] != "data" or _base_setting(override.key) is not None
-        ]
-    trained = settings.config.get("data")
-    own = (trained.get("init_args") or {}) if isinstance(trained, dict) else {}
-    kept = {key: own[key] for key in ("eval_batch_size", "num_workers") if key in own}
-    stand_in = description.as_dict()
-    base = stand_in["resize_base"]
-    settings.config["data"] = {
-        "class_path": f"{InputData.__module__}.{InputData.__name__}",
-        "init_args": {
-            "input": given,
-            "description": json.loads(_text(stand_in)),  # lists for tuples, as YAML has them
-            "resize_base": None if base is None else list(base),
-            **kept,
-        },
-    }
-
-
-def _refuse_settings_of_the_run(settings: Settings) -> None:
-    """Refuse what the run's data would take, and their stand-in does not.
-
-    Raises:
-        UserError: there is such a setting.
-    """
-    own = settings_of(str(settings.get("data.class_path")))
-    for override in settings.overrides:
-        group, _, name = override.key.replace(".init_args", "").partition(".")
-        if group != "data" or name in _FOR_INPUT:
-            continue
-        if f"data.{name}" in INTERNAL:
-            raise UserError(f"There is no setting --data.{name}.\n  Give --input alone.")
-        if name.partition(".")[0] in own:
-            raise UserError(
-                f"--data.{name}: with --input the run's data are not read. Leave it out."
-            )
-
-
-def _base_setting(key: str) -> str | None:
-    name = key.removeprefix("data.").removeprefix("init_args.")
-    return name if name in _FOR_INPUT else None
-
-
-def _description_from_config(settings: Settings, checkpoint: Path) -> DataDescription:
-    """What the configured data say of themselves.
-
-    Raises:
-        UserError: they cannot be built.
-    """
-    own = Settings(
-        overrides=[given for given in settings.overrides if given.key.partition(".")[0] == "data"],
-        config={key: value for key, value in settings.config.items() if key == "data"},
-    )
-    parser = Parser(prog="cli.py predict")
-    parser.folded = own.config
-    parser.add_argument("--config", action="config")
-    parser.add_lightning_class_args(SegmentationDataModule, "data", subclass_mode=True)
-    try:
-        data = parser.instantiate(parser.parse_args(own.arguments())).data
-        return DataDescription.from_dict(data.description.as_dict())
-    except Exception as error:
-        said = refusal(error, {})
-        if said is None:
-            raise
-        raise UserError(
-            f"{checkpoint} is from before checkpoints named their classes, so the data of its "
-            f"config are needed:\n  {said}"
-        ) from error

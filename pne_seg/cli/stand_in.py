@@ -1,0 +1,116 @@
+"""With `predict --input`, images from elsewhere stand in for the data of the run."""
+
+import json
+from pathlib import Path
+
+from pne_seg.cli.parser import INTERNAL, Parser, settings_of
+from pne_seg.cli.refusals import refusal
+from pne_seg.cli.settings import Settings
+from pne_seg.data import SegmentationDataModule
+from pne_seg.description import IN_CHECKPOINT, DataDescription
+from pne_seg.errors import UserError
+from pne_seg.prediction import InputData
+from pne_seg.runs import read_checkpoint
+
+_FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
+"""Settings of the data that mean something for images from elsewhere."""
+
+
+def replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
+    """Put `InputData` in the place of the run's data, with what a checkpoint says of these.
+
+    Args:
+        settings: loaded; changed in place.
+        given: what is to be predicted.
+        checkpoint: whose classes, colours and image size the stand-in has.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or a setting is one of the run's data.
+    """
+    content = read_checkpoint(checkpoint)
+    if IN_CHECKPOINT in content:
+        try:
+            description = DataDescription.from_dict(content[IN_CHECKPOINT])
+        except ValueError as error:
+            raise UserError(
+                f"{checkpoint}: what it says of its data is damaged ({error}) Take another "
+                "checkpoint of the run."
+            ) from error
+        if any(override.key == "data" for override in settings.overrides):
+            raise UserError(
+                "--data names a data set, --input other images in its place. Give one of them; "
+                "classes and colours come with the checkpoint."
+            )
+        _refuse_settings_of_the_run(settings)
+    else:
+        description = _description_from_config(settings, checkpoint)
+        settings.overrides = [
+            override
+            for override in settings.overrides
+            if override.key.partition(".")[0] != "data" or _base_setting(override.key) is not None
+        ]
+    trained = settings.config.get("data")
+    own = (trained.get("init_args") or {}) if isinstance(trained, dict) else {}
+    kept = {key: own[key] for key in ("eval_batch_size", "num_workers") if key in own}
+    stand_in = description.as_dict()
+    base = stand_in["resize_base"]
+    settings.config["data"] = {
+        "class_path": f"{InputData.__module__}.{InputData.__name__}",
+        "init_args": {
+            "input": given,
+            "description": json.loads(json.dumps(stand_in)),  # lists for tuples, as YAML has them
+            "resize_base": None if base is None else list(base),
+            **kept,
+        },
+    }
+
+
+def _refuse_settings_of_the_run(settings: Settings) -> None:
+    """Refuse what the run's data would take, and their stand-in does not.
+
+    Raises:
+        UserError: there is such a setting.
+    """
+    own = settings_of(str(settings.get("data.class_path")))
+    for override in settings.overrides:
+        group, _, name = override.key.replace(".init_args", "").partition(".")
+        if group != "data" or name in _FOR_INPUT:
+            continue
+        if f"data.{name}" in INTERNAL:
+            raise UserError(f"There is no setting --data.{name}.\n  Give --input alone.")
+        if name.partition(".")[0] in own:
+            raise UserError(
+                f"--data.{name}: with --input the run's data are not read. Leave it out."
+            )
+
+
+def _base_setting(key: str) -> str | None:
+    name = key.removeprefix("data.").removeprefix("init_args.")
+    return name if name in _FOR_INPUT else None
+
+
+def _description_from_config(settings: Settings, checkpoint: Path) -> DataDescription:
+    """What the configured data say of themselves.
+
+    Raises:
+        UserError: they cannot be built.
+    """
+    own = Settings(
+        overrides=[given for given in settings.overrides if given.key.partition(".")[0] == "data"],
+        config={key: value for key, value in settings.config.items() if key == "data"},
+    )
+    parser = Parser(prog="cli.py predict")
+    parser.folded = own.config
+    parser.add_argument("--config", action="config")
+    parser.add_lightning_class_args(SegmentationDataModule, "data", subclass_mode=True)
+    try:
+        data = parser.instantiate(parser.parse_args(own.arguments())).data
+        return DataDescription.from_dict(data.description.as_dict())
+    except Exception as error:
+        said = refusal(error, {})
+        if said is None:
+            raise
+        raise UserError(
+            f"{checkpoint} is from before checkpoints named their classes, so the data of its "
+            f"config are needed:\n  {said}"
+        ) from error
