@@ -16,6 +16,7 @@ from pne_seg.errors import UserError
 
 RUNS = "runs"
 CONFIG = "config.yaml"
+METRICS = "metrics.json"
 BEST = Path("checkpoints", "best.ckpt")
 
 

@@ -20,11 +20,10 @@ from pne_seg.inference import (
     network_stride,
 )
 from pne_seg.networks.slot import Slot, build_network, complete_slot
-from pne_seg.runs import CONFIG, RUNS, Run, read_checkpoint, run_of_checkpoint
+from pne_seg.runs import CONFIG, METRICS, RUNS, Run, read_checkpoint, run_of_checkpoint
 from pne_seg.terms import TRAINING_TERMS
 
 _NETWORK = "network."
-METRICS = "metrics.json"
 _EVALUATIONS = {"val": "validate", "test": "test"}
 
 

@@ -19,6 +19,7 @@ from pne_seg.callbacks.tables import (
 from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import Scores
 from pne_seg.module import SegmentationModule
+from pne_seg.runs import METRICS
 
 _STAGES = {"fit": "val", "validate": "val", "test": "test"}
 
@@ -133,7 +134,7 @@ class Summary(Callback):
         }
         clean["protocol"] = found
         text = json.dumps(clean, indent=2, ensure_ascii=False) + "\n"
-        write_bytes_atomically(self.folder / "metrics.json", text.encode())
+        write_bytes_atomically(self.folder / METRICS, text.encode())
 
 
 def _rank(scores: Scores) -> float:

@@ -10,9 +10,8 @@ import yaml
 from jsonargparse import Namespace
 
 from pne_seg.errors import UserError
-from pne_seg.runs import Run, read_checkpoint, run_of_checkpoint
+from pne_seg.runs import METRICS, Run, read_checkpoint, run_of_checkpoint
 
-_METRICS = "metrics.json"
 LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
 """Settings of the data that no image and no score depends on."""
 _BATCHES = {"validate": "limit_val_batches", "test": "limit_test_batches"}
@@ -82,7 +81,7 @@ def _free(wanted: Path, origin: dict[str, Any]) -> Path:
     for number in itertools.count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
-            found = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
+            found = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return folder
         except ValueError:
