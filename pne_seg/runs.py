@@ -60,16 +60,6 @@ class Run:
             )
         return path
 
-    def evaluation(self, verb: str, checkpoint: Path, protocol: str) -> Path:
-        """Where an evaluation of a checkpoint writes: each protocol has a folder of its own.
-
-        Args:
-            verb: such as `test`.
-            checkpoint: which one.
-            protocol: its `Inference.label`.
-        """
-        return self.folder / verb / "_".join(filter(None, [checkpoint.stem, protocol]))
-
 
 def create_run(root: Path, name: str) -> Run:
     """Make the next free folder `root/runs/name/<version>`; safe against runs started together."""
@@ -119,6 +109,19 @@ def run_of_checkpoint(path: Path) -> Run | None:
     """The run that a checkpoint file lies in, if it lies in one."""
     run = Run(path.resolve().parent.parent)
     return run if run.config.is_file() else None
+
+
+def evaluation_folder(verb: str, checkpoint: Path, protocol: str) -> Path:
+    """Where an evaluation writes: in the checkpoint's run, or beside a checkpoint without one.
+
+    Args:
+        verb: such as `test`.
+        checkpoint: which one.
+        protocol: its `Inference.label`; figures of several protocols are compared.
+    """
+    run = run_of_checkpoint(checkpoint)
+    parent = run.folder if run is not None else checkpoint.parent
+    return parent / verb / "_".join(filter(None, [checkpoint.stem, protocol]))
 
 
 def check_checkpoint(path: Path) -> None:

@@ -40,7 +40,7 @@ from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import RUNS, Run, create_run, describe_environment, run_of_checkpoint
+from pne_seg.runs import RUNS, create_run, describe_environment, evaluation_folder
 
 _DESCRIPTIONS = {
     "fit": "Train a network, and score it after every epoch.",
@@ -208,8 +208,7 @@ class SegmentationCLI(LightningCLI):
                     self.run_folder = evaluation.folder
                 callbacks += self._reporting(evaluation.origin)
             elif writes:
-                run = run_of_checkpoint(self.checkpoint) or Run(self.checkpoint.parent)
-                self.run_folder = self.prediction.output or run.evaluation(
+                self.run_folder = self.prediction.output or evaluation_folder(
                     self.verb, self.checkpoint, label
                 )
                 job = self.prediction.prepare(

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from pne_seg.errors import UserError
-from pne_seg.runs import METRICS, Run, read_checkpoint, run_of_checkpoint
+from pne_seg.runs import METRICS, evaluation_folder, read_checkpoint, run_of_checkpoint
 
 LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
 """Settings of the data that no image and no score depends on."""
@@ -43,14 +43,13 @@ class Evaluation:
             raise UserError(f"--trainer.{_BATCHES[verb]} 0 leaves nothing to score.")
         precision, widths = settings["trainer"]["precision"], settings["model"]["boundary_widths"]
         data = _data(settings)
-        run = run_of_checkpoint(checkpoint) or Run(checkpoint.parent)
         self.origin: dict[str, Any] = {
             "checkpoint": checkpoint.stem,
             "step": read_checkpoint(checkpoint).get("global_step"),
             "settings": _digest([data, limit, precision, label, widths]),
-            "same_data": _digest(data) == _digest(_data(_saved(run))),
+            "same_data": _digest(data) == _digest(_data(_saved(checkpoint))),
         }
-        self.folder = _free(run.evaluation(verb, checkpoint, label), self.origin)
+        self.folder = _free(evaluation_folder(verb, checkpoint, label), self.origin)
 
 
 def _data(settings: Any) -> list[Any]:
@@ -63,8 +62,11 @@ def _data(settings: Any) -> list[Any]:
     return [slot.get("class_path"), kept]
 
 
-def _saved(run: Run) -> Any:
+def _saved(checkpoint: Path) -> Any:
     """The settings of the training; none where the checkpoint lies in no run."""
+    run = run_of_checkpoint(checkpoint)
+    if run is None:
+        return None
     try:
         return yaml.safe_load(run.config.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):

@@ -133,7 +133,7 @@ def frames_of(path: Path, number: int) -> Iterator[Pixels]:
 
 
 def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
-    """Encode frames as MPEG-4 (`mp4v`), which plays everywhere.
+    """Encode frames as MPEG-4 part 2 (`mp4v`), which OpenCV has and players know, but not browsers.
 
     Args:
         path: the file, `.mp4`.
