@@ -12,7 +12,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.models import swin_transformer, swin_transformer_v2
 from torch import Tensor, nn
+
+from pne_seg.networks.swin import SwinBlock, SwinV2Block
+
+_SWIN_BLOCKS = (
+    *(swin_transformer.SwinTransformerBlock, SwinBlock),
+    *(swin_transformer_v2.SwinTransformerV2Block, SwinV2Block),
+)
+_PATCH_MERGINGS = (swin_transformer.PatchMerging, swin_transformer_v2.PatchMerging)
 
 
 def for_any_size(network: nn.Module) -> nn.Module:
@@ -28,13 +37,12 @@ def for_any_size(network: nn.Module) -> nn.Module:
 def _replacement(layer: nn.Module) -> nn.Module | None:
     from timm.layers.conv2d_same import Conv2dSame
     from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
-    from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
 
     if isinstance(layer, nn.AdaptiveAvgPool2d):
         return _pooling(layer)
-    if type(layer) is SwinTransformerBlock and layer.always_partition and layer.dynamic_mask:
-        return SwinBlock(layer)
-    if type(layer) is PatchMerging:
+    if type(layer) in _SWIN_BLOCKS and layer.always_partition and layer.dynamic_mask:
+        return AnySizeSwinBlock(layer)
+    if type(layer) in _PATCH_MERGINGS:
         return EvenPatchMerging(layer)
     for padded in (Conv2dSame, AvgPool2dSame, MaxPool2dSame):
         if type(layer) is padded:
@@ -116,31 +124,33 @@ class EvenPatchMerging(nn.Module):
     """timm's `PatchMerging` for even sides, which those of a multiple of 32 pixels are.
 
     Args:
-        layer: whose weights are shared.
+        layer: whose weights are shared; Swin's, which normalizes first, or Swin V2's.
     """
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
-        self.norm = layer.norm
-        self.reduction = layer.reduction
+        layers = [layer.norm, layer.reduction]
+        if isinstance(layer, swin_transformer_v2.PatchMerging):
+            layers.reverse()
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → (B, H/2, W/2, D)."""
         batch, height, width, channels = x.shape
         x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-        merged: Tensor = self.reduction(self.norm(x.permute(0, 1, 3, 4, 2, 5).flatten(3)))
+        merged: Tensor = self.layers(x.permute(0, 1, 3, 4, 2, 5).flatten(3))
         return merged
 
 
-class SwinBlock(nn.Module):
-    """timm's `SwinTransformerBlock`, its windows gathered by indices, in eval mode.
+class AnySizeSwinBlock(nn.Module):
+    """A Swin block, V2 too, its windows gathered by indices, in eval mode.
 
-    Shifting, padding and cutting are one gathering of rows and one of columns each way. There are
-    two windows or more along each side (a further one holds padding alone), because the sizes of a
+    Padding, shifting and cutting are one gathering of rows and one of columns each way. There are
+    two windows or more along each side (a further one holds padding only), because the sizes of a
     single one would be compared with 1 throughout.
 
     Args:
-        block: whose weights are shared; it partitions always and makes its mask for each image.
+        block: whose layers are shared; it partitions always and makes its mask for each image.
     """
 
     def __init__(self, block: Any) -> None:
@@ -149,88 +159,81 @@ class SwinBlock(nn.Module):
         self.norm2, self.mlp = block.norm2, block.mlp
         self.window_size: tuple[int, int] = block.window_size
         self.shift_size: tuple[int, int] = block.shift_size
+        self.pads_first = isinstance(block, SwinBlock | SwinV2Block)
+        self.norms_last = isinstance(block, swin_transformer_v2.SwinTransformerV2Block)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) → the same."""
-        x = x + self._attend(self.norm1(x))
-        mixed: Tensor = x + self.mlp(self.norm2(x))
+        if self.norms_last:
+            x = x + self.norm1(self._attend(x))
+            mixed: Tensor = x + self.norm2(self.mlp(x))
+        else:
+            x = x + self._attend(self.norm1(x))
+            mixed = x + self.mlp(self.norm2(x))
         return mixed
 
     def _attend(self, x: Tensor) -> Tensor:
         batch, height, width, channels = x.shape
         high, wide = self.window_size
-        rows = _Side(height, high, self.shift_size[0], x.device)
-        columns = _Side(width, wide, self.shift_size[1], x.device)
+        rows = _Side(height, high, self.shift_size[0], self.pads_first, x.device)
+        columns = _Side(width, wide, self.shift_size[1], self.pads_first, x.device)
         down, across = rows.windows, columns.windows
 
         x = x.index_select(1, rows.source).index_select(2, columns.source)
         inside = rows.inside.unsqueeze(1) & columns.inside.unsqueeze(0)
         x = x * inside.unsqueeze(-1).to(x.dtype)
         x = x.reshape(batch, down, high, across, wide, channels).permute(0, 1, 3, 2, 4, 5)
-        x = x.reshape(batch, down * across, high * wide, channels)
-        x = self._mix(x, self._regions(rows, columns))
+        x = x.reshape(batch * down * across, high * wide, channels)
+        x = self.attn(x, mask=self._mask(rows, columns, x.dtype))
         x = x.reshape(batch, down, across, high, wide, channels).permute(0, 1, 3, 2, 4, 5)
         x = x.reshape(batch, down * high, across * wide, channels)
         return x.index_select(1, rows.back).index_select(2, columns.back)
 
-    def _regions(self, rows: "_Side", columns: "_Side") -> Tensor | None:
-        """(windows, positions): which part of the image each position comes from; None for one."""
+    def _mask(self, rows: "_Side", columns: "_Side", dtype: torch.dtype) -> Tensor | None:
+        """(windows, positions, positions): −100 between parts that the shift brought together."""
         if not any(self.shift_size):
             return None
         down, across = rows.windows, columns.windows
         high, wide = self.window_size
         region = 3 * rows.region.reshape(down, 1, high, 1)
         region = region + columns.region.reshape(1, across, 1, wide)
-        return region.reshape(down * across, high * wide)
-
-    def _mix(self, x: Tensor, regions: Tensor | None) -> Tensor:
-        """Attention within each window: (B, windows, positions, C) → the same."""
-        batch, windows, positions, _ = x.shape
-        layer, heads = self.attn, self.attn.num_heads
-        query, key, value = (
-            layer.qkv(x)
-            .reshape(batch, windows, positions, 3, heads, -1)
-            .permute(3, 0, 1, 4, 2, 5)
-            .unbind(0)
-        )
-        scores = (query * layer.scale) @ key.transpose(-2, -1) + layer._get_rel_pos_bias()
-        if regions is not None:
-            apart = regions.unsqueeze(1) != regions.unsqueeze(2)
-            scores = scores - 100.0 * apart.to(scores.dtype).unsqueeze(1)
-        mixed = (scores.softmax(-1) @ value).transpose(2, 3)
-        out: Tensor = layer.proj(mixed.reshape(batch, windows, positions, -1))
-        return out
+        region = region.reshape(down * across, high * wide)
+        return -100.0 * (region.unsqueeze(1) != region.unsqueeze(2)).to(dtype)
 
 
 class _Side:
-    """How one side of an image is shifted and cut into windows.
+    """How one side of an image is padded, shifted and cut into windows.
 
     Args:
         size: of the side, in tokens.
         window: of a window, in tokens.
-        shift: by how many tokens the image is rolled first.
+        shift: by how many tokens the side is rolled.
+        pads_first: whether it is padded to whole windows before it is rolled, or after.
         device: of the indices.
 
     Attributes:
         windows: how many there are.
         source: which token stands at each of `windows` × `window` positions.
         inside: whether there is one; the others are padding.
-        region: 0, 1 or 2, the parts that the roll brought together (the last window's, of the image
-            as timm pads it).
+        region: 0, 1 or 2, the parts that the roll brought together.
         back: at which position each token stands.
     """
 
-    def __init__(self, size: int, window: int, shift: int, device: torch.device) -> None:
+    def __init__(
+        self, size: int, window: int, shift: int, pads_first: bool, device: torch.device
+    ) -> None:
         needed = (size + window - 1) // window
         self.windows = torch.sym_max(needed, 2)
         position = torch.arange(self.windows * window, device=device)
         token = torch.arange(size, device=device)
-        self.inside = position < size
-        self.source = torch.where(self.inside, _modulo(position + shift, size), 0)
-        self.back = _modulo(token - shift, size)
+        end = needed * window
+        rolled = end if pads_first else size
+        source = _modulo(position + shift, rolled)
+        self.inside = (position < rolled) & (source < size)
+        self.source = torch.where(self.inside, source, 0)
+        self.back = _modulo(token - shift, rolled)
         self.region = torch.zeros_like(position)
         if shift:
-            end = needed * window
             self.region = (position >= end - window).long() + (position >= end - shift).long()
 
 

@@ -42,8 +42,8 @@ def write_weights(
 def loader(network: nn.Module) -> str | None:
     """The library whose `from_pretrained` loads the network; None where there is none."""
     kind = type(network)
-    if kind is networks.UPerNet or getattr(smp, kind.__name__, None) is kind:
-        return "segmentation_models_pytorch"  # UPerNet is saved as smp's
+    if getattr(smp, kind.__name__, None) is kind:
+        return "segmentation_models_pytorch"
     if getattr(networks, kind.__name__, None) is kind:
         return "pne_seg.networks"
     return None

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import segmentation_models_pytorch as smp
 from torch import nn
 
+from pne_seg.networks.swin import pad_before_shift
+
 _UNEXPECTED_KEYWORD = re.compile(r"unexpected keyword argument[^']*'(\w+)'")
 
 
@@ -39,7 +41,7 @@ def build_encoder(
     """
     settings = encoder_settings(name, kwargs)
     with readable_errors(name, settings, output_stride):
-        return smp.encoders.get_encoder(
+        encoder = smp.encoders.get_encoder(
             name,
             in_channels=in_channels,
             depth=depth,
@@ -47,14 +49,16 @@ def build_encoder(
             output_stride=output_stride,
             **settings,
         )
+    pad_before_shift(encoder)
+    return encoder
 
 
 def encoder_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords for an encoder: those that segmentation needs, and those given, which win.
 
     timm's HRNet gives its four branches (`feature_location=""`), not the wider maps of its
-    classification head. timm's Swin takes images of any size and shifts its windows in every stage
-    (`strict_img_size=False, always_partition=True`).
+    classification head. timm's Swin (V2 too) takes images of any size and shifts its windows in
+    every stage (`strict_img_size=False, always_partition=True`).
 
     Args:
         name: smp's name for the encoder.
@@ -71,7 +75,7 @@ def encoder_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         )
     if name.startswith("tu-hrnet_"):
         return {"feature_location": ""} | dict(given)
-    if name.startswith("tu-swin_"):
+    if name.startswith(("tu-swin_", "tu-swinv2_")) and not name.startswith("tu-swinv2_cr_"):
         return {"strict_img_size": False, "always_partition": True} | dict(given)
     return dict(given)
 

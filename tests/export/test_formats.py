@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from timm.models.swin_transformer import PatchMerging, SwinTransformerStage
+from timm.models import swin_transformer, swin_transformer_v2
 
 from pne_seg import networks
 from pne_seg.errors import UserError
 from pne_seg.export.folder import FILES, read_export
 from pne_seg.export.writer import Exported, export
 from pne_seg.inference import Preprocessing, network_stride
+from pne_seg.networks.swin import pad_before_shift
 from pne_seg.trained import Trained, load_trained
 from tests.export.trained import MEAN, STD, description, pixels, plain_scores, run_onnx, trained
 from tests.methods import NETWORKS
@@ -90,13 +91,14 @@ class SwinStage(torch.nn.Module):
 
     requires_divisible_input_shape = False
 
-    def __init__(self) -> None:
+    def __init__(self, stage: Any, merging: Any) -> None:
         super().__init__()
         settings: dict[str, Any] = {"dim": 8, "out_dim": 8, "input_resolution": (16, 16)}
         windows: dict[str, Any] = {"num_heads": 2, "always_partition": True, "dynamic_mask": True}
         self.patches = torch.nn.Conv2d(3, 8, 4, 4)
-        self.stage = SwinTransformerStage(depth=2, downsample=False, **settings, **windows)
-        self.merging = PatchMerging(8)
+        self.stage = stage(depth=2, downsample=False, window_size=7, **settings, **windows)
+        pad_before_shift(self.stage)
+        self.merging = merging(8)
         self.classifier = torch.nn.Linear(16, CLASSES)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -105,9 +107,16 @@ class SwinStage(torch.nn.Module):
         return scores
 
 
-def test_swins_windows(tmp_path: Path) -> None:
-    """The layers of Swin alone, which take a whole one a minute."""
-    network = SwinStage()
+@pytest.mark.parametrize(
+    ("stage", "merging"),
+    [
+        (swin_transformer.SwinTransformerStage, swin_transformer.PatchMerging),
+        (swin_transformer_v2.SwinTransformerV2Stage, swin_transformer_v2.PatchMerging),
+    ],
+)
+def test_swins_windows(stage: Any, merging: Any, tmp_path: Path) -> None:
+    """The layers of Swin only, of which a whole network takes a minute."""
+    network = SwinStage(stage, merging)
     preprocessing = Preprocessing(MEAN, STD, 8)
     given = trained(network, CLASSES, tmp_path, preprocessing=preprocessing)
     done = export(given, tmp_path / "out", ["onnx", "torch"])

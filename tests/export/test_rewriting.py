@@ -7,10 +7,12 @@ import pytest
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
+from timm.models import swin_transformer_v2
 from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
 from torch import nn
 
-from pne_seg.export.rewriting import EvenPatchMerging, MatrixPooling, SwinBlock, for_any_size
+from pne_seg.export.rewriting import AnySizeSwinBlock, EvenPatchMerging, MatrixPooling, for_any_size
+from pne_seg.networks.swin import SwinBlock, SwinV2Block
 from tests.methods import NETWORKS
 from tests.tiny_networks import same_tensors
 
@@ -46,8 +48,8 @@ def test_same_padding(layer: nn.Module) -> None:
             torch.testing.assert_close(rewritten(images), layer(images))
 
 
-def _block(shift: Any, window: Any = 7) -> Any:
-    block = SwinTransformerBlock(
+def _block(kind: Any, shift: Any, window: Any = 7) -> Any:
+    block = kind(
         8, 16, 2, window_size=window, shift_size=shift, always_partition=True, dynamic_mask=True
     )
     with torch.no_grad():
@@ -57,20 +59,25 @@ def _block(shift: Any, window: Any = 7) -> Any:
 
 
 @pytest.mark.parametrize(
+    "kind",
+    [SwinTransformerBlock, SwinBlock, swin_transformer_v2.SwinTransformerV2Block, SwinV2Block],
+)
+@pytest.mark.parametrize(
     ("window", "shift"), [(7, 0), (7, 3), (4, 2), ((5, 7), (2, 3)), ((5, 7), (0, 3))]
 )
-def test_swin_blocks_for_every_size(window: Any, shift: Any) -> None:
+def test_swin_blocks_for_every_size(kind: Any, window: Any, shift: Any) -> None:
     """One window or several, sides that the window divides and that are shorter than the shift."""
-    block = _block(shift, window)
-    rewritten = SwinBlock(block)
+    block = _block(kind, shift, window)
+    rewritten = AnySizeSwinBlock(block)
     for height, width in [(2, 2), (3, 8), (7, 7), (14, 7), (9, 22), (16, 2)]:
         tokens = torch.randn(2, height, width, 8, dtype=torch.float64)
         with torch.no_grad():
             torch.testing.assert_close(rewritten(tokens), block(tokens))
 
 
-def test_patch_merging() -> None:
-    layer = PatchMerging(4).double()
+@pytest.mark.parametrize("kind", [PatchMerging, swin_transformer_v2.PatchMerging])
+def test_patch_merging(kind: Any) -> None:
+    layer = kind(4).double()
     tokens = torch.randn(2, 6, 10, 4, dtype=torch.float64)
     torch.testing.assert_close(EvenPatchMerging(layer)(tokens), layer(tokens))
 
@@ -83,8 +90,8 @@ def test_the_network_itself_stays_as_it_is() -> None:
     assert [type(layer) for layer in network.modules()] == types
     assert same_tensors(network.state_dict(), before)
     kinds = {type(layer) for layer in rewritten.modules()}
-    assert {MatrixPooling, SwinBlock, EvenPatchMerging} <= kinds
-    assert not kinds & {SwinTransformerBlock, PatchMerging}
+    assert {MatrixPooling, AnySizeSwinBlock, EvenPatchMerging} <= kinds
+    assert not kinds & {SwinBlock, PatchMerging}
     own = {parameter.data_ptr() for parameter in network.parameters()}
     assert not own & {parameter.data_ptr() for parameter in rewritten.parameters()}
     images = torch.randn(1, 3, 96, 64)
