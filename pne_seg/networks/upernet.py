@@ -1,28 +1,34 @@
-"""UPerNet: smp's network, its encoder set up as published."""
+"""UPerNet: smp's decoder on an encoder that is set up as published."""
 
 from typing import Any
 
 import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from pne_seg.errors import UserError
 from pne_seg.networks.encoders import checked_weights, encoder_settings, readable_errors
+from pne_seg.networks.hub import HubMixin
+from pne_seg.networks.swin import pad_before_shift
+
+_NORMS = "decoder.feature_norms."
 
 
-class UPerNet(smp.UPerNet):  # type: ignore[misc]  # smp is untyped
+class UPerNet(HubMixin, smp.UPerNet):  # type: ignore[misc]  # smp is untyped
     """UPerNet (arXiv:1807.10221) on ResNet, HRNet, Swin or any other encoder of four stages.
 
-    The network is smp's, layer by layer and key by key, and `save_pretrained` saves it as smp's:
-    `smp.from_pretrained` rebuilds it without this package. What this class adds is what the encoder
-    needs: HRNet gives its plain branches, Swin takes images of any size with shifted windows in
-    every stage, and a setting that the encoder does not know is named.
-
-    smp normalises each feature first. On Swin that is the published network; on ResNet and HRNet
-    those norms are extra.
+    Decoder and parameter names are smp's. This class sets the encoder up: HRNet gives its plain
+    branches, Swin takes images of any size with the published windows, and a setting that the
+    encoder does not know is named.
 
     Args:
         encoder_name: smp's name, or timm's behind `tu-`.
         encoder_weights: `"imagenet"`, or None for random weights.
         decoder_channels: channels of the feature that is classified.
+        feature_norms: whether the decoder first normalizes each feature by a layer norm, as smp's
+            class always does; None for the published network: on encoders without batch norm (Swin,
+            ConvNeXt), not on ResNet and HRNet.
         drop_path_rate: share of the last block's residual branches dropped in training, rising from
             0 at the first block; None for the encoder's own. timm's encoders alone know it.
         in_channels: channels of the image.
@@ -45,6 +51,7 @@ class UPerNet(smp.UPerNet):  # type: ignore[misc]  # smp is untyped
         encoder_name: str = "tu-swin_tiny_patch4_window7_224",
         encoder_weights: str | None = "imagenet",
         decoder_channels: int = 512,
+        feature_norms: bool | None = None,
         drop_path_rate: float | None = None,
         in_channels: int = 3,
         classes: int = 1,
@@ -55,17 +62,32 @@ class UPerNet(smp.UPerNet):  # type: ignore[misc]  # smp is untyped
         if drop_path_rate is not None:
             kwargs["drop_path_rate"] = drop_path_rate
         settings = encoder_settings(encoder_name, kwargs)
-        own = {
-            "encoder_name": encoder_name,
-            "decoder_channels": decoder_channels,
-            "in_channels": in_channels,
-            "classes": classes,
-            "upsampling": upsampling,
-            "activation": activation,
-        }
         with readable_errors(encoder_name, settings):
             super().__init__(
-                encoder_weights=checked_weights(encoder_name, encoder_weights), **own, **settings
+                encoder_name=encoder_name,
+                encoder_weights=checked_weights(encoder_name, encoder_weights),
+                decoder_channels=decoder_channels,
+                in_channels=in_channels,
+                classes=classes,
+                upsampling=upsampling,
+                activation=activation,
+                **settings,
             )
-        # What smp's class is built with; the saved weights replace the pretrained ones.
-        self._hub_mixin_config = own | settings | {"encoder_weights": None}
+        pad_before_shift(self.encoder)
+        if feature_norms is None:
+            feature_norms = not any(
+                isinstance(layer, _BatchNorm) for layer in self.encoder.modules()
+            )
+        if not feature_norms:
+            norms = self.decoder.feature_norms
+            self.decoder.feature_norms = nn.ModuleList(nn.Identity() for _ in norms)
+            self.register_load_state_dict_pre_hook(_refuse_norms)
+
+
+def _refuse_norms(_network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Say what to set for weights of smp's form, the default of earlier versions."""
+    if any(key.startswith(prefix + _NORMS) for key in state):
+        raise UserError(
+            "These weights are of a UPerNet that normalizes each feature first, as smp's class "
+            "does. Set feature_norms to true (--model.network.feature_norms true)."
+        )

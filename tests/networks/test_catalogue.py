@@ -5,14 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import segmentation_models_pytorch as smp
 import torch
 import yaml
 from torch import Tensor, nn
 
 from pne_seg.contrast.component import PNE
 from pne_seg.module import SegmentationModule
-from pne_seg.networks import DeepLabV3, FCNHead, HRNetV2, OCRNet
+from pne_seg.networks import DeepLabV3, FCNHead, HRNetV2, OCRNet, UPerNet
 from pne_seg.networks.catalogue import ENCODERS, METHODS, Fit, Misfit, check_encoder, describe
 from tests.cli.commands import REPOSITORY
 from tests.networks import published
@@ -122,13 +121,6 @@ def test_features_and_strides(
     assert (found.divisor, found.smallest, found.output_stride) == (divisor, 64, output)
 
 
-def _upernet(encoder: str, **settings: Any) -> nn.Module:
-    settings |= {"decoder_channels": 512, "upsampling": 1, "classes": 5}  # smp's class itself
-    network: nn.Module = smp.UPerNet(encoder, encoder_weights=None, **settings)
-    return network
-
-
-SWIN_SETTINGS = {"strict_img_size": False, "always_partition": True}
 RESNET, HRNET = "tu-resnet10t", "tu-hrnet_w18_small"
 SMALL: dict[tuple[str, str], Callable[[], nn.Module]] = {
     ("DeepLabV3", RESNET): lambda: DeepLabV3(RESNET, None, classes=5),
@@ -138,8 +130,8 @@ SMALL: dict[tuple[str, str], Callable[[], nn.Module]] = {
     ("HRNetV2", "mit_b0"): lambda: HRNetV2("mit_b0", None, classes=5),
     ("OCRNet", RESNET): lambda: OCRNet(RESNET, None, 8, classes=5),
     ("OCRNet", HRNET): lambda: OCRNet(HRNET, None, classes=5),
-    ("UPerNet", HRNET): lambda: _upernet(HRNET, feature_location=""),
-    ("UPerNet", SWIN_T): lambda: _upernet(SWIN_T, **SWIN_SETTINGS),
+    ("UPerNet", HRNET): lambda: UPerNet(HRNET, None, classes=5),
+    ("UPerNet", SWIN_T): lambda: UPerNet(SWIN_T, None, classes=5),
 }
 
 
