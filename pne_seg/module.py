@@ -40,7 +40,7 @@ from pne_seg.resume import (
 )
 from pne_seg.taps import ClassifierDropout, listening
 from pne_seg.terms import LossTerm, ScoreLosses, TrainingTerm
-from pne_seg.weights import initialise_from, reconcile_training_terms
+from pne_seg.weights import initialize_from, reconcile_training_terms
 
 Batch = dict[str, Any]
 """`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings.
@@ -149,7 +149,7 @@ class SegmentationModule(LightningModule):
         self._saved_sizes: list[int] = []
         self.register_load_state_dict_pre_hook(reconcile_training_terms)  # type: ignore[no-untyped-call]
         if init_from is not None:
-            rank_zero_info(str(initialise_from(self, init_from)))
+            rank_zero_info(str(initialize_from(self, init_from)))
 
     @property
     def terms(self) -> list[TrainingTerm]:

@@ -86,8 +86,8 @@ def newest_run(root: Path, name: str) -> Run:
         if run.best.is_file():
             return run
     raise UserError(
-        f"No checkpoint: {parent} holds no run with {BEST}. Train first "
-        "(fit with the same --config), or name one with --run DIR or --ckpt_path FILE."
+        f"No checkpoint: {parent} holds no run with {BEST}. Train first (fit with the same "
+        "--config), or name one with --run DIR, --ckpt_path FILE or --weights SOURCE."
     )
 
 
@@ -111,17 +111,36 @@ def run_of_checkpoint(path: Path) -> Run | None:
     return run if run.config.is_file() else None
 
 
-def evaluation_folder(verb: str, checkpoint: Path, protocol: str) -> Path:
-    """Where an evaluation writes: in the checkpoint's run, or beside a checkpoint without one.
+@dataclass(frozen=True)
+class Evaluated:
+    """Weights that a command uses, and where what it makes of them is kept.
 
-    Args:
-        verb: such as `test`.
-        checkpoint: which one.
-        protocol: its `Inference.label`; figures of several protocols are compared.
+    Attributes:
+        file: a checkpoint, or a file of weights from elsewhere.
+        folder: evaluations, predictions and exports lie below it.
+        name: what they are called there.
+        source: of weights from elsewhere, as it was given; None for a checkpoint.
     """
-    run = run_of_checkpoint(checkpoint)
-    parent = run.folder if run is not None else checkpoint.parent
-    return parent / verb / "_".join(filter(None, [checkpoint.stem, protocol]))
+
+    file: Path
+    folder: Path
+    name: str
+    source: str | None = None
+
+    @classmethod
+    def of_checkpoint(cls, file: Path) -> "Evaluated":
+        """A checkpoint, whose run keeps the results; one without a run has them beside it."""
+        run = run_of_checkpoint(file)
+        return cls(file, run.folder if run is not None else file.parent, file.stem)
+
+    def output(self, verb: str, protocol: str = "") -> Path:
+        """Where a command writes.
+
+        Args:
+            verb: such as `test`.
+            protocol: its `Inference.label`; figures of several protocols are compared.
+        """
+        return self.folder / verb / "_".join(filter(None, [self.name, protocol]))
 
 
 def check_checkpoint(path: Path) -> None:

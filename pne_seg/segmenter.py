@@ -16,7 +16,7 @@ from pne_seg.description import Colour
 from pne_seg.errors import UserError
 from pne_seg.inference import ImageScorer, Inference
 from pne_seg.report import colour_labels, overlay
-from pne_seg.trained import Trained, load_trained
+from pne_seg.trained import Trained, load_trained, read_settings
 
 ImageLike = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image
 """A file, an (H, W, 3) uint8 RGB array, or a picture of Pillow's."""
@@ -108,25 +108,34 @@ def load(
     path: str | os.PathLike[str],
     device: str | torch.device | None = None,
     inference: Inference | None = None,
+    config: str | os.PathLike[str] | None = None,
 ) -> Segmenter:
     """Load a trained network for use.
 
         segmenter = pne_seg.load("runs/camvid_upernet_resnet18/0")
         classes = segmenter.predict("photo.jpg")
 
+        segmenter = pne_seg.load(
+            "hf://smp-hub/upernet-swin-tiny", config="configs/ade20k_upernet_swin.yaml"
+        )
+
     It calculates in float32, whatever precision the run was trained and scored in
     (`trainer.precision`).
 
     Args:
-        path: a run's folder (its best checkpoint), a checkpoint in a run's folder, or the folder of
-            an export; `~` is the user's home.
+        path: a run's folder (its best checkpoint), a checkpoint in a run's folder, the folder of an
+            export, or an export on the Hugging Face hub, `hf://OWNER/NAME[@REVISION]`; `~` is the
+            user's home. With `config`, any source of weights: a file, a folder, a hub repository or
+            an address, in the form of smp, mmsegmentation or transformers.
         device: such as `"cuda"`; the accelerator where there is one, else the CPU.
         inference: in place of the run's own protocol (windows, scales, mirrored).
+        config: a YAML file that names network and data, for weights from elsewhere.
 
     Raises:
         UserError: there is no trained network there, or it is damaged.
     """
-    return Segmenter(load_trained(Path(path)), device, inference)
+    settings = None if config is None else read_settings(Path(config).expanduser())
+    return Segmenter(load_trained(os.fspath(path), settings), device, inference)
 
 
 def as_pixels(image: ImageLike) -> Pixels:

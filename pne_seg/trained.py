@@ -1,7 +1,8 @@
-"""A trained network from its run, checkpoint or export: without Lightning, without its data."""
+"""A trained network from its run, its export, or weights and a config; without its data."""
 
 import glob
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from pne_seg.description import IN_CHECKPOINT, DataDescription
 from pne_seg.errors import UserError
-from pne_seg.export.folder import DESCRIPTION, is_export, read_export
+from pne_seg.export.folder import CONFIG as NETWORK_CONFIG
+from pne_seg.export.folder import DESCRIPTION, WEIGHTS, is_export, read_export
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -20,10 +22,13 @@ from pne_seg.inference import (
     network_stride,
 )
 from pne_seg.networks.slot import Slot, build_network, complete_slot
+from pne_seg.pretrained.locating import HUB, fetch_from_hub, locate
 from pne_seg.runs import CONFIG, METRICS, RUNS, Run, read_checkpoint, run_of_checkpoint
 from pne_seg.terms import TRAINING_TERMS
+from pne_seg.weights import fill_network
 
 _NETWORK = "network."
+_WITH_CONFIG = "For weights from elsewhere, give the config of their network and data too."
 _EVALUATIONS = {"val": "validate", "test": "test"}
 
 
@@ -41,6 +46,7 @@ class Trained:
         inference: how the run scores images (`model.inference`).
         metrics: `metrics.json` of this checkpoint by split, as far as it was scored.
         training_bytes: size of the weights that belong to training alone, by term.
+        source: of weights from elsewhere, as it was given; empty for a run and for an export.
     """
 
     network: nn.Module
@@ -52,27 +58,36 @@ class Trained:
     inference: Inference = field(default_factory=Inference)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     training_bytes: dict[str, int] = field(default_factory=dict)
+    source: str = ""
 
     @property
     def run_name(self) -> str:
         """`<name>/<version>` of the run; empty for an export."""
         # The folder RUN/export/best lies in a run too, but may have come from anywhere.
-        run = run_of_checkpoint(self.path) if self.path.suffix == ".ckpt" else None
+        is_checkpoint = self.path.suffix == ".ckpt" and not self.source
+        run = run_of_checkpoint(self.path) if is_checkpoint else None
         return "/".join(run.folder.parts[-2:]) if run is not None else ""
 
 
-def load_trained(path: str | Path) -> Trained:
+def load_trained(source: str | Path, config: Mapping[str, Any] | None = None) -> Trained:
     """Rebuild a trained network.
 
     Args:
-        path: a run's folder (its best checkpoint), a checkpoint in a run's folder, or the folder of
-            an export; `~` is the user's home.
+        source: a run's folder (its best checkpoint), a checkpoint in a run's folder, the folder of
+            an export, or an export on the Hugging Face hub, `hf://OWNER/NAME[@REVISION]`; `~` is
+            the user's home. With a `config` any source of weights, as for
+            `pne_seg.pretrained.read_weights`.
+        config: settings of network and data, of which weights from elsewhere say nothing.
 
     Raises:
         UserError: it is none of these, a file is damaged, or weights and settings do not go
             together.
     """
-    path = Path(path).expanduser()
+    if config is not None:
+        return _of_weights(str(source), config)
+    if str(source).startswith(("hf://", "http://", "https://")):
+        return _of_export(_fetched_export(str(source)))
+    path = Path(source).expanduser()
     if path.is_dir():
         if is_export(path):
             return _of_export(path)
@@ -80,23 +95,58 @@ def load_trained(path: str | Path) -> Trained:
         if not run.config.is_file():
             raise UserError(
                 f"{path} is neither a run's folder ({RUNS}/<name>/<version>, with {CONFIG}) nor "
-                "that of an export (with segmentation.json)."
+                f"that of an export (with {DESCRIPTION}). {_WITH_CONFIG}"
             )
         return _of_checkpoint(run.checkpoint("best"), run)
     if not path.exists():
         raise UserError(f"{path} does not exist. Give a run's folder, a checkpoint or an export.")
     if path.suffix != ".ckpt":
         raise UserError(
-            f"{path} is no checkpoint (.ckpt). Of an export give the folder, not a file in it."
+            f"{path} is no checkpoint (.ckpt). Of an export give the folder, not a file in it. "
+            f"{_WITH_CONFIG}"
         )
     found = run_of_checkpoint(path)
     if found is None:
         raise UserError(
             f"{path} lies in no run's folder, so that its network's settings are not known. Put it "
             f"into the folder {RUNS}/<name>/<version>/checkpoints/ of its run, beside whose "
-            f"{CONFIG} it belongs."
+            f"{CONFIG} it belongs. {_WITH_CONFIG}"
         )
     return _of_checkpoint(path, found)
+
+
+def _fetched_export(source: str) -> Path:
+    """The folder in the Hugging Face cache that an export's files are fetched to."""
+    if not (hub := HUB.fullmatch(source)) or hub[3]:
+        raise UserError(f"{source} names weights, not an export. {_WITH_CONFIG}")
+    try:
+        folder = fetch_from_hub(hub[1], [DESCRIPTION], hub[2]).parent
+    except UserError as error:
+        raise UserError(f"{error} {_WITH_CONFIG}") from error
+    for name in (NETWORK_CONFIG, WEIGHTS):
+        fetch_from_hub(hub[1], [name], hub[2])
+    return folder
+
+
+def _of_weights(source: str, config: Mapping[str, Any]) -> Trained:
+    settings = config.get("model")
+    if not isinstance(settings, dict) or not settings.get("network") or not config.get("data"):
+        raise UserError("The config names no network (model.network) or no data. Give a whole one.")
+    data = _description_from(config)
+    slot = complete_slot(settings["network"], len(data.class_names))
+    network = build_network(slot)
+    fill_network(network, source)
+    inference, preprocessing = _usage(settings, network, "config")
+    return Trained(
+        network=network.requires_grad_(False),
+        preprocessing=preprocessing,
+        data=data,
+        path=locate(source),
+        slot=slot,
+        config=dict(config),
+        inference=inference,
+        source=source if "://" in source else Path(source).name,  # an export tells no local path
+    )
 
 
 def _of_export(folder: Path) -> Trained:
@@ -118,14 +168,8 @@ def _of_export(folder: Path) -> Trained:
 
 
 def _of_checkpoint(path: Path, run: Run) -> Trained:
-    try:
-        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{run.config} is damaged: {' '.join(str(error).split())[:300]}\n"
-            "  Mend it there, or put back the file that the run wrote."
-        ) from error
-    settings = config.get("model") if isinstance(config, dict) else None
+    config = read_settings(run.config)
+    settings = config.get("model")
     if not isinstance(settings, dict) or not settings.get("network"):
         raise UserError(f"{run.config} names no network (model.network). Give a run's own folder.")
     checkpoint = read_checkpoint(path)
@@ -145,18 +189,7 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
             f"The weights in {path} are not those of the network that {run.config} describes; the "
             f"one was not trained with the other.\n  {' '.join(str(error).split())[:300]}"
         ) from error
-    try:
-        inference = Inference(**(settings.get("inference") or {}))
-        preprocessing = Preprocessing(
-            settings.get("mean") or IMAGENET_MEAN,
-            settings.get("std") or IMAGENET_STD,
-            network_stride(network),
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{run.config}: model.inference, model.mean or model.std is not as a run writes it "
-            f"({error}). Mend it there."
-        ) from error
+    inference, preprocessing = _usage(settings, network, str(run.config))
     return Trained(
         network=network.requires_grad_(False),
         preprocessing=preprocessing,
@@ -168,6 +201,43 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
         metrics=_metrics(path, checkpoint.get("global_step"), run, data, inference),
         training_bytes=_training_bytes(state),
     )
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read a YAML file of settings; empty where it holds none.
+
+    Raises:
+        UserError: it is missing or no YAML.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file} is damaged: {' '.join(str(error).split())[:300]}\n"
+            "  Correct it there, or put back the file that the run wrote."
+        ) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _usage(
+    settings: Mapping[str, Any], network: nn.Module, where: str
+) -> tuple[Inference, Preprocessing]:
+    """How images are shown to a network, by the settings of its training module."""
+    try:
+        inference = Inference(**(settings.get("inference") or {}))
+        preprocessing = Preprocessing(
+            settings.get("mean") or IMAGENET_MEAN,
+            settings.get("std") or IMAGENET_STD,
+            network_stride(network),
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: model.inference, model.mean or model.std is not as a run writes it "
+            f"({error}). Correct it there."
+        ) from error
+    return inference, preprocessing
 
 
 def _description(
@@ -183,21 +253,29 @@ def _description(
                 f"whole ({error}). Take another checkpoint of the run."
             ) from error
     try:
-        from jsonargparse import ArgumentParser
+        return _description_from(config)
+    except UserError as error:
+        raise UserError(
+            "The checkpoint is older than this program and does not name its classes, and the data "
+            f"set of {run.config} cannot be asked: {error}\n"
+            "  Put the data where `data` in that file says, or change it there."
+        ) from error
 
-        from pne_seg.data import SegmentationDataModule
 
+def _description_from(config: Mapping[str, Any]) -> DataDescription:
+    """What the configured data set says of itself."""
+    from jsonargparse import ArgumentParser
+
+    from pne_seg.data import SegmentationDataModule
+
+    try:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--data", type=SegmentationDataModule)
         given = parser.parse_object({"data": config.get("data")})
         data: SegmentationDataModule = parser.instantiate(given).data
         return data.description
-    except Exception as error:  # a class of anyone's fails as it likes
-        raise UserError(
-            "The checkpoint is older than this program and does not name its classes, and the data "
-            f"set of {run.config} cannot be asked: {' '.join(str(error).split())[:200]}\n"
-            "  Put the data where `data` in that file says, or change it there."
-        ) from error
+    except Exception as error:  # a third-party class fails as it likes
+        raise UserError(f"data cannot be built: {' '.join(str(error).split())[:200]}") from error
 
 
 def _metrics(

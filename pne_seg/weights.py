@@ -1,9 +1,9 @@
-"""Weights from a file: where a fine-tuning starts, and checkpoints with other training-only parts.
+"""Weights into a module: where a fine-tuning starts, and what is scored without a run.
 
-A *resume* goes on with a run exactly and is Lightning's; starting *from* a file takes what fits.
+A *resume* continues a run exactly and is Lightning's; starting *from* weights takes what fits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,32 +12,40 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.errors import UserError
+from pne_seg.pretrained import Weights, read_weights
 from pne_seg.terms import TRAINING_TERMS
 
 _MOST_SHAPES = 8
 """Tensors of another shape that a report lists one by one."""
 
+_NETWORK = "network."
+
 
 @dataclass
 class Loaded:
-    """What became of each tensor of a file and of a module.
+    """What became of each tensor of a source and of a module.
 
     Attributes:
-        file: where the weights came from.
+        weights: the source's.
         loaded: names that were taken over.
-        other_shape: name → (shape in the file, shape in the module); these keep fresh weights.
-        missing: names of the module that the file lacks; these keep fresh weights.
-        unused: names of the file that the module lacks.
+        other_shape: name → (shape in the source, shape in the module); these keep fresh weights.
+        missing: names of the module that the source lacks; these keep fresh weights.
+        unused: names of the source that the module lacks.
     """
 
-    file: Path
+    weights: Weights
     loaded: list[str] = field(default_factory=list)
     other_shape: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"Initialised from {self.file}: {len(self.loaded)} tensors loaded."]
+        mapped = f" (names mapped from {self.weights.library})" if self.weights.library else ""
+        lines = [
+            f"Weights from {self.weights.source}: {len(self.loaded)} tensors loaded{mapped}."
+        ]
+        if self.weights.averaged:
+            lines.append("  the moving average of the weights (ema_…) is taken, not the last ones")
         for name, (theirs, ours) in list(self.other_shape.items())[:_MOST_SHAPES]:
             lines.append(f"  skipped for its shape: {name}, {theirs} in the file, {ours} here")
         if len(self.other_shape) > _MOST_SHAPES:
@@ -45,31 +53,89 @@ class Loaded:
             lines.append(f"  and {len(more)} more: {_by_module(more)}")
         if self.missing:
             lines.append(f"  not in the file, fresh weights: {_by_module(self.missing)}")
-        if self.unused:
-            lines.append(f"  not used of the file: {_by_module(self.unused)}")
+        if unused := [*self.unused, *self.weights.unknown]:
+            lines.append(f"  not used of the file: {_by_module(unused)}")
         return "\n".join(lines)
 
 
-def initialise_from(module: nn.Module, file: str | Path) -> Loaded:
-    """Load what fits of a file into a training module, and leave the rest as it is.
+def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
+    """Load what fits of a source into a training module, and leave the rest as it is.
 
     Args:
         module: with the network under `network`.
-        file: a checkpoint of a run, a network's own state dict (with or without the prefix
-            `network.`), or `.safetensors`.
+        source: as for `pne_seg.pretrained.read_weights`.
 
     Returns:
         What was loaded, what was skipped for its shape, and what was missing on either side.
 
     Raises:
-        UserError: the file is missing or unreadable, or nothing in it fits the module.
+        UserError: the source cannot be read, or nothing in it fits the network; the message names
+            the network that it does fit, if there is one.
     """
-    path = Path(file)
-    theirs = _read(path)
+    report, fitting = _compare(module, read_weights(str(source)))
+    # Counters of batches and index tables fit any network.
+    weights = [name for name, tensor in fitting.items() if tensor.is_floating_point()]
+    if not any(name.startswith(_NETWORK) for name in weights):
+        raise UserError(
+            f"{source}: nothing in it fits the network.\n  {_what_it_is(report, module)}"
+        )
     ours = module.state_dict()
+    with torch.no_grad():
+        for name, tensor in fitting.items():
+            ours[name].copy_(tensor)
+    return report
+
+
+def fill_network(network: nn.Module, source: str) -> Loaded:
+    """Load a whole network from a source; what is for training only is left.
+
+    Args:
+        network: bare; each of its parameters and statistics is overwritten.
+        source: as for `pne_seg.pretrained.read_weights`.
+
+    Raises:
+        UserError: the source cannot be read, or does not hold the whole of the network.
+    """
+    holder = nn.ModuleDict({"network": network})
+    report, fitting = _compare(holder, read_weights(source))
+    lacking = [*report.other_shape, *(name for name in report.missing if _carries(holder, name))]
+    # A key of the decoder that has no place here would make it another network.
+    extra = [name for name in report.unused if name.startswith(f"{_NETWORK}decoder.")]
+    extra += [name for name in report.weights.unknown if name.startswith("decode_head.")]
+    if lacking or extra:
+        classifier = [name for name in lacking if ".segmentation_head." in name]
+        if classifier == lacking and set(lacking) <= set(report.other_shape):
+            theirs, ours = (shape[0] for shape in report.other_shape[lacking[0]])
+            raise UserError(
+                f"{source}: the weights have {theirs} classes, the config's data have {ours}. Use "
+                "a config of the data set that they were trained on."
+            )
+        reasons = [f"it lacks {_by_module(lacking)}"] if lacking else []
+        reasons += [f"it also has {_by_module(extra)}"] if extra else []
+        raise UserError(
+            f"{source}: not the weights of the config's network:\n  {'; '.join(reasons)}.\n"
+            f"  {_what_it_is(report, holder)}"
+        )
+    terms = tuple(f"{term}." for term in TRAINING_TERMS)
+    report.unused = [name for name in report.unused if not name.startswith(terms)]
+    network.load_state_dict(
+        {name.removeprefix(_NETWORK): tensor for name, tensor in fitting.items()}, strict=False
+    )
+    return report
+
+
+def _carries(module: nn.Module, name: str) -> bool:
+    """Whether a tensor holds something learned; counters and index tables do not."""
+    tensor: Tensor = module.state_dict()[name]
+    return tensor.is_floating_point()
+
+
+def _compare(module: nn.Module, weights: Weights) -> tuple[Loaded, dict[str, Tensor]]:
+    """Match names and shapes; nothing is loaded yet."""
+    theirs, ours = weights.tensors, module.state_dict()
     if not any(name in ours for name in theirs):
-        theirs = {f"network.{name}": tensor for name, tensor in theirs.items()}
-    report = Loaded(path)
+        theirs = {f"{_NETWORK}{name}": tensor for name, tensor in theirs.items()}
+    report = Loaded(weights)
     fitting: dict[str, Tensor] = {}
     for name, tensor in ours.items():
         if name not in theirs:
@@ -80,48 +146,23 @@ def initialise_from(module: nn.Module, file: str | Path) -> Loaded:
             fitting[name] = theirs[name]
             report.loaded.append(name)
     report.unused = [name for name in theirs if name not in ours]
-    # Counters of batches and index tables fit any network.
-    weights = [name for name, tensor in fitting.items() if tensor.is_floating_point()]
-    if not any(name.startswith("network.") for name in weights):
-        raise UserError(
-            f"--model.init_from {path}: nothing in it fits the network. It holds "
-            f"{', '.join(list(theirs)[:3])}, …; the network has {', '.join(list(ours)[:3])}, …. "
-            "Use a checkpoint of the same method and encoder."
-        )
-    with torch.no_grad():
-        for name, tensor in fitting.items():
-            ours[name].copy_(tensor)
-    return report
+    return report, fitting
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UserError(f"--model.init_from {path}: there is no such file.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+def _what_it_is(report: Loaded, module: nn.Module) -> str:
+    """The network that the weights are of, and its config; else a few names of both."""
+    from pne_seg.pretrained.recognition import (
+        recognize,  # builds networks: only on the way to an error
+    )
 
-            content: Any = load_file(path)
-        else:
-            # The file may come from anywhere: it must not run code.
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling fails in many ways
-        # torch's own message advises weights_only=False.
-        raise UserError(
-            f"--model.init_from {path} cannot be read as weights ({type(error).__name__}): it was "
-            "cut short, is another kind of file, or holds more than tensors and plain values, "
-            "which is left closed because it could run code. A state dict will do: "
-            "torch.save(network.state_dict(), FILE)."
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping):
-        raise UserError(f"--model.init_from {path} holds no state dict.")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise UserError(f"--model.init_from {path} holds no tensors.")
-    return tensors
+    tensors = report.weights.tensors
+    if found := recognize({name.removeprefix(_NETWORK): t for name, t in tensors.items()}):
+        return found
+    theirs, ours = list(tensors)[:3], list(module.state_dict())[:3]
+    return (
+        f"It holds {', '.join(theirs)}, …; the network has {', '.join(ours)}, …. Use weights of "
+        "the same method and encoder."
+    )
 
 
 def _by_module(names: Sequence[str], most: int = 6) -> str:

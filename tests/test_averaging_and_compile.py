@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
-from pne_seg.weights import initialise_from
+from pne_seg.weights import initialize_from
 from tests.tiny_networks import same_tensors
 from tests.training import CLASSES, Pictures, pne, tiny, trainer
 
@@ -103,7 +103,7 @@ def test_scored_and_saved_weights_are_the_moving_average(tmp_path: Path) -> None
         other, loader, ckpt_path=tmp_path / "last.ckpt", verbose=False, weights_only=True
     )
     assert scores[0]["val/loss"] == pytest.approx(seen.scores[0], rel=1e-6)
-    assert not initialise_from(training(), tmp_path / "last.ckpt").other_shape
+    assert not initialize_from(training(), tmp_path / "last.ckpt").other_shape
 
 
 def test_averaging_leaves_the_training_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""`initialise_from`: what fits is loaded bit for bit, the rest stays fresh, and all is told."""
+"""`initialize_from`: what fits is loaded bit for bit, the rest stays fresh, and all is told."""
 
 import hashlib
 import logging
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
-from pne_seg.weights import initialise_from
+from pne_seg.weights import initialize_from
 from tests.networks.reference import randomise
 from tests.tiny_networks import TinyNet, same_tensors
 from tests.training import Pictures, pne, trainer
@@ -97,9 +97,10 @@ def test_a_network_with_other_classes(
     file = save(theirs, tmp_path)
     before = digest(file)
     module = fresh()
-    report = initialise_from(module, str(file))
+    report = initialize_from(module, str(file))
     assert_taken_over(module, theirs, untouched=CLASSIFIER)
-    assert report.file == file
+    assert report.weights.source == str(file)
+    assert report.weights.library == ""
     assert report.loaded == [
         name
         for name in module.state_dict()
@@ -111,7 +112,7 @@ def test_a_network_with_other_classes(
     }
     assert report.missing == report.unused == []
     assert str(report).splitlines() == [
-        f"Initialised from {file}: 14 tensors loaded.",
+        f"Weights from {file}: 14 tensors loaded.",
         f"  skipped for its shape: {CLASSIFIER[0]}, (3, 8, 1, 1) in the file, (5, 8, 1, 1) here",
         f"  skipped for its shape: {CLASSIFIER[1]}, (3,) in the file, (5,) here",
     ]
@@ -132,7 +133,7 @@ def test_a_run_of_other_classes_and_terms(tmp_path: Path) -> None:
     torch.manual_seed(21)
     module = SegmentationModule(TinyNet(5), 5, auxiliary=FCNHead(4, feature_module="decoder"))
     assert same_tensors(module.state_dict(), reference.state_dict())
-    report = initialise_from(module, file)
+    report = initialize_from(module, file)
     theirs = trained.state_dict()
     for name, tensor in module.state_dict().items():
         taken = name in theirs and name not in CLASSIFIER
@@ -154,7 +155,7 @@ def test_gaps_and_surplus_are_told(tmp_path: Path) -> None:
     theirs = source(5).state_dict()
     del theirs["decoder.0.bias"]
     theirs["neck.conv.weight"] = torch.ones(2)
-    report = initialise_from(module := fresh(), save_bare(theirs, tmp_path))
+    report = initialize_from(module := fresh(), save_bare(theirs, tmp_path))
     assert report.missing == ["network.decoder.0.bias"]
     assert report.unused == ["network.neck.conv.weight"]
     assert_taken_over(module, theirs, untouched=["network.decoder.0.bias"])
@@ -165,7 +166,7 @@ def test_a_network_that_holds_a_network(tmp_path: Path) -> None:
     theirs = Alike().state_dict()
     torch.manual_seed(5)
     module = SegmentationModule(Alike(), 3)
-    report = initialise_from(module, save_bare(theirs, tmp_path))
+    report = initialize_from(module, save_bare(theirs, tmp_path))
     assert report.missing == report.unused == []
     assert same_tensors(module.network.state_dict(), theirs)
 
@@ -177,7 +178,7 @@ def test_a_long_report_is_cut(tmp_path: Path) -> None:
     }
     theirs["encoder.0.bias"] = torch.full((8,), 3.0)
     module = fresh()
-    lines = str(initialise_from(module, save_bare(theirs, tmp_path))).splitlines()
+    lines = str(initialize_from(module, save_bare(theirs, tmp_path))).splitlines()
     assert lines[0].endswith("3 tensors loaded.")  # with the two norms' counters
     assert len(lines) == 10
     assert lines[-1] == "  and 5 more: network.decoder.1 (3), network.segmentation_head.1 (2)"
@@ -208,19 +209,23 @@ def unreadable(folder: Path) -> dict[str, str]:
     torch.save({"backbone.weight": torch.ones(2)}, folder / "other.pth")
     counters = {name: t for name, t in state.items() if name.endswith("tracked")}
     torch.save(counters, folder / "counters.pth")
-    closed = "cannot be read as weights .* cut short, is another kind .*torch.save"
+    (folder / "page.pth").write_text("<!DOCTYPE html><html>Log in</html>")
+    (folder / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0")
+    closed = "not opened, because it holds more than tensors and plain values, which could run code"
     return {
-        "absent.ckpt": "there is no such file",
-        "cut.ckpt": closed,
-        "cut.safetensors": closed,
-        "notes.pth": closed,
-        "empty.pth": closed,
-        "code.ckpt": closed,
-        "module.pt": closed,
-        "numbers.pth": "holds no tensors",
-        "list.pth": "holds no state dict",
-        "nothing.ckpt": "holds no tensors",
-        "other.pth": r"nothing in it fits .*backbone\.weight.*network\.encoder\.0\.weight",
+        "absent.ckpt": "no such file",
+        "cut.ckpt": "cut short after .* bytes",
+        "cut.safetensors": "cannot be read as safetensors .* cut short or damaged",
+        "notes.pth": "neither safetensors nor a file that torch.save wrote",
+        "empty.pth": "is empty",
+        "page.pth": "a web page, not weights",
+        "pointer.pth": "a Git LFS pointer",
+        "code.ckpt": f"{closed}: (posix|nt).mkdir",
+        "module.pt": rf"{closed}: tests\.tiny_networks\.TinyNet, .* and \d more.\n.*\n.*torch.save",
+        "numbers.pth": "holds no weights",
+        "list.pth": "holds no weights",
+        "nothing.ckpt": "holds no weights",
+        "other.pth": r"nothing in it fits .*\n.*backbone\.weight.*network\.encoder\.0\.weight",
         "counters.pth": "nothing in it fits",
     }
 
@@ -229,9 +234,9 @@ def test_a_file_that_does_not_serve_is_refused_in_few_lines(tmp_path: Path) -> N
     module = fresh()
     for name, message in unreadable(tmp_path).items():
         with pytest.raises(UserError, match=message) as caught:
-            initialise_from(module, tmp_path / name)
+            initialize_from(module, tmp_path / name)
         text = str(caught.value)
-        assert text.startswith(f"--model.init_from {tmp_path / name}"), name
+        assert text.startswith(f"{tmp_path / name}: "), name
         assert len(text) < 480 + len(str(tmp_path)), name
         assert text.count("\n") < 6, name
         assert "weights_only" not in text, name  # torch's advice to turn the guard off
@@ -247,7 +252,7 @@ def test_the_module_starts_from_the_file_and_says_so(
     with caplog.at_level(logging.INFO):
         module = fresh(init_from=str(file))
     assert_taken_over(module, theirs, untouched=CLASSIFIER)
-    assert f"Initialised from {file}: 14 tensors loaded." in caplog.text
+    assert f"Weights from {file}: 14 tensors loaded." in caplog.text
     assert "(3,) in the file, (5,) here" in caplog.text
     with pytest.raises(UserError, match="no such file"):
         fresh(init_from=str(tmp_path / "absent.ckpt"))

@@ -30,9 +30,10 @@ from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import (
+    WEIGHTS_HELP,
     checkpoint_to_resume,
-    checkpoint_to_score,
     run_name,
+    weights_to_score,
     without_pretrained,
 )
 from pne_seg.data import SegmentationDataModule
@@ -40,7 +41,8 @@ from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import RUNS, create_run, describe_environment, evaluation_folder
+from pne_seg.runs import RUNS, Evaluated, create_run, describe_environment
+from pne_seg.weights import fill_network
 
 _DESCRIPTIONS = {
     "fit": "Train a network, and score it after every epoch.",
@@ -80,7 +82,9 @@ class SegmentationCLI(LightningCLI):
         args: the settings, as on the command line.
 
     Attributes:
-        checkpoint: the file that the verb starts from; None for a fresh training.
+        checkpoint: the one that the verb starts from; None for a fresh training and for weights
+            from elsewhere.
+        evaluated: what an evaluation scores; None for a training.
         name: the run's name.
         run_folder: where the verb writes; None for a dry run (`--trainer.fast_dev_run`).
 
@@ -92,14 +96,16 @@ class SegmentationCLI(LightningCLI):
         self.verb = verb
         self.run_folder: Path | None = None
         self.settings = Settings.of(args)
-        self.checkpoint = (
-            checkpoint_to_resume(self.settings)
-            if verb == "fit"
-            else checkpoint_to_score(self.settings)
-        )
+        self.evaluated: Evaluated | None = None
+        self.checkpoint: Path | None = None
+        if verb == "fit":
+            self.checkpoint = checkpoint_to_resume(self.settings)
+        elif evaluated := weights_to_score(self.settings):
+            self.evaluated = evaluated
+            self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
         self.prediction = (
-            predict.Prediction(self.settings, self.checkpoint) if verb == "predict" else None
+            predict.Prediction(self.settings, self.evaluated) if verb == "predict" else None
         )
         super().__init__(
             SegmentationModule,
@@ -137,6 +143,7 @@ class SegmentationCLI(LightningCLI):
             parser.add_argument(
                 "--run", type=str | None, help="Run folder: config and best weights."
             )
+            parser.add_argument("--weights", type=str | None, help=WEIGHTS_HELP)
         if self.verb == "predict":
             predict.add_arguments(parser)
         parser.add_argument(
@@ -164,7 +171,7 @@ class SegmentationCLI(LightningCLI):
             raise UserError("Missing: data. Give a --config file that sets it, or --data CLASS.")
         self.config["name"] = self.name
         self._as_written = self.config.clone()  # what the run's folder keeps
-        if self.checkpoint is not None:
+        if self.checkpoint is not None or self.evaluated is not None:
             without_pretrained(self.config["model.network"])
         network = _as_dict(self.config.get("model.network"))
         if complaint := unused_encoder_settings(network):
@@ -184,6 +191,8 @@ class SegmentationCLI(LightningCLI):
         """Check the data, then build the trainer with what every run carries."""
         # Before a folder is made for a run that cannot start.
         check_against_data(self.settings, self.datamodule)
+        if self.evaluated is not None and self.evaluated.source is not None:
+            rank_zero_info(str(fill_network(self.model.network, self.evaluated.source)))
         self.datamodule.prepare_data()
         self.datamodule.setup(self.verb)
         config = {**self.config_init["trainer"], **kwargs}
@@ -200,19 +209,17 @@ class SegmentationCLI(LightningCLI):
             config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         else:
             config |= {"logger": False, "enable_checkpointing": False}
-            assert self.checkpoint is not None
+            assert self.evaluated is not None
             label = self.model.scorer.inference.label
             if self.prediction is None:
-                evaluation = Evaluation(self.verb, self.checkpoint, self.config, label)
+                evaluation = Evaluation(self.verb, self.evaluated, self.config, label)
                 if writes:
                     self.run_folder = evaluation.folder
                 callbacks += self._reporting(evaluation.origin)
             elif writes:
-                self.run_folder = self.prediction.output or evaluation_folder(
-                    self.verb, self.checkpoint, label
-                )
+                self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
                 job = self.prediction.prepare(
-                    self.config, self.datamodule, self.checkpoint, self.run_folder
+                    self.config, self.datamodule, self.evaluated.file, self.run_folder
                 )
                 callbacks.append(PredictionWriter(job))
         return Trainer(**{**config, "callbacks": callbacks})

@@ -10,7 +10,8 @@ import yaml
 from jsonargparse import Namespace
 
 from pne_seg.errors import UserError
-from pne_seg.runs import METRICS, evaluation_folder, read_checkpoint, run_of_checkpoint
+from pne_seg.prediction.stamps import digest_of_file
+from pne_seg.runs import METRICS, Evaluated, read_checkpoint, run_of_checkpoint
 
 LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
 """Settings of the data that no image and no score depends on."""
@@ -18,11 +19,11 @@ _BATCHES = {"validate": "limit_val_batches", "test": "limit_test_batches"}
 
 
 class Evaluation:
-    """One scoring of a checkpoint.
+    """One scoring of a checkpoint, or of weights from elsewhere.
 
     Args:
         verb: `validate` or `test`.
-        checkpoint: what is scored.
+        evaluated: what is scored.
         config: the parsed settings.
         label: of the protocol, `Inference.label`.
 
@@ -30,26 +31,33 @@ class Evaluation:
         folder: where it writes; with other data or another precision, say, another folder.
         origin: what its `metrics.json` says of where the scores come from: `checkpoint`, its
             `step`, a digest of the `settings`, and whether the data are the training's
-            (`same_data`).
+            (`same_data`); of weights from elsewhere their source (`weights`) in place of the step.
 
     Raises:
         UserError: the settings leave nothing to score, or the checkpoint cannot be read.
     """
 
-    def __init__(self, verb: str, checkpoint: Path, config: Namespace, label: str) -> None:
+    def __init__(self, verb: str, evaluated: Evaluated, config: Namespace, label: str) -> None:
         settings = config.as_dict()
         limit = settings["trainer"][_BATCHES[verb]]
         if limit == 0:
             raise UserError(f"--trainer.{_BATCHES[verb]} 0 leaves nothing to score.")
         precision, widths = settings["trainer"]["precision"], settings["model"]["boundary_widths"]
         data = _data(settings)
-        self.origin: dict[str, Any] = {
-            "checkpoint": checkpoint.stem,
-            "step": read_checkpoint(checkpoint).get("global_step"),
-            "settings": _digest([data, limit, precision, label, widths]),
-            "same_data": _digest(data) == _digest(_data(_saved(checkpoint))),
-        }
-        self.folder = _free(evaluation_folder(verb, checkpoint, label), self.origin)
+        scored = [data, limit, precision, label, widths]
+        if evaluated.source is None:
+            saved = _data(_saved(evaluated.file))
+            self.origin: dict[str, Any] = {
+                "checkpoint": evaluated.name,
+                "step": read_checkpoint(evaluated.file).get("global_step"),
+                "settings": _digest(scored),
+                "same_data": _digest(data) == _digest(saved),
+            }
+        else:
+            # Other weights may come under the same name, and fill another network.
+            scored += [digest_of_file(evaluated.file), settings["model"]["network"]]
+            self.origin = {"weights": evaluated.source, "settings": _digest(scored)}
+        self.folder = _free(evaluated.output(verb, label), self.origin)
 
 
 def _data(settings: Any) -> list[Any]:

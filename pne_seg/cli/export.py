@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pne_seg.cli.parser import Parser, fail
 from pne_seg.cli.settings import Settings
-from pne_seg.cli.start import checkpoint_to_score
+from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
 from pne_seg.errors import UserError
 from pne_seg.export.folder import CARD, FORMATS, NEW_CARD, PREVIEW
 from pne_seg.export.push import check_push, push, seen_by_all
@@ -19,7 +19,7 @@ from pne_seg.export.writer import (
     missing_packages,
     preview_of,
 )
-from pne_seg.runs import run_of_checkpoint
+from pne_seg.runs import Evaluated
 from pne_seg.trained import Trained, load_trained
 
 _DESCRIPTION = """\
@@ -63,12 +63,16 @@ def _run(args: Sequence[str]) -> None:
         raise UserError("--output needs a path.")
     if config.push is not None:
         check_push(config.push)
-    checkpoint = checkpoint_to_score(Settings.of(_of_run(args)))
-    assert checkpoint is not None  # but for --help, which has ended
-    output = _output(config.output, checkpoint)
+    settings = Settings.of(_of_run(args))
+    evaluated = weights_to_score(settings)
+    assert evaluated is not None  # but for --help, which has ended
+    output = _output(config.output, evaluated)
     check_output(output, formats)
-    trained = load_trained(checkpoint)
-    preview = _with_preview(config.preview, config.push, config.public, checkpoint)
+    if evaluated.source is None:
+        trained = load_trained(evaluated.file)
+    else:
+        trained = load_trained(evaluated.source, settings.config)
+    preview = _with_preview(config.preview, config.push, config.public, evaluated.file)
     done = export(trained, output, formats, size, say=_progress, with_preview=preview)
     print(_report(trained, done))
     if NEW_CARD in done.files:
@@ -81,12 +85,15 @@ def _run(args: Sequence[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="cli.py export", description=_DESCRIPTION)
-    parser.add_argument("-c", "--config", type=str, help="Export the newest run of this config.")
+    parser.add_argument(
+        "-c", "--config", type=str, help="Its newest run is meant, or --weights for it."
+    )
     parser.add_argument("--name", type=str | None, help="The run's name, where not the config's.")
     parser.add_argument("--run", type=str | None, help="Run folder: config and best weights.")
     parser.add_argument(
         "--ckpt_path", type=str | None, help="Checkpoint, in a run's folder, in place of the best."
     )
+    parser.add_argument("--weights", type=str | None, help=WEIGHTS_HELP)
     parser.add_argument(
         "--output", type=str, default=_OUTPUT, help="Folder: new, or of an earlier export."
     )
@@ -140,7 +147,7 @@ def _of_run(args: Sequence[str]) -> list[str]:
             )
     chosen = [token for file in settings.files for token in ("--config", str(file))]
     for override in settings.overrides:
-        if override.key in ("run", "ckpt_path", "name"):
+        if override.key in ("run", "ckpt_path", "name", "weights"):
             chosen += override.tokens
     return chosen
 
@@ -186,12 +193,8 @@ def _formats(given: Sequence[str] | str | None) -> list[str]:
     return [format for format in FORMATS if format in given]
 
 
-def _output(given: str, checkpoint: Path) -> Path:
-    if given != _OUTPUT:
-        return Path(given)
-    run = run_of_checkpoint(checkpoint)
-    parent = run.folder if run is not None else checkpoint.resolve().parent
-    return parent / "export" / checkpoint.stem
+def _output(given: str, evaluated: Evaluated) -> Path:
+    return evaluated.output("export") if given == _OUTPUT else Path(given)
 
 
 def _progress(line: str) -> None:
@@ -204,10 +207,13 @@ def _report(trained: Trained, done: Exported) -> str:
     for name, size in done.files.items():
         lines.append(f"  {name:<18} {_bytes(size)}{_of_file(name, done)}")
     weights = sum(p.numel() * p.element_size() for p in trained.network.state_dict().values())
-    lines.append(
-        f"The checkpoint has {_bytes(trained.path.stat().st_size).strip()}, with the optimiser "
-        "and all that training needs."
-    )
+    of_file = _bytes(trained.path.stat().st_size).strip()
+    if trained.source:
+        lines.append(f"The weights came from {trained.source} ({of_file}).")
+    else:
+        lines.append(
+            f"The checkpoint has {of_file}, with the optimizer and all that training needs."
+        )
     if trained.training_bytes:
         more = sum(trained.training_bytes.values())
         lines.append(

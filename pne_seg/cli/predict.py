@@ -22,6 +22,7 @@ from pne_seg.prediction.dataset import InputDataset
 from pne_seg.prediction.job import Job
 from pne_seg.prediction.outputs import KINDS, Kind, Layout, Pictures
 from pne_seg.prediction.stamps import digest, digest_of_file
+from pne_seg.runs import Evaluated
 
 DESCRIPTION = """\
 Write a trained network's predictions of images or videos, or of the data's test split, as PNG files
@@ -82,7 +83,7 @@ class Prediction:
     Args:
         settings: loaded; `input` and `output` are taken out, and with an input its stand-in takes
             the place of the data.
-        checkpoint: whose classes, colours and image size the stand-in has; None for the help.
+        evaluated: whose classes, colors and image size the stand-in has; None for the help.
 
     Attributes:
         output: the folder that was asked for.
@@ -92,7 +93,7 @@ class Prediction:
         UserError: the checkpoint cannot be read, or settings contradict the input.
     """
 
-    def __init__(self, settings: Settings, checkpoint: Path | None) -> None:
+    def __init__(self, settings: Settings, evaluated: Evaluated | None) -> None:
         for key in ("input", "output"):
             if any(given.key == key and not given.value for given in settings.overrides):
                 raise UserError(f"--{key} needs a path.")
@@ -101,18 +102,18 @@ class Prediction:
         self.output = Path(output) if output else None
         self.chosen = settings.get("write") is not None
         self.job: Job | None = None
-        if self.input is not None and checkpoint is not None:
-            replace_data(settings, self.input, checkpoint)
+        if self.input is not None and evaluated is not None:
+            replace_data(settings, self.input, evaluated)
 
     def prepare(
-        self, config: Namespace, data: SegmentationDataModule, checkpoint: Path, folder: Path
+        self, config: Namespace, data: SegmentationDataModule, weights: Path, folder: Path
     ) -> Job:
         """Find out what is to be written to a folder.
 
         Args:
             config: the parsed settings.
             data: set up for prediction.
-            checkpoint: the weights.
+            weights: their file.
             folder: where to.
 
         Raises:
@@ -127,7 +128,7 @@ class Prediction:
         precision = settings["trainer"]["precision"]
         maker = digest(
             [
-                digest_of_file(checkpoint),
+                digest_of_file(weights),
                 _text(_without(settings["model"], _WITHOUT_EFFECT)),
                 _protocol(settings["model"]["inference"] or {}),
                 _PRECISIONS.get(str(precision), precision),

@@ -1,7 +1,6 @@
 """With `predict --input`, images from elsewhere stand in for the data of the run."""
 
 import json
-from pathlib import Path
 
 from pne_seg.cli.parser import INTERNAL, Parser, settings_of
 from pne_seg.cli.refusals import refusal
@@ -10,30 +9,32 @@ from pne_seg.data import SegmentationDataModule
 from pne_seg.description import IN_CHECKPOINT, DataDescription
 from pne_seg.errors import UserError
 from pne_seg.prediction import InputData
-from pne_seg.runs import read_checkpoint
+from pne_seg.runs import Evaluated, read_checkpoint
 
 _FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
 """Settings of the data that mean something for images from elsewhere."""
 
 
-def replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
+def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
     """Put `InputData` in the place of the run's data, with what a checkpoint says of these.
+
+    Weights from elsewhere say nothing: there the configured data set does.
 
     Args:
         settings: loaded; changed in place.
         given: what is to be predicted.
-        checkpoint: whose classes, colours and image size the stand-in has.
+        evaluated: whose classes, colors and image size the stand-in has.
 
     Raises:
         UserError: the checkpoint cannot be read, or a setting is one of the run's data.
     """
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(evaluated.file) if evaluated.source is None else {}
     if IN_CHECKPOINT in content:
         try:
             description = DataDescription.from_dict(content[IN_CHECKPOINT])
         except ValueError as error:
             raise UserError(
-                f"{checkpoint}: what it says of its data is damaged ({error}) Take another "
+                f"{evaluated.file}: what it says of its data is damaged ({error}) Take another "
                 "checkpoint of the run."
             ) from error
         if any(override.key == "data" for override in settings.overrides):
@@ -43,7 +44,7 @@ def replace_data(settings: Settings, given: str, checkpoint: Path) -> None:
             )
         _refuse_settings_of_the_run(settings)
     else:
-        description = _description_from_config(settings, checkpoint)
+        description = _description_from_config(settings, evaluated.source or str(evaluated.file))
         settings.overrides = [
             override
             for override in settings.overrides
@@ -89,7 +90,7 @@ def _base_setting(key: str) -> str | None:
     return name if name in _FOR_INPUT else None
 
 
-def _description_from_config(settings: Settings, checkpoint: Path) -> DataDescription:
+def _description_from_config(settings: Settings, weights: str) -> DataDescription:
     """What the configured data say of themselves.
 
     Raises:
@@ -111,6 +112,5 @@ def _description_from_config(settings: Settings, checkpoint: Path) -> DataDescri
         if said is None:
             raise
         raise UserError(
-            f"{checkpoint} is from before checkpoints named their classes, so the data of its "
-            f"config are needed:\n  {said}"
+            f"{weights} does not name its classes, so the data of its config are needed:\n  {said}"
         ) from error

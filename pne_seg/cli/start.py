@@ -1,5 +1,6 @@
 """Which weights a verb starts from: fresh ones, those of a file, or a run's checkpoint."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,20 @@ from lightning.pytorch.utilities import rank_zero_info
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.networks.slot import PRETRAINED
-from pne_seg.runs import check_checkpoint, newest_run, open_run, run_of_checkpoint
+from pne_seg.pretrained.locating import locate
+from pne_seg.runs import (
+    RUNS,
+    Evaluated,
+    check_checkpoint,
+    newest_run,
+    open_run,
+    run_of_checkpoint,
+)
+
+WEIGHTS_HELP = (
+    "Weights from elsewhere, for the network of --config: a file, a folder, hf://OWNER/NAME or an "
+    "address; mmsegmentation's, transformers' and smp's forms are known."
+)
 
 
 def run_name(settings: Settings) -> str:
@@ -41,15 +55,27 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
     return Path(resumed)
 
 
-def checkpoint_to_score(settings: Settings) -> Path | None:
-    """Load the settings of an evaluation; returns the checkpoint that the command line means.
+def weights_to_score(settings: Settings) -> Evaluated | None:
+    """Load the settings of an evaluation; returns the weights that the command line means.
 
-    `--run` also brings the run's config. None where only help is asked for.
+    `--run` also brings the run's config; `--weights` needs one. None where only help is asked for.
 
     Raises:
-        UserError: there is no such run or checkpoint, or it is broken.
+        UserError: there is no such run, checkpoint or source, it is broken, or several are given.
     """
     folder, which = settings.pop("run"), settings.pop("ckpt_path")
+    weights = settings.pop("weights")
+    if weights is not None:
+        if folder is not None or which is not None:
+            raise UserError(
+                "--weights brings weights from elsewhere, --run and --ckpt_path name a run's. Give "
+                "one of them."
+            )
+        if not settings.files:
+            raise UserError(
+                "--weights needs the config of its network and data: --config FILE, such as "
+                "configs/ade20k_upernet_swin.yaml."
+            )
     run = open_run(Path(folder)) if folder else None
     if run is None and which is not None and not settings.files:
         run = run_of_checkpoint(Path(which))
@@ -60,6 +86,13 @@ def checkpoint_to_score(settings: Settings) -> Path | None:
     _without_init_from(settings.config)
     if any(override.value is None for override in settings.overrides):
         return None  # --help or --print_config
+    root = Path(settings.get("trainer.default_root_dir") or ".")
+    if weights is not None:
+        file = locate(weights)
+        rank_zero_info(f"Weights: {file}")
+        return Evaluated(
+            file, root / RUNS / run_name(settings) / "weights", _short_name(weights), weights
+        )
     if run is not None and which is not None and not Path(which).is_file():
         checkpoint = run.checkpoint(which)
     elif which is not None:
@@ -67,11 +100,18 @@ def checkpoint_to_score(settings: Settings) -> Path | None:
     elif run is not None:
         checkpoint = run.checkpoint("best")
     else:
-        root = Path(settings.get("trainer.default_root_dir") or ".")
         checkpoint = newest_run(root, run_name(settings)).best
     check_checkpoint(checkpoint)
     rank_zero_info(f"Checkpoint: {checkpoint}")
-    return checkpoint
+    return Evaluated.of_checkpoint(checkpoint)
+
+
+def _short_name(source: str) -> str:
+    """A folder's name for a source: the last part of a path, the whole of a hub name."""
+    plain = source.removeprefix("hf://").partition("?")[0].rstrip("/")
+    if not source.startswith("hf://"):
+        plain = Path(plain).resolve().name
+    return re.sub(r"\.(pth|pt|bin|ckpt|safetensors)$", "", re.sub(r"[/@:\\]+", "_", plain))
 
 
 def _without_init_from(config: dict[str, Any]) -> None:

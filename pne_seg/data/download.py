@@ -40,7 +40,7 @@ class RemoteFile:
     Args:
         url: http or https.
         size: in bytes.
-        sha256: in hexadecimal, as are the next two; each that is given is checked.
+        sha256: in hexadecimal, whole or its beginning; this and the next two are checked if given.
         sha1: see `sha256`.
         md5: see `sha256`.
         name: of the file on disk; the last part of the URL where not given.
@@ -280,6 +280,6 @@ def _wrong(remote: RemoteFile, path: Path) -> str:
                     digest.update(data)
                 show(file.tell())
     for method, digest in digests.items():
-        if digest.hexdigest() != remote.hashes[method]:
+        if not digest.hexdigest().startswith(remote.hashes[method]):
             return f"its {method} is {digest.hexdigest()}, not {remote.hashes[method]}"
     return ""

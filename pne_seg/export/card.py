@@ -44,7 +44,7 @@ def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview
         path: the file.
         preview: whether there is a picture beside it.
     """
-    name = trained.run_name or trained.path.stem
+    name = trained.run_name or trained.source.removeprefix("hf://") or trained.path.stem
     parts = [
         _front_matter(trained, content),
         f"# {name}",
@@ -71,10 +71,13 @@ def _front_matter(trained: Trained, content: Mapping[str, Any]) -> str:
     library = loader(trained.network)
     onnx = "- onnx\n" if FORMATS["onnx"] in content["files"] else ""
     name = "segmentation-models-pytorch" if library == "segmentation_models_pytorch" else "pne_seg"
+    terms = "yours to choose, within the terms of the training data"
+    if trained.source:
+        terms = "what the page of the weights says"
     return (
         f"---\nlibrary_name: {name}\npipeline_tag: image-segmentation\n"
         f"tags:\n- semantic-segmentation\n- pytorch\n{onnx}- pne_seg\n"
-        "# license: yours to choose, within the terms of the training data\n---"
+        f"# license: {terms}\n---"
     )
 
 
@@ -86,15 +89,21 @@ def _what_it_is(trained: Trained, content: Mapping[str, Any]) -> str:
     lines = [
         f"A semantic segmentation network, {type(trained.network).__name__}{on}, of "
         f"{network['parameters']:,} parameters, for {len(trained.data.class_names)} classes. "
-        "It was trained with pne_seg"
-        + (
-            ", with a pixel-contrastive loss beside the classification loss."
-            if "contrast" in trained.training_bytes
-            else "."
-        ),
-        _left_out(trained),
+        + _origin(trained),
+        "" if trained.source else _left_out(trained),
     ]
-    return "\n\n".join(lines)
+    return "\n\n".join(filter(None, lines))
+
+
+def _origin(trained: Trained) -> str:
+    if trained.source:
+        return (
+            f"Its weights were published elsewhere, as {trained.source}, and are converted here; "
+            "their license is what their page says."
+        )
+    loss = "with a pixel-contrastive loss beside the classification loss"
+    with_contrast = f", {loss}" if "contrast" in trained.training_bytes else ""
+    return f"It was trained with pne_seg{with_contrast}."
 
 
 def _left_out(trained: Trained) -> str:

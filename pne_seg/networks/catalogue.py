@@ -158,7 +158,7 @@ def describe(method: Method, encoder: str, classes: int) -> Fit | Misfit:
     # Encoders of two libraries refuse in whatever way they like. That the shipped pairs go together
     # is tested, so that no mistake in here hides behind a reason.
     try:
-        return _measure(method, encoder, config, _build(config, classes), classes)
+        return _measure(method, encoder, config, build_blank(config, classes), classes)
     except Exception as error:
         return Misfit(method.name, encoder, _reason(error))
 
@@ -210,7 +210,7 @@ class _Blank(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _build(config: NetworkConfig, classes: int) -> nn.Module:
+def build_blank(config: NetworkConfig, classes: int) -> nn.Module:
     """The network without memory for its weights, or with it where the encoder insists."""
     try:
         with torch.device("meta"), _Blank():

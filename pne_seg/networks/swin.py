@@ -26,11 +26,11 @@ class _PadThenShift:
         return mixed
 
 
-class SwinBlock(_PadThenShift, swin_transformer.SwinTransformerBlock):  # type: ignore[misc]
+class SwinBlock(_PadThenShift, swin_transformer.SwinTransformerBlock):
     """timm's Swin block with the published windows on maps of any size."""
 
 
-class SwinV2Block(_PadThenShift, swin_transformer_v2.SwinTransformerV2Block):  # type: ignore[misc]
+class SwinV2Block(_PadThenShift, swin_transformer_v2.SwinTransformerV2Block):
     """timm's Swin V2 block with the published windows on maps of any size."""
 
 

@@ -171,7 +171,7 @@ def test_a_checkpoint_that_does_not_name_its_classes(
     np.testing.assert_array_equal(one, other)
     lost = ["--data", "Folder", "--data.root", tmp_path / "none"]
     said = refused(capsys, "predict", "--run", older, *args, *lost)
-    assert "is from before checkpoints named their classes, so the data of its config" in said
+    assert "best.ckpt does not name its classes, so the data of its config are needed" in said
     assert "none" in said
 
 

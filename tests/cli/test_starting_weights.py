@@ -49,7 +49,7 @@ def test_fine_tuning_on_other_classes(
     place = ["--trainer.default_root_dir", tmp_path, *NO_FIGURES, "--name", "tuned"]
     run = command("fit", "--config", tiny, *THREE, *SMALL, *place, "--model.init_from", source)
     said = caplog.text
-    assert f"Initialised from {source}" in said
+    assert f"Weights from {source}" in said
     assert "skipped for its shape: network.segmentation_head.1.weight, (11, 6, 1, 1)" in said
     assert "(3, 6, 1, 1) here" in said
     assert "skipped for its shape: network.segmentation_head.1.bias, (11,)" in said
@@ -87,7 +87,7 @@ def test_a_resume_does_not_read_the_file_again(
     args = ["--config", tiny, "--config", config, "--trainer.fast_dev_run", "true"]
     command("fit", *args, "--ckpt_path", last)
     said = refused(capsys, "fit", *args)
-    assert said == f"error: --model.init_from {missing}: there is no such file."
+    assert said == f"error: {missing}: no such file or folder."
     said = refused(capsys, "fit", *args, "--ckpt_path", last, "--model.init_from", last)
     assert "Give one of them." in said
 
@@ -99,7 +99,7 @@ def test_weights_of_another_network_are_refused(
     source = fitted / "checkpoints" / "best.ckpt"
     place = ["--trainer.default_root_dir", tmp_path]
     said = refused(capsys, "fit", "--config", config, *place, "--model.init_from", source)
-    assert f"--model.init_from {source}: nothing in it fits the network." in said
+    assert f"{source}: nothing in it fits the network." in said
     assert not (tmp_path / "runs").exists()
 
 

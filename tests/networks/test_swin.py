@@ -121,7 +121,7 @@ def test_timm_stays_as_it_is(name: str) -> None:
     kinds = {type(module) for module in ours.modules()}
     assert kinds & {SwinBlock, SwinV2Block}
     assert not kinds & STOCK
-    flexible = {"strict_img_size": False, "always_partition": True}
+    flexible: dict[str, Any] = {"strict_img_size": False, "always_partition": True}
     theirs = timm.create_model(name.removeprefix("tu-"), features_only=True, **SMALL, **flexible)
     assert {type(module) for module in theirs.modules()} & STOCK
     assert list(theirs.state_dict()) == list(ours.state_dict())

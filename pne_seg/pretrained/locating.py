@@ -1,0 +1,124 @@
+"""From what a user calls a source of weights to a file on this machine."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pne_seg.errors import UserError
+from pne_seg.runs import Run
+
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+"""What a saved network's folder or repository calls its weights, the preferred name first."""
+
+HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@(refs/[^/]+/[^/]+|[^/]+))?(?:/(.+))?")
+"""Repository, revision and file of a hub source, the latter two optional."""
+
+_HASH = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
+
+
+def locate(source: str) -> Path:
+    """Find the file of a source; one from the network is fetched once and kept.
+
+    Args:
+        source: a file, a folder, `hf://OWNER/NAME[@REVISION][/FILE]` (kept in the Hugging Face
+            cache), or an http(s) address (kept where `torch.hub` keeps its checkpoints; a hash in
+            the name, as in `resnet18-5c106cde.pth`, is checked).
+
+    Raises:
+        UserError: there is no such source, it cannot be fetched, or it is not the file that its
+            name says.
+    """
+    if source.startswith("hf://"):
+        return _from_hub(source)
+    if source.startswith(("http://", "https://")):
+        return _from_address(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _in_folder(path, source)
+    if not path.is_file():
+        hub = ""
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.parent.exists():
+            hub = f" For a repository of the Hugging Face hub, give hf://{source}."
+        raise UserError(f"{source}: no such file or folder.{hub}")
+    return path
+
+
+def _in_folder(folder: Path, source: str) -> Path:
+    run = Run(folder)
+    if run.config.is_file():
+        return run.checkpoint("best")
+    for name in WEIGHTS_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(
+        f"{source}: the folder is neither a run's nor a saved network's (with "
+        f"{' or '.join(WEIGHTS_FILES)}). Give the file itself."
+    )
+
+
+def _from_address(source: str) -> Path:
+    from pne_seg.data.download import RemoteFile, fetch  # seconds to import, for this way only
+
+    name = source.partition("?")[0]
+    found = _HASH.search(name)
+    remote = RemoteFile(source, sha256=found[1] if found else None)
+    return fetch(remote, Path(torch.hub.get_dir()) / "checkpoints")
+
+
+def _from_hub(source: str) -> Path:
+    found = HUB.fullmatch(source)
+    if found is None:
+        raise UserError(f"{source}: expected hf://OWNER/NAME, hf://OWNER/NAME@REVISION or a file.")
+    repository, revision, file = found.groups()
+    return fetch_from_hub(repository, [file] if file else WEIGHTS_FILES, revision)
+
+
+def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) -> Path:
+    """The first of some files that a repository of the Hugging Face hub has.
+
+    Cache, offline mode, token and endpoint are those of `huggingface_hub` (`HF_HOME`,
+    `HF_HUB_OFFLINE`, `HF_TOKEN`, `hf auth login`).
+
+    Args:
+        repository: `OWNER/NAME`.
+        names: of files in it, the preferred one first.
+        revision: branch, tag or commit; None for the main branch.
+
+    Raises:
+        UserError: none of them can be had; the reason takes a line.
+    """
+    from huggingface_hub import errors as hub
+    from huggingface_hub import hf_hub_download
+
+    where = f"hf://{repository}" + (f"@{revision}" if revision else "")
+    reason: Exception | None = None
+    for name in names:
+        try:
+            offline = isinstance(reason, hub.LocalEntryNotFoundError)  # found out once is enough
+            return Path(
+                hf_hub_download(repository, name, revision=revision, local_files_only=offline)
+            )
+        except hub.EntryNotFoundError as error:  # another of them may be there, or in the cache
+            reason = error
+        except hub.GatedRepoError as error:
+            raise UserError(
+                f"{where}: the repository is gated. Accept its terms on its page, then log in with "
+                "`hf auth login`, or set HF_TOKEN."
+            ) from error
+        except hub.RepositoryNotFoundError as error:
+            raise UserError(
+                f"{where}: the hub has no such repository, or it is private: for one of yours, log "
+                "in with `hf auth login`, or set HF_TOKEN."
+            ) from error
+        except hub.RevisionNotFoundError as error:
+            raise UserError(f"{where}: the repository has no revision {revision}.") from error
+        except (hub.HFValidationError, OSError) as error:  # HTTP errors are OSErrors there
+            raise UserError(f"{where}: {' '.join(str(error).split())[:200]}") from error
+    if isinstance(reason, hub.LocalEntryNotFoundError):
+        raise UserError(
+            f"{where}: not in the cache, and the hub cannot be reached (no network, or "
+            "HF_HUB_OFFLINE is set). Connect once, or give a local file."
+        ) from reason
+    raise UserError(f"{where}: the repository has no file {' or '.join(names)}.") from reason

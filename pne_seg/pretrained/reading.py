@@ -1,0 +1,165 @@
+"""Tensors of a file that may come from anywhere: none of its code is run."""
+
+import pickle
+import pickletools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+from torch import Tensor
+
+from pne_seg.errors import UserError
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
+"""Keys under which training programs keep a state dict, the likeliest first."""
+
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DistributedDataParallel, `torch.compile` and Lightning modules put before every name."""
+
+_INERT_PACKAGES = ("mmengine", "mmcv", "mmseg", "numpy")
+_INERT_NAMES = ("builtins.getattr", "__builtin__.getattr")  # how mmengine's history is pickled
+_PICKLE = b"\x80"
+_ZIP = b"PK\x03\x04"
+
+
+class _Inert:
+    """Stands where a file has an object of another framework: takes anything, does nothing."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
+    """Read the state dict of a file, by its own names.
+
+    Wrappers (`{"state_dict": …}`) and prefixes that training programs add (`module.`) are taken
+    off. Beside the weights, a file of mmengine holds objects of its own and of NumPy; they are read
+    as objects that do nothing.
+
+    Args:
+        path: safetensors, or what `torch.save` wrote, also before PyTorch 1.6.
+        source: what messages call the file.
+
+    Returns:
+        CPU tensors.
+
+    Raises:
+        UserError: the file is damaged, no weights, or would need code to be run.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror}).") from error
+    _check_kind(start, path, source)
+    if path.suffix == ".safetensors":
+        content = _read_safetensors(path, source)
+    else:
+        content = _read_pickle(path, source)
+    tensors = _state_dict(content)
+    if not tensors:
+        raise UserError(f"{source}: holds no weights (no state dict with tensors).")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _check_kind(start: bytes, path: Path, source: str) -> None:
+    """Refuse by the first bytes what is no file of weights."""
+    size = path.stat().st_size
+    text = start.lstrip().lower()
+    if not size:
+        raise UserError(f"{source}: the file is empty. Download it again.")
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(
+            f"{source}: a web page, not weights: the server answered with a page (a login, or a "
+            "file that has moved). Download the file itself."
+        )
+    if text.startswith(b"version https://git-lfs"):
+        raise UserError(f"{source}: a Git LFS pointer, not the weights. Run `git lfs pull` there.")
+    if start.startswith(_ZIP) and not is_zipfile(path):
+        raise UserError(f"{source}: cut short after {size} bytes. Download or copy it again.")
+    if path.suffix != ".safetensors" and not start.startswith((_ZIP, _PICKLE)):
+        raise UserError(f"{source}: neither safetensors nor a file that torch.save wrote.")
+
+
+def _read_safetensors(path: Path, source: str) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(
+            f"{source}: cannot be read as safetensors ({error}): cut short or damaged. Download or "
+            "copy it again."
+        ) from error
+
+
+def _read_pickle(path: Path, source: str) -> Any:
+    named: list[str] = []
+    try:
+        named = _names(path)
+        inert: list[Any] = [(_Inert, name) for name in named if _is_inert(name)]
+        with torch.serialization.safe_globals(inert):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways
+        # torch's own message advises weights_only=False.
+        foreign = sorted(name for name in named if not _is_inert(name))
+        if isinstance(error, pickle.UnpicklingError) and foreign:
+            raise UserError(_refusal(source, foreign)) from error
+        raise UserError(
+            f"{source}: cannot be read as weights ({type(error).__name__}): cut short, damaged or "
+            "of another kind. Download or copy it again."
+        ) from error
+
+
+def _is_inert(name: str) -> bool:
+    return name.partition(".")[0] in _INERT_PACKAGES or name in _INERT_NAMES
+
+
+def _refusal(source: str, names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f"{source}: not opened, because it holds more than tensors and plain values, which could "
+        f"run code: {', '.join(names[:3])}{more}.\n"
+        "  If you trust the file, save its weights only, where the program that wrote it is "
+        "installed:\n"
+        "  torch.save(network.state_dict(), FILE)"
+    )
+
+
+def _names(path: Path) -> list[str]:
+    """Functions and classes that a file names, beyond those that PyTorch allows (as far as known).
+
+    The pickle is taken apart, not run.
+    """
+    if is_zipfile(path):
+        return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    names = set()
+    with path.open("rb") as file:
+        # Before PyTorch 1.6: magic number, version, system, content, names of the storages.
+        for _ in range(5):
+            for operation, argument, _ in pickletools.genops(file):
+                if operation.name == "GLOBAL":
+                    names.add(str(argument).replace(" ", "."))
+    return [name for name in names if not name.startswith(("torch.", "collections."))]
+
+
+def _state_dict(content: Any) -> dict[str, Tensor]:
+    """The tensors at the top, or under the likeliest of the keys that hold some."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in _WRAPPERS:
+        if found := _state_dict(content.get(key)):
+            return found
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
