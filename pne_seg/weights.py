@@ -41,9 +41,7 @@ class Loaded:
 
     def __str__(self) -> str:
         mapped = f" (names mapped from {self.weights.library})" if self.weights.library else ""
-        lines = [
-            f"Weights from {self.weights.source}: {len(self.loaded)} tensors loaded{mapped}."
-        ]
+        lines = [f"Weights from {self.weights.source}: {len(self.loaded)} tensors loaded{mapped}."]
         if self.weights.averaged:
             lines.append("  the moving average of the weights (ema_…) is taken, not the last ones")
         for name, (theirs, ours) in list(self.other_shape.items())[:_MOST_SHAPES]:
@@ -103,13 +101,17 @@ def fill_network(network: nn.Module, source: str) -> Loaded:
     extra = [name for name in report.unused if name.startswith(f"{_NETWORK}decoder.")]
     extra += [name for name in report.weights.unknown if name.startswith("decode_head.")]
     if lacking or extra:
-        classifier = [name for name in lacking if ".segmentation_head." in name]
-        if classifier == lacking and set(lacking) <= set(report.other_shape):
-            theirs, ours = (shape[0] for shape in report.other_shape[lacking[0]])
+        shapes = list(report.other_shape.values())
+        counts = {(theirs[0], ours[0]) for theirs, ours in shapes if theirs[1:] == ours[1:]}
+        if len(shapes) == len(lacking) and len(counts) == 1:  # classifiers only
+            theirs, ours = counts.pop()
             raise UserError(
                 f"{source}: the weights have {theirs} classes, the config's data have {ours}. Use "
                 "a config of the data set that they were trained on."
             )
+        # A network may know what the further keys are of, as UPerNet does, and say what to set.
+        further = (name.removeprefix(_NETWORK) for name in extra)
+        network.load_state_dict(dict.fromkeys(further), strict=False)
         reasons = [f"it lacks {_by_module(lacking)}"] if lacking else []
         reasons += [f"it also has {_by_module(extra)}"] if extra else []
         raise UserError(
@@ -132,9 +134,11 @@ def _carries(module: nn.Module, name: str) -> bool:
 
 def _compare(module: nn.Module, weights: Weights) -> tuple[Loaded, dict[str, Tensor]]:
     """Match names and shapes; nothing is loaded yet."""
-    theirs, ours = weights.tensors, module.state_dict()
-    if not any(name in ours for name in theirs):
-        theirs = {f"{_NETWORK}{name}": tensor for name, tensor in theirs.items()}
+    given, ours = weights.tensors, module.state_dict()
+    # A training module's names, a bare network's, or those of a module that holds a `model`.
+    forms = ("", _NETWORK), ("", ""), ("model.", _NETWORK)
+    named = [{new + name.removeprefix(old): t for name, t in given.items()} for old, new in forms]
+    theirs = max(named, key=lambda names: len(names.keys() & ours.keys()))
     report = Loaded(weights)
     fitting: dict[str, Tensor] = {}
     for name, tensor in ours.items():

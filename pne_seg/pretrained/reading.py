@@ -15,8 +15,8 @@ from pne_seg.errors import UserError
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 """Keys under which training programs keep a state dict, the likeliest first."""
 
-_PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What DistributedDataParallel, `torch.compile` and Lightning modules put before every name."""
+_PREFIXES = ("module.", "_orig_mod.")
+"""What DistributedDataParallel and `torch.compile` put before every name."""
 
 _INERT_PACKAGES = ("mmengine", "mmcv", "mmseg", "numpy")
 _INERT_NAMES = ("builtins.getattr", "__builtin__.getattr")  # how mmengine's history is pickled

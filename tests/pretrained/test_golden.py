@@ -23,7 +23,7 @@ Build = Callable[[int], tuple[nn.Module, Auxiliary | None]]
 
 
 def upernet(encoder: str) -> Build:
-    stage = {"feature_module": "decoder.feature_norms.2"}
+    stage: dict[str, Any] = {"feature_module": "decoder.feature_norms.2"}
     return lambda classes: (UPerNet(encoder, None, classes=classes), FCNHead(**stage))
 
 
