@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -16,76 +16,93 @@ from pne_seg.errors import UserError
 _NORM_TYPES = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 # Norms that are none of torch's, by the name of their class: timm's RmsNorm2d, LayerNorm2dFp32 …
 _NORM_NAME = re.compile(r"Norm(Act)?([123]d)?(Fp32)?$")
-_POSITION_BIASES = ("relative_position_bias_table", "pos_embed", "absolute_pos_embed")
+_POSITION_BIASES = (
+    *("relative_position_bias_table", "pos_embed", "absolute_pos_embed"),
+    *("cls_token", "reg_token"),
+)
+_BIASES = ("bias", "gamma")
 _LR_SCALE = "lr_scale"
 
 
 @dataclass
 class ParameterGroups:
-    """Which parameters decay, and at which share of the learning rate the heads train.
+    """Which parameters decay, and at which share of the learning rate the parts of a network train.
 
     The defaults treat all alike. A norm's own bias follows `decay_norms`, not `decay_biases` (as in
-    mmcv's optimiser constructor). Swin's recipe is `decay_norms=False, decay_position_biases=False`
+    mmcv's optimizer constructor). Swin's recipe is `decay_norms=False, decay_position_biases=False`
     (Liu et al., arXiv 2103.14030).
 
     Args:
-        decay_norms: whether weight decay applies to the parameters of normalisation layers.
-        decay_position_biases: whether it applies to position embeddings and to tables of relative
-            position biases.
-        decay_biases: whether it applies to the biases of all other layers.
+        decay_norms: whether weight decay applies to the parameters of normalization layers.
+        decay_position_biases: whether it applies to position embeddings, class tokens and tables of
+            relative position biases.
+        decay_biases: whether it applies to the biases of all other layers, and to layer scales
+            (timm's `gamma`).
         head_lr: the learning rate of everything outside the network's encoder (decoder, classifier,
-            auxiliary head, contrast's projection) as a multiple of the optimiser's. UPerNet's norms
+            auxiliary head, contrast's projection) as a multiple of the optimizer's. UPerNet's norms
             of the encoder's features lie in its decoder and train as such.
+        layer_decay: factor from one layer of the encoder to the one before it: of L layers, layer i
+            (0 the embedding, L − 1 the last) trains at layer_decay^(L − i) of the rate, the heads
+            at all of it (BEiT, arXiv 2106.08254). Layers are timm's groups (`group_matcher`), which
+            its ViTs have.
+        lr_scales: multiples of the rate by the beginning of a parameter's name in the network
+            (`encoder.model.stages_0`); the longest that fits counts.
 
     Raises:
-        ValueError: `head_lr` is not above 0 and finite.
+        ValueError: a rate's multiple is not above 0 and finite, or `layer_decay` is above 1.
     """
 
     decay_norms: bool = True
     decay_position_biases: bool = True
     decay_biases: bool = True
     head_lr: float = 1.0
+    layer_decay: float = 1.0
+    lr_scales: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.head_lr < math.inf:
-            raise ValueError(f"head_lr must be above 0 and finite, got {self.head_lr}.")
+        scales = {"head_lr": self.head_lr, "layer_decay": self.layer_decay}
+        scales |= {f"lr_scales {name}": scale for name, scale in self.lr_scales.items()}
+        for name, scale in scales.items():
+            if not 0 < scale < math.inf:
+                raise ValueError(f"{name} must be above 0 and finite, got {scale}.")
+        if self.layer_decay > 1:
+            raise ValueError(f"layer_decay must be at most 1, got {self.layer_decay}.")
 
     def build(self, module: nn.Module) -> Iterable[Any]:
-        """Sort a training module's parameters into an optimiser's groups; see `build_optimizer`.
+        """Sort a training module's parameters into an optimizer's groups; see `build_optimizer`.
 
         Args:
             module: holds the segmentation network as `network`, whose encoder is its `encoder`
                 (smp) or `backbone` (torchvision, also inside an adapter's `network`).
 
         Returns:
-            With the defaults `module.parameters()`. Otherwise up to four groups, those without
-            members left out: encoder, encoder without decay, heads, heads without decay (encoder
-            and heads together where `head_lr` is 1). They hold each trainable parameter once, a
-            parameter that encoder and heads share with the encoder's; `weight_decay` 0 where there
-            is none, and `lr_scale` where the learning rate is to be multiplied.
+            With the defaults `module.parameters()`. Otherwise groups in the order encoder, heads;
+            within each by rising rate; with decay, without. They hold each trainable parameter
+            once, a parameter that encoder and heads share with the encoder's; `weight_decay` 0
+            where there is none, and `lr_scale` where the learning rate is to be multiplied.
 
         Raises:
-            ValueError: `head_lr` is not 1 and no encoder is found.
+            UserError: a setting speaks of an encoder, of its layers or of parameters that are not
+                there.
         """
         if self == ParameterGroups():
             return module.parameters()
-        encoder = self._encoder_parameters(module)
-        order = [(in_head, undecayed) for in_head in (False, True) for undecayed in (False, True)]
-        members: dict[tuple[bool, bool], list[nn.Parameter]] = {key: [] for key in order}
+        scales = self._scales(module)
+        members: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
         seen: set[int] = set()
         for owner in module.modules():  # with their own parameters, the order of `parameters()`
             for name, parameter in owner.named_parameters(recurse=False):
                 if not parameter.requires_grad or id(parameter) in seen:
                     continue
                 seen.add(id(parameter))
-                in_head = encoder is not None and id(parameter) not in encoder
-                members[in_head, self._undecayed(owner, name)].append(parameter)
+                in_head, scale = scales[id(parameter)]
+                key = in_head, scale, self._undecayed(owner, name)
+                members.setdefault(key, []).append(parameter)
         groups: list[dict[str, Any]] = []
-        for (in_head, undecayed), parameters in members.items():
+        for (_, scale, undecayed), parameters in sorted(members.items(), key=lambda item: item[0]):
             decay = {"weight_decay": 0.0} if undecayed else {}
-            scale = {_LR_SCALE: self.head_lr} if in_head else {}
-            if parameters:
-                groups.append({"params": parameters, **decay, **scale})
+            rate = {_LR_SCALE: scale} if scale != 1 else {}
+            groups.append({"params": parameters, **decay, **rate})
         return groups
 
     def _undecayed(self, owner: nn.Module, name: str) -> bool:
@@ -93,23 +110,64 @@ class ParameterGroups:
             return not self.decay_norms
         if name in _POSITION_BIASES:
             return not self.decay_position_biases
-        return name == "bias" and not self.decay_biases
+        return name in _BIASES and not self.decay_biases
 
-    def _encoder_parameters(self, module: nn.Module) -> set[int] | None:
-        """The identities of the encoder's parameters; None where all train at one rate."""
-        if self.head_lr == 1:
-            return None
-        network = getattr(module, "network", None)
-        for holder in (network, getattr(network, "network", None)):
-            for name in ("encoder", "backbone"):
-                encoder = getattr(holder, name, None)
-                if isinstance(encoder, nn.Module):
-                    return {id(parameter) for parameter in encoder.parameters()}
+    def _scales(self, module: nn.Module) -> dict[int, tuple[bool, float]]:
+        """By a parameter's identity whether it is the heads', and the multiple of its rate."""
+        scales = {id(parameter): (False, 1.0) for parameter in module.parameters()}
+        if self.head_lr != 1 or self.layer_decay != 1:
+            encoder = _encoder(module)
+            scales = dict.fromkeys(scales, (True, self.head_lr))
+            scales |= {id(parameter): (False, 1.0) for parameter in encoder.parameters()}
+            if self.layer_decay != 1:
+                for parameter, share in _layer_shares(encoder, self.layer_decay):
+                    scales[id(parameter)] = False, share
+        network = module.get_submodule("network") if self.lr_scales else module
+        used = set()
+        for name, parameter in network.named_parameters():
+            if fitting := [start for start in self.lr_scales if f"{name}.".startswith(f"{start}.")]:
+                start = max(fitting, key=len)
+                used.add(start)
+                in_head, scale = scales[id(parameter)]
+                scales[id(parameter)] = in_head, scale * self.lr_scales[start]
+        if unknown := sorted(self.lr_scales.keys() - used):
+            raise UserError(
+                f"lr_scales names {unknown[0]}, which begins no parameter's name in the network. "
+                "The names are those of its state dict."
+            )
+        return scales
+
+
+def _encoder(module: nn.Module) -> nn.Module:
+    network = getattr(module, "network", None)
+    for holder in (network, getattr(network, "network", None)):
+        for name in ("encoder", "backbone"):
+            encoder = getattr(holder, name, None)
+            if isinstance(encoder, nn.Module):
+                return encoder
+    raise UserError(
+        "head_lr and layer_decay set the rates of encoder and heads, but "
+        f"{type(network).__name__} has neither an 'encoder' nor a 'backbone'. Leave both at 1, or "
+        "give the network an attribute 'encoder'."
+    )
+
+
+def _layer_shares(encoder: nn.Module, decay: float) -> Iterator[tuple[nn.Parameter, float]]:
+    """Each parameter of an encoder with the share of the rate that its layer trains at."""
+    model: Any = getattr(encoder, "model", encoder)  # timm's, inside smp's encoder
+    if not hasattr(model, "group_matcher"):
         raise UserError(
-            f"head_lr {self.head_lr:g} sets the rate of everything outside the encoder, but "
-            f"{type(network).__name__} has neither an 'encoder' nor a 'backbone'. Leave "
-            "--model.parameter_groups.head_lr at 1, or give the network an attribute 'encoder'."
+            f"layer_decay needs an encoder whose layers timm groups, as its ViTs; "
+            f"{type(model).__name__} has no group_matcher. Leave it at 1, or set lr_scales."
         )
+    from timm.models import group_parameters
+
+    layers: dict[str, int] = group_parameters(model, model.group_matcher(), reverse=True)
+    classifier = {id(parameter) for parameter in model.get_classifier().parameters()}
+    parameters = [(p, layers[name]) for name, p in model.named_parameters()]
+    count = 1 + max(layer for p, layer in parameters if id(p) not in classifier)
+    for parameter, layer in parameters:
+        yield parameter, decay ** (count - layer)  # 1 for timm's classifier, where there is one
 
 
 def _is_norm(module: nn.Module) -> bool:

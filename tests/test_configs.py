@@ -1,11 +1,13 @@
 """Every shipped config: complete, short, and able to train."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
 from tests.cli.commands import DRY, QUICK, REPOSITORY, SMALL, command
 from tests.data.camvid_tree import write_tree
@@ -21,7 +23,9 @@ from tests.data.miniature import (
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 OVERLAYS = sorted((REPOSITORY / "configs" / "overlays").glob("*.yaml"))
 OTHERS = ("scenes", "camvid", "folder")
-OF_THE_PAPER = [path for path in CONFIGS if not path.stem.startswith(OTHERS)]
+OF_BENCHMARKS = [path for path in CONFIGS if not path.stem.startswith(OTHERS)]
+FURTHER = ("ade20k_dpt_vit", "ade20k_segformer_b2", "ade20k_upernet_convnext")
+OF_THE_PAPER = [path for path in OF_BENCHMARKS if path.stem not in FURTHER]
 
 # Each method's network made narrow by overrides alone. The names of its settings stay checked.
 NARROW = {
@@ -34,8 +38,18 @@ NARROW = {
         *["--model.network.dict_kwargs.depths", "[1, 2, 1, 1]"],
         *["--model.network.dict_kwargs.num_heads", "[1, 2, 4, 8]"],
     ],
+    "upernet_convnext": ["--model.network.encoder_name", "tu-convnext_atto"],
+    "segformer": [
+        *["--model.network.encoder_name", "mit_b0"],
+        *["--model.network.decoder_segmentation_channels", "16"],
+    ],
+    "dpt": [
+        *["--model.network.encoder_name", "tu-vit_tiny_patch16_224"],
+        *["--model.network.decoder_intermediate_channels", "[8, 16, 24, 32]"],
+    ],
 }
-WITHOUT_WIDTH = ("hrnetv2",)
+WITHOUT_WIDTH = ("hrnetv2", "segformer", "dpt")
+WITHOUT_AUXILIARY = ("hrnetv2", "segformer", "dpt")
 RANDOM = ["--model.network.encoder_weights", "null"]
 SMALL_CROPS = [
     *["--data.crop_size", "[64, 64]", "--data.resize_base", "[128, 64]"],
@@ -63,7 +77,7 @@ def narrow(config: Path) -> list[str]:
 
 
 def data_set(config: Path) -> str:
-    return config.stem.partition(f"_{method(config)[:4]}")[0]
+    return config.stem.partition(f"_{method(config)[:3]}")[0]
 
 
 @pytest.fixture(scope="session")
@@ -83,12 +97,12 @@ def check_steps(config: Path, trees: Path, contrast: list[str], *overrides: str)
     assert metrics["train/loss"].isfinite()
     assert metrics["val/loss"].isfinite()
     assert ("train/loss_contrast" in metrics) is not bool(contrast)
-    assert ("train/loss_auxiliary" in metrics) is (method(config) != "hrnetv2")
+    assert ("train/loss_auxiliary" in metrics) is (method(config) not in WITHOUT_AUXILIARY)
 
 
 @CONTRAST
-@pytest.mark.parametrize("config", OF_THE_PAPER, ids=lambda path: path.stem)
-def test_each_config_of_the_paper_trains_and_validates(
+@pytest.mark.parametrize("config", OF_BENCHMARKS, ids=lambda path: path.stem)
+def test_each_config_of_a_benchmark_trains_and_validates(
     config: Path, contrast: list[str], trees: Path
 ) -> None:
     check_steps(config, trees, contrast, *narrow(config))
@@ -97,16 +111,16 @@ def test_each_config_of_the_paper_trains_and_validates(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
-    [path for path in OF_THE_PAPER if "ade20k" in path.stem or "upernet_resnet" in path.stem],
+    [path for path in OF_BENCHMARKS if "ade20k" in path.stem or "upernet_resnet" in path.stem],
     ids=lambda path: path.stem,
 )
-def test_each_network_of_the_paper_trains_at_full_width(config: Path, trees: Path) -> None:
+def test_each_network_trains_at_full_width(config: Path, trees: Path) -> None:
     check_steps(config, trees, [])
 
 
 @CONTRAST
 @pytest.mark.parametrize(
-    "config", sorted(set(CONFIGS) - set(OF_THE_PAPER)), ids=lambda path: path.stem
+    "config", sorted(set(CONFIGS) - set(OF_BENCHMARKS)), ids=lambda path: path.stem
 )
 def test_each_other_config_takes_a_training_step(
     config: Path, contrast: list[str], tmp_path: Path
@@ -189,6 +203,57 @@ def test_each_config_of_the_paper_follows_the_recipe(config: Path) -> None:
         assert head["class_path"] == f"pne_seg.networks.{kind}"
         after_norm = {"feature_module": "decoder.feature_norms.2"} if "swin" in name else {}
         assert head["init_args"] == {"weight": 0.4} | after_norm
+
+
+def test_further_configs_follow_their_recipes(trees: Path) -> None:
+    """mmsegmentation's, as the head of each file names them."""
+    place = ["--data.root", trees / "ade20k", *SMALL_CROPS, *DRY, *RANDOM]
+    for name, rate, decay in [
+        ("ade20k_dpt_vit", 1e-4, 0.05),
+        ("ade20k_segformer_b2", 6e-5, 0.01),
+        ("ade20k_upernet_convnext", 1e-4, 0.05),
+    ]:
+        config = REPOSITORY / "configs" / f"{name}.yaml"
+        content = yaml.safe_load(config.read_text())
+        data, model = content["data"]["init_args"], content["model"]
+        assert (data["batch_size"], data["crop_size"]) == (16, [512, 512])
+        assert content["trainer"]["max_steps"] == 160000
+        assert model["optimizer"]["class_path"] == "torch.optim.AdamW"
+        assert model["optimizer"]["init_args"] == {"lr": rate, "weight_decay": decay}
+        assert model["schedule"]["init_args"] == {"power": 1.0, "warmup_steps": 1500}
+        assert model["contrast"]["init_args"]["weight"] == 1.3
+        run = command("fit", "--config", config, *place, *narrow(config))
+        names = {id(p): key for key, p in run.model.named_parameters()}
+        found = {
+            names[id(p)]: (group["initial_lr"] / rate, group["weight_decay"])
+            for group in run.trainer.optimizers[0].param_groups
+            for p in group["params"]
+        }
+        assert len(found) == len(names)
+        for key, (share, decayed) in found.items():
+            assert share == pytest.approx(_published_share(name, key)), key
+            parameter = run.model.get_parameter(key)
+            plain = parameter.ndim > 1 and not key.endswith(("pos_embed", "cls_token"))
+            norm = isinstance(
+                run.model.get_submodule(key.rpartition(".")[0]),
+                (nn.LayerNorm, nn.BatchNorm2d),
+            )
+            kept = plain or (name == "ade20k_segformer_b2" and not norm)
+            assert decayed == (decay if kept else 0), key
+
+
+def _published_share(config: str, key: str) -> float:
+    """The rate's multiple by mmsegmentation's constructors, written from their rules."""
+    in_encoder = key.startswith("network.encoder.")
+    if config == "ade20k_segformer_b2":
+        return 1.0 if in_encoder else 10.0
+    if not in_encoder:
+        return 1.0
+    block = re.search(r"model\.blocks\.(\d+)\.", key)
+    if config == "ade20k_dpt_vit":  # layer 0 the embedding, 1 … 12 the blocks, 13 the heads
+        return float(0.65 ** (13 - (int(block[1]) + 1 if block else 0)))
+    stage = re.search(r"stages_(\d)\.blocks\.", key)
+    return float(0.9 ** (7 - (int(stage[1]) + 1 if stage else 0)))
 
 
 def test_the_paper_s_methods_and_data_sets_are_all_there() -> None:

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
 import timm.layers
 import torch
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer, Rprop
 
+from pne_seg.errors import UserError
 from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
 from pne_seg.resume import apply_changed_settings, optimizer_settings
 
@@ -277,6 +280,60 @@ def test_without_an_encoder_the_heads_are_unknown() -> None:
 def test_a_rate_that_is_none_is_refused(head_lr: float) -> None:
     with pytest.raises(ValueError, match=f"head_lr must be above 0 and finite, got {head_lr}"):
         ParameterGroups(head_lr=head_lr)
+
+
+def shares(module: nn.Module, groups: ParameterGroups) -> dict[str, float]:
+    """Each parameter's rate, as a share of the optimizer's."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    optimizer = build_optimizer(module, sgd, groups)
+    return {
+        names[id(p)]: group["lr"] / 0.1 for group in optimizer.param_groups for p in group["params"]
+    }
+
+
+@pytest.mark.parametrize("num_classes", [0, 10])
+def test_layer_decay_is_timms(num_classes: int) -> None:
+    network = Network()
+    del network.encoder
+    network.encoder = nn.Module()
+    vit: Any = timm.create_model("vit_tiny_patch16_224", num_classes=10)
+    reference = param_groups_layer_decay(vit, layer_decay=0.7)
+    names = {id(parameter): name for name, parameter in vit.named_parameters()}
+    expected = {names[id(p)]: g["lr_scale"] for g in reference for p in g["params"]}
+    assert len(set(expected.values())) == 14  # embedding, twelve blocks, classifier
+    vit.reset_classifier(num_classes)
+    network.encoder.add_module("model", vit)
+    found = shares(Training(network), ParameterGroups(layer_decay=0.7, head_lr=5))
+    for name, share in found.items():
+        theirs = expected[name.removeprefix("network.encoder.model.")] if "model" in name else 5
+        assert share == pytest.approx(theirs), name
+
+
+def test_layer_decay_without_layers() -> None:
+    with pytest.raises(UserError, match="Encoder has no group_matcher"):
+        ParameterGroups(layer_decay=0.7).build(Training())
+
+
+def test_rates_by_name() -> None:
+    scales = {"encoder": 0.5, "encoder.attention": 0.25, "encoder.conv": 0.125, "decoder.1": 2.0}
+    found = shares(Training(), ParameterGroups(lr_scales=scales))
+    assert found["network.encoder.pos_embed"] == pytest.approx(0.5)
+    assert found["network.encoder.attention.qkv.weight"] == pytest.approx(0.25)
+    assert found["network.encoder.conv.bias"] == pytest.approx(0.125)
+    assert found["network.decoder.0.weight"] == found["contrast.weight"] == 1
+    assert found["network.decoder.1.weight"] == 2
+    both = shares(Training(), ParameterGroups(lr_scales={"decoder.1": 2.0}, head_lr=3))
+    assert both["network.decoder.1.weight"] == pytest.approx(6)
+    with pytest.raises(UserError, match=r"lr_scales names encoder\.con, which begins no"):
+        ParameterGroups(lr_scales={"encoder.con": 0.5}).build(Training())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"layer_decay": 1.5}, {"layer_decay": 0.0}, {"lr_scales": {"encoder": -1.0}}]
+)
+def test_rates_out_of_range(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        ParameterGroups(**settings)
 
 
 def test_the_schedule_in_every_group() -> None:

@@ -79,7 +79,7 @@ def test_training_with_drop_path(name: str) -> None:
 
 def test_a_compiled_encoder() -> None:
     encoder = encoder_of(NAMES[0])
-    compiled = torch.compile(encoder, backend="aot_eager")
+    compiled: Any = torch.compile(encoder, backend="aot_eager")
     for size in [(96, 160), (64, 224)]:
         images = torch.randn(1, 3, *size, dtype=torch.float64)
         with torch.no_grad():
