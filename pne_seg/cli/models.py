@@ -11,19 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from pne_seg.contrast.component import Projection
-from pne_seg.networks.catalogue import ENCODERS, METHODS, Fit, Misfit, NetworkConfig, describe
+from pne_seg.networks.catalogue import (
+    ENCODERS,
+    METHODS,
+    SHIPPED,
+    Fit,
+    Misfit,
+    NetworkConfig,
+    describe,
+)
 
 _EMBEDDING_DIM = 256  # of the contrast unless a config says otherwise
-
-SHIPPED = {
-    ("DeepLabV3", "tu-resnet101c.gluon_in1k"): "deeplabv3_resnet101",
-    ("HRNetV2", "tu-hrnet_w48.ms_in1k"): "hrnetv2_hrnet48",
-    ("OCRNet", "tu-hrnet_w48.ms_in1k"): "ocrnet_hrnet48",
-    ("UPerNet", "tu-resnet101c.gluon_in1k"): "upernet_resnet101",
-    ("UPerNet", "tu-swin_tiny_patch4_window7_224.ms_in1k"): "upernet_swin",
-    ("UPerNet", "tu-swin_base_patch4_window12_384.ms_in22k"): "upernet_swin_base",
-}
-"""What follows the data set in the name of a shipped config that trains a pair."""
 
 _COLUMNS = {
     "": 9,  # the method

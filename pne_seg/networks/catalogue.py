@@ -27,6 +27,17 @@ ENCODERS = (
 )
 """The encoders of the published baselines, with the tag of their pretrained weights in timm."""
 
+SHIPPED = {
+    ("DeepLabV3", "tu-resnet101c.gluon_in1k"): "deeplabv3_resnet101",
+    ("HRNetV2", "tu-hrnet_w48.ms_in1k"): "hrnetv2_hrnet48",
+    ("OCRNet", "tu-hrnet_w48.ms_in1k"): "ocrnet_hrnet48",
+    ("UPerNet", "tu-resnet101c.gluon_in1k"): "upernet_resnet101",
+    ("UPerNet", "tu-swin_tiny_patch4_window7_224.ms_in1k"): "upernet_swin",
+    ("UPerNet", "tu-swin_base_patch4_window12_384.ms_in22k"): "upernet_swin_base",
+    ("UPerNet", "tu-convnext_tiny.fb_in1k"): "upernet_convnext",
+}
+"""What follows the data set in the name of a shipped config that trains a pair."""
+
 _RESNETS = re.compile(r"(?<!inception)(?<!inception_)resne[stx]")
 
 

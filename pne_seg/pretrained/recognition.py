@@ -1,18 +1,21 @@
 """Which of the published networks a state dict is of, and the config that has it."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 
-import yaml
 from torch import Tensor
 
-from pne_seg.networks.catalogue import ENCODERS, METHODS, NetworkConfig, build_blank
+from pne_seg.networks.catalogue import (
+    ENCODERS,
+    METHODS,
+    SHIPPED,
+    NetworkConfig,
+    build_blank,
+)
 
 _ENCODERS = (
     *ENCODERS,
-    "tu-swin_base_patch4_window12_384.ms_in22k",
-    "tu-convnext_tiny.fb_in1k",
+    *(encoder for _, encoder in SHIPPED if encoder not in ENCODERS),
     "tu-resnet50c",
     "resnet18",
     "resnet34",
@@ -23,6 +26,8 @@ _ALIKE = 0.9
 
 _CLASSIFIER = "segmentation_head.0.weight"
 _CONFIGS = Path(__file__).parents[2] / "configs"
+_DATA = {19: "cityscapes", 150: "ade20k", 171: "coco_stuff"}
+"""Data set in a config's name by its number of classes."""
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> str | None:
@@ -49,7 +54,7 @@ def recognize(tensors: Mapping[str, Tensor]) -> str | None:
     if _likeness(config, classes, shapes) < _ALIKE:
         return None
     said = f"This is {method.name} on {encoder} with {classes} classes"
-    if file := _config_file(config, classes):
+    if file := _config_file(method.name, encoder, classes):
         return f"{said}: use {file}."
     return (
         f"{said}: set --model.network {config.class_path} "
@@ -75,22 +80,10 @@ def _likeness(
     return common / max(len(ours.keys() | theirs.keys()), 1)
 
 
-def _config_file(config: NetworkConfig, classes: int) -> str | None:
+def _config_file(method: str, encoder: str, classes: int) -> str | None:
     """The shipped config of a network for data of so many classes, as one types its path."""
-    for file in sorted(_CONFIGS.glob("*.yaml")):  # none beside an installed package
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        slot = content["model"]["network"]
-        name = str(slot.get("init_args", {}).get("encoder_name", ""))
-        if slot["class_path"] != config.class_path or _base(name) != _base(
-            str(config.init_args["encoder_name"])
-        ):
-            continue
-        module, _, data = content["data"]["class_path"].rpartition(".")
-        names = getattr(getattr(import_module(module), data), "class_names", ())
-        if isinstance(names, tuple | list) and len(names) == classes:
-            return f"{_CONFIGS.name}/{file.name}"
-    return None
-
-
-def _base(encoder: str) -> str:
-    return encoder.partition(".")[0]
+    if (method, encoder) not in SHIPPED or classes not in _DATA:
+        return None
+    name = f"{_DATA[classes]}_{SHIPPED[method, encoder]}.yaml"
+    # None lies beside an installed package.
+    return f"{_CONFIGS.name}/{name}" if (_CONFIGS / name).is_file() else None

@@ -116,7 +116,7 @@ def test_a_network_of_an_unknown_class_is_refused(tmp_path: Path) -> None:
 
 def test_all_public_networks_are_tried_here() -> None:
     public = {name: getattr(networks, name) for name in networks.__all__}
-    saved_as_smps = {"UPerNet"}  # see test_upernet.py
+    tried_elsewhere = {"UPerNet", "DPT"}  # test_upernet.py, test_dpt.py
     assert {name for name, value in public.items() if hasattr(value, "save_pretrained")} == {
         name for name in NETWORKS if not name.startswith("smp.")
-    } | saved_as_smps
+    } | tried_elsewhere
