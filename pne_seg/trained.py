@@ -1,7 +1,5 @@
 """A trained network from its run, its export, or weights and a config; without its data."""
 
-import glob
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +21,13 @@ from pne_seg.inference import (
 )
 from pne_seg.networks.slot import Slot, build_network, complete_slot
 from pne_seg.pretrained.locating import HUB, fetch_from_hub, locate
-from pne_seg.runs import CONFIG, METRICS, RUNS, Run, read_checkpoint, run_of_checkpoint
+from pne_seg.recorded_metrics import recorded_metrics
+from pne_seg.runs import CONFIG, RUNS, Run, read_checkpoint, run_of_checkpoint
 from pne_seg.terms import TRAINING_TERMS
 from pne_seg.weights import fill_network
 
 _NETWORK = "network."
 _WITH_CONFIG = "For weights from elsewhere, give the config of their network and data too."
-_EVALUATIONS = {"val": "validate", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
         slot=slot,
         config=config,
         inference=inference,
-        metrics=_metrics(path, checkpoint.get("global_step"), run, data, inference),
+        metrics=recorded_metrics(path, checkpoint.get("global_step"), run, data, inference),
         training_bytes=_training_bytes(state),
     )
 
@@ -276,56 +274,6 @@ def _description_from(config: Mapping[str, Any]) -> DataDescription:
         return data.description
     except Exception as error:  # a third-party class fails as it likes
         raise UserError(f"data cannot be built: {' '.join(str(error).split())[:200]}") from error
-
-
-def _metrics(
-    path: Path, step: int | None, run: Run, data: DataDescription, inference: Inference
-) -> dict[str, dict[str, Any]]:
-    """The scores of this very checkpoint by split, as the run's own data and protocol give them.
-
-    A later evaluation's go before those that the training ended with; of several the newest is
-    taken.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    own = run.folder / METRICS
-    if own.is_file():
-        metrics = _read_metrics(own)
-        # An older version's file says nothing of how complete it is.
-        if metrics.get("step") == step and _protocol(metrics).get("complete", True):
-            found["val"] = metrics
-    for split, verb in _EVALUATIONS.items():
-        files = (run.folder / verb).glob(f"{glob.escape(path.stem)}*/{METRICS}")
-        for file in sorted(files, key=lambda file: (file.stat().st_mtime, file)):
-            metrics = _read_metrics(file)
-            protocol = _protocol(metrics)
-            if (
-                (metrics.get("step"), metrics.get("checkpoint")) == (step, path.stem)
-                and (protocol.get("split"), protocol.get("data")) == (split, data.data)
-                and protocol.get("complete") is metrics.get("same_data") is True
-                and _is(inference, protocol.get("inference"))
-            ):
-                found[split] = metrics
-    return found
-
-
-def _protocol(metrics: dict[str, Any]) -> dict[str, Any]:
-    protocol = metrics.get("protocol")
-    return protocol if isinstance(protocol, dict) else {}
-
-
-def _is(inference: Inference, saved: Any) -> bool:
-    try:
-        return Inference(**saved) == inference
-    except (TypeError, ValueError):
-        return False
-
-
-def _read_metrics(file: Path) -> dict[str, Any]:
-    try:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}). Remove it, or score again.") from error
-    return metrics if isinstance(metrics, dict) else {}
 
 
 def _training_bytes(state: dict[str, Tensor]) -> dict[str, int]:

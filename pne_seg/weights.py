@@ -26,13 +26,15 @@ class Loaded:
     """What became of each tensor of a source and of a module.
 
     Attributes:
-        weights: the source's.
+        source: as it was given.
+        weights: what it holds.
         loaded: names that were taken over.
         other_shape: name → (shape in the source, shape in the module); these keep fresh weights.
         missing: names of the module that the source lacks; these keep fresh weights.
         unused: names of the source that the module lacks.
     """
 
+    source: str
     weights: Weights
     loaded: list[str] = field(default_factory=list)
     other_shape: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
@@ -41,7 +43,7 @@ class Loaded:
 
     def __str__(self) -> str:
         mapped = f" (names mapped from {self.weights.library})" if self.weights.library else ""
-        lines = [f"Weights from {self.weights.source}: {len(self.loaded)} tensors loaded{mapped}."]
+        lines = [f"Weights from {self.source}: {len(self.loaded)} tensors loaded{mapped}."]
         if self.weights.averaged:
             lines.append("  the moving average of the weights (ema_…) is taken, not the last ones")
         for name, (theirs, ours) in list(self.other_shape.items())[:_MOST_SHAPES]:
@@ -70,7 +72,7 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
         UserError: the source cannot be read, or nothing in it fits the network; the message names
             the network that it does fit, if there is one.
     """
-    report, fitting = _compare(module, read_weights(str(source)))
+    report, fitting = _compare(module, str(source))
     # Counters of batches and index tables fit any network.
     weights = [name for name, tensor in fitting.items() if tensor.is_floating_point()]
     if not any(name.startswith(_NETWORK) for name in weights):
@@ -95,7 +97,7 @@ def fill_network(network: nn.Module, source: str) -> Loaded:
         UserError: the source cannot be read, or does not hold the whole of the network.
     """
     holder = nn.ModuleDict({"network": network})
-    report, fitting = _compare(holder, read_weights(source))
+    report, fitting = _compare(holder, source)
     lacking = [*report.other_shape, *(name for name in report.missing if _carries(holder, name))]
     # A key of the decoder that has no place here would make it another network.
     extra = [name for name in report.unused if name.startswith(f"{_NETWORK}decoder.")]
@@ -132,14 +134,15 @@ def _carries(module: nn.Module, name: str) -> bool:
     return tensor.is_floating_point()
 
 
-def _compare(module: nn.Module, weights: Weights) -> tuple[Loaded, dict[str, Tensor]]:
-    """Match names and shapes; nothing is loaded yet."""
-    given, ours = weights.tensors, module.state_dict()
+def _compare(module: nn.Module, source: str) -> tuple[Loaded, dict[str, Tensor]]:
+    """Match names and shapes of a source's weights; nothing is loaded yet."""
+    weights, ours = read_weights(source), module.state_dict()
+    given = weights.tensors
     # A training module's names, a bare network's, or those of a module that holds a `model`.
     forms = ("", _NETWORK), ("", ""), ("model.", _NETWORK)
     named = [{new + name.removeprefix(old): t for name, t in given.items()} for old, new in forms]
     theirs = max(named, key=lambda names: len(names.keys() & ours.keys()))
-    report = Loaded(weights)
+    report = Loaded(source, weights)
     fitting: dict[str, Tensor] = {}
     for name, tensor in ours.items():
         if name not in theirs:

@@ -99,7 +99,7 @@ def test_a_network_with_other_classes(
     module = fresh()
     report = initialize_from(module, str(file))
     assert_taken_over(module, theirs, untouched=CLASSIFIER)
-    assert report.weights.source == str(file)
+    assert report.source == str(file)
     assert report.weights.library == ""
     assert report.loaded == [
         name

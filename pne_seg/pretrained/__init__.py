@@ -1,35 +1,14 @@
 """Weights from anywhere: runs, files, exports, the Hugging Face hub, model zoos.
 
-A source is located (`locating`), its tensors are read without running code (`reading`), and
-brought under this project's names (`layouts`).
+A source is located (`locating`), its tensors are read without running code (`reading`), and brought
+under this project's names (`mapping`, by the tables of `layouts`).
 """
 
-from dataclasses import dataclass
-
-from torch import Tensor
-
-from pne_seg.pretrained.layouts import map_names
 from pne_seg.pretrained.locating import locate
+from pne_seg.pretrained.mapping import Weights, map_names
 from pne_seg.pretrained.reading import read_tensors
 
-
-@dataclass(frozen=True)
-class Weights:
-    """The tensors of a source.
-
-    Attributes:
-        source: as it was given.
-        tensors: by name; those of another library by their names in `SegmentationModule`.
-        library: whose names they were brought from; empty where they are as in the source.
-        unknown: keys of that library that have no name here.
-        averaged: whether a moving average was taken in place of the last weights.
-    """
-
-    source: str
-    tensors: dict[str, Tensor]
-    library: str
-    unknown: tuple[str, ...]
-    averaged: bool
+__all__ = ["Weights", "read_weights"]
 
 
 def read_weights(source: str) -> Weights:
@@ -42,5 +21,4 @@ def read_weights(source: str) -> Weights:
     Raises:
         UserError: it cannot be had or read, or holds more than tensors and plain values.
     """
-    mapped = map_names(read_tensors(locate(source), source))
-    return Weights(source, mapped.tensors, mapped.library, tuple(mapped.unknown), mapped.averaged)
+    return map_names(read_tensors(locate(source), source))

@@ -1,14 +1,13 @@
-"""Names of other libraries' checkpoints and what this project calls the same tensors.
+"""Names of other libraries' checkpoints and what this project calls the same tensors: tables.
 
 A layout is data: the keys it is known by, and rules from a key's pattern to a name. Backbone and
-heads are recognized apart, because published networks combine them freely.
+heads are recognized apart, because published networks combine them freely. In heads the parts of a
+ConvModule (`conv`, `bn`) are numbered already (`mapping`).
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 Rule = tuple[str, str] | tuple[str, str, Callable[[Tensor], Tensor]]
@@ -36,23 +35,6 @@ class Layout:
     rules: tuple[Rule, ...]
 
 
-@dataclass
-class Mapped:
-    """A checkpoint under this project's names.
-
-    Attributes:
-        tensors: by name in `SegmentationModule`.
-        library: whose layout it was; empty where it needed no mapping.
-        unknown: keys that no rule knows.
-        averaged: whether a moving average was taken in place of the last weights.
-    """
-
-    tensors: dict[str, Tensor]
-    library: str = ""
-    unknown: list[str] = field(default_factory=list)
-    averaged: bool = False
-
-
 _MMSEG, _TRANSFORMERS = "mmsegmentation", "transformers"
 _ENCODER, _DECODER = "network.encoder.model", "network.decoder"
 
@@ -70,7 +52,15 @@ def _swin_block(inside: str, name: str, blocks: str) -> Rule:
     )
 
 
-_BACKBONES = (
+_STAGE_NORMS: tuple[Rule, ...] = tuple(
+    (
+        rf"backbone\.hidden_states_norms\.stage{stage + 1}\.(.+)",
+        rf"{_DECODER}.feature_norms.{stage}.\1",
+    )
+    for stage in range(4)
+)
+
+BACKBONES = (
     Layout(
         _MMSEG,
         "Swin",
@@ -169,13 +159,7 @@ _BACKBONES = (
                 )
                 for stage in range(3)
             ),
-            *(
-                (
-                    rf"backbone\.hidden_states_norms\.stage{stage + 1}\.(.+)",
-                    rf"{_DECODER}.feature_norms.{stage}.\1",
-                )
-                for stage in range(4)
-            ),
+            *_STAGE_NORMS,
         ),
     ),
     Layout(
@@ -202,20 +186,14 @@ _BACKBONES = (
                     ("layer_scale_parameter", "gamma"),
                 )
             ),
-            *(
-                (
-                    rf"backbone\.hidden_states_norms\.stage{stage + 1}\.(.+)",
-                    rf"{_DECODER}.feature_norms.{stage}.\1",
-                )
-                for stage in range(4)
-            ),
+            *_STAGE_NORMS,
         ),
     ),
 )
 
 _CLASSIFIER = r"(?:conv_seg|classifier)"  # mmsegmentation's name, transformers' name
 
-_HEADS = (
+HEADS = (
     Layout(
         _MMSEG,
         "UPerNet",
@@ -283,81 +261,7 @@ _HEADS = (
     ),
 )
 
-_AUXILIARY: tuple[Rule, ...] = (
+AUXILIARY: tuple[Rule, ...] = (
     (r"auxiliary_head\.convs\.0\.(.+)", r"auxiliary.head.\1"),
     (rf"auxiliary_head\.{_CLASSIFIER}\.(.+)", r"auxiliary.head.4.\1"),
 )
-
-# Convolution, norm, activation: numbered here, named there.
-_IN_CONV_MODULES = ((re.compile(r"\.conv\."), ".0."), (re.compile(r"\.(bn|batch_norm)\."), ".1."))
-
-
-def map_names(tensors: Mapping[str, Tensor]) -> Mapped:
-    """Bring a checkpoint of another library under this project's names.
-
-    Args:
-        tensors: by the checkpoint's own names.
-
-    Returns:
-        The tensors by their names in `SegmentationModule` (`network.…`, `auxiliary.…`); as they
-        were where no layout is recognized.
-    """
-    if not any(key.startswith("decode_head.") for key in tensors):
-        return Mapped(dict(tensors))
-    given, averaged = _moving_average(tensors)
-    plain = {_numbered(key): tensor for key, tensor in given.items()}
-    found = [_recognize(layouts, plain) for layouts in (_BACKBONES, _HEADS)]
-    layouts = [layout for layout in found if layout is not None]
-    if not layouts:
-        return Mapped(dict(tensors))
-    rules = [*(rule for layout in layouts for rule in layout.rules), *_AUXILIARY]
-    mapped = Mapped({}, layouts[0].library, averaged=averaged)
-    parts: dict[str, dict[int, Tensor]] = {}
-    for key, tensor in plain.items():
-        applied = _apply(rules, key, tensor)
-        if applied is None:
-            mapped.unknown.append(key)
-            continue
-        name, value = applied
-        if part := re.fullmatch(r"(.+)\[(\d)\]", name):
-            parts.setdefault(part[1], {})[int(part[2])] = value
-        elif name:
-            mapped.tensors[name] = value
-    for name, pieces in parts.items():
-        mapped.tensors[name] = torch.cat([pieces[index] for index in sorted(pieces)])
-    return mapped
-
-
-def _moving_average(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
-    """The moving average that mmcv keeps beside the weights of an iteration-based training.
-
-    It stands in `ema_backbone_conv1_weight` for `backbone.conv1.weight`; batch statistics have
-    none. (mmengine saves the average as the weights themselves.)
-    """
-    plain = {key: tensor for key, tensor in tensors.items() if not key.startswith("ema_")}
-    average = {key: tensors.get(f"ema_{key.replace('.', '_')}") for key in plain}
-    taken = {key: tensor for key, tensor in average.items() if tensor is not None}
-    return plain | taken, bool(taken)
-
-
-def _numbered(key: str) -> str:
-    if key.startswith(("decode_head.", "auxiliary_head.")):
-        for pattern, number in _IN_CONV_MODULES:
-            key = pattern.sub(number, key)
-    return key
-
-
-def _recognize(layouts: Iterable[Layout], keys: Iterable[str]) -> Layout | None:
-    names = "\n".join(keys)
-    for layout in layouts:
-        if all(re.search(rf"^{mark}$", names, re.MULTILINE) for mark in layout.marks):
-            return layout
-    return None
-
-
-def _apply(rules: Iterable[Rule], key: str, tensor: Tensor) -> tuple[str, Tensor] | None:
-    """A key's name and tensor by the first rule that fits; None where none does."""
-    for pattern, name, *change in rules:
-        if found := re.fullmatch(pattern, key):
-            return found.expand(name), change[0](tensor) if change else tensor
-    return None

@@ -68,7 +68,7 @@ def test_outputs_are_mmsegmentations(name: str, tmp_path: Path) -> None:
     assert report.missing == []
     assert report.other_shape == {}
     assert report.unused == []
-    assert report.weights.unknown == ()
+    assert report.weights.unknown == []
     assert report.weights.library == "mmsegmentation"
     assert sum(parameter.numel() for parameter in module.parameters()) == parameters
     learned = [key for key in state if "running" not in key and state[key].is_floating_point()]

@@ -14,7 +14,7 @@ from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead, OCRNet, UPerNet
 from pne_seg.pretrained import read_weights
-from pne_seg.pretrained.layouts import map_names
+from pne_seg.pretrained.mapping import map_names
 from pne_seg.taps import listening
 from pne_seg.weights import fill_network, initialize_from
 from tests.networks.reference import randomise
@@ -178,7 +178,7 @@ def test_mmsegmentations_convnext_fits_name_by_name(tmp_path: Path) -> None:
     report = initialize_from(module, tmp_path / "convnext.pth")
     assert report.missing == report.unused == []
     assert report.other_shape == {}
-    assert report.weights.unknown == ()
+    assert report.weights.unknown == []
     found = module.state_dict()
     encoder, decoder = "network.encoder.model", "network.decoder"
     for theirs, name in {

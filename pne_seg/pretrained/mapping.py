@@ -1,0 +1,101 @@
+"""A checkpoint of another library under this project's names, by the tables of `layouts`."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pne_seg.pretrained.layouts import AUXILIARY, BACKBONES, HEADS, Layout, Rule
+
+# Convolution, norm, activation: numbered here, named there.
+_IN_CONV_MODULES = ((re.compile(r"\.conv\."), ".0."), (re.compile(r"\.(bn|batch_norm)\."), ".1."))
+
+
+@dataclass
+class Weights:
+    """The tensors of a source, under this project's names.
+
+    Attributes:
+        tensors: by name in `SegmentationModule`.
+        library: whose layout it was; empty where it needed no mapping.
+        unknown: keys that no rule knows.
+        averaged: whether a moving average was taken in place of the last weights.
+    """
+
+    tensors: dict[str, Tensor]
+    library: str = ""
+    unknown: list[str] = field(default_factory=list)
+    averaged: bool = False
+
+
+def map_names(tensors: Mapping[str, Tensor]) -> Weights:
+    """Bring a checkpoint of another library under this project's names.
+
+    Args:
+        tensors: by the checkpoint's own names.
+
+    Returns:
+        The tensors by their names in `SegmentationModule` (`network.…`, `auxiliary.…`); as they
+        were where no layout is recognized.
+    """
+    if not any(key.startswith("decode_head.") for key in tensors):
+        return Weights(dict(tensors))
+    given, averaged = _moving_average(tensors)
+    plain = {_numbered(key): tensor for key, tensor in given.items()}
+    found = [_recognize(layouts, plain) for layouts in (BACKBONES, HEADS)]
+    layouts = [layout for layout in found if layout is not None]
+    if not layouts:
+        return Weights(dict(tensors))
+    rules = [*(rule for layout in layouts for rule in layout.rules), *AUXILIARY]
+    mapped = Weights({}, layouts[0].library, averaged=averaged)
+    parts: dict[str, dict[int, Tensor]] = {}
+    for key, tensor in plain.items():
+        applied = _apply(rules, key, tensor)
+        if applied is None:
+            mapped.unknown.append(key)
+            continue
+        name, value = applied
+        if part := re.fullmatch(r"(.+)\[(\d)\]", name):
+            parts.setdefault(part[1], {})[int(part[2])] = value
+        elif name:
+            mapped.tensors[name] = value
+    for name, pieces in parts.items():
+        mapped.tensors[name] = torch.cat([pieces[index] for index in sorted(pieces)])
+    return mapped
+
+
+def _moving_average(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """The moving average that mmcv keeps beside the weights of an iteration-based training.
+
+    It stands in `ema_backbone_conv1_weight` for `backbone.conv1.weight`; batch statistics have
+    none. (mmengine saves the average as the weights themselves.)
+    """
+    plain = {key: tensor for key, tensor in tensors.items() if not key.startswith("ema_")}
+    average = {key: tensors.get(f"ema_{key.replace('.', '_')}") for key in plain}
+    taken = {key: tensor for key, tensor in average.items() if tensor is not None}
+    return plain | taken, bool(taken)
+
+
+def _numbered(key: str) -> str:
+    if key.startswith(("decode_head.", "auxiliary_head.")):
+        for pattern, number in _IN_CONV_MODULES:
+            key = pattern.sub(number, key)
+    return key
+
+
+def _recognize(layouts: Iterable[Layout], keys: Iterable[str]) -> Layout | None:
+    names = "\n".join(keys)
+    for layout in layouts:
+        if all(re.search(rf"^{mark}$", names, re.MULTILINE) for mark in layout.marks):
+            return layout
+    return None
+
+
+def _apply(rules: Iterable[Rule], key: str, tensor: Tensor) -> tuple[str, Tensor] | None:
+    """A key's name and tensor by the first rule that fits; None where none does."""
+    for pattern, name, *change in rules:
+        if found := re.fullmatch(pattern, key):
+            return found.expand(name), change[0](tensor) if change else tensor
+    return None

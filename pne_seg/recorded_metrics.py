@@ -1,0 +1,63 @@
+"""The scores of a checkpoint, as its training and later evaluations wrote them down."""
+
+import glob
+import json
+from pathlib import Path
+from typing import Any
+
+from pne_seg.description import DataDescription
+from pne_seg.errors import UserError
+from pne_seg.inference import Inference
+from pne_seg.runs import METRICS, Run
+
+_EVALUATIONS = {"val": "validate", "test": "test"}
+
+
+def recorded_metrics(
+    path: Path, step: int | None, run: Run, data: DataDescription, inference: Inference
+) -> dict[str, dict[str, Any]]:
+    """The scores of this very checkpoint by split, as the run's own data and protocol give them.
+
+    A later evaluation's go before those that the training ended with; of several the newest is
+    taken.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    own = run.folder / METRICS
+    if own.is_file():
+        metrics = _read_metrics(own)
+        # An older version's file says nothing of how complete it is.
+        if metrics.get("step") == step and _protocol(metrics).get("complete", True):
+            found["val"] = metrics
+    for split, verb in _EVALUATIONS.items():
+        files = (run.folder / verb).glob(f"{glob.escape(path.stem)}*/{METRICS}")
+        for file in sorted(files, key=lambda file: (file.stat().st_mtime, file)):
+            metrics = _read_metrics(file)
+            protocol = _protocol(metrics)
+            if (
+                (metrics.get("step"), metrics.get("checkpoint")) == (step, path.stem)
+                and (protocol.get("split"), protocol.get("data")) == (split, data.data)
+                and protocol.get("complete") is metrics.get("same_data") is True
+                and _is(inference, protocol.get("inference"))
+            ):
+                found[split] = metrics
+    return found
+
+
+def _protocol(metrics: dict[str, Any]) -> dict[str, Any]:
+    protocol = metrics.get("protocol")
+    return protocol if isinstance(protocol, dict) else {}
+
+
+def _is(inference: Inference, saved: Any) -> bool:
+    try:
+        return Inference(**saved) == inference
+    except (TypeError, ValueError):
+        return False
+
+
+def _read_metrics(file: Path) -> dict[str, Any]:
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}). Remove it, or score again.") from error
+    return metrics if isinstance(metrics, dict) else {}
