@@ -70,7 +70,8 @@ class SegmentationModule(LightningModule):
         schedule: from optimiser to learning-rate schedule, stepped after each optimiser step.
         mean: RGB mean of the images in 0–255.
         std: RGB standard deviation in 0–255.
-        init_from: a checkpoint or state dict whose fitting weights a fine-tuning starts from.
+        init_from: weights whose fitting part a fine-tuning starts from: a file, a folder, a
+            repository of the Hugging Face hub or an address, see `pne_seg.pretrained`.
         compile: whether to train and score through `torch.compile`.
         inference: how images are shown to the network in validation, test and prediction.
         boundary_widths: distances in pixels to the borders between classes within which a test also

@@ -45,8 +45,8 @@ class ParameterGroups:
             (0 the embedding, L − 1 the last) trains at layer_decay^(L − i) of the rate, the heads
             at all of it (BEiT, arXiv 2106.08254). Layers are timm's groups (`group_matcher`), which
             its ViTs have.
-        lr_scales: multiples of the rate by the beginning of a parameter's name in the network
-            (`encoder.model.stages_0`); the longest that fits counts.
+        lr_scales: multiples of the rate by the beginning of a parameter's name in the network, up
+            to a dot (`encoder.model.stages_0`); the longest that fits counts.
 
     Raises:
         ValueError: a rate's multiple is not above 0 and finite, or `layer_decay` is above 1.
@@ -126,10 +126,10 @@ class ParameterGroups:
         used = set()
         for name, parameter in network.named_parameters():
             if fitting := [start for start in self.lr_scales if f"{name}.".startswith(f"{start}.")]:
-                start = max(fitting, key=len)
-                used.add(start)
+                used.update(fitting)
                 in_head, scale = scales[id(parameter)]
-                scales[id(parameter)] = in_head, scale * self.lr_scales[start]
+                longest = max(fitting, key=len)
+                scales[id(parameter)] = in_head, scale * self.lr_scales[longest]
         if unknown := sorted(self.lr_scales.keys() - used):
             raise UserError(
                 f"lr_scales names {unknown[0]}, which begins no parameter's name in the network. "

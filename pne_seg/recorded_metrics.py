@@ -14,7 +14,12 @@ _EVALUATIONS = {"val": "validate", "test": "test"}
 
 
 def recorded_metrics(
-    path: Path, step: int | None, run: Run, data: DataDescription, inference: Inference
+    path: Path,
+    step: int | None,
+    run: Run,
+    data: DataDescription,
+    inference: Inference,
+    normalization: dict[str, list[float]],
 ) -> dict[str, dict[str, Any]]:
     """The scores of this very checkpoint by split, as the run's own data and protocol give them.
 
@@ -38,6 +43,8 @@ def recorded_metrics(
                 and (protocol.get("split"), protocol.get("data")) == (split, data.data)
                 and protocol.get("complete") is metrics.get("same_data") is True
                 and _is(inference, protocol.get("inference"))
+                # An older version's file says nothing of it.
+                and all(protocol.get(key, value) == value for key, value in normalization.items())
             ):
                 found[split] = metrics
     return found

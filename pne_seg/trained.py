@@ -20,7 +20,7 @@ from pne_seg.inference import (
     network_stride,
 )
 from pne_seg.networks.slot import Slot, build_network, complete_slot
-from pne_seg.pretrained.locating import HUB, fetch_from_hub, locate
+from pne_seg.pretrained.locating import HUB, fetch_from_hub, locate, shown_source
 from pne_seg.recorded_metrics import recorded_metrics
 from pne_seg.runs import CONFIG, RUNS, Run, read_checkpoint, run_of_checkpoint
 from pne_seg.terms import TRAINING_TERMS
@@ -44,7 +44,8 @@ class Trained:
         inference: how the run scores images (`model.inference`).
         metrics: `metrics.json` of this checkpoint by split, as far as it was scored.
         training_bytes: size of the weights that belong to training alone, by term.
-        source: of weights from elsewhere, as it was given; empty for a run and for an export.
+        source: of weights from elsewhere, as it may be published; empty for a run and an export.
+        loaded: what became of each tensor of these.
     """
 
     network: nn.Module
@@ -57,6 +58,7 @@ class Trained:
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     training_bytes: dict[str, int] = field(default_factory=dict)
     source: str = ""
+    loaded: str = ""
 
     @property
     def run_name(self) -> str:
@@ -133,7 +135,7 @@ def _of_weights(source: str, config: Mapping[str, Any]) -> Trained:
     data = _description_from(config)
     slot = complete_slot(settings["network"], len(data.class_names))
     network = build_network(slot)
-    fill_network(network, source)
+    loaded = fill_network(network, source)
     inference, preprocessing = _usage(settings, network, "config")
     return Trained(
         network=network.requires_grad_(False),
@@ -143,7 +145,8 @@ def _of_weights(source: str, config: Mapping[str, Any]) -> Trained:
         slot=slot,
         config=dict(config),
         inference=inference,
-        source=source if "://" in source else Path(source).name,  # an export tells no local path
+        source=shown_source(source) if "://" in source else Path(source).name,  # no local path
+        loaded=str(loaded),
     )
 
 
@@ -196,7 +199,14 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
         slot=slot,
         config=config,
         inference=inference,
-        metrics=recorded_metrics(path, checkpoint.get("global_step"), run, data, inference),
+        metrics=recorded_metrics(
+            path,
+            checkpoint.get("global_step"),
+            run,
+            data,
+            inference,
+            preprocessing.normalization,
+        ),
         training_bytes=_training_bytes(state),
     )
 

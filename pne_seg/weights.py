@@ -3,7 +3,8 @@
 A *resume* continues a run exactly and is Lightning's; starting *from* weights takes what fits.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ _MOST_SHAPES = 8
 """Tensors of another shape that a report lists one by one."""
 
 _NETWORK = "network."
+_OF_TRAINING = tuple(f"{term}." for term in TRAINING_TERMS)
+_WITHOUT_EFFECT = re.compile(
+    r"network\.encoder\.(model\.)?(norm|fc_norm|head|fc|classifier)\."
+    r"|backbone\.(swin\.)?layernorm\.|auxiliary_head\.|.*(num_batches_tracked|relative_position_index|attn_mask)$"
+)
+"""Ends of encoders for image classification, heads for training only, and what is no weights."""
 
 
 @dataclass
@@ -32,6 +39,7 @@ class Loaded:
         other_shape: name → (shape in the source, shape in the module); these keep fresh weights.
         missing: names of the module that the source lacks; these keep fresh weights.
         unused: names of the source that the module lacks.
+        advice: what the network says of these, if anything.
     """
 
     source: str
@@ -40,6 +48,7 @@ class Loaded:
     other_shape: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    advice: str | None = None
 
     def __str__(self) -> str:
         mapped = f" (names mapped from {self.weights.library})" if self.weights.library else ""
@@ -55,6 +64,8 @@ class Loaded:
             lines.append(f"  not in the file, fresh weights: {_by_module(self.missing)}")
         if unused := [*self.unused, *self.weights.unknown]:
             lines.append(f"  not used of the file: {_by_module(unused)}")
+        if self.advice:
+            lines.append(f"  {self.advice}")
         return "\n".join(lines)
 
 
@@ -69,8 +80,8 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
         What was loaded, what was skipped for its shape, and what was missing on either side.
 
     Raises:
-        UserError: the source cannot be read, or nothing in it fits the network; the message names
-            the network that it does fit, if there is one.
+        UserError: the source cannot be read, holds values that are no numbers, or nothing in it
+            fits the network; the message names the network that it does fit, if there is one.
     """
     report, fitting = _compare(module, str(source))
     # Counters of batches and index tables fit any network.
@@ -79,10 +90,8 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
         raise UserError(
             f"{source}: nothing in it fits the network.\n  {_what_it_is(report, module)}"
         )
-    ours = module.state_dict()
-    with torch.no_grad():
-        for name, tensor in fitting.items():
-            ours[name].copy_(tensor)
+    report.advice = _advice(module.get_submodule("network"), report.unused)
+    _copy(fitting, module, report)
     return report
 
 
@@ -94,44 +103,66 @@ def fill_network(network: nn.Module, source: str) -> Loaded:
         source: as for `pne_seg.pretrained.read_weights`.
 
     Raises:
-        UserError: the source cannot be read, or does not hold the whole of the network.
+        UserError: the source cannot be read, holds values that are no numbers, or is not of just
+            this network.
     """
     holder = nn.ModuleDict({"network": network})
     report, fitting = _compare(holder, source)
-    lacking = [*report.other_shape, *(name for name in report.missing if _carries(holder, name))]
-    # A key of the decoder that has no place here would make it another network.
-    extra = [name for name in report.unused if name.startswith(f"{_NETWORK}decoder.")]
-    extra += [name for name in report.weights.unknown if name.startswith("decode_head.")]
+    ours = holder.state_dict()
+    missing = [name for name in report.missing if ours[name].is_floating_point()]
+    lacking = [*report.other_shape, *missing]
+    # Weights that have no place here make it another network, a deeper one, say.
+    further = [name for name in report.unused if name.startswith(_NETWORK)]
+    further += report.weights.unknown
+    extra = [name for name in further if not _WITHOUT_EFFECT.match(name)]
     if lacking or extra:
         shapes = list(report.other_shape.values())
-        counts = {(theirs[0], ours[0]) for theirs, ours in shapes if theirs[1:] == ours[1:]}
-        if len(shapes) == len(lacking) and len(counts) == 1:  # classifiers only
-            theirs, ours = counts.pop()
+        counts = {(one[0], other[0]) for one, other in shapes if one[1:] == other[1:]}
+        if len(shapes) == len(lacking) and len(counts) == 1 and not extra:  # classifiers only
+            given, wanted = counts.pop()
             raise UserError(
-                f"{source}: the weights have {theirs} classes, the config's data have {ours}. Use "
+                f"{source}: the weights have {given} classes, the config's data have {wanted}. Use "
                 "a config of the data set that they were trained on."
             )
-        # A network may know what the further keys are of, as UPerNet does, and say what to set.
-        further = (name.removeprefix(_NETWORK) for name in extra)
-        network.load_state_dict(dict.fromkeys(further), strict=False)
         reasons = [f"it lacks {_by_module(lacking)}"] if lacking else []
         reasons += [f"it also has {_by_module(extra)}"] if extra else []
         raise UserError(
             f"{source}: not the weights of the config's network:\n  {'; '.join(reasons)}.\n"
-            f"  {_what_it_is(report, holder)}"
+            f"  {_advice(network, extra) or _what_it_is(report, holder)}"
         )
-    terms = tuple(f"{term}." for term in TRAINING_TERMS)
-    report.unused = [name for name in report.unused if not name.startswith(terms)]
-    network.load_state_dict(
-        {name.removeprefix(_NETWORK): tensor for name, tensor in fitting.items()}, strict=False
-    )
+    report.unused = [name for name in report.unused if not name.startswith(_OF_TRAINING)]
+    _copy(fitting, holder, report)
     return report
 
 
-def _carries(module: nn.Module, name: str) -> bool:
-    """Whether a tensor holds something learned; counters and index tables do not."""
-    tensor: Tensor = module.state_dict()[name]
-    return tensor.is_floating_point()
+def _copy(fitting: Mapping[str, Tensor], module: nn.Module, report: Loaded) -> None:
+    """Take over the tensors that fit, if all of them are plain finite numbers."""
+    ours = module.state_dict()
+    for name, tensor in fitting.items():
+        learned = ours[name].is_floating_point()
+        plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+        if not plain or (learned and not tensor.is_floating_point()):
+            raise UserError(
+                f"{report.source}: {name} holds {tensor.dtype} ({tensor.layout}), expected "
+                f"{ours[name].dtype}. Save a plain state dict."
+            )
+        if learned and not tensor.isfinite().all():
+            raise UserError(
+                f"{report.source}: {name} holds values that are not finite. Take another file."
+            )
+    with torch.no_grad():
+        for name, tensor in fitting.items():
+            ours[name].copy_(tensor)
+
+
+def _advice(network: nn.Module, further: Sequence[str]) -> str | None:
+    """What a network says of keys that it has no place for, as UPerNet does of its norms."""
+    names = (name.removeprefix(_NETWORK) for name in further)
+    try:
+        network.load_state_dict(dict.fromkeys(names), strict=False)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _compare(module: nn.Module, source: str) -> tuple[Loaded, dict[str, Tensor]]:

@@ -322,6 +322,8 @@ def test_rates_by_name() -> None:
     assert found["network.encoder.conv.bias"] == pytest.approx(0.125)
     assert found["network.decoder.0.weight"] == found["contrast.weight"] == 1
     assert found["network.decoder.1.weight"] == 2
+    shadowed = shares(Training(), ParameterGroups(lr_scales={"decoder": 3.0, "decoder.0": 2.0}))
+    assert shadowed["network.decoder.0.weight"] == 2
     both = shares(Training(), ParameterGroups(lr_scales={"decoder.1": 2.0}, head_lr=3))
     assert both["network.decoder.1.weight"] == pytest.approx(6)
     with pytest.raises(UserError, match=r"lr_scales names encoder\.con, which begins no"):

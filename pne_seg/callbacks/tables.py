@@ -76,6 +76,7 @@ def protocol(trainer: Trainer, module: SegmentationModule, seen: Seen) -> dict[s
         "image_sizes": _extremes(seen.inputs),
         "fitted_to": getattr(data, "resize_base", None),
         "inference": asdict(module.scorer.inference),
+        **module.preprocessing.normalization,
         "padded_to_multiples_of": module.preprocessing.stride,
         "scored_at": _extremes(seen.labels),
         "files_at": _extremes(seen.files) if seen.files - seen.labels else None,

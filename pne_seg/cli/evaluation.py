@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from pne_seg.errors import UserError
-from pne_seg.prediction.stamps import digest_of_file
+from pne_seg.pretrained.locating import shown_source
 from pne_seg.runs import METRICS, Evaluated, read_checkpoint, run_of_checkpoint
 
 LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
@@ -44,7 +44,8 @@ class Evaluation:
             raise UserError(f"--trainer.{_BATCHES[verb]} 0 leaves nothing to score.")
         precision, widths = settings["trainer"]["precision"], settings["model"]["boundary_widths"]
         data = _data(settings)
-        scored = [data, limit, precision, label, widths]
+        normalization = [settings["model"][name] for name in ("mean", "std")]
+        scored = [data, limit, precision, label, widths, normalization]
         if evaluated.source is None:
             saved = _data(_saved(evaluated.file))
             self.origin: dict[str, Any] = {
@@ -54,10 +55,11 @@ class Evaluation:
                 "same_data": _digest(data) == _digest(saved),
             }
         else:
-            # Other weights may come under the same name, and fill another network.
-            scored += [digest_of_file(evaluated.file), settings["model"]["network"]]
-            self.origin = {"weights": evaluated.source, "settings": _digest(scored)}
-        self.folder = _free(evaluated.output(verb, label), self.origin)
+            scored += [settings["model"]["network"]]
+            self.origin = {"weights": shown_source(evaluated.source), "settings": _digest(scored)}
+        # A source may be spelled in several ways; the folder's name has a digest of the file.
+        identity = {key: value for key, value in self.origin.items() if key != "weights"}
+        self.folder = _free(evaluated.output(verb, label), identity)
 
 
 def _data(settings: Any) -> list[Any]:

@@ -23,9 +23,9 @@ from pne_seg.runs import Evaluated
 from pne_seg.trained import Trained, load_trained
 
 _DESCRIPTION = """\
-Write a trained network for use without this project: weights that smp loads, ONNX and torch.export
-with everything inside, and a model card. What was written is compared with the network; exit code 1
-where it gives something else."""
+Write a trained network for use elsewhere: its weights, ONNX and torch.export with everything
+inside, and a model card. What was written is compared with the network; exit code 1 where it gives
+something else."""
 
 _OUTPUT = "RUN/export/CHECKPOINT"
 
@@ -72,6 +72,7 @@ def _run(args: Sequence[str]) -> None:
         trained = load_trained(evaluated.file)
     else:
         trained = load_trained(evaluated.source, settings.config)
+        _progress(trained.loaded)
     preview = _with_preview(config.preview, config.push, config.public, evaluated.file)
     done = export(trained, output, formats, size, say=_progress, with_preview=preview)
     print(_report(trained, done))

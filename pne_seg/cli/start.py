@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.networks.slot import PRETRAINED
+from pne_seg.prediction.stamps import digest_of_file
 from pne_seg.pretrained.locating import locate
 from pne_seg.runs import (
     RUNS,
@@ -90,9 +91,9 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
     if weights is not None:
         file = locate(weights)
         rank_zero_info(f"Weights: {file}")
-        return Evaluated(
-            file, root / RUNS / run_name(settings) / "weights", _short_name(weights), weights
-        )
+        # Other weights may come under the same name, the same ones under another.
+        name = f"{_short_name(weights)}-{digest_of_file(file)[:8]}"
+        return Evaluated(file, root / RUNS / run_name(settings) / "weights", name, weights)
     if run is not None and which is not None and not Path(which).is_file():
         checkpoint = run.checkpoint(which)
     elif which is not None:

@@ -56,7 +56,8 @@ class RemoteFile:
     @property
     def file_name(self) -> str:
         """What the file is called on disk."""
-        return self.name or unquote(urlsplit(self.url).path.rpartition("/")[2])
+        path = unquote(urlsplit(self.url).path).replace("\\", "/")
+        return self.name or path.rpartition("/")[2]
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -97,6 +98,8 @@ def fetch(
     """
     if urlsplit(remote.url).scheme not in ("http", "https"):
         raise UserError(f"{remote.url}: not an http or https address.")
+    if remote.file_name in ("", ".", ".."):
+        raise UserError(f"{remote.url}: the address names no file.")
     target = folder / remote.file_name
     part = folder / f"{remote.file_name}.part"
     try:

@@ -73,7 +73,7 @@ def _front_matter(trained: Trained, content: Mapping[str, Any]) -> str:
     name = "segmentation-models-pytorch" if library == "segmentation_models_pytorch" else "pne_seg"
     terms = "yours to choose, within the terms of the training data"
     if trained.source:
-        terms = "what the page of the weights says"
+        terms = "that of the weights, see where they come from"
     return (
         f"---\nlibrary_name: {name}\npipeline_tag: image-segmentation\n"
         f"tags:\n- semantic-segmentation\n- pytorch\n{onnx}- pne_seg\n"
@@ -98,8 +98,8 @@ def _what_it_is(trained: Trained, content: Mapping[str, Any]) -> str:
 def _origin(trained: Trained) -> str:
     if trained.source:
         return (
-            f"Its weights were published elsewhere, as {trained.source}, and are converted here; "
-            "their license is what their page says."
+            f"Its weights come from {trained.source}; see there for how they were trained, and for "
+            "their license."
         )
     loss = "with a pixel-contrastive loss beside the classification loss"
     with_contrast = f", {loss}" if "contrast" in trained.training_bytes else ""

@@ -23,7 +23,7 @@ def describe(trained: Trained, files: dict[str, dict[str, Any]]) -> dict[str, An
     """
     return {
         "data": trained.data.as_dict(),
-        **_normalisation(trained),
+        **trained.preprocessing.normalization,
         "stride": trained.preprocessing.stride,
         "files": {FORMATS[key]: note for key, note in files.items()},
         "inference": asdict(trained.inference),
@@ -55,7 +55,7 @@ def header(trained: Trained, graph: Traced | None) -> dict[str, str]:
         graph: what is written; the bare network where not given.
     """
     stride = trained.preprocessing.stride
-    values = trained.data.as_dict() | _normalisation(trained) | {"stride": stride}
+    values = trained.data.as_dict() | trained.preprocessing.normalization | {"stride": stride}
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in values.items()
@@ -88,14 +88,6 @@ def conventions(stride: int, graph: Traced | None) -> dict[str, str]:
         "inside, not by the caller",
         "output": f"{OUTPUT}: class scores (batch, classes, height, width), before the softmax, at "
         "the image's size",
-    }
-
-
-def _normalisation(trained: Trained) -> dict[str, list[float]]:
-    """As written in the settings: the shortest digits that give the float32 calculated with."""
-    return {
-        name: [float(str(value)) for value in getattr(trained.preprocessing, name).numpy().flat]
-        for name in ("mean", "std")
     }
 
 

@@ -38,6 +38,14 @@ class Preprocessing(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.stride = stride
 
+    @property
+    def normalization(self) -> dict[str, list[float]]:
+        """`mean` and `std` as written in the settings: the shortest digits of their float32."""
+        return {
+            name: [float(str(value)) for value in buffer.cpu().numpy().flat]
+            for name, buffer in (("mean", self.mean), ("std", self.std))
+        }
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in 0–255, uint8 or float → normalised and padded float (B, 3, H′, W′).
 

@@ -1,4 +1,4 @@
-"""smp's and timm's encoders, set up for segmentation, with errors that state the mend."""
+"""smp's and timm's encoders, set up for segmentation, with errors that state the fix."""
 
 import re
 from collections.abc import Iterator, Mapping

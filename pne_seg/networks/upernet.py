@@ -89,5 +89,5 @@ def _refuse_norms(_network: nn.Module, state: dict[str, Any], prefix: str, *_: A
     if any(key.startswith(prefix + _NORMS) for key in state):
         raise UserError(
             "These weights are of a UPerNet that normalizes each feature first, as smp's class "
-            "does. Set feature_norms to true (--model.network.feature_norms true)."
+            "does: set feature_norms to true (model.network.init_args.feature_norms in the config)."
         )

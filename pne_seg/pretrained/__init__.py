@@ -4,6 +4,7 @@ A source is located (`locating`), its tensors are read without running code (`re
 under this project's names (`mapping`, by the tables of `layouts`).
 """
 
+from pne_seg.errors import UserError
 from pne_seg.pretrained.locating import locate
 from pne_seg.pretrained.mapping import Weights, map_names
 from pne_seg.pretrained.reading import read_tensors
@@ -21,4 +22,11 @@ def read_weights(source: str) -> Weights:
     Raises:
         UserError: it cannot be had or read, or holds more than tensors and plain values.
     """
-    return map_names(read_tensors(locate(source), source))
+    tensors = read_tensors(locate(source), source)
+    try:
+        return map_names(tensors)
+    except (RuntimeError, IndexError) as error:
+        raise UserError(
+            f"{source}: its names are those of another library, but the tensors have other "
+            f"dimensions ({' '.join(str(error).split())[:120]}). Download it again."
+        ) from error

@@ -1,8 +1,12 @@
 """From what a user calls a source of weights to a file on this machine."""
 
+import hashlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import torch
 
@@ -15,7 +19,7 @@ WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@(refs/[^/]+/[^/]+|[^/]+))?(?:/(.+))?")
 """Repository, revision and file of a hub source, the latter two optional."""
 
-_HASH = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
+_HASH = re.compile(r"-(?!20\d{6}\.)([0-9a-f]{8,64})\.[a-z]+$")  # but for a date
 
 
 def locate(source: str) -> Path:
@@ -34,10 +38,16 @@ def locate(source: str) -> Path:
         return _from_hub(source)
     if source.startswith(("http://", "https://")):
         return _from_address(source)
+    if not source:
+        raise UserError("No source of weights: give a file, a folder, hf://… or an address.")
     path = Path(source).expanduser()
-    if path.is_dir():
-        return _in_folder(path, source)
-    if not path.is_file():
+    try:
+        if path.is_dir():
+            return _in_folder(path, source)
+        there = path.is_file()
+    except OSError as error:
+        raise UserError(f"{source[:200]}: {error.strerror}.") from error
+    if not there:
         hub = ""
         if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.parent.exists():
             hub = f" For a repository of the Hugging Face hub, give hf://{source}."
@@ -58,13 +68,24 @@ def _in_folder(folder: Path, source: str) -> Path:
     )
 
 
+def shown_source(source: str) -> str:
+    """A source as it may be published: an address without its user, password and query."""
+    if not source.startswith(("http://", "https://")):
+        return source
+    parts = urlsplit(source)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
 def _from_address(source: str) -> Path:
     from pne_seg.data.download import RemoteFile, fetch  # seconds to import, for this way only
 
-    name = source.partition("?")[0]
-    found = _HASH.search(name)
-    remote = RemoteFile(source, sha256=found[1] if found else None)
-    return fetch(remote, Path(torch.hub.get_dir()) / "checkpoints")
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if found := _HASH.search(urlsplit(source).path):
+        return fetch(RemoteFile(source, sha256=found[1]), folder)
+    # Nothing in the name tells two files apart that come from different places.
+    place = hashlib.sha256(source.encode()).hexdigest()[:8]
+    return fetch(RemoteFile(source), folder / place)
 
 
 def _from_hub(source: str) -> Path:
@@ -97,9 +118,10 @@ def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) 
     for name in names:
         try:
             offline = isinstance(reason, hub.LocalEntryNotFoundError)  # found out once is enough
-            return Path(
-                hf_hub_download(repository, name, revision=revision, local_files_only=offline)
-            )
+            with _without_retries_told():
+                return Path(
+                    hf_hub_download(repository, name, revision=revision, local_files_only=offline)
+                )
         except hub.EntryNotFoundError as error:  # another of them may be there, or in the cache
             reason = error
         except hub.GatedRepoError as error:
@@ -114,7 +136,7 @@ def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) 
             ) from error
         except hub.RevisionNotFoundError as error:
             raise UserError(f"{where}: the repository has no revision {revision}.") from error
-        except (hub.HFValidationError, OSError) as error:  # HTTP errors are OSErrors there
+        except (OSError, ValueError) as error:  # no answer, another one, or no name of a file
             raise UserError(f"{where}: {' '.join(str(error).split())[:200]}") from error
     if isinstance(reason, hub.LocalEntryNotFoundError):
         raise UserError(
@@ -122,3 +144,15 @@ def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) 
             "HF_HUB_OFFLINE is set). Connect once, or give a local file."
         ) from reason
     raise UserError(f"{where}: the repository has no file {' or '.join(names)}.") from reason
+
+
+@contextmanager
+def _without_retries_told() -> Iterator[None]:
+    """Without the hub's line for each try; how it ended is said once."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

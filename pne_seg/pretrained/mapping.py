@@ -39,6 +39,9 @@ def map_names(tensors: Mapping[str, Tensor]) -> Weights:
     Returns:
         The tensors by their names in `SegmentationModule` (`network.…`, `auxiliary.…`); as they
         were where no layout is recognized.
+
+    Raises:
+        RuntimeError: a tensor has not the dimensions that its name promises.
     """
     if not any(key.startswith("decode_head.") for key in tensors):
         return Weights(dict(tensors))
@@ -73,9 +76,16 @@ def _moving_average(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], b
     none. (mmengine saves the average as the weights themselves.)
     """
     plain = {key: tensor for key, tensor in tensors.items() if not key.startswith("ema_")}
-    average = {key: tensors.get(f"ema_{key.replace('.', '_')}") for key in plain}
-    taken = {key: tensor for key, tensor in average.items() if tensor is not None}
-    return plain | taken, bool(taken)
+    twins = {key: f"ema_{key.replace('.', '_')}" for key in plain}
+    average = {key: tensors[twin] for key, twin in twins.items() if twin in tensors}
+    learned = {
+        key
+        for key, tensor in plain.items()
+        if tensor.is_floating_point() and not key.endswith(("running_mean", "running_var"))
+    }
+    if learned - average.keys():  # not all of it is there: no mixture
+        return plain, False
+    return plain | average, bool(average)
 
 
 def _numbered(key: str) -> str:

@@ -2,6 +2,7 @@
 
 import pickle
 import pickletools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ _PREFIXES = ("module.", "_orig_mod.")
 
 _INERT_PACKAGES = ("mmengine", "mmcv", "mmseg", "numpy")
 _INERT_NAMES = ("builtins.getattr", "__builtin__.getattr")  # how mmengine's history is pickled
+_ALLOWED = re.compile(r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.\w+Storage")
 _PICKLE = b"\x80"
+_LONGEST_HEADER = 100_000_000  # of safetensors, in bytes, as its readers have it
 _ZIP = b"PK\x03\x04"
 
 
@@ -45,7 +48,8 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
     as objects that do nothing.
 
     Args:
-        path: safetensors, or what `torch.save` wrote, also before PyTorch 1.6.
+        path: safetensors, or what `torch.save` wrote, also before PyTorch 1.6; known by its
+            content.
         source: what messages call the file.
 
     Returns:
@@ -57,25 +61,35 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             start = file.read(512)
+        size = path.stat().st_size
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror}).") from error
-    _check_kind(start, path, source)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(start):
         content = _read_safetensors(path, source)
     else:
+        _check_kind(start, size, path, source)
         content = _read_pickle(path, source)
-    tensors = _state_dict(content)
-    if not tensors:
+    held = _state_dict(content, depth=3)
+    if held is None:
         raise UserError(f"{source}: holds no weights (no state dict with tensors).")
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    if other := [name for name, value in held.items() if isinstance(value, _Inert)]:
+        raise UserError(
+            f"{source}: {other[0]} is no tensor, but a NumPy array or another object. Save "
+            "tensors: torch.save(network.state_dict(), FILE)."
+        )
+    tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
+    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 
 
-def _check_kind(start: bytes, path: Path, source: str) -> None:
+def _is_safetensors(start: bytes) -> bool:
+    """By its beginning: the length of a JSON header, in eight bytes, and the header."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER
+
+
+def _check_kind(start: bytes, size: int, path: Path, source: str) -> None:
     """Refuse by the first bytes what is no file of weights."""
-    size = path.stat().st_size
     text = start.lstrip().lower()
     if not size:
         raise UserError(f"{source}: the file is empty. Download it again.")
@@ -88,7 +102,7 @@ def _check_kind(start: bytes, path: Path, source: str) -> None:
         raise UserError(f"{source}: a Git LFS pointer, not the weights. Run `git lfs pull` there.")
     if start.startswith(_ZIP) and not is_zipfile(path):
         raise UserError(f"{source}: cut short after {size} bytes. Download or copy it again.")
-    if path.suffix != ".safetensors" and not start.startswith((_ZIP, _PICKLE)):
+    if not start.startswith((_ZIP, _PICKLE)):
         raise UserError(f"{source}: neither safetensors nor a file that torch.save wrote.")
 
 
@@ -110,8 +124,9 @@ def _read_pickle(path: Path, source: str) -> Any:
     try:
         named = _names(path)
         inert: list[Any] = [(_Inert, name) for name in named if _is_inert(name)]
-        with torch.serialization.safe_globals(inert):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here, because PyTorch goes by the suffix too.
+        with torch.serialization.safe_globals(inert), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways
         # torch's own message advises weights_only=False.
         foreign = sorted(name for name in named if not _is_inert(name))
@@ -119,7 +134,8 @@ def _read_pickle(path: Path, source: str) -> Any:
             raise UserError(_refusal(source, foreign)) from error
         raise UserError(
             f"{source}: cannot be read as weights ({type(error).__name__}): cut short, damaged or "
-            "of another kind. Download or copy it again."
+            "of another kind (TorchScript, say, or another pickle). Download or copy it again, or "
+            "take a file of weights."
         ) from error
 
 
@@ -145,21 +161,26 @@ def _names(path: Path) -> list[str]:
     """
     if is_zipfile(path):
         return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    names = set()
+    names, texts = set(), ["", ""]
     with path.open("rb") as file:
         # Before PyTorch 1.6: magic number, version, system, content, names of the storages.
         for _ in range(5):
             for operation, argument, _ in pickletools.genops(file):
                 if operation.name == "GLOBAL":
                     names.add(str(argument).replace(" ", "."))
-    return [name for name in names if not name.startswith(("torch.", "collections."))]
+                elif operation.name == "STACK_GLOBAL":
+                    names.add(".".join(texts[-2:]))
+                elif isinstance(argument, str):
+                    texts.append(argument)
+    return [name for name in names if not _ALLOWED.fullmatch(name)]
 
 
-def _state_dict(content: Any) -> dict[str, Tensor]:
-    """The tensors at the top, or under the likeliest of the keys that hold some."""
-    if not isinstance(content, Mapping):
-        return {}
+def _state_dict(content: Any, depth: int) -> Mapping[Any, Any] | None:
+    """The mapping that holds tensors: under the likeliest of the known keys, else the top."""
+    if not isinstance(content, Mapping) or not depth:
+        return None
     for key in _WRAPPERS:
-        if found := _state_dict(content.get(key)):
+        if (found := _state_dict(content.get(key), depth - 1)) is not None:
             return found
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    kinds = (Tensor, _Inert)  # a state dict of arrays is answered for what it is
+    return content if any(isinstance(value, kinds) for value in content.values()) else None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,9 @@ def test_the_scores_are_the_checkpoints(
     place = ["--trainer.default_root_dir", tmp_path, *NO_FIGURES]
     run = command(verb, "--config", tiny, "--weights", state, *place)
     assert run.checkpoint is None
-    assert run.run_folder == tmp_path / "runs" / "tiny" / "weights" / verb / "shared"
+    assert run.run_folder is not None
+    assert run.run_folder.parent == tmp_path / "runs" / "tiny" / "weights" / verb
+    assert re.fullmatch("shared-[0-9a-f]{8}", run.run_folder.name)
     metrics = json.loads((run.run_folder / "metrics.json").read_text())
     assert metrics["weights"] == str(state)
     assert "checkpoint" not in metrics
@@ -64,13 +67,23 @@ def test_the_scores_are_the_checkpoints(
     figures = {key for key in expected if key.startswith(("val/", "test/"))}
     assert len(figures) > 10
     assert {key: metrics[key] for key in figures} == {key: expected[key] for key in figures}
-    # The same again takes the same place, other weights of the same name another.
-    assert command(verb, "--config", tiny, "--weights", state, *place).run_folder == run.run_folder
+    # The same again takes the same place, also by another path; another normalization a second,
+    # other weights of the same name one of their own.
+    (tmp_path / "there").mkdir()
+    around = tmp_path / "there" / ".." / "shared.pth"
+    given = ["--config", tiny, *place]
+    for source in (state, around):
+        assert command(verb, *given, "--weights", source).run_folder == run.run_folder
+    shifted = command(verb, *given, "--weights", state, "--model.mean", "[0, 0, 0]")
+    assert shifted.run_folder == run.run_folder.with_name(f"{run.run_folder.name}-2")
+    assert metrics["protocol"]["mean"] == [123.675, 116.28, 103.53]
     content = torch.load(state, weights_only=True)
     content["segmentation_head.1.bias"] += 1
     torch.save(content, state)
     other = command(verb, "--config", tiny, "--weights", state, *place)
-    assert other.run_folder == run.run_folder.with_name("shared-2")
+    assert other.run_folder is not None
+    assert other.run_folder.name.startswith("shared-")
+    assert other.run_folder not in (run.run_folder, shifted.run_folder)
 
 
 def test_predictions_exports_and_load_agree(
@@ -79,7 +92,8 @@ def test_predictions_exports_and_load_agree(
     place = ["--trainer.default_root_dir", tmp_path]
     given = ["--config", tiny, "--weights", state]
     run = command("predict", *given, "--input", photo, *place)
-    assert run.run_folder == tmp_path / "runs" / "tiny" / "weights" / "predict" / "shared"
+    assert run.run_folder is not None
+    assert run.run_folder.parent == tmp_path / "runs" / "tiny" / "weights" / "predict"
     classes = np.asarray(Image.open(run.run_folder / "classes" / "photo.png"))
     expected = pne_seg.load(fitted).predict(photo)
     np.testing.assert_array_equal(classes, expected)
@@ -89,11 +103,45 @@ def test_predictions_exports_and_load_agree(
     pne_seg.cli.main(["export", *map(str, given), "--output", str(out), "--formats", "safetensors"])
     np.testing.assert_array_equal(pne_seg.load(out).predict(photo), expected)
     card = (out / "README.md").read_text()
-    assert "Its weights were published elsewhere, as shared.pth" in card
+    assert "Its weights come from shared.pth" in card
     assert str(tmp_path) not in card
     assert "trained with pne_seg" not in card
     # The export's folder serves as weights too.
     np.testing.assert_array_equal(pne_seg.load(out, config=tiny).predict(photo), expected)
+
+
+def test_exports_of_two_files_of_one_name(
+    tiny: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["export", "--config", str(tiny), "--weights", str(state), "--formats", "safetensors"]
+    pne_seg.cli.main(given)
+    content = torch.load(state, weights_only=True)
+    content["segmentation_head.1.bias"] += 1
+    torch.save(content, state)
+    pne_seg.cli.main(given)
+    assert len(list((tmp_path / "runs" / "tiny" / "weights" / "export").iterdir())) == 2
+
+
+def test_an_address_is_told_without_its_secrets(
+    tiny: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("torch.hub._hub_dir", None)
+    out = tmp_path / "exported"
+    place = ["--trainer.default_root_dir", tmp_path, *NO_FIGURES]
+    with serve() as web:
+        web.files["/zoo/tiny.pth"] = state.read_bytes()
+        source = f"{web.url}/zoo/tiny.pth?token=SECRET"
+        given = ["--config", str(tiny), "--weights", source]
+        run = command("validate", *given, *place)
+        pne_seg.cli.main(["export", *given, "--output", str(out), "--formats", "safetensors"])
+        assert run.run_folder is not None
+        metrics = json.loads((run.run_folder / "metrics.json").read_text())
+        assert metrics["weights"] == f"{web.url}/zoo/tiny.pth"
+    for folder in (out, run.run_folder):
+        for name, written in contents(folder).items():
+            assert b"SECRET" not in written, name
 
 
 def test_an_export_on_the_hub(
@@ -113,7 +161,7 @@ def test_an_export_on_the_hub(
         place = ["--trainer.default_root_dir", tmp_path, *NO_FIGURES]
         run = command("validate", "--config", tiny, "--weights", "hf://me/tiny", *place)
         assert run.run_folder is not None
-        assert run.run_folder.name == "me_tiny"
+        assert run.run_folder.name.startswith("me_tiny-")
         with pytest.raises(UserError, match=r"hf://me/other: .*give the config"):
             pne_seg.load("hf://me/other")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
-from pne_seg.networks import FCNHead, OCRNet, UPerNet
+from pne_seg.networks import DPT, FCNHead, OCRNet, UPerNet
 from pne_seg.pretrained import read_weights
 from pne_seg.pretrained.mapping import map_names
 from pne_seg.taps import listening
@@ -113,7 +113,7 @@ def test_weights_of_another_form_or_number_of_classes(tmp_path: Path) -> None:
     saved = UPerNet("resnet18", None, decoder_channels=8, classes=5, feature_norms=True)
     torch.save(saved.state_dict(), tmp_path / "norms.pth")
     plain = UPerNet("resnet18", None, decoder_channels=8, classes=5)
-    with pytest.raises(UserError, match=r"--model\.network\.feature_norms true"):
+    with pytest.raises(UserError, match="set feature_norms to true"):
         fill_network(plain, str(tmp_path / "norms.pth"))
     settings = {"decoder_channels": 16, "key_channels": 8}
     two = OCRNet("tu-hrnet_w18_small", None, classes=5, **settings)  # has two classifiers
@@ -122,6 +122,74 @@ def test_weights_of_another_form_or_number_of_classes(tmp_path: Path) -> None:
         fill_network(
             OCRNet("tu-hrnet_w18_small", None, classes=3, **settings), str(tmp_path / "ocr.pth")
         )
+
+
+SMALL: Any = {"decoder_channels": 8, "classes": 3}
+SWIN_T = "tu-swin_tiny_patch4_window7_224"
+DEEPER: dict[str, tuple[Any, Any]] = {
+    "Swin": (
+        lambda: UPerNet(SWIN_T, None, **SMALL, **{**SWIN, "depths": [1, 2, 3, 1]}),
+        lambda: UPerNet(SWIN_T, None, **SMALL, **SWIN),
+    ),
+    "ConvNeXt": (
+        lambda: UPerNet("tu-convnext_tiny", None, **SMALL, **{**CONVNEXT, "depths": [1, 1, 3, 1]}),
+        lambda: UPerNet("tu-convnext_tiny", None, **SMALL, **CONVNEXT),
+    ),
+    "ResNet": (
+        lambda: smp.FPN("resnet34", encoder_weights=None, classes=3),
+        lambda: smp.FPN("resnet18", encoder_weights=None, classes=3),
+    ),
+    "MiT": (
+        lambda: smp.Segformer("mit_b2", encoder_weights=None, classes=3),
+        lambda: smp.Segformer("mit_b1", encoder_weights=None, classes=3),
+    ),
+}
+
+
+@pytest.mark.parametrize("family", DEEPER)
+def test_weights_of_a_deeper_network_are_refused(family: str, tmp_path: Path) -> None:
+    """All of the shallower one is there; its scores would be nobody's."""
+    deep, shallow = DEEPER[family]
+    torch.save(deep().state_dict(), tmp_path / "deep.pth")
+    with pytest.raises(UserError, match=r"not the weights of .*\n  it also has network\.encoder"):
+        fill_network(shallow(), str(tmp_path / "deep.pth"))
+
+
+def test_an_encoder_s_classifier_is_no_other_network(tmp_path: Path) -> None:
+    narrow: Any = {"decoder_intermediate_channels": (8, 8, 8, 8), "decoder_fusion_channels": 8}
+    theirs = smp.DPT("tu-vit_tiny_patch16_224", encoder_weights=None, classes=3, **narrow)
+    torch.save(theirs.state_dict(), tmp_path / "dpt.pth")  # with timm's head and last norm
+    network = DPT("tu-vit_tiny_patch16_224", None, classes=3, **narrow)
+    report = fill_network(network, str(tmp_path / "dpt.pth"))
+    assert {name.split(".")[3] for name in report.unused} == {"head", "norm"}
+    assert torch.equal(network.encoder.model.pos_embed, theirs.encoder.model.pos_embed)
+
+
+def test_values_that_are_no_weights(tmp_path: Path) -> None:
+    network = smp.FPN("resnet18", encoder_weights=None, classes=3)
+    state = network.state_dict()
+    first = state["encoder.conv1.weight"]
+    for value, message in [
+        (first * torch.nan, "holds values that are not finite"),
+        (first.to(torch.int8), "torch.int8 .*expected torch.float32"),
+        (first.to(torch.complex64), "torch.complex64"),
+        (first.to_sparse(), "torch.sparse_coo"),
+        (first.to("meta"), "holds torch.float32"),
+    ]:
+        torch.save(state | {"encoder.conv1.weight": value}, tmp_path / "odd.pth")
+        with pytest.raises(UserError, match=message):
+            fill_network(network, str(tmp_path / "odd.pth"))
+    torch.save({key: tensor.half() for key, tensor in state.items()}, tmp_path / "half.pth")
+    fill_network(network, str(tmp_path / "half.pth"))
+
+
+def test_old_norms_are_told_of_when_fine_tuning(tmp_path: Path) -> None:
+    old = UPerNet("resnet18", None, decoder_channels=8, classes=3, feature_norms=True)
+    torch.save(old.state_dict(), tmp_path / "old.pth")
+    module = SegmentationModule(UPerNet("resnet18", None, decoder_channels=8, classes=3), 3)
+    said = str(initialize_from(module, tmp_path / "old.pth"))
+    assert "not used of the file: network.decoder.feature_norms (8)" in said
+    assert "set feature_norms to true" in said
 
 
 # ---- mmsegmentation --------------------------------------------------------------------------
@@ -208,6 +276,12 @@ def test_moving_averages(tmp_path: Path) -> None:
         statistic = "running" in name or "tracked" in name
         assert torch.equal(weights.tensors[name], tensor if statistic else tensor + 1), name
     assert "moving average" in str(initialize_from(ours("convnext"), tmp_path / "mmcv.pth"))
+    # … of which all has to be there …
+    name = next(iter(average))
+    torch.save({"state_dict": state | {name: average[name]}}, tmp_path / "part.pth")
+    weights = read_weights(str(tmp_path / "part.pth"))
+    assert not weights.averaged
+    assert same_tensors(weights.tensors, plain)
     # … and mmengine saves the average as the weights, the last ones as `ema_state_dict`.
     raw = {f"module.{key}": tensor + 2 for key, tensor in state.items()}
     torch.save({"ema_state_dict": raw, "state_dict": state}, tmp_path / "mmengine.pth")

@@ -10,7 +10,7 @@ import torch
 
 from pne_seg.errors import UserError
 from pne_seg.pretrained import read_weights
-from pne_seg.pretrained.locating import locate
+from pne_seg.pretrained.locating import locate, shown_source
 from tests.networks.reference import randomise
 from tests.pretrained.web import COMMIT, Web, become_the_hub, serve
 from tests.tiny_networks import same_tensors
@@ -131,6 +131,36 @@ def test_an_address_whose_file_is_another(web: Web, torch_home: Path) -> None:
         locate(f"{web.url}/zoo/absent.pth")
 
 
+def test_files_of_one_name_from_two_places(web: Web, torch_home: Path) -> None:
+    for place in ("a", "b"):
+        web.files[f"/{place}/model.pth"] = place.encode()
+        web.files[f"/{place}/model-20210531.pth"] = place.encode()  # a date, not a hash
+    for name in ("model.pth", "model-20210531.pth"):
+        for place in ("a", "b", "a"):
+            assert locate(f"{web.url}/{place}/{name}").read_bytes() == place.encode()
+
+
+@pytest.mark.parametrize("path", ["", "/", "/zoo/", "/zoo/%2e%2e", "/zoo/.."])
+def test_addresses_of_no_file(web: Web, path: str, torch_home: Path) -> None:
+    with pytest.raises(UserError, match="the address names no file"):
+        locate(web.url + path)
+
+
+def test_an_address_cannot_leave_the_folder(web: Web, torch_home: Path) -> None:
+    web.files["/zoo/%2e%2e%2fevil-01234567.pth"] = b"x"
+    with pytest.raises(UserError, match="its sha256 is"):
+        locate(f"{web.url}/zoo/%2e%2e%2fevil-01234567.pth")
+    web.files["/zoo/%2e%2e%2fevil.pth"] = b"x"
+    file = locate(f"{web.url}/zoo/%2e%2e%2fevil.pth")
+    assert file.name == "evil.pth"
+    assert torch_home in file.resolve().parents
+
+
+def test_what_may_be_published_of_a_source() -> None:
+    assert shown_source("https://me:pw@host:8/a/b.pth?token=s#x") == "https://host:8/a/b.pth"
+    assert shown_source("hf://a/b@v1") == "hf://a/b@v1"
+
+
 # ---- this machine ----------------------------------------------------------------------------
 
 
@@ -139,5 +169,8 @@ def test_folders(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither a run's nor a saved network's"):
         locate(str(tmp_path / "empty"))
+    for source, message in [("", "No source of weights"), ("x" * 5000, "name too long")]:
+        with pytest.raises(UserError, match=message):
+            locate(source)
     with pytest.raises(UserError, match=r"no such file or folder\. For a repository .* hf://a-b/c"):
         locate("a-b/c")
