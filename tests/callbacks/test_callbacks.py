@@ -161,6 +161,8 @@ def test_the_scores_are_those_of_the_confusion_matrix_counted_by_hand(
             "scales": [1.0],
             "flip": False,
         },
+        "mean": [123.675, 116.28, 103.53],
+        "std": [58.395, 57.12, 57.375],
         "padded_to_multiples_of": 1,
         "scored_at": [[8, 8]],
         "files_at": None,

@@ -53,7 +53,16 @@ NETWORKS: dict[str, tuple[Build, int]] = {  # and the parameters, of RECIPES whe
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LONG = ("hrnetv2_w48", "ocrnet_w48", "upernet_swin_small", "upernet_swin_base")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith(LONG) else [])
+        for name in NETWORKS
+    ],
+)
 def test_outputs_are_mmsegmentations(name: str, tmp_path: Path) -> None:
     build, parameters = NETWORKS[name]
     classes = golden.description(name)["num_classes"]
