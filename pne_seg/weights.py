@@ -157,9 +157,10 @@ def _copy(fitting: Mapping[str, Tensor], module: nn.Module, report: Loaded) -> N
 
 def _advice(network: nn.Module, further: Sequence[str]) -> str | None:
     """What a network says of keys that it has no place for, as UPerNet does of its norms."""
-    names = (name.removeprefix(_NETWORK) for name in further)
+    names = [name.removeprefix(_NETWORK) for name in further if name.startswith(_NETWORK)]
     try:
-        network.load_state_dict(dict.fromkeys(names), strict=False)
+        if names:
+            network.load_state_dict(dict.fromkeys(names), strict=False)
     except UserError as error:
         return str(error)
     return None
@@ -189,9 +190,8 @@ def _compare(module: nn.Module, source: str) -> tuple[Loaded, dict[str, Tensor]]
 
 def _what_it_is(report: Loaded, module: nn.Module) -> str:
     """The network that the weights are of, and its config; else a few names of both."""
-    from pne_seg.pretrained.recognition import (
-        recognize,  # builds networks: only on the way to an error
-    )
+    # It builds networks: only on the way to an error.
+    from pne_seg.pretrained.recognition import recognize
 
     tensors = report.weights.tensors
     if found := recognize({name.removeprefix(_NETWORK): t for name, t in tensors.items()}):
