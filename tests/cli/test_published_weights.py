@@ -294,15 +294,17 @@ def test_weights_that_do_not_fill_the_network(
             "DeepLabV3 on tu-resnet101c.gluon_in1k with 19 classes: use "
             "configs/cityscapes_deeplabv3_resnet101.yaml.",
         ),
-        (
+        pytest.param(
             "upernet_swin_tiny_ade20k",
             "UPerNet on tu-swin_tiny_patch4_window7_224.ms_in1k with 150 classes: use "
             "configs/ade20k_upernet_swin.yaml.",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "hrnetv2_w18_cityscapes",
             "HRNetV2 on tu-hrnet_w18.ms_in1k with 19 classes: set --model.network "
             "pne_seg.networks.HRNetV2 --model.network.encoder_name tu-hrnet_w18.ms_in1k",
+            marks=pytest.mark.slow,
         ),
     ],
 )

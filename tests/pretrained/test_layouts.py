@@ -18,7 +18,7 @@ from pne_seg.pretrained.mapping import map_names
 from pne_seg.taps import listening
 from pne_seg.weights import fill_network, initialize_from
 from tests.networks.reference import randomise
-from tests.tiny_networks import same_tensors
+from tests.tiny_networks import TinyNet, same_tensors
 
 SWIN = {"embed_dim": 24, "depths": [1, 2, 1, 1], "num_heads": [1, 2, 4, 8]}
 CONVNEXT = {"dims": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
@@ -292,13 +292,12 @@ def test_moving_averages(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod."])
 def test_prefixes_and_wrappers_of_other_programs(prefix: str, tmp_path: Path) -> None:
-    network = smp.Unet("resnet18", encoder_weights=None, classes=3)
-    randomise(network)
+    network = TinyNet()
     state = OrderedDict((prefix + key, t) for key, t in network.state_dict().items())
     file = tmp_path / "weights.pth"
     for key in ("state_dict", "model", "model_state_dict", "net", "network", None):
         torch.save({key: state, "epoch": 3} if key else state, file)
-        again = smp.Unet("resnet18", encoder_weights=None, classes=3)
+        again = TinyNet()
         fill_network(again, str(file))
         assert same_tensors(again.state_dict(), network.state_dict()), key
 
