@@ -53,8 +53,10 @@ NETWORKS: dict[str, tuple[Build, int]] = {  # and the parameters, of RECIPES whe
 }
 
 
-LONG = ("deeplabv3", "upernet_r101", "hrnetv2_w48", "ocrnet_w48", "upernet_swin_small")
-LONG += ("upernet_swin_base",)
+LONG = (
+    *("deeplabv3", "upernet_r101", "hrnetv2_w48", "ocrnet_w48"),
+    *("upernet_swin_small", "upernet_swin_base"),
+)
 
 
 @pytest.mark.parametrize(
