@@ -29,15 +29,15 @@ CLASSES = 5
 
 FAST: dict[str, Callable[[int], Any]] = {
     "deeplabv3": NETWORKS["deeplabv3"],
+    "upernet_resnet": NETWORKS["upernet_resnet"],
+}
+SLOW: dict[str, Callable[[int], Any]] = {  # HRNets and Swins are traced for long
     "hrnetv2_resnet": lambda classes: networks.HRNetV2(
         "tu-resnet10t", None, decoder_channels=8, classes=classes
     ),
     "ocrnet_resnet": lambda classes: networks.OCRNet(
         *["tu-resnet10t", None, 8], decoder_channels=16, key_channels=8, classes=classes
     ),
-    "upernet_resnet": NETWORKS["upernet_resnet"],
-}
-SLOW: dict[str, Callable[[int], Any]] = {  # HRNets and Swins are traced for long
     "hrnetv2": NETWORKS["hrnetv2"],
     "ocrnet": NETWORKS["ocrnet"],
     "upernet_swin": NETWORKS["upernet_swin"],
@@ -111,7 +111,10 @@ class SwinStage(torch.nn.Module):
     ("stage", "merging"),
     [
         (swin_transformer.SwinTransformerStage, swin_transformer.PatchMerging),
-        (swin_transformer_v2.SwinTransformerV2Stage, swin_transformer_v2.PatchMerging),
+        pytest.param(
+            *(swin_transformer_v2.SwinTransformerV2Stage, swin_transformer_v2.PatchMerging),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_swins_windows(stage: Any, merging: Any, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_training_with_drop_path(name: str) -> None:
         assert not torch.allclose(encoder(images)[-1], found.permute(0, 2, 3, 1))  # it does drop
 
 
+@pytest.mark.slow
 def test_a_compiled_stage() -> None:
     stage = encoder_of(NAMES[0]).layers_0  # a block without and one with a shift
     compiled: Any = torch.compile(stage, backend="aot_eager")
