@@ -24,13 +24,11 @@ class Layout:
 
     Attributes:
         library: which one.
-        part: what it is, as a person would say.
         marks: patterns of keys; the layout is recognized where each of them occurs.
         rules: the first that fits a key is taken.
     """
 
     library: str
-    part: str
     marks: tuple[str, ...]
     rules: tuple[Rule, ...]
 
@@ -62,8 +60,7 @@ _STAGE_NORMS: tuple[Rule, ...] = tuple(
 
 BACKBONES = (
     Layout(
-        _MMSEG,
-        "Swin",
+        _MMSEG,  # Swin
         (r"backbone\.stages\.0\.blocks\.0\.attn\.w_msa\..+",),
         (
             (r".*\.relative_position_index", ""),
@@ -86,8 +83,7 @@ BACKBONES = (
         ),
     ),
     Layout(
-        _MMSEG,
-        "ConvNeXt",
+        _MMSEG,  # ConvNeXt
         (r"backbone\.downsample_layers\.0\.0\..+", r"backbone\.stages\.0\.0\.depthwise_conv\..+"),
         (
             (r"backbone\.downsample_layers\.0\.(\d)\.(.+)", rf"{_ENCODER}.stem_\1.\2"),
@@ -112,14 +108,12 @@ BACKBONES = (
         ),
     ),
     Layout(
-        _MMSEG,
-        "HRNet",
+        _MMSEG,  # HRNet
         (r"backbone\.stage4\.0\.branches\..+",),
         ((r"backbone\.(.+)", rf"{_ENCODER}.\1"),),
     ),
     Layout(
-        _MMSEG,
-        "ResNet",
+        _MMSEG,  # ResNet
         (r"backbone\.layer4\.0\.conv1\..+",),
         (
             (r"backbone\.stem\.7\.(.+)", rf"{_ENCODER}.bn1.\1"),
@@ -128,8 +122,7 @@ BACKBONES = (
         ),
     ),
     Layout(
-        _TRANSFORMERS,
-        "Swin",
+        _TRANSFORMERS,  # Swin
         (r"backbone\.encoder\.layers\.0\.blocks\.0\.attention\..+",),
         (
             (r".*\.relative_position_index", ""),
@@ -163,8 +156,7 @@ BACKBONES = (
         ),
     ),
     Layout(
-        _TRANSFORMERS,
-        "ConvNeXt",
+        _TRANSFORMERS,  # ConvNeXt
         (r"backbone\.encoder\.stages\.0\.layers\.0\.dwconv\..+",),
         (
             (r"backbone\.embeddings\.patch_embeddings\.(.+)", rf"{_ENCODER}.stem_0.\1"),
@@ -195,8 +187,7 @@ _CLASSIFIER = r"(?:conv_seg|classifier)"  # mmsegmentation's name, transformers'
 
 HEADS = (
     Layout(
-        _MMSEG,
-        "UPerNet",
+        _MMSEG,  # UPerNet
         (r"decode_head\.psp_modules\..+", r"decode_head\.lateral_convs\..+"),
         (
             (rf"decode_head\.{_CLASSIFIER}\.(.+)", r"network.segmentation_head.0.\1"),
@@ -221,8 +212,7 @@ HEADS = (
         ),
     ),
     Layout(
-        _MMSEG,
-        "DeepLabV3",
+        _MMSEG,  # DeepLabV3
         (r"decode_head\.aspp_modules\.\d\.0\..+", r"decode_head\.image_pool\..+"),
         (
             (r"decode_head\.conv_seg\.(.+)", r"network.segmentation_head.0.\1"),
@@ -232,8 +222,7 @@ HEADS = (
         ),
     ),
     Layout(
-        _MMSEG,
-        "OCRNet",
+        _MMSEG,  # OCRNet
         (r"decode_head\.1\.object_context_block\..+",),
         (
             (r"decode_head\.0\.convs\.0\.(.+)", rf"{_DECODER}.region_feature.\1"),
@@ -251,8 +240,7 @@ HEADS = (
         ),
     ),
     Layout(
-        _MMSEG,
-        "HRNetV2",  # there an FCN head on HRNet
+        _MMSEG,  # HRNetV2, there an FCN head on HRNet
         (r"decode_head\.convs\.0\..+", r"backbone\.stage4\..+"),
         (
             (r"decode_head\.conv_seg\.(.+)", r"network.segmentation_head.0.\1"),
