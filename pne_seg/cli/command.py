@@ -15,11 +15,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from pne_seg.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
+    ExactResume,
     Figures,
-    FiniteLoss,
+    FiniteTraining,
     ImageScores,
     LastCheckpoint,
     PredictionWriter,
+    StopOnSignal,
+    Stopped,
     Summary,
 )
 from pne_seg.cli import predict
@@ -67,6 +70,10 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
     except UserError as error:
         # From a loader's worker the message comes wrapped in the worker's traceback.
         fail(str(error).rpartition("UserError: ")[2].strip())
+    except Stopped as stopped:
+        if _rank() == 0:
+            print(stopped, file=sys.stderr)
+        raise SystemExit(stopped.code) from None
     except KeyboardInterrupt:
         if _rank() == 0:
             prediction = command.prediction if command is not None else None
@@ -204,9 +211,8 @@ class SegmentationCLI(LightningCLI):
             if writes:
                 config["logger"] = [self._open_run(), *_as_loggers(config["logger"])]
             averaging = _as_list(self.config_init["ema"])
-            callbacks += [FiniteLoss(), *averaging, *self._reporting()]
+            callbacks += [FiniteTraining(), *averaging, *self._reporting(), ExactResume()]
             callbacks += self._checkpointing(config)
-            config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         else:
             config |= {"logger": False, "enable_checkpointing": False}
             assert self.evaluated is not None
@@ -222,7 +228,8 @@ class SegmentationCLI(LightningCLI):
                     self.config, self.datamodule, self.evaluated.file, self.run_folder
                 )
                 callbacks.append(PredictionWriter(job))
-        return Trainer(**{**config, "callbacks": callbacks})
+        plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
+        return Trainer(**{**config, "callbacks": callbacks, "plugins": plugins})
 
     def _open_run(self) -> Logger:
         """Make the run's folder and write down what it is; returns the logger of `metrics.csv`."""
@@ -251,8 +258,9 @@ class SegmentationCLI(LightningCLI):
 
     def _checkpointing(self, config: dict[str, Any]) -> list[Callback]:
         if config["fast_dev_run"] or config["enable_checkpointing"] is False:
-            return []
-        return [self.config_init["best_checkpoint"], self.config_init["last_checkpoint"]]
+            return [StopOnSignal(None)]
+        last = self.config_init["last_checkpoint"]
+        return [self.config_init["best_checkpoint"], last, StopOnSignal(last)]
 
     # ---- the verb ------------------------------------------------------------------------
 
@@ -273,23 +281,33 @@ class SegmentationCLI(LightningCLI):
         if self.verb in ("validate", "test"):
             options["verbose"] = False  # the summary prints the table
         prediction = self.prediction
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        stop = next((found for found in callbacks if isinstance(found, StopOnSignal)), None)
         if prediction is not None:
             options |= prediction.options()
         with without_advice():
             try:
                 if prediction is None or prediction.has_work:
                     getattr(self.trainer, self.verb)(self.model, **options)
-            except RuntimeError as error:
-                if "loading state_dict" not in str(error):
+            except UserError:
+                raise
+            except Exception as error:
+                if stop is not None and stop.signum:
+                    # A process that stopped in a validation leaves the others without a partner.
+                    raise Stopped(stop.signum, self.trainer.global_step, None) from error
+                if not self.trainer._checkpoint_connector._loaded_checkpoint:
                     raise
+                # Lightning holds the checkpoint's content until all of it has been taken over.
+                said = " ".join(str(error).split())[:300]
                 raise UserError(
-                    f"{checkpoint} does not fit the network that the config describes; --run takes "
-                    f"both from one run.\n  {' '.join(str(error).split())[:300]}"
+                    f"{checkpoint} does not fit this command, or is damaged: "
+                    f"{type(error).__name__}: {said}\n  Use the config of the run that wrote it "
+                    "(--run takes both from one run), or another checkpoint."
                 ) from error
-            except SystemExit as stop:
+            except SystemExit as leaving:
                 # Lightning leaves with code 1, as for a file that could not be read.
-                if isinstance(stop.__context__, KeyboardInterrupt):
-                    raise KeyboardInterrupt from stop
+                if isinstance(leaving.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from leaving
                 raise
         complete = prediction is None or prediction.finish(first=_rank() == 0)
         if self.run_folder is not None:

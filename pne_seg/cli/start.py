@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
+from pne_seg.files import remove_abandoned
 from pne_seg.networks.slot import PRETRAINED
 from pne_seg.prediction.stamps import digest_of_file
 from pne_seg.pretrained.locating import locate
@@ -16,9 +17,11 @@ from pne_seg.runs import (
     RUNS,
     Evaluated,
     check_checkpoint,
+    newest_last,
     newest_run,
     open_run,
     run_of_checkpoint,
+    usable_checkpoint,
 )
 
 WEIGHTS_HELP = (
@@ -36,7 +39,9 @@ def run_name(settings: Settings) -> str:
 
 
 def checkpoint_to_resume(settings: Settings) -> Path | None:
-    """Load the settings of a training; returns the checkpoint that it goes on from, if any.
+    """Load the settings of a training; returns the checkpoint that it resumes from, if any.
+
+    `--ckpt_path last` is the latest one of the newest run of the same name.
 
     Raises:
         UserError: the checkpoint is missing or broken, or other weights are asked for besides.
@@ -52,8 +57,13 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
             "weights. Give one of them."
         )
     _without_init_from(settings.config)
-    check_checkpoint(Path(resumed))
-    return Path(resumed)
+    if resumed == "last":
+        root = Path(settings.get("trainer.default_root_dir") or ".")
+        resumed = newest_last(root, run_name(settings))
+    checkpoint = usable_checkpoint(Path(resumed))
+    remove_abandoned(checkpoint.parent)  # what a kill in the midst of a save left
+    rank_zero_info(f"Resuming from {checkpoint}")
+    return checkpoint
 
 
 def weights_to_score(settings: Settings) -> Evaluated | None:
