@@ -157,7 +157,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_minutes = every_n_minutes
         self._saved_step = 0
         self._saved_time = 0.0
-        self._waiting = False  # for the epoch's end, which follows at once
+        self._waiting = False  # for the step's row to be with the loggers
 
     def save(self, trainer: Trainer) -> None:
         """Save the checkpoint; all processes must call it."""
@@ -183,19 +183,22 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time, between two optimizer steps."""
-        if _is_dry(trainer) or is_accumulating(trainer, batch_idx):
-            return
-        due = self._is_step(trainer) or self._is_time(trainer, batch_idx)
-        if due and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            self._waiting = True
-        elif due:
+        """Note if it is time, between two optimizer steps; loggers get the row after this."""
+        if not _is_dry(trainer) and not is_accumulating(trainer, batch_idx):
+            self._waiting |= self._is_step(trainer) or self._is_time(trainer, batch_idx)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time."""
+        if self._waiting:
             self.save(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save ahead of a validation in which several processes could not agree to."""
+        """Save if it is time, and ahead of a validation in which several processes cannot agree."""
         in_training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if trainer.world_size > 1 and in_training and not _is_dry(trainer):
+        several = trainer.world_size > 1 and in_training and not _is_dry(trainer)
+        if self._waiting or several:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -58,23 +58,25 @@ class Position:
         loop: Any = trainer.fit_loop.epoch_loop
         progress, epochs = loop.batch_progress, loop.trainer.fit_loop.epoch_progress.current
         done = progress.current.processed
-        ended = progress.is_last_batch or done >= trainer.num_training_batches
-        # Between a batch's last counter but one and its last, callbacks are told of its end; what
-        # comes after them, validation and the count of logged steps, is still to come.
-        at_batch_end = trainer.validating or progress.current.completed < done
-        due = validating
-        if at_batch_end and not trainer.validating:
-            fetcher = trainer.fit_loop._data_fetcher
-            due = fetcher is not None and loop._should_check_val_fx(fetcher)
+        fetched = progress.current.ready > done  # the next batch is at hand
+        last = progress.is_last_batch or done >= trainer.num_training_batches
+        ended = last and not fetched
+        # As callbacks are told of a batch's end, and in a validation after it, the step is not yet
+        # counted as logged.
+        at_end = progress.current.completed < done
+        counted = loop._batches_that_stepped + (1 if done and (at_end or trainer.validating) else 0)
+        fetcher = trainer.fit_loop._data_fetcher
+        if at_end and fetcher is not None:
+            validating = bool(loop._should_check_val_fx(fetcher))
         started = max(epochs.started, 1)
         if not done:
             epoch, batch = epochs.processed, 0
-        elif ended and not due:
+        elif ended and not validating:
             epoch, batch = started, 0
         else:
             epoch, batch = started - 1, done
-        counted = loop._batches_that_stepped + (1 if done and at_batch_end else 0)
-        return cls(epoch, batch, due, progress.total.processed, counted, _batch_size(trainer))
+        batches, size = progress.total.processed, _batch_size(trainer)
+        return cls(epoch, batch, validating, batches, counted, size)
 
     def write(self, loops: dict[str, Any]) -> None:
         """Write the counters of Lightning's training loop, in the forms that it resumes right.
@@ -119,25 +121,38 @@ class ExactResume(Callback):
         self._resumed: Position | None = None
         self._step = 0  # of the resumed checkpoint
         self._random_states: list[dict[str, Any]] = []
+        self._between_batches: dict[str, Any] = {}
         self._averaged_buffers: dict[str, Tensor] = {}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that the validation is due until it ends."""
         self._validating = not trainer.sanity_checking
+        self._between_batches = random_state()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the end, and take back the step that was granted to a validation after the last."""
         self._validating = False
+        self._between_batches = random_state()
         if self._is_final_validation(trainer):
             trainer.fit_loop.epoch_loop.max_steps = self._step
             self._resumed = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the random states, which reading the next batch may change."""
+        self._between_batches = random_state()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the random states, which reading the next batch may change."""
+        self._between_batches = random_state()
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Write down where the training stands."""
         checkpoint[POSITION] = asdict(Position.of(trainer, self._validating))
-        states = [random_state()]
+        states = [self._between_batches or random_state()]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, states[0])

@@ -15,7 +15,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 
 from pne_seg.callbacks.checkpoints import LastCheckpoint, is_accumulating
-from pne_seg.callbacks.exact_resume import Position
 
 _SAME = 1.0
 """Seconds within which a launcher of several processes may pass the same signal on again."""
@@ -58,7 +57,7 @@ class StopOnSignal(Callback):
         self.signum = 0  # 0 before a signal
         self._time = 0.0
         self._requeue: Callable[[], Any] | None = None
-        self._requeue_asked = False
+        self._requeue_asked = self._requeue_due = False
         self._launcher: Any = None
         self._several = False
         self._stopping = 0
@@ -96,19 +95,25 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop between two optimizer steps, if any process is asked to."""
+        """Agree on whether to stop, between two optimizer steps; loggers get the row after this."""
         if is_accumulating(trainer, batch_idx):
             return
-        signum, requeue = self._agreed(trainer)
-        if requeue and self._requeue is not None:
-            self._requeue_asked = False
+        self._stopping, self._requeue_due = self._agreed(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop or requeue ahead of a step."""
+        if self._requeue_due and self._requeue is not None:
+            self._requeue_asked = self._requeue_due = False
             self._requeue()
-        if not signum:
-            return
-        position = Position.of(trainer, validating=False)
-        if position.batch:
-            self._stop(trainer, signum)
-        self._stopping = signum  # what ends the epoch comes first
+        if self._stopping:
+            self._stop(trainer, self._stopping)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop ahead of a validation, which a resume begins with."""
+        if self._stopping:
+            self._stop(trainer, self._stopping)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between two epochs."""
@@ -136,14 +141,14 @@ class StopOnSignal(Callback):
                 callback.on_validation_epoch_end(trainer, pl_module)
         self._stop(trainer, self.signum)
 
-    def _agreed(self, trainer: Trainer) -> tuple[int, int]:
+    def _agreed(self, trainer: Trainer) -> tuple[int, bool]:
         if not self._several:
-            return self.signum, int(self._requeue_asked)
+            return self.signum, self._requeue_asked
         own = [self.signum, int(self._requeue_asked)]
         asked = torch.tensor(own, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
         signum, requeue = asked.tolist()
-        return int(signum), int(requeue)
+        return int(signum), bool(requeue)
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         if self.last is not None and self.last.saved_step != trainer.global_step:

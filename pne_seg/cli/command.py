@@ -300,7 +300,7 @@ class SegmentationCLI(LightningCLI):
                 # Lightning holds the checkpoint's content until all of it has been taken over.
                 said = " ".join(str(error).split())[:300]
                 raise UserError(
-                    f"{checkpoint} does not fit this command, or is damaged: "
+                    f"{checkpoint} does not fit the network and settings here, or is damaged: "
                     f"{type(error).__name__}: {said}\n  Use the config of the run that wrote it "
                     "(--run takes both from one run), or another checkpoint."
                 ) from error

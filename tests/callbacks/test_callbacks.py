@@ -19,8 +19,8 @@ from pne_seg.callbacks import (
     LastCheckpoint,
     PredictionWriter,
     Summary,
+    finite_training,
 )
-from pne_seg.callbacks import finite_training
 from pne_seg.callbacks import summary as summary_file
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
@@ -253,7 +253,7 @@ class Poisoned(SegmentationModule):
         loss: Tensor = super().training_step(batch, batch_idx) + self.scale
         if self.global_step != self.step:
             return loss
-        return _NaNBackward.apply(loss) if self.value is None else loss * self.value  # type: ignore[no-any-return,no-untyped-call]
+        return _NaNBackward.apply(loss) if self.value is None else loss * self.value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), None])

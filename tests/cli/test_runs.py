@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -431,8 +432,8 @@ def test_a_loss_that_is_no_number_ends_the_run(
         cause = []
     args += ["--data.batch_size", "2", "--trainer.max_epochs", "3"]
     said = refused(capsys, "fit", *args, *cause)
-    assert "loss is no longer finite" in said
-    assert "--model.optimizer.lr" in said
+    assert re.search(r"Step \d+: the (training loss|gradient) is", said)
+    assert "model.optimizer.lr" in said
     for path in tmp_path.rglob("*.ckpt"):
         assert all(bool(torch.isfinite(values).all()) for values in state(path).values()), path
     assert not list(tmp_path.rglob("metrics.json"))
