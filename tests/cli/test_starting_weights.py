@@ -137,7 +137,7 @@ def test_scoring_fetches_no_pretrained_weights(
     command("validate", "--run", run.run_folder, *NO_FIGURES)
     # Nor does a resume, whose folder still says how the first run began.
     last = run.run_folder / "checkpoints" / "last.ckpt"
-    more = ["--ckpt_path", last, "--trainer.max_epochs", "2", *place]
+    more = ["--ckpt_path", last, "--trainer.max_epochs", "2", "--trainer.max_steps", "-1", *place]
     again = command("fit", "--config", run.run_folder / "config.yaml", *more)
     assert again.run_folder is not None
     written = yaml.safe_load((again.run_folder / "config.yaml").read_text())
