@@ -91,7 +91,7 @@ def check_yaml(text: str, source: str, within: int = 0) -> None:
         for event in yaml.parse(text, _LOADER):
             if isinstance(event, yaml.AliasEvent):
                 if any(name == event.anchor for name, _ in levels):
-                    raise UserError(f"{source}: the value *{event.anchor} contains itself.")
+                    raise UserError(f"{source} has a value, *{event.anchor}, that contains itself.")
                 total += sizes.get(event.anchor, 1)
             elif isinstance(event, yaml.ScalarEvent):
                 total += 1
