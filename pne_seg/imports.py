@@ -11,56 +11,23 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
 from pne_seg.errors import UserError
+from pne_seg.nameable import PACKAGES, misfit, path_of, under
 from pne_seg.runs import RUNS
 from pne_seg.settings_files import check_yaml
 
-PACKAGES = (
-    "pne_seg",
-    *("torch.nn", "torch.optim", "torch.distributed.fsdp", "torch._C._nn"),
-    *(f"torch.{name}" for name in ("relu", "sigmoid", "tanh", "_VariableFunctionsClass")),
-    *(f"torch.{name}" for name in ("dtype", "float16", "bfloat16", "float32", "float64")),
-    *("torchvision.models", "torchvision.ops", "segmentation_models_pytorch"),
-    *("timm.layers", "timm.loss", "timm.models", "timm.optim"),
-    "albumentations",
-    *(
-        f"lightning.{home}.{part}"
-        for home in ("pytorch", "fabric")
-        for part in ("accelerators", "callbacks", "loggers", "plugins", "profilers", "strategies")
-    ),
-    "lightning.pytorch.cli.ReduceLROnPlateau",
-)
-"""What any settings may name something of; `_CLASSES` and `_FUNCTIONS` say what."""
-
-_CLASSES = (
-    "torch.nn.Module",
-    "torch.optim.Optimizer",
-    "torch.optim.lr_scheduler.LRScheduler",
-    "albumentations.BaseCompose",
-    "albumentations.BasicTransform",
-    *("lightning.pytorch.LightningDataModule", "lightning.pytorch.Callback"),
-    *("lightning.pytorch.loggers.Logger", "lightning.pytorch.profilers.Profiler"),
-    *("lightning.pytorch.accelerators.Accelerator", "lightning.pytorch.strategies.Strategy"),
-    *("lightning.pytorch.plugins.CheckpointIO", "lightning.pytorch.plugins.LayerSync"),
-    *("lightning.pytorch.plugins.Precision", "lightning.fabric.plugins.ClusterEnvironment"),
-)
-"""A class of `PACKAGES` is one of these or, such as `Inference`, a dataclass."""
-_FUNCTIONS = ("torch.nn.functional", "torchvision.ops")
-"""Whose functions may be given where a function is taken; also the three of `PACKAGES`."""
-_BUILDERS = "torchvision.models"
-"""Whose functions may be called for a network."""
-
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 _STANDARD = str(Path(os.__file__).parent)
+_SITE = re.compile(r"[/\\](?:site|dist)-packages(?:[/\\]|$)")
 _LOCK = RLock()  # jsonargparse's import control is one for the whole process
 
 
@@ -92,7 +59,7 @@ class Imports:
                     f"{self.remedy.format(name)}: {name!r} is not the name of a module. Give one "
                     "such as my_package."
                 )
-            if _under(name, ("jsonargparse",)):
+            if under(name, ("jsonargparse",)):
                 raise UserError(f"{name} decides what may be imported; it is never allowed.")
 
     def trusting(self, texts: Sequence[str]) -> "Imports":
@@ -113,11 +80,11 @@ class Imports:
             name: dotted.
         """
         root = name.partition(".")[0]
-        if _under(name, self._allowed) or _under(name, PACKAGES):
+        if under(name, self._allowed) or under(name, PACKAGES):
             return None
         if root in sys.stdlib_module_names:
             return "settings may not name what is in Python's standard library"
-        if known := [entry for entry in PACKAGES if _under(entry, (root,)) and "._" not in entry]:
+        if known := [entry for entry in PACKAGES if under(entry, (root,)) and "._" not in entry]:
             return f"of {root}, settings may name {', '.join(known)} alone"
         installed = _is_installed(root)
         if installed is None or (self.own and not installed):
@@ -150,7 +117,7 @@ class Imports:
                 raise
             found = getattr(getattr(import_module(outer), inner), attribute)
         if reason := self._unfit(found, called=True):
-            raise self._refusal(key, name, reason, _path(found))
+            raise self._refusal(key, name, reason, path_of(found))
         return found
 
     @contextmanager
@@ -179,7 +146,7 @@ class Imports:
 
             allowed = [*PACKAGES]
             allowed += [root for root in roots if root.isidentifier() and not self.refused(root)]
-            allowed += [name for name in denied if _under(name, self._allowed)]
+            allowed += [name for name in denied if under(name, self._allowed)]
             jsonargparse.set_parsing_settings(
                 import_path_denylist=["*"], import_path_allowlist=[*allowed, *self._allowed]
             )
@@ -221,7 +188,7 @@ class Imports:
         elif (callable(parsed) or isinstance(parsed, ModuleType)) and (
             reason := self._unfit(parsed)
         ):
-            raise self._refusal(key, _path(parsed), reason)
+            raise self._refusal(key, path_of(parsed), reason)
 
     def explain(self, message: str, key: str) -> RefusedImportError | None:
         """The refusal behind an error of jsonargparse's, None if it is another error.
@@ -260,20 +227,13 @@ class Imports:
         """
         if isinstance(found, partial):
             return self._unfit(found.func, called)
-        path = _path(found)
-        if _under(path, self._allowed):
+        path = path_of(found)
+        if under(path, self._allowed):
             return None
-        if not _under(path, PACKAGES):
+        if not under(path, PACKAGES):
             known = _is_installed(path.partition(".")[0]) is not None
             return self.refused(path) if known else "it is of no module"
-        kind = found if isinstance(found, type) or _is_function(found) else type(found)
-        if isinstance(kind, type):
-            known_classes = tuple(filter(None, map(_loaded, _CLASSES)))
-            if is_dataclass(kind) or issubclass(kind, known_classes):
-                return None
-            return "it is no class for a setting (a network, loss, optimizer, transform, callback)"
-        fits = _builds_network(found) if called else _is_plain(found)
-        return None if fits else "it is a function, and none that belongs to a network or loss"
+        return misfit(found, called)
 
     def _refusal(
         self, key: str, name: str, reason: str, path: str | None = None
@@ -288,7 +248,7 @@ class Imports:
 
 def imported(path: str) -> Any:
     """What a path names, if that takes no import beyond this project's packages; else None."""
-    if not _under(path, PACKAGES) and path.rpartition(".")[0] not in sys.modules:
+    if not under(path, PACKAGES) and path.rpartition(".")[0] not in sys.modules:
         return None
     try:
         return Imports(own=True).resolve(path, "")
@@ -307,10 +267,6 @@ def is_own(run: Path, *roots: Path) -> bool:
     return any((root / RUNS).resolve() in folder.parents for root in (Path(), *roots))
 
 
-def _under(name: str, entries: Sequence[str]) -> bool:
-    return any(name == entry or name.startswith(f"{entry}.") for entry in entries)
-
-
 def _is_installed(root: str) -> bool | None:
     """Whether a package is installed, not merely found; None if there is none of that name."""
     module = sys.modules.get(root)
@@ -325,11 +281,7 @@ def _is_installed(root: str) -> bool | None:
     if spec is None:
         return False  # such as __main__, of a script or a notebook
     places = list(spec.submodule_search_locations or []) or [spec.origin or ""]
-    return any(
-        place.startswith(_STANDARD) or not {"site-packages", "dist-packages"}.isdisjoint(parts)
-        for place in places
-        for parts in [Path(place).parts]
-    )
+    return any(place.startswith(_STANDARD) or _SITE.search(place) for place in places)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -338,44 +290,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _texts(part)
-
-
-def _path(found: Any) -> str:
-    """Where an object, or the class of an instance, is defined."""
-    if isinstance(found, ModuleType):
-        return found.__name__
-    if not (isinstance(found, type) or _is_function(found)):
-        found = type(found)
-    name = getattr(found, "__qualname__", getattr(found, "__name__", ""))
-    return f"{getattr(found, '__module__', None) or ''}.{name}"
-
-
-def _is_function(found: Any) -> bool:
-    return inspect.isroutine(found)
-
-
-def _loaded(path: str) -> Any:
-    """What a path names, None if its module is not loaded."""
-    module, _, name = path.rpartition(".")
-    return getattr(sys.modules.get(module), name, None)
-
-
-def _is_plain(function: Any) -> bool:
-    """Whether a function is one of tensors, such as an activation or a loss."""
-    homes = [vars(sys.modules[home]) for home in _FUNCTIONS if home in sys.modules]
-    known = [value for home in homes for name, value in home.items() if not name.startswith("_")]
-    known += [_loaded(path) for path in PACKAGES if path.count(".") == 1]
-    return any(function is value for value in known)
-
-
-def _builds_network(function: Any) -> bool:
-    if not _under(function.__module__, (_BUILDERS,)):
-        return False
-    try:
-        returned = get_type_hints(function).get("return")
-    except Exception:  # annotations of another package
-        return False
-    return isinstance(returned, type) and issubclass(returned, _loaded("torch.nn.Module"))
 
 
 def _is_default(built: Any, argument: str, value: Any) -> bool:

@@ -17,7 +17,7 @@ from pne_seg.errors import UserError
 from pne_seg.inference import Inference, Preprocessing
 from pne_seg.segmenter import Segmenter, as_pixels
 from pne_seg.trained import Trained
-from tests.cli.commands import ALLOW, TINY, command, write_config
+from tests.cli.commands import TINY, command, write_config
 from tests.export.trained import MEAN, STD, description
 from tests.tiny_networks import TinyNet, balance_classes
 

@@ -292,7 +292,7 @@ def test_averaged_weights_are_those_that_are_scored(tmp_path: Path) -> None:
         ("no network", "names no network"),
         ("figures cut short", r"metrics\.json is damaged"),
         ("description not whole", r"best\.ckpt is damaged.*palette.*another checkpoint"),
-        ("no YAML", r"config\.yaml is damaged"),
+        ("no YAML", r"config\.yaml is not valid YAML"),
         ("protocol of no sense", r"config\.yaml: model\.inference.*wide"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 import pne_seg
 from pne_seg.cli import main
