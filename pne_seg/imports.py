@@ -26,6 +26,7 @@ from pne_seg.runs import RUNS
 from pne_seg.settings_files import check_yaml
 
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+_OS = ("posix", "nt", "posixpath", "ntpath")  # where what `os` holds is defined
 _STANDARD = str(Path(os.__file__).parent)
 _SITE = re.compile(r"[/\\](?:site|dist)-packages(?:[/\\]|$)")
 _LOCK = RLock()  # jsonargparse's import control is one for the whole process
@@ -87,8 +88,10 @@ class Imports:
         if known := [entry for entry in PACKAGES if under(entry, (root,)) and "._" not in entry]:
             return f"of {root}, settings may name {', '.join(known)} alone"
         installed = _is_installed(root)
-        if installed is None or (self.own and not installed):
-            return None  # nothing of that name can be imported, or it is the user's
+        if installed is None:
+            return None  # importing it will say so
+        if self.own and not installed and root != RUNS:  # what came with a run is not the user's
+            return None
         if installed:
             return f"{root} is none of the packages that settings may name"
         return "settings that come from elsewhere may not name your own modules"
@@ -208,7 +211,7 @@ class Imports:
     def _allowed(self) -> tuple[str, ...]:
         """`allow`, with the modules in C that the standard library's stand for."""
         implied = [f"_{name}" for name in self.allow]
-        return (*self.allow, *implied, *(("posix", "nt") if "os" in self.allow else ()))
+        return (*self.allow, *implied, *(_OS if "os" in self.allow else ()))
 
     def _named(self, name: str, key: str) -> Any:
         try:

@@ -70,7 +70,7 @@ def hostile(mark: Path) -> list[Spec | str]:
         {"class_path": "os.system", "init_args": {"command": touch}},
         {"class_path": "posix.system", "init_args": {"command": touch}},
         {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(mark)]}},
-        {"class_path": "torch.nn.modules.module.os.system", "init_args": {"command": touch}},
+        {"class_path": "pne_seg.runs.os.system", "init_args": {"command": touch}},
         {"class_path": "builtins.exec", "init_args": {"source": f"open({str(mark)!r}, 'w')"}},
         {"class_path": "pathlib.Path.touch", "init_args": {"self": str(mark)}},
         {"class_path": "functools.partial", "init_args": {"func": "os.system"}},
@@ -175,8 +175,8 @@ def test_callables_within_classes(
     here: Path, capsys: pytest.CaptureFixture[str], slot: str
 ) -> None:
     name, argument = CALLABLES[slot]
-    names = ("os.system", "torch.load", "torch.hub.load", "torch.serialization.load",
-             "timm.models.load_checkpoint", "torch.nn.modules.module.os.system")  # fmt: skip
+    names = ["os.system", "torch.load", "torch.hub.load", "torch.serialization.load"]
+    names += ["timm.models.load_checkpoint", "lightning.pytorch.loggers.csv_logs.os.system"]
     for value in [*names, {"class_path": "os.system", "init_args": {"command": "touch MARK"}}]:
         config = yaml.safe_load(TINY)
         put(config, slot, {"class_path": name, "init_args": {argument: value}})
