@@ -29,7 +29,7 @@ from pne_seg.cli import predict
 from pne_seg.cli.advice import without_advice
 from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
 from pne_seg.cli.evaluation import Evaluation
-from pne_seg.cli.parser import Parser, fail
+from pne_seg.cli.parser import ALLOW_HELP, Parser, fail
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import (
@@ -134,8 +134,8 @@ class SegmentationCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; the merged files are kept for suggestions in error messages."""
         assert isinstance(parser, Parser)
-        parser.folded = self.settings.config
-        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        self.config = parser.parse(self.settings)
+        self.config.pop("allow", None)  # holds for this command alone
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to every run, and let the data decide the classes."""
@@ -146,6 +146,7 @@ class SegmentationCLI(LightningCLI):
             default=None,
             help="Checkpoint: fit resumes from it, the other commands load it.",
         )
+        parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
         if self.verb != "fit":
             parser.add_argument(
                 "--run", type=str | None, help="Run folder: config and best weights."
@@ -184,7 +185,7 @@ class SegmentationCLI(LightningCLI):
         if complaint := unused_encoder_settings(network):
             raise UserError(complaint)
         try:
-            with without_advice():
+            with without_advice(), self.settings.enforced():
                 super().instantiate_classes()
         except Exception as error:
             said = refusal(error, network)

@@ -99,13 +99,14 @@ def _description_from_config(settings: Settings, weights: str) -> DataDescriptio
     own = Settings(
         overrides=[given for given in settings.overrides if given.key.partition(".")[0] == "data"],
         config={key: value for key, value in settings.config.items() if key == "data"},
+        imports=settings.imports,
     )
     parser = Parser(prog="cli.py predict")
-    parser.folded = own.config
     parser.add_argument("--config", action="config")
     parser.add_lightning_class_args(SegmentationDataModule, "data", subclass_mode=True)
     try:
-        data = parser.instantiate(parser.parse_args(own.arguments())).data
+        with own.enforced():
+            data = parser.instantiate(parser.parse(own)).data
         return DataDescription.from_dict(data.description.as_dict())
     except Exception as error:
         said = refusal(error, {})

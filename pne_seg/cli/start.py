@@ -1,6 +1,7 @@
 """Which weights a verb starts from: fresh ones, those of a file, or a run's checkpoint."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned
+from pne_seg.imports import is_own
 from pne_seg.networks.slot import PRETRAINED
 from pne_seg.prediction.stamps import digest_of_file
 from pne_seg.pretrained.locating import locate
@@ -92,6 +94,11 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
         run = run_of_checkpoint(Path(which))
     if run is not None:
         settings.files.insert(0, run.config)
+        given = settings.get("trainer.default_root_dir")  # the run's config is not read yet
+        own = is_own(run.folder, *([Path(given)] if given else []))
+        if not own:
+            typed = [override.value or "" for override in settings.overrides]
+            settings.imports = replace(settings.imports, own=False).trusting(typed)
     settings.load()
     settings.config.pop("ckpt_path", None)  # what the training resumed from
     _without_init_from(settings.config)

@@ -238,7 +238,7 @@ def _size_of(trained: Trained) -> tuple[int, int]:
 def _check(trained: Trained, folder: Path, done: Exported, say: Callable[[str], object]) -> None:
     say("Comparing with the network …")
     for format, size in done.sizes.items():
-        run = runner(format, folder, trained.preprocessing)
+        run = runner(format, folder, trained.preprocessing, trained.imports)
         if run is None:
             done.agreements[format] = None
             continue

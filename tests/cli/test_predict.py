@@ -20,7 +20,7 @@ from pne_seg.cli import main
 from pne_seg.cli.predict import _PRECISIONS
 from pne_seg.prediction.video import write_video
 from pne_seg.report import overlay
-from tests.cli.commands import command, contents, refused
+from tests.cli.commands import ALLOW, command, contents, refused
 from tests.cli.predicting import PALETTE, by_hand, make_decided, noise, read
 from tests.prediction.videos import coloured, decoded, make_video
 from tests.tiny_networks import TinyNet
@@ -59,7 +59,7 @@ def photos(tmp_path: Path) -> Path:
 def failed(verb: str, *args: object) -> None:
     """Run a command that must finish with exit code 1."""
     with pytest.raises(SystemExit) as caught:
-        main([verb, *map(str, args)])
+        main([verb, *map(str, args), ALLOW])
     assert caught.value.code == 1
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pne_seg.cli import main
 from pne_seg.module import SegmentationModule
-from tests.cli.commands import QUICK, REPOSITORY, command, contents
+from tests.cli.commands import ALLOW, QUICK, REPOSITORY, command, contents
 from tests.cli.predicting import make_decided, noise
 from tests.prediction.videos import decoded, make_video
 
@@ -43,7 +43,7 @@ def inputs(tmp_path: Path) -> Path:
 
 def started(args: Sequence[object], **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "cli.py", "predict", *map(str, args), *QUICK],
+        [sys.executable, "cli.py", "predict", *map(str, args), *QUICK, ALLOW],
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
@@ -153,7 +153,7 @@ def test_an_evaluation_that_the_user_stops(
     handler = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(SystemExit) as caught:
-            main([verb, "--run", str(run), *QUICK])
+            main([verb, "--run", str(run), *QUICK, ALLOW])
     finally:
         signal.signal(signal.SIGINT, handler)  # the trainer ignores further ones
     assert caught.value.code == 130
