@@ -18,6 +18,7 @@ RUNS = "runs"
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
 BEST = Path("checkpoints", "best.ckpt")
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,35 @@ class Run:
         return path
 
 
+def check_name(name: str) -> None:
+    """Refuse a run's name that is not that of one folder.
+
+    Raises:
+        UserError: it is empty, too long, or would lead out of the folder of runs.
+    """
+    shown = ascii(name if len(name) <= 80 else f"{name[:80]} …")
+    if not name.strip() or name != name.strip() or name.endswith("."):
+        reason = "is empty, or begins or ends with a space or a dot"
+    elif any(character in "/\\" or not character.isprintable() for character in name):
+        reason = "holds a separator or a control character"
+    elif len(name.encode(errors="replace")) > _LONGEST_NAME:
+        reason = f"is longer than {_LONGEST_NAME} bytes"
+    else:
+        return
+    raise UserError(
+        f"The run's name {shown} {reason}. It is the name of a folder in {RUNS}/: give another one "
+        "by --name."
+    )
+
+
 def create_run(root: Path, name: str) -> Run:
-    """Make the next free folder `root/runs/name/<version>`; safe against runs started together."""
+    """Make the next free folder `root/runs/name/<version>`; safe against runs started together.
+
+    Raises:
+        UserError: the name is not that of one folder.
+        OSError: the folder cannot be made.
+    """
+    check_name(name)
     parent = root / RUNS / name
     parent.mkdir(parents=True, exist_ok=True)
     for version in itertools.count(max(_versions(parent), default=-1) + 1):
@@ -78,8 +106,9 @@ def newest_run(root: Path, name: str) -> Run:
     """The newest run of a name that has a best checkpoint.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the name is not that of one folder.
     """
+    check_name(name)
     parent = root / RUNS / name
     for version in sorted(_versions(parent), reverse=True):
         run = Run(parent / str(version))

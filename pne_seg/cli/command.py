@@ -26,7 +26,9 @@ from pne_seg.cli import predict
 from pne_seg.cli.advice import without_advice
 from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
 from pne_seg.cli.evaluation import Evaluation
-from pne_seg.cli.parser import Parser, fail
+from pne_seg.cli.failures import Failing, is_out_of_memory, report
+from pne_seg.cli.memory import less_memory
+from pne_seg.cli.parser import Parser
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import (
@@ -41,7 +43,7 @@ from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import RUNS, Evaluated, create_run, describe_environment
+from pne_seg.runs import RUNS, Evaluated, check_name, create_run, describe_environment
 from pne_seg.weights import fill_network
 
 _DESCRIPTIONS = {
@@ -64,14 +66,28 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
         command = SegmentationCLI(verb, args)
         command.start()
         return command
-    except UserError as error:
-        # From a loader's worker the message comes wrapped in the worker's traceback.
-        fail(str(error).rpartition("UserError: ")[2].strip())
     except KeyboardInterrupt:
         if _rank() == 0:
             prediction = command.prediction if command is not None else None
             print(prediction.stopped() if prediction else "Stopped.", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        report(error, _failing(verb, command, error))
+        raise
+
+
+def _failing(verb: str, command: "SegmentationCLI | None", error: Exception) -> Failing:
+    elsewhere = "--output DIR" if verb == "predict" else "--trainer.default_root_dir DIR"
+    if command is None:
+        return Failing(verb, elsewhere=elsewhere)
+    return Failing(
+        verb,
+        building=False,
+        folder=command.run_folder,
+        elsewhere=elsewhere,
+        less_memory=command.less_memory(error) if is_out_of_memory(error) else "",
+        workers=command.datamodule.num_workers,
+    )
 
 
 class SegmentationCLI(LightningCLI):
@@ -104,6 +120,8 @@ class SegmentationCLI(LightningCLI):
             self.evaluated = evaluated
             self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
+        if verb == "fit":
+            check_name(self.name)
         self.prediction = (
             predict.Prediction(self.settings, self.evaluated) if verb == "predict" else None
         )
@@ -253,6 +271,11 @@ class SegmentationCLI(LightningCLI):
         if config["fast_dev_run"] or config["enable_checkpointing"] is False:
             return []
         return [self.config_init["best_checkpoint"], self.config_init["last_checkpoint"]]
+
+    def less_memory(self, error: Exception) -> str:
+        """What to set so that the verb takes less memory, in lines of flags."""
+        trainer = self.config_init["trainer"] if self.verb == "fit" else None
+        return less_memory(error, self.model, self.datamodule, trainer)
 
     # ---- the verb ------------------------------------------------------------------------
 
