@@ -29,6 +29,7 @@ from pne_seg.cli.evaluation import Evaluation
 from pne_seg.cli.failures import Failing, is_out_of_memory, report
 from pne_seg.cli.memory import less_memory
 from pne_seg.cli.parser import Parser
+from pne_seg.cli.processes import end_other_processes, follow_first_process
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import (
@@ -62,6 +63,7 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
             where `predict` could not read or write a file; code 130 where the user stopped it.
     """
     command: SegmentationCLI | None = None
+    follow_first_process(_rank())
     try:
         command = SegmentationCLI(verb, args)
         command.start()
@@ -72,7 +74,11 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
             print(prediction.stopped() if prediction else "Stopped.", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
-        report(error, _failing(verb, command, error))
+        try:
+            report(error, _failing(verb, command, error))
+        finally:
+            if command is not None:
+                end_other_processes(command.trainer)
         raise
 
 

@@ -82,10 +82,15 @@ def _said(error: Exception, failing: Failing) -> str | None:
     for found in _chain(error):
         if isinstance(found, OSError) and found.errno in _FULL:
             return _of_file(found, failing)
+    if _is_of_dead_worker(error):
+        return _killed_worker(error, failing)
     if isinstance(error, OSError) and error.errno is not None:
         return _of_file(error, failing)
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error).partition("\n")[0]:
-        return _killed_worker(error, failing)
+    if _is_of_lost_process(error):
+        return (
+            "Another process of this run ended. What it printed says why; where it printed "
+            "nothing, it was killed, as the system does where memory runs out."
+        )
     if failing.building:
         return (
             f"{type(error).__name__}: {_one_line(error)}\n"
@@ -151,7 +156,18 @@ def _out_of_memory(error: Exception, failing: Failing) -> str:
     return f"Out of memory: {_one_line(error, 160)}\n{advice}"
 
 
-def _killed_worker(error: RuntimeError, failing: Failing) -> str:
+def _is_of_dead_worker(error: Exception) -> bool:
+    if isinstance(error, RuntimeError):  # torch has no class of its own for it
+        return str(error).startswith("DataLoader worker (pid")
+    # What it was about to hand over is gone.
+    lost = isinstance(error, ConnectionError | EOFError) or (
+        isinstance(error, FileNotFoundError) and error.filename is None
+    )
+    frames = traceback.extract_tb(error.__traceback__)
+    return lost and any("multiprocessing" in frame.filename for frame in frames)
+
+
+def _killed_worker(error: Exception, failing: Failing) -> str:
     if "Bus error" in str(error) or "shared memory" in str(error):
         return (
             "A loader process ended as the shared memory (/dev/shm) was full. Load without such "
@@ -162,6 +178,16 @@ def _killed_worker(error: RuntimeError, failing: Failing) -> str:
     return (
         "A loader process was killed, as the system does where memory runs out. Use fewer: "
         f"--data.num_workers {fewer}"
+    )
+
+
+def _is_of_lost_process(error: Exception) -> bool:
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available():
+        return False
+    # gloo's errors have no class of their own.
+    return isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
     )
 
 
