@@ -4,6 +4,7 @@ from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, La
 from pne_seg.callbacks.figures import Figures
 from pne_seg.callbacks.finite_loss import FiniteLoss
 from pne_seg.callbacks.image_scores import ImageScores
+from pne_seg.callbacks.labels import LabelledPixels
 from pne_seg.callbacks.prediction_writer import PredictionWriter
 from pne_seg.callbacks.summary import Summary
 
@@ -13,6 +14,7 @@ __all__ = [
     "Figures",
     "FiniteLoss",
     "ImageScores",
+    "LabelledPixels",
     "LastCheckpoint",
     "PredictionWriter",
     "Summary",

@@ -10,6 +10,7 @@ from pne_seg.cli.failures import Failing, report
 from pne_seg.cli.parser import Parser
 from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
+from pne_seg.cli.transform_settings import unknown_transform_setting
 from pne_seg.data import Folder, SegmentationDataModule
 from pne_seg.data.inspection import SPLITS, Inspection, as_json, inspect, report_text
 from pne_seg.errors import UserError
@@ -56,6 +57,8 @@ def _check(args: Sequence[str]) -> bool:
         raise UserError(
             "Missing: data. Give a --config file that sets it, --data CLASS, or a folder."
         )
+    if complaint := unknown_transform_setting(config.data.as_dict()):
+        raise UserError(complaint)
     splits = _splits(config.splits)
     if config.processes is not None and config.processes < 1:
         raise UserError(f"--processes {config.processes}: expected a number, 1 or more.")

@@ -18,6 +18,7 @@ from pne_seg.callbacks import (
     Figures,
     FiniteLoss,
     ImageScores,
+    LabelledPixels,
     LastCheckpoint,
     PredictionWriter,
     Summary,
@@ -39,6 +40,7 @@ from pne_seg.cli.start import (
     weights_to_score,
     without_pretrained,
 )
+from pne_seg.cli.transform_settings import unknown_transform_setting
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
@@ -198,7 +200,10 @@ class SegmentationCLI(LightningCLI):
         if self.checkpoint is not None or self.evaluated is not None:
             without_pretrained(self.config["model.network"])
         network = _as_dict(self.config.get("model.network"))
-        if complaint := unused_encoder_settings(network):
+        complaint = unused_encoder_settings(network) or unknown_transform_setting(
+            _as_dict(self.config["data"])
+        )
+        if complaint:
             raise UserError(complaint)
         try:
             with without_advice():
@@ -228,7 +233,7 @@ class SegmentationCLI(LightningCLI):
             if writes:
                 config["logger"] = [self._open_run(), *_as_loggers(config["logger"])]
             averaging = _as_list(self.config_init["ema"])
-            callbacks += [FiniteLoss(), *averaging, *self._reporting()]
+            callbacks += [FiniteLoss(), LabelledPixels(), *averaging, *self._reporting()]
             callbacks += self._checkpointing(config)
             config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         else:
@@ -239,7 +244,7 @@ class SegmentationCLI(LightningCLI):
                 evaluation = Evaluation(self.verb, self.evaluated, self.config, label)
                 if writes:
                     self.run_folder = evaluation.folder
-                callbacks += self._reporting(evaluation.origin)
+                callbacks += [LabelledPixels(), *self._reporting(evaluation.origin)]
             elif writes:
                 self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
                 job = self.prediction.prepare(
