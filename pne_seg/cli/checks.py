@@ -6,10 +6,14 @@ import torch
 
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
+from pne_seg.data.processors import usable_processors
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
 from pne_seg.optim import build_optimizer
+
+_PER_PROCESSOR = 16
+_FEW_PROCESSORS = 4
 
 FROM_DATA = ("num_classes", "class_names", "ignore_index")
 """What the data decides for the module."""
@@ -29,6 +33,29 @@ def check_against_data(settings: Settings, data: SegmentationDataModule) -> None
             raise UserError(
                 f"--{key} is {value}, but {type(data).__name__} has {expected}. "
                 "Leave the key out: the data decides it."
+            )
+
+
+def check_processes(data: SegmentationDataModule, trainer: dict[str, Any]) -> None:
+    """Refuse numbers of processes that this machine cannot run.
+
+    Args:
+        data: as built.
+        trainer: the trainer's settings.
+
+    Raises:
+        UserError: there are too many, by far.
+    """
+    most = _PER_PROCESSOR * max(_FEW_PROCESSORS, usable_processors())
+    named = {"data.num_workers": data.num_workers}
+    devices = str(trainer["devices"])
+    if devices.isdecimal() and not _on_cuda(trainer):
+        named["trainer.devices"] = int(devices)
+    for key, number in named.items():
+        if number > most:
+            raise UserError(
+                f"--{key} {number}: so many processes would not run on this machine's "
+                f"{usable_processors()} processors. Give {most} at most."
             )
 
 

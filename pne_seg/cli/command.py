@@ -25,7 +25,7 @@ from pne_seg.callbacks import (
 )
 from pne_seg.cli import predict
 from pne_seg.cli.advice import without_advice
-from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
+from pne_seg.cli.checks import FROM_DATA, check_against_data, check_processes, check_training
 from pne_seg.cli.evaluation import Evaluation
 from pne_seg.cli.failures import Failing, is_out_of_memory, report
 from pne_seg.cli.memory import less_memory
@@ -55,6 +55,9 @@ _DESCRIPTIONS = {
     "test": "Score a trained network on the test split.",
     "predict": predict.DESCRIPTION,
 }
+
+_GROUPS = ("trainer", "model", "figures", "best_checkpoint", "last_checkpoint")
+"""Keys that hold settings by name, and no value or class."""
 
 
 def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
@@ -154,6 +157,14 @@ class SegmentationCLI(LightningCLI):
         """Parse; the merged files are kept for suggestions in error messages."""
         assert isinstance(parser, Parser)
         parser.folded = self.settings.config
+        # Before parsing: links into a group fail in other ways.
+        for group in _GROUPS:
+            given = self.settings.get(group)
+            if group in self.settings.config and not isinstance(given, dict):
+                raise UserError(
+                    f"--{group} {given}: expected settings by name, as --help lists them. Leave "
+                    "the key out for the defaults."
+                )
         self.config = parser.parse_args(args)  # type: ignore[arg-type]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -193,7 +204,7 @@ class SegmentationCLI(LightningCLI):
         Raises:
             UserError: a class refuses its settings, or they contradict the data.
         """
-        if self.config.get("data") is None:
+        if not self.config.get("data.class_path"):
             raise UserError("Missing: data. Give a --config file that sets it, or --data CLASS.")
         self.config["name"] = self.name
         self._as_written = self.config.clone()  # what the run's folder keeps
@@ -220,6 +231,7 @@ class SegmentationCLI(LightningCLI):
         """Check the data, then build the trainer with what every run carries."""
         # Before a folder is made for a run that cannot start.
         check_against_data(self.settings, self.datamodule)
+        check_processes(self.datamodule, self.config_init["trainer"])
         if self.evaluated is not None and self.evaluated.source is not None:
             rank_zero_info(str(fill_network(self.model.network, self.evaluated.source)))
         self.datamodule.prepare_data()
