@@ -1,5 +1,6 @@
 """Checks of a configuration against data and machine, before a run has a folder."""
 
+import math
 from typing import Any
 
 import torch
@@ -34,6 +35,26 @@ def check_against_data(settings: Settings, data: SegmentationDataModule) -> None
                 f"--{key} is {value}, but {type(data).__name__} has {expected}. "
                 "Leave the key out: the data decides it."
             )
+
+
+def check_numbers(config: Any, key: str = "") -> None:
+    """Refuse NaN, with which every comparison with a limit fails.
+
+    Args:
+        config: the parsed settings, or a part of them, in plain dictionaries and lists.
+        key: of that part.
+
+    Raises:
+        UserError: a setting is NaN; it is named.
+    """
+    if isinstance(config, float) and math.isnan(config):
+        raise UserError(f"--{key.replace('.init_args', '')} nan: expected a number.")
+    if isinstance(config, dict):
+        for name, part in config.items():
+            check_numbers(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(config, list | tuple):
+        for part in config:
+            check_numbers(part, key)
 
 
 def check_processes(data: SegmentationDataModule, trainer: dict[str, Any]) -> None:

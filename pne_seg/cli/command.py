@@ -25,7 +25,13 @@ from pne_seg.callbacks import (
 )
 from pne_seg.cli import predict
 from pne_seg.cli.advice import without_advice
-from pne_seg.cli.checks import FROM_DATA, check_against_data, check_processes, check_training
+from pne_seg.cli.checks import (
+    FROM_DATA,
+    check_against_data,
+    check_numbers,
+    check_processes,
+    check_training,
+)
 from pne_seg.cli.evaluation import Evaluation
 from pne_seg.cli.failures import Failing, is_out_of_memory, report
 from pne_seg.cli.memory import less_memory
@@ -206,6 +212,7 @@ class SegmentationCLI(LightningCLI):
         """
         if not self.config.get("data.class_path"):
             raise UserError("Missing: data. Give a --config file that sets it, or --data CLASS.")
+        check_numbers(self.config.as_dict())
         self.config["name"] = self.name
         self._as_written = self.config.clone()  # what the run's folder keeps
         if self.checkpoint is not None or self.evaluated is not None:
@@ -274,8 +281,12 @@ class SegmentationCLI(LightningCLI):
         logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
         _ = logger.experiment  # it warns of a folder that is not empty: open it first
         config = self.parser.dump(self._as_written, skip_unset=False)
-        write_bytes_atomically(run.config, config.encode())
-        write_bytes_atomically(run.environment, describe_environment().encode())
+        try:
+            write_bytes_atomically(run.config, config.encode())
+            write_bytes_atomically(run.environment, describe_environment().encode())
+        except OSError as error:
+            error.filename = error.filename or str(run.folder)
+            raise
         self.run_folder = run.folder
         rank_zero_info(f"Run: {run.folder}")
         return logger

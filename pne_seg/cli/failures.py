@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
 from pne_seg.cli.parser import fail
 from pne_seg.errors import UserError
 
@@ -77,6 +79,8 @@ def _said(error: Exception, failing: Failing) -> str | None:
     if isinstance(error, UserError):
         # From a loader's worker the message comes wrapped in the worker's traceback.
         return str(error).rpartition("UserError: ")[2].strip()
+    if isinstance(error, MisconfigurationException):  # Lightning's, of the trainer's settings
+        return _one_line(error)
     if is_out_of_memory(error):
         return _out_of_memory(error, failing)
     for found in _chain(error):
