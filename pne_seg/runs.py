@@ -21,6 +21,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.json"
 BEST = Path("checkpoints", "best.ckpt")
 LAST = Path("checkpoints", "last.ckpt")
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,35 @@ class Run:
         return path
 
 
+def check_name(name: str) -> None:
+    """Refuse a run's name that is not that of one folder.
+
+    Raises:
+        UserError: it is empty, too long, or would lead out of the folder of runs.
+    """
+    shown = ascii(name if len(name) <= 80 else f"{name[:80]} …")
+    if not name.strip() or name != name.strip() or name.endswith("."):
+        reason = "is empty, or begins or ends with a space or a dot"
+    elif any(character in "/\\" or not character.isprintable() for character in name):
+        reason = "holds a separator or a control character"
+    elif len(name.encode(errors="replace")) > _LONGEST_NAME:
+        reason = f"is longer than {_LONGEST_NAME} bytes"
+    else:
+        return
+    raise UserError(
+        f"The run's name {shown} {reason}. It is the name of a folder in {RUNS}/: give another one "
+        "by --name."
+    )
+
+
 def create_run(root: Path, name: str) -> Run:
-    """Make the next free folder `root/runs/name/<version>`; safe against runs started together."""
+    """Make the next free folder `root/runs/name/<version>`; safe against runs started together.
+
+    Raises:
+        UserError: the name is not that of one folder.
+        OSError: the folder cannot be made.
+    """
+    check_name(name)
     parent = root / RUNS / name
     parent.mkdir(parents=True, exist_ok=True)
     for version in itertools.count(max(_versions(parent), default=-1) + 1):
@@ -86,7 +114,7 @@ def newest_run(root: Path, name: str) -> Run:
     """Find the newest run of a name that has a best checkpoint.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the name is not that of one folder.
     """
     for run in _newest_first(root, name):
         if run.best.is_file():
@@ -113,6 +141,7 @@ def newest_last(root: Path, name: str) -> Path:
 
 
 def _newest_first(root: Path, name: str) -> list[Run]:
+    check_name(name)
     parent = root / RUNS / name
     return [Run(parent / str(version)) for version in sorted(_versions(parent), reverse=True)]
 

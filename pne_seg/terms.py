@@ -1,5 +1,6 @@
 """What the training loss is the sum of: losses on the scores, and terms from inside the network."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -34,7 +35,7 @@ class LossTerm:
         return self.weight * self.value
 
 
-class TrainingTerm(nn.Module):
+class TrainingTerm(nn.Module, ABC):
     """A loss on tensors from inside a network; it exists in training and nowhere else.
 
     Subclasses register `taps` and build their own layers in `attach`, and turn what the taps hold
@@ -45,6 +46,7 @@ class TrainingTerm(nn.Module):
         super().__init__()
         self.taps: list[Tap] = []
 
+    @abstractmethod
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
         """Tap the network and build the layers that depend on it.
 
@@ -53,7 +55,6 @@ class TrainingTerm(nn.Module):
             num_classes: C.
             ignore_index: the label that carries no class.
         """
-        raise NotImplementedError
 
     def detach(self) -> None:
         """Remove the taps; the network is then exactly what it was."""
@@ -65,6 +66,7 @@ class TrainingTerm(nn.Module):
         for tap in self.taps:
             tap.attach(network)
 
+    @abstractmethod
     def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
         """Score what the taps hold.
 
@@ -74,7 +76,6 @@ class TrainingTerm(nn.Module):
             size: height and width of the labels ahead of the padding, which is below and to the
                 right; those of `target` where not given.
         """
-        raise NotImplementedError
 
 
 class ScoreLosses(nn.Module):

@@ -13,6 +13,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
             f"error: {verb!r} is no command.{hint} There are {', '.join(VERBS)}.", file=sys.stderr
         )
         raise SystemExit(2)
+    try:
+        Path.cwd()
+    except OSError as error:
+        print(
+            f"error: The working directory is gone ({error.strerror}). Change to another one.",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from error
     # Loaded late: these packages take seconds, and help and typos need none of them.
     if verb == "models":
         from pne_seg.cli import models

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pne_seg.cli.parser import ALLOW_HELP, Parser, fail
+from pne_seg.cli.failures import Failing, report
+from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
+from pne_seg.cli.transform_settings import unknown_transform_setting
 from pne_seg.data import Folder, SegmentationDataModule
 from pne_seg.data.inspection import SPLITS, Inspection, as_json, inspect, report_text
 from pne_seg.errors import UserError
@@ -37,11 +39,12 @@ def run(args: Sequence[str]) -> None:
     """
     try:
         ok = _check(args)
-    except UserError as error:
-        fail(str(error))
     except KeyboardInterrupt:
         print("Stopped; nothing is written.", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        report(error, Failing("check-data"))
+        raise
     if not ok:
         raise SystemExit(1)
 
@@ -54,6 +57,8 @@ def _check(args: Sequence[str]) -> bool:
         raise UserError(
             "Missing: data. Give a --config file that sets it, --data CLASS, or a folder."
         )
+    if complaint := unknown_transform_setting(config.data.as_dict()):
+        raise UserError(complaint)
     splits = _splits(config.splits)
     if config.processes is not None and config.processes < 1:
         raise UserError(f"--processes {config.processes}: expected a number, 1 or more.")
@@ -72,13 +77,10 @@ def _check(args: Sequence[str]) -> bool:
     content = json.dumps(as_json(inspection), indent=1, ensure_ascii=False) + "\n"
     # A program that reads the JSON must find nothing else there.
     sys.stdout.write(content if config.json == "-" else text)
-    try:
-        if config.json not in (None, "-"):
-            write_bytes_atomically(config.json, content.encode())
-        if output is not None:
-            _write(output, text, content, inspection, data)
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be written ({error.strerror}).") from error
+    if config.json not in (None, "-"):
+        write_bytes_atomically(config.json, content.encode())
+    if output is not None:
+        _write(output, text, content, inspection, data)
     return not inspection.of("error")
 
 

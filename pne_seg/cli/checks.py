@@ -1,15 +1,20 @@
 """Checks of a configuration against data and machine, before a run has a folder."""
 
+import math
 from typing import Any
 
 import torch
 
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
+from pne_seg.data.processors import usable_processors
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
 from pne_seg.optim import build_optimizer
+
+_PER_PROCESSOR = 16
+_FEW_PROCESSORS = 4
 
 FROM_DATA = ("num_classes", "class_names", "ignore_index")
 """What the data decides for the module."""
@@ -29,6 +34,49 @@ def check_against_data(settings: Settings, data: SegmentationDataModule) -> None
             raise UserError(
                 f"--{key} is {value}, but {type(data).__name__} has {expected}. "
                 "Leave the key out: the data decides it."
+            )
+
+
+def check_numbers(config: Any, key: str = "") -> None:
+    """Refuse NaN, with which every comparison with a limit fails.
+
+    Args:
+        config: the parsed settings, or a part of them, in plain dictionaries and lists.
+        key: of that part.
+
+    Raises:
+        UserError: a setting is NaN; it is named.
+    """
+    if isinstance(config, float) and math.isnan(config):
+        raise UserError(f"--{key.replace('.init_args', '')} nan: expected a number.")
+    if isinstance(config, dict):
+        for name, part in config.items():
+            check_numbers(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(config, list | tuple):
+        for part in config:
+            check_numbers(part, key)
+
+
+def check_processes(data: SegmentationDataModule, trainer: dict[str, Any]) -> None:
+    """Refuse numbers of processes that this machine cannot run.
+
+    Args:
+        data: as built.
+        trainer: the trainer's settings.
+
+    Raises:
+        UserError: there are too many, by far.
+    """
+    most = _PER_PROCESSOR * max(_FEW_PROCESSORS, usable_processors())
+    named = {"data.num_workers": data.num_workers}
+    devices = str(trainer["devices"])
+    if devices.isdecimal() and not _on_cuda(trainer):
+        named["trainer.devices"] = int(devices)
+    for key, number in named.items():
+        if number > most:
+            raise UserError(
+                f"--{key} {number}: so many processes would not run on this machine's "
+                f"{usable_processors()} processors. Give {most} at most."
             )
 
 

@@ -19,6 +19,7 @@ from pne_seg.callbacks import (
     Figures,
     FiniteTraining,
     ImageScores,
+    LabelledPixels,
     LastCheckpoint,
     PredictionWriter,
     StopOnSignal,
@@ -27,9 +28,18 @@ from pne_seg.callbacks import (
 )
 from pne_seg.cli import predict
 from pne_seg.cli.advice import without_advice
-from pne_seg.cli.checks import FROM_DATA, check_against_data, check_training
+from pne_seg.cli.checks import (
+    FROM_DATA,
+    check_against_data,
+    check_numbers,
+    check_processes,
+    check_training,
+)
 from pne_seg.cli.evaluation import Evaluation
-from pne_seg.cli.parser import ALLOW_HELP, Parser, fail
+from pne_seg.cli.failures import Failing, is_out_of_memory, report
+from pne_seg.cli.memory import less_memory
+from pne_seg.cli.parser import ALLOW_HELP, Parser
+from pne_seg.cli.processes import end_other_processes, follow_first_process
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import (
@@ -39,12 +49,13 @@ from pne_seg.cli.start import (
     weights_to_score,
     without_pretrained,
 )
+from pne_seg.cli.transform_settings import unknown_transform_setting
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import RUNS, Evaluated, create_run, describe_environment
+from pne_seg.runs import RUNS, Evaluated, check_name, create_run, describe_environment
 from pne_seg.weights import fill_network
 
 _DESCRIPTIONS = {
@@ -53,6 +64,9 @@ _DESCRIPTIONS = {
     "test": "Score a trained network on the test split.",
     "predict": predict.DESCRIPTION,
 }
+
+_GROUPS = ("trainer", "model", "figures", "best_checkpoint", "last_checkpoint")
+"""Keys that hold settings by name, and no value or class."""
 
 
 def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
@@ -63,22 +77,43 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
             where `predict` could not read or write a file; code 130 where the user stopped it.
     """
     command: SegmentationCLI | None = None
+    follow_first_process(_rank())
     try:
         command = SegmentationCLI(verb, args)
         command.start()
         return command
-    except UserError as error:
-        # From a loader's worker the message comes wrapped in the worker's traceback.
-        fail(str(error).rpartition("UserError: ")[2].strip())
     except Stopped as stopped:
         if _rank() == 0:
             print(stopped, file=sys.stderr)
+        if command is not None:
+            end_other_processes(command.trainer)
         raise SystemExit(stopped.code) from None
     except KeyboardInterrupt:
         if _rank() == 0:
             prediction = command.prediction if command is not None else None
             print(prediction.stopped() if prediction else "Stopped.", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        try:
+            report(error, _failing(verb, command, error))
+        finally:
+            if command is not None:
+                end_other_processes(command.trainer)
+        raise
+
+
+def _failing(verb: str, command: "SegmentationCLI | None", error: Exception) -> Failing:
+    elsewhere = "--output DIR" if verb == "predict" else "--trainer.default_root_dir DIR"
+    if command is None:
+        return Failing(verb, elsewhere=elsewhere)
+    return Failing(
+        verb,
+        building=False,
+        folder=command.run_folder,
+        elsewhere=elsewhere,
+        less_memory=command.less_memory(error) if is_out_of_memory(error) else "",
+        workers=command.datamodule.num_workers,
+    )
 
 
 class SegmentationCLI(LightningCLI):
@@ -111,6 +146,8 @@ class SegmentationCLI(LightningCLI):
             self.evaluated = evaluated
             self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
+        if verb == "fit":
+            check_name(self.name)
         self.prediction = (
             predict.Prediction(self.settings, self.evaluated) if verb == "predict" else None
         )
@@ -134,6 +171,14 @@ class SegmentationCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; the merged files are kept for suggestions in error messages."""
         assert isinstance(parser, Parser)
+        # Before parsing: links into a group fail in other ways.
+        for group in _GROUPS:
+            given = self.settings.get(group)
+            if group in self.settings.config and not isinstance(given, dict):
+                raise UserError(
+                    f"--{group} {given}: expected settings by name, as --help lists them. Leave "
+                    "the key out for the defaults."
+                )
         self.config = parser.parse(self.settings)
         self.config.pop("allow", None)  # holds for this command alone
 
@@ -175,14 +220,18 @@ class SegmentationCLI(LightningCLI):
         Raises:
             UserError: a class refuses its settings, or they contradict the data.
         """
-        if self.config.get("data") is None:
+        if not self.config.get("data.class_path"):
             raise UserError("Missing: data. Give a --config file that sets it, or --data CLASS.")
+        check_numbers(self.config.as_dict())
         self.config["name"] = self.name
         self._as_written = self.config.clone()  # what the run's folder keeps
         if self.checkpoint is not None or self.evaluated is not None:
             without_pretrained(self.config["model.network"])
         network = _as_dict(self.config.get("model.network"))
-        if complaint := unused_encoder_settings(network):
+        complaint = unused_encoder_settings(network) or unknown_transform_setting(
+            _as_dict(self.config["data"])
+        )
+        if complaint:
             raise UserError(complaint)
         try:
             with without_advice(), self.settings.enforced():
@@ -199,6 +248,7 @@ class SegmentationCLI(LightningCLI):
         """Check the data, then build the trainer with what every run carries."""
         # Before a folder is made for a run that cannot start.
         check_against_data(self.settings, self.datamodule)
+        check_processes(self.datamodule, self.config_init["trainer"])
         if self.evaluated is not None and self.evaluated.source is not None:
             rank_zero_info(str(fill_network(self.model.network, self.evaluated.source)))
         self.datamodule.prepare_data()
@@ -212,7 +262,8 @@ class SegmentationCLI(LightningCLI):
             if writes:
                 config["logger"] = [self._open_run(), *_as_loggers(config["logger"])]
             averaging = _as_list(self.config_init["ema"])
-            callbacks += [FiniteTraining(), *averaging, *self._reporting(), ExactResume()]
+            callbacks += [FiniteTraining(), LabelledPixels(), *averaging, *self._reporting()]
+            callbacks += [ExactResume()]
             callbacks += self._checkpointing(config)
         else:
             config |= {"logger": False, "enable_checkpointing": False}
@@ -222,7 +273,7 @@ class SegmentationCLI(LightningCLI):
                 evaluation = Evaluation(self.verb, self.evaluated, self.config, label)
                 if writes:
                     self.run_folder = evaluation.folder
-                callbacks += self._reporting(evaluation.origin)
+                callbacks += [LabelledPixels(), *self._reporting(evaluation.origin)]
             elif writes:
                 self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
                 job = self.prediction.prepare(
@@ -241,8 +292,12 @@ class SegmentationCLI(LightningCLI):
         logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
         _ = logger.experiment  # it warns of a folder that is not empty: open it first
         config = self.parser.dump(self._as_written, skip_unset=False)
-        write_bytes_atomically(run.config, config.encode())
-        write_bytes_atomically(run.environment, describe_environment().encode())
+        try:
+            write_bytes_atomically(run.config, config.encode())
+            write_bytes_atomically(run.environment, describe_environment().encode())
+        except OSError as error:
+            error.filename = error.filename or str(run.folder)
+            raise
         self.run_folder = run.folder
         rank_zero_info(f"Run: {run.folder}")
         return logger
@@ -262,6 +317,11 @@ class SegmentationCLI(LightningCLI):
             return [StopOnSignal(None)]
         last = self.config_init["last_checkpoint"]
         return [self.config_init["best_checkpoint"], last, StopOnSignal(last)]
+
+    def less_memory(self, error: Exception) -> str:
+        """What to set so that the verb takes less memory, in lines of flags."""
+        trainer = self.config_init["trainer"] if self.verb == "fit" else None
+        return less_memory(error, self.model, self.datamodule, trainer)
 
     # ---- the verb ------------------------------------------------------------------------
 
@@ -296,7 +356,8 @@ class SegmentationCLI(LightningCLI):
                 if stop is not None and stop.signum:
                     # A process that stopped in a validation leaves the others without a partner.
                     raise Stopped(stop.signum, self.trainer.global_step, None) from error
-                if not self.trainer._checkpoint_connector._loaded_checkpoint:
+                loading = bool(self.trainer._checkpoint_connector._loaded_checkpoint)
+                if not loading or is_out_of_memory(error) or isinstance(error, OSError):
                     raise
                 # Lightning holds the checkpoint's content until all of it has been taken over.
                 said = " ".join(str(error).split())[:300]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pne_seg.cli.parser import ALLOW_HELP, Parser, fail
+from pne_seg.cli.failures import Failing, report
+from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
 from pne_seg.errors import UserError
@@ -43,16 +44,15 @@ def run(args: Sequence[str]) -> None:
     """
     try:
         _run(args)
-    except UserError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}.")
     except DisagreementError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        report(error, Failing("export"))
+        raise
 
 
 def _run(args: Sequence[str]) -> None:

@@ -1,11 +1,11 @@
 """How an image is shown to the network: whole or in windows, at which scales, mirrored or not."""
 
-import math
 from dataclasses import dataclass
 
 from pne_seg.inference.windows import Blend
 
 _OVERLAP = 1 / 3
+_LARGEST_SCALE = 16
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class Inference:
             raise ValueError(
                 f"inference.windows_per_pass must be 1 or more, got {self.windows_per_pass}."
             )
-        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+        if not self.scales or not all(0 < scale <= _LARGEST_SCALE for scale in self.scales):
             raise ValueError(
-                f"inference.scales must be one or more factors above 0, got {[*self.scales]}."
+                f"inference.scales must be one or more factors above 0 and up to {_LARGEST_SCALE}, "
+                f"got {[*self.scales]}."
             )
         if len(set(self.scales)) < len(self.scales):
             raise ValueError(f"inference.scales has a factor twice: {[*self.scales]}.")

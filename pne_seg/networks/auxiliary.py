@@ -1,5 +1,6 @@
 """Auxiliary classifiers: further predictions inside a network that are trained along with it."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,9 +35,9 @@ class Auxiliary(TrainingTerm):
         self.weight = weight
         self.loss = loss
 
+    @abstractmethod
     def logits(self) -> Tensor:
         """(B, C, h, w) scores from what the taps hold."""
-        raise NotImplementedError
 
     def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
         """Score the auxiliary prediction at the labels' size.
