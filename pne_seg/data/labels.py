@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,13 @@ from pne_seg.files import write_bytes_atomically
 
 IGNORE = 255
 """The label that carries no class, in what the data sets give out."""
+
+_MAT_KINDS = (
+    "double",
+    "single",
+    "logical",
+    *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)),
+)
 
 MAX_CLASSES = 254
 """One value is left for pixels without a class, and one to mark labels that are no class."""
@@ -267,17 +275,22 @@ def read_mat(file: DataFile) -> Pixels:
     Raises:
         UserError: the file is missing or damaged, or has no such map.
     """
-    from scipy.io import loadmat  # slow to load, and for these files alone
+    from scipy.io import loadmat, whosmat  # slow to load, and for these files alone
 
     data = file.read_bytes()
+    values: object = None
     try:
-        values = loadmat(io.BytesIO(data), variable_names=["S"])["S"]
-    except KeyError as error:
-        raise UserError(
-            f"{file}: has no field S, which holds the labels in COCO-Stuff 10k. Fetch it again."
-        ) from error
+        # By their headers first: a few kilobytes can claim gigabytes, or structures without end.
+        found = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(data))}
+        shape, kind = found.get("S", ((), ""))
+        if kind in _MAT_KINDS and len(shape) == 2 and math.prod(shape) <= images.MAX_PIXELS:
+            values = loadmat(io.BytesIO(data), variable_names=["S"])["S"]
     except Exception as error:  # SciPy's reader fails in many ways on damaged files
         raise UserError(f"{file}: not a readable MATLAB file. Fetch it again.") from error
+    if "S" not in found:
+        raise UserError(
+            f"{file}: has no field S, which holds the labels in COCO-Stuff 10k. Fetch it again."
+        )
     if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "uif":
         with np.errstate(invalid="ignore"):  # not a number is found by the comparison
             labels = values.astype(np.uint8, order="C")
