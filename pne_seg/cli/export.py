@@ -45,7 +45,7 @@ def run(args: Sequence[str]) -> None:
     except UserError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}.")
+        fail(f"{error.filename or 'a file'}: {error.strerror}.")
     except DisagreementError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error

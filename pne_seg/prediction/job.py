@@ -35,6 +35,8 @@ from pne_seg.prediction.outputs import (
 from pne_seg.prediction.stamps import Stamp, digest, stamp_video
 from pne_seg.prediction.video import count_frames, frame_rate, frames_of, write_video
 
+_FIRST_BYTES = 2**16  # of a video, which a disk must have room for
+
 
 class Job:
     """The predictions of a data module's test split: which are there, which are left.
@@ -259,13 +261,14 @@ class Job:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp.mp4")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.touch()  # the encoder does not say why it cannot open a file
+            # The encoder does not say why it cannot open a file, nor that a disk is full.
+            temporary.write_bytes(bytes(_FIRST_BYTES))
             drawn = (
                 layout.laid_over(picture, _read_classes(file))
                 for picture, file in zip(frames_of(video.path, video.frames), classes, strict=True)
             )
             write_video(temporary, drawn, frame_rate(video.path))
-            if count_frames(temporary) != video.frames:
+            if not _holds(temporary, video.frames):
                 raise UserError(f"{path} cannot be written whole. Is there room on the disk?")
             stamp_video(temporary, target.stamp)
             temporary.replace(path)
@@ -295,6 +298,13 @@ def _digest(file: DataFile) -> str:
         return file.digest()
     except UserError:
         return "unreadable"  # reading it says why
+
+
+def _holds(video: Path, frames: int) -> bool:
+    try:
+        return count_frames(video) == frames
+    except UserError:  # cut so short that it cannot be opened
+        return False
 
 
 def _read_classes(file: Path) -> Classes:
