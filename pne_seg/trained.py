@@ -162,9 +162,9 @@ def _of_export(folder: Path) -> Trained:
             inference=Inference(**content["inference"]),
             metrics=content.get("metrics") or {},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # values of other kinds fail in many ways
         raise UserError(
-            f"{folder / DESCRIPTION} is damaged ({error!r}). Export it again."
+            f"{folder / DESCRIPTION} is damaged ({repr(error)[:200]}). Export it again."
         ) from error
 
 
