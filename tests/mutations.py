@@ -3,6 +3,7 @@
 import json
 import random
 import zlib
+from copy import deepcopy
 from typing import Any
 
 _EXTREMES = (0, 1, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 60_000, 2**20)
@@ -60,7 +61,7 @@ def mutated_json(text: bytes, chance: random.Random) -> bytes:
         if isinstance(holder, dict) and chance.random() < 0.15:
             del holder[key]
         else:
-            holder[key] = chance.choice(_VALUES)
+            holder[key] = deepcopy(chance.choice(_VALUES))
     return json.dumps(content).encode()
 
 
