@@ -15,6 +15,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 from lightning.pytorch.utilities import rank_zero_warn
 
 from pne_seg.errors import UserError
+from pne_seg.regular_file import check_regular
 
 RUNS = "runs"
 CONFIG = "config.yaml"
@@ -212,8 +213,7 @@ def check_checkpoint(path: Path) -> None:
     """
     if not path.exists():
         raise UserError(f"--ckpt_path {path} does not exist.")
-    if not path.is_file():  # reading a pipe would wait for ever
-        raise UserError(f"{path} is not a file. Give the file of a checkpoint.")
+    check_regular(path)
     try:
         with ZipFile(path) as archive:
             if any(member.compress_type != ZIP_STORED for member in archive.infolist()):

@@ -177,9 +177,9 @@ def _of_export(folder: Path, imports: Imports) -> Trained:
             metrics=content.get("metrics") or {},
             imports=imports,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # values of other kinds fail in many ways
         raise UserError(
-            f"{folder / DESCRIPTION} is damaged ({error!r}). Export it again."
+            f"{folder / DESCRIPTION} is damaged ({repr(error)[:200]}). Export it again."
         ) from error
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import torch
 
 from pne_seg.errors import UserError
+from pne_seg.regular_file import check_regular
 from pne_seg.runs import Run
 
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -48,6 +49,8 @@ def locate(source: str) -> Path:
     except OSError as error:
         raise UserError(f"{source[:200]}: {error.strerror}.") from error
     if not there:
+        if path.exists():
+            check_regular(path, source)
         hub = ""
         if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.parent.exists():
             hub = f" For a repository of the Hugging Face hub, give hf://{source}."

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, is_zipfile
 
 import torch
 from torch import Tensor
 
 from pne_seg.errors import UserError
+from pne_seg.regular_file import check_regular
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 """Keys under which training programs keep a state dict, the likeliest first."""
@@ -59,9 +60,9 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
         UserError: the file is damaged, no weights, or would need code to be run.
     """
     try:
+        size = check_regular(path, source).st_size
         with path.open("rb") as file:
             start = file.read(512)
-        size = path.stat().st_size
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror}).") from error
     if _is_safetensors(start):
@@ -100,10 +101,17 @@ def _check_kind(start: bytes, size: int, path: Path, source: str) -> None:
         )
     if text.startswith(b"version https://git-lfs"):
         raise UserError(f"{source}: a Git LFS pointer, not the weights. Run `git lfs pull` there.")
-    if start.startswith(_ZIP) and not is_zipfile(path):
+    if start.startswith(_ZIP) and not _is_zip(path):
         raise UserError(f"{source}: cut short after {size} bytes. Download or copy it again.")
     if not start.startswith((_ZIP, _PICKLE)):
         raise UserError(f"{source}: neither safetensors nor a file that torch.save wrote.")
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return is_zipfile(path)
+    except BadZipFile:  # Python raises it for some ends of damaged archives
+        return False
 
 
 def _read_safetensors(path: Path, source: str) -> Any:
@@ -114,8 +122,8 @@ def _read_safetensors(path: Path, source: str) -> Any:
         return load_file(path)
     except SafetensorError as error:
         raise UserError(
-            f"{source}: cannot be read as safetensors ({error}): cut short or damaged. Download or "
-            "copy it again."
+            f"{source}: cannot be read as safetensors ({str(error)[:200]}): cut short or damaged. "
+            "Download or copy it again."
         ) from error
 
 
@@ -159,7 +167,7 @@ def _names(path: Path) -> list[str]:
 
     The pickle is taken apart, not run.
     """
-    if is_zipfile(path):
+    if _is_zip(path):
         return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     names, texts = set(), ["", ""]
     with path.open("rb") as file:

@@ -16,7 +16,6 @@ from pne_seg.cli.export import _formats, _parser
 from pne_seg.errors import UserError
 from pne_seg.export import writer
 from pne_seg.export.programs import PixelsToScores
-from pne_seg.files import save_atomically
 from tests.allowed import load_trained
 from tests.cli.commands import ALLOW, TINY, contents, refused, write_config
 from tests.tiny_networks import same_tensors
@@ -173,19 +172,19 @@ def test_an_export_stopped_midway_is_not_loaded_and_can_be_done_again(
 ) -> None:
     out = tmp_path / "out"
     args = ["--run", run, "--output", out, *WEIGHTS]
-    real = save_atomically
+    real = Path.replace
     for stop in ("README.md", "config.json", "model.safetensors", "segmentation.json"):
         exported(capsys, *args)
 
-        def stopped(path: Path, write: Any, stop: str = stop) -> None:
-            if path.name == stop:
+        def stopped(source: Path, target: Path, stop: str = stop) -> Path:
+            if source.name == stop:
                 raise KeyboardInterrupt
-            real(path, write)
+            return real(source, target)
 
-        monkeypatch.setattr(writer, "save_atomically", stopped)
-        with pytest.raises(SystemExit):
-            main(["export", *map(str, args), ALLOW])
-        monkeypatch.setattr(writer, "save_atomically", real)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", stopped)
+            with pytest.raises(SystemExit):
+                main(["export", *map(str, args), ALLOW])
         with pytest.raises(UserError, match=r"stopped midway\. Export it again"):
             load_trained(out)
     exported(capsys, *args)

@@ -102,9 +102,10 @@ def test_a_killed_prediction_goes_on(
     assert "Traceback" not in said
     assert images.items() <= frames.items()
     assert 3 * IMAGES + 3 <= len(frames) < 3 * IMAGES + FRAMES
-    # As a kill in the middle of writing leaves it.
-    (out / "classes" / ".5.png.123-456.tmp").write_bytes(b"half")
-    (out / "overlay" / ".ride.mp4.123-0.tmp.mp4").write_bytes(b"half")
+    # As a kill in the middle of writing leaves it, two days ago.
+    for name in ("classes/.5.png.123-456.tmp", "overlay/.ride.mp4.123-0.tmp.mp4"):
+        (out / name).write_bytes(b"half")
+        os.utime(out / name, (time.time() - 48 * 3600,) * 2)
     (out / "overlay" / ".notes.123-0.tmp").write_bytes(b"not of predict")
 
     capsys.readouterr()
