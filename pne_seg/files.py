@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import threading
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def save_atomically(
     """Write a file beside `path`, flush it to the disk, then move it there.
 
     A reader sees the old content or the new, whole; so does who looks after a power failure. The
-    temporary file, `.<name>.<process>-<thread>.tmp`, is locked while it is written, by which
+    temporary file, `.<name>.<random>.tmp`, is locked while it is written, by which
     `remove_abandoned` knows that its writer is alive.
 
     Args:
@@ -39,7 +39,7 @@ def save_atomically(
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`: its files are closed to the group, whatever the user's umask says.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("wb") as file:
             _lock(file)
