@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from torch import Tensor, nn
 
-from pne_seg.description import IN_CHECKPOINT, DataDescription
+from pne_seg.description import DataDescription, description_in
 from pne_seg.errors import UserError
 from pne_seg.export.folder import CONFIG as NETWORK_CONFIG
 from pne_seg.export.folder import DESCRIPTION, WEIGHTS, is_export, read_export
@@ -135,7 +135,7 @@ def _of_weights(source: str, config: Mapping[str, Any]) -> Trained:
     data = _description_from(config)
     slot = complete_slot(settings["network"], len(data.class_names))
     network = build_network(slot)
-    loaded = fill_network(network, source)
+    loaded = fill_network(network, source, data.class_names)
     inference, preprocessing = _usage(settings, network, "config")
     return Trained(
         network=network.requires_grad_(False),
@@ -252,14 +252,8 @@ def _description(
     checkpoint: dict[str, Any], path: Path, config: dict[str, Any], run: Run
 ) -> DataDescription:
     """What the checkpoint says of its data; an older one has the data set say it itself."""
-    if IN_CHECKPOINT in checkpoint:
-        try:
-            return DataDescription.from_dict(checkpoint[IN_CHECKPOINT])
-        except ValueError as error:
-            raise UserError(
-                f"{path} is damaged: what it says of its classes under {IN_CHECKPOINT} is not "
-                f"whole ({error}). Take another checkpoint of the run."
-            ) from error
+    if found := description_in(checkpoint, path):
+        return found
     try:
         return _description_from(config)
     except UserError as error:
