@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pne_seg.description import IN_CHECKPOINT, DataDescription
+from pne_seg.description import DataDescription, description_in
 from pne_seg.errors import UserError
 from pne_seg.export.folder import CONFIG as NETWORK_CONFIG
 from pne_seg.export.folder import DESCRIPTION, WEIGHTS, is_export, read_export
@@ -147,7 +147,7 @@ def _of_weights(source: str, config: Mapping[str, Any], imports: Imports) -> Tra
     data = _description_from(config, imports)
     slot = complete_slot(settings["network"], len(data.class_names), imports)
     network = build_network(slot, imports)
-    loaded = fill_network(network, source)
+    loaded = fill_network(network, source, data.class_names)
     inference, preprocessing = _usage(settings, network, "config")
     return Trained(
         network=network.requires_grad_(False),
@@ -268,14 +268,8 @@ def _description(
     checkpoint: dict[str, Any], path: Path, config: dict[str, Any], run: Run, imports: Imports
 ) -> DataDescription:
     """What the checkpoint says of its data; an older one has the data set say it itself."""
-    if IN_CHECKPOINT in checkpoint:
-        try:
-            return DataDescription.from_dict(checkpoint[IN_CHECKPOINT])
-        except ValueError as error:
-            raise UserError(
-                f"{path} is damaged: what it says of its classes under {IN_CHECKPOINT} is not "
-                f"whole ({error}). Take another checkpoint of the run."
-            ) from error
+    if found := description_in(checkpoint, path):
+        return found
     try:
         return _description_from(config, imports)
     except RefusedImportError:

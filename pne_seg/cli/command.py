@@ -51,11 +51,19 @@ from pne_seg.cli.start import (
 )
 from pne_seg.cli.transform_settings import unknown_transform_setting
 from pne_seg.data import SegmentationDataModule
+from pne_seg.description import check_same_classes
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import RUNS, Evaluated, check_name, create_run, describe_environment
+from pne_seg.runs import (
+    RUNS,
+    Evaluated,
+    check_name,
+    create_run,
+    describe_environment,
+    read_checkpoint,
+)
 from pne_seg.weights import fill_network
 
 _DESCRIPTIONS = {
@@ -249,8 +257,11 @@ class SegmentationCLI(LightningCLI):
         # Before a folder is made for a run that cannot start.
         check_against_data(self.settings, self.datamodule)
         check_processes(self.datamodule, self.config_init["trainer"])
+        names = self.datamodule.class_names
+        if self.checkpoint is not None:
+            check_same_classes(names, read_checkpoint(self.checkpoint), self.checkpoint)
         if self.evaluated is not None and self.evaluated.source is not None:
-            rank_zero_info(str(fill_network(self.model.network, self.evaluated.source)))
+            rank_zero_info(str(fill_network(self.model.network, self.evaluated.source, names)))
         self.datamodule.prepare_data()
         self.datamodule.setup(self.verb)
         config = {**self.config_init["trainer"], **kwargs}

@@ -39,7 +39,8 @@ class HubMixin(SMPHubMixin):  # type: ignore[misc]  # smp is untyped
         for key in PRETRAINED:
             if key in parameters:
                 kwargs.setdefault(key, None)
-        return super().from_pretrained(*args, strict=strict, **kwargs)
+        network = super().from_pretrained(*args, strict=strict, **kwargs)
+        return network.eval()  # as not every version of huggingface_hub does
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """smp's model card, with the line that loads this network."""

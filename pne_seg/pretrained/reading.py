@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pne_seg.errors import UserError
+from pne_seg.pretrained.class_names import classes_of_export, named_classes
 from pne_seg.regular_file import check_regular
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
@@ -41,8 +42,8 @@ class _Inert:
         pass
 
 
-def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
-    """Read the state dict of a file, by its own names.
+def read_tensors(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Read the state dict of a file, by its own names, and the names of the classes.
 
     Wrappers (`{"state_dict": …}`) and prefixes that training programs add (`module.`) are taken
     off. Beside the weights, a file of mmengine holds objects of its own and of NumPy; they are read
@@ -54,7 +55,7 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
         source: what messages call the file.
 
     Returns:
-        CPU tensors.
+        CPU tensors; names in the order of class indices, none if the file does not name them.
 
     Raises:
         UserError: the file is damaged, no weights, or would need code to be run.
@@ -66,10 +67,11 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror}).") from error
     if _is_safetensors(start):
-        content = _read_safetensors(path, source)
+        content, named = _read_safetensors(path, source)
     else:
         _check_kind(start, size, path, source)
         content = _read_pickle(path, source)
+        named = named_classes(content)
     held = _state_dict(content, depth=3)
     if held is None:
         raise UserError(f"{source}: holds no weights (no state dict with tensors).")
@@ -81,7 +83,7 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
     while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+    return tensors, named
 
 
 def _is_safetensors(start: bytes) -> bool:
@@ -114,12 +116,14 @@ def _is_zip(path: Path) -> bool:
         return False
 
 
-def _read_safetensors(path: Path, source: str) -> Any:
-    from safetensors import SafetensorError
+def _read_safetensors(path: Path, source: str) -> tuple[Any, tuple[str, ...]]:
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            named = classes_of_export(file.metadata() or {})
+        return load_file(path), named
     except SafetensorError as error:
         raise UserError(
             f"{source}: cannot be read as safetensors ({str(error)[:200]}): cut short or damaged. "

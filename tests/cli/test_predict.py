@@ -510,7 +510,7 @@ def test_a_damaged_description_of_the_data(
     content: dict[str, Any] = torch.load(file, weights_only=True)
     torch.save(content | {"data_description": described}, file)
     said = refused(capsys, "predict", "--run", broken, "--input", photos)
-    assert said.startswith(f"error: {file}: what it says of its data is damaged (No description")
+    assert said.startswith(f"error: {file} is damaged: what it says of its classes under ")
     assert "Take another checkpoint of the run." in said
 
 
