@@ -1,6 +1,7 @@
 """`initialize_from`: what fits is loaded bit for bit, the rest stays fresh, and all is told."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -244,15 +245,14 @@ def test_a_file_that_does_not_serve_is_refused_in_few_lines(tmp_path: Path) -> N
 
 
 def test_the_module_starts_from_the_file_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr("pne_seg.module.rank_zero_info", said.append)
     theirs = source().state_dict()
     file = save_bare(theirs, tmp_path)
-    module = fresh(init_from=str(file))
+    with caplog.at_level(logging.INFO):
+        module = fresh(init_from=str(file))
     assert_taken_over(module, theirs, untouched=CLASSIFIER)
-    assert f"Weights from {file}: 14 tensors loaded." in said[0]
-    assert "(3,) in the file, (5,) here" in said[0]
+    assert f"Weights from {file}: 14 tensors loaded." in caplog.text
+    assert "(3,) in the file, (5,) here" in caplog.text
     with pytest.raises(UserError, match="no such file"):
         fresh(init_from=str(tmp_path / "absent.ckpt"))
