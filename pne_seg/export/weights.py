@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 from torch import nn
 
 from pne_seg import networks
+from pne_seg.errors import UserError
 from pne_seg.export.folder import CONFIG, WEIGHTS
 from pne_seg.networks.slot import Slot
 
@@ -26,17 +27,27 @@ def write_weights(
         slot: its class and settings.
         folder: where to.
         metadata: goes into the header of the weights' file.
+
+    Raises:
+        UserError: the weights' file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
-    if loader(network) is not None:
-        network.save_pretrained(folder)  # type: ignore[operator]
-        (folder / "README.md").unlink(missing_ok=True)  # smp's own card
-    else:
-        save_model(network, str(folder / WEIGHTS))
-        text = json.dumps(slot, indent=2, ensure_ascii=False) + "\n"
-        (folder / CONFIG).write_text(text, encoding="utf-8")
-    _add_to_header(folder / WEIGHTS, metadata)
+    try:
+        if loader(network) is not None:
+            network.save_pretrained(folder)  # type: ignore[operator]
+            (folder / "README.md").unlink(missing_ok=True)  # smp's own card
+        else:
+            save_model(network, str(folder / WEIGHTS))
+            text = json.dumps(slot, indent=2, ensure_ascii=False) + "\n"
+            (folder / CONFIG).write_text(text, encoding="utf-8")
+        _add_to_header(folder / WEIGHTS, metadata)
+    except SafetensorError as error:  # of the system, too
+        raise UserError(
+            f"{folder.parent}: {WEIGHTS} cannot be written ({error}). Make room there, or choose "
+            "another place: --output DIR"
+        ) from error
 
 
 def loader(network: nn.Module) -> str | None:
