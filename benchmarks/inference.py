@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import interleaved, machine, peak_memory, peak_tensors
 from pne_seg.export.programs import trace, write_onnx
+from pne_seg.imports import Imports
 from pne_seg.inference import ImageScorer, Inference, Preprocessing, network_stride
 from pne_seg.networks.slot import build_network, complete_slot
 
@@ -112,7 +113,9 @@ def measure_row(arguments: argparse.Namespace) -> Figures:
     height, width = arguments.size
     slot = yaml.safe_load(arguments.config.read_text())["model"]["network"]
     torch.manual_seed(0)
-    network = build_network(complete_slot(slot, arguments.classes)).eval().to(arguments.device)
+    own = Imports(own=True)
+    network = build_network(complete_slot(slot, arguments.classes, own), own)
+    network = network.eval().to(arguments.device)
     preprocessing = Preprocessing(stride=network_stride(network)).to(arguments.device)
     images = torch.randint(0, 256, (arguments.batch, 3, height, width), dtype=torch.uint8)
     images = images.to(arguments.device)

@@ -1,33 +1,94 @@
-"""Files that a reader never sees half written."""
+"""Files that a reader never sees half written, and that a killed writer leaves nothing of."""
 
+import contextlib
 import os
-import threading
+import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+fcntl: Any = None  # on Windows, where a file that is open cannot be removed anyway
+with contextlib.suppress(ImportError):
+    import fcntl
+
+_JUST_MADE = 60.0
+"""Seconds in which a temporary file may not have its lock yet."""
 
 
-def save_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside `path`, then move it there: a reader sees the old or the new, whole.
+def save_atomically(
+    path: str | os.PathLike[str],
+    write: Callable[[BinaryIO], object],
+    previous: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write a file beside `path`, flush it to the disk, then move it there.
+
+    A reader sees the old content or the new, whole; so does who looks after a power failure. The
+    temporary file, `.<name>.<random>.tmp`, is locked while it is written, by which
+    `remove_abandoned` knows that its writer is alive.
 
     Args:
-        path: the file to make or replace; its folder is made where missing.
+        path: the file to make or replace; its folder is made if missing.
         write: called with the open binary file.
+        previous: where the older file is kept; None replaces it. A kill between the two moves
+            leaves it there, and no file at `path`.
+
+    Raises:
+        OSError: the file cannot be written; the older one is as it was.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`: its files are closed to the group, whatever the user's umask says.
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("wb") as file:
+            _lock(file)
             write(file)
             file.flush()
             os.fsync(file.fileno())  # else a crash can leave the new name with no content
+        if previous is not None:
+            with contextlib.suppress(FileNotFoundError):
+                target.replace(previous)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+    _flush_folder(target.parent)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that writers left in a folder when they were killed.
+
+    Files of a writer that is alive, on whichever machine, hold a lock and stay.
+    """
+    for file in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError), file.open("rb") as opened:
+            if time.time() - file.stat().st_mtime > _JUST_MADE and _lock(opened):
+                file.unlink()
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """`save_atomically` for content that is at hand."""
     save_atomically(path, lambda file: file.write(content))
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock an open file for as long as it is open; False if another process has the lock."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: nothing is certain there
+        return False
+    return True
+
+
+def _flush_folder(folder: Path) -> None:
+    """Wait until the names of a folder's files are on the disk, where the system can do so."""
+    with contextlib.suppress(OSError):  # Windows, and some network file systems
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

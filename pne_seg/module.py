@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from pne_seg.boundaries import BoundaryConfusion, BoundaryScores
 from pne_seg.contrast.component import Contrast
-from pne_seg.description import IN_CHECKPOINT, DataDescription
+from pne_seg.description import (
+    IN_CHECKPOINT,
+    DataDescription,
+    are_named,
+    check_same_classes,
+)
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -298,7 +303,9 @@ class SegmentationModule(LightningModule):
             checkpoint[IN_CHECKPOINT] = description.as_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember under which settings the checkpoint was written."""
+        """Refuse other classes; remember under which settings the checkpoint was written."""
+        if are_named(self.class_names):
+            check_same_classes(self.class_names, checkpoint, "The checkpoint")
         self._saved_settings = checkpoint.get("optimizer_settings")
         states = checkpoint.get("optimizer_states") or [{"param_groups": []}]
         self._saved_sizes = group_sizes(states[0]["param_groups"])

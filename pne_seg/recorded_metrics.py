@@ -1,7 +1,6 @@
 """The scores of a checkpoint, as its training and later evaluations wrote them down."""
 
 import glob
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from pne_seg.description import DataDescription
 from pne_seg.errors import UserError
 from pne_seg.inference import Inference
 from pne_seg.runs import METRICS, Run
+from pne_seg.settings_files import read_json
 
 _EVALUATIONS = {"val": "validate", "test": "test"}
 
@@ -64,7 +64,7 @@ def _is(inference: Inference, saved: Any) -> bool:
 
 def _read_metrics(file: Path) -> dict[str, Any]:
     try:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
+        metrics = read_json(file)
     except ValueError as error:
         raise UserError(f"{file} is damaged ({error}). Remove it, or score again.") from error
     return metrics if isinstance(metrics, dict) else {}

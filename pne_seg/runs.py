@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
+
+from lightning.pytorch.utilities import rank_zero_warn
 
 from pne_seg.errors import UserError
+from pne_seg.regular_file import check_regular
 
 RUNS = "runs"
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
 BEST = Path("checkpoints", "best.ckpt")
+LAST = Path("checkpoints", "last.ckpt")
 _LONGEST_NAME = 200
 
 
@@ -41,6 +45,11 @@ class Run:
     def best(self) -> Path:
         """The checkpoint with the best validation score."""
         return self.folder / BEST
+
+    @property
+    def last(self) -> Path:
+        """The latest checkpoint, to resume from."""
+        return self.folder / LAST
 
     def checkpoint(self, which: str) -> Path:
         """`best`, `last`, or another file of the run's checkpoints.
@@ -103,21 +112,39 @@ def create_run(root: Path, name: str) -> Run:
 
 
 def newest_run(root: Path, name: str) -> Run:
-    """The newest run of a name that has a best checkpoint.
+    """Find the newest run of a name that has a best checkpoint.
 
     Raises:
         UserError: there is none, or the name is not that of one folder.
     """
-    check_name(name)
-    parent = root / RUNS / name
-    for version in sorted(_versions(parent), reverse=True):
-        run = Run(parent / str(version))
+    for run in _newest_first(root, name):
         if run.best.is_file():
             return run
     raise UserError(
-        f"No checkpoint: {parent} holds no run with {BEST}. Train first (fit with the same "
-        "--config), or name one with --run DIR, --ckpt_path FILE or --weights SOURCE."
+        f"No checkpoint: {root / RUNS / name} holds no run with {BEST}. Train first (fit with the "
+        "same --config), or name one with --run DIR, --ckpt_path FILE or --weights SOURCE."
     )
+
+
+def newest_last(root: Path, name: str) -> Path:
+    """Find the latest checkpoint of the newest run of a name that has one.
+
+    Raises:
+        UserError: there is none.
+    """
+    for run in _newest_first(root, name):
+        if run.last.is_file() or previous_checkpoint(run.last).is_file():
+            return run.last
+    raise UserError(
+        f"--ckpt_path last: {root / RUNS / name} holds no run with {LAST}. Leave it out to start "
+        "from the beginning, or give a checkpoint's file."
+    )
+
+
+def _newest_first(root: Path, name: str) -> list[Run]:
+    check_name(name)
+    parent = root / RUNS / name
+    return [Run(parent / str(version)) for version in sorted(_versions(parent), reverse=True)]
 
 
 def open_run(folder: Path) -> Run:
@@ -172,23 +199,67 @@ class Evaluated:
         return self.folder / verb / "_".join(filter(None, [self.name, protocol]))
 
 
+def previous_checkpoint(path: Path) -> Path:
+    """Where the checkpoint before a `last.ckpt` is kept: `last.previous.ckpt`."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
 def check_checkpoint(path: Path) -> None:
-    """Make sure, before anything is built, that a checkpoint is there and whole.
+    """Make sure, before anything is built, that a checkpoint is there and as it was written.
 
     Raises:
-        UserError: it is missing, or no complete file of PyTorch's (a zip archive).
+        UserError: it is missing, no complete file of PyTorch's (a zip archive), or the checksum of
+            a part of it does not match.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"--ckpt_path {path} does not exist.")
-    if not is_zipfile(path):
-        raise UserError(f"{path} is no checkpoint, or only a part of one. Take another file.")
+    check_regular(path)
+    try:
+        with ZipFile(path) as archive:
+            if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
+                raise BadZipFile("PyTorch compresses nothing; this could expand without end.")
+            damaged = archive.testzip()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"{path} is not a checkpoint, or only a part of one. Use another checkpoint of the run."
+        ) from error
+    if damaged is not None:
+        raise UserError(
+            f"{path} is damaged: the checksum of {damaged} does not match. Use another checkpoint "
+            "of the run."
+        )
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, its tensors mapped from the file rather than read.
+def usable_checkpoint(path: Path) -> Path:
+    """Return a checkpoint, or the one kept before it if it is missing or damaged.
 
     Raises:
-        UserError: it is missing or damaged, holds more than tensors and plain values, or is no
+        UserError: it is, and there is none before it or that is damaged too.
+    """
+    try:
+        check_checkpoint(path)
+    except UserError as error:
+        previous = previous_checkpoint(path)
+        if not previous.is_file():
+            raise
+        check_checkpoint(previous)
+        rank_zero_warn(f"{error} The one saved before it is used: {previous}")
+        return previous
+    return path
+
+
+def read_checkpoint(path: Path, map_tensors: bool = True) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Args:
+        path: the file.
+        map_tensors: whether tensors are mapped from the file, not copied, as suits who takes only
+            some of them, or copies them.
+
+    Raises:
+        UserError: it is missing or damaged, holds more than tensors and plain values, or is not a
             checkpoint of a run.
     """
     import torch
@@ -196,16 +267,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     check_checkpoint(path)
     try:
         # The file may come from anywhere: it must not run code.
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=map_tensors)
     except Exception as error:  # unpickling fails in many ways
         # torch's own message advises weights_only=False.
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
-            "tensors and plain values, which is left closed because it could run code."
+            "tensors and plain values, which is not opened because it could run code."
         ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), Mapping):
-        raise UserError(f"{path} holds no state dict of a run. Give a checkpoint that fit wrote.")
+    if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("state_dict")):
+        raise UserError(
+            f"{path} does not hold the state dict of a run. Give a checkpoint that fit wrote."
+        )
     return checkpoint
+
+
+def _is_state_dict(value: Any) -> bool:
+    from torch import Tensor
+
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and (isinstance(held, Tensor) or name.endswith("_extra_state"))
+        for name, held in value.items()
+    )
 
 
 def _versions(parent: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """`pne_seg.load`: a trained network as an object from image to class map."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pne_seg.data.resizing import as_input
 from pne_seg.data.sources import open_file
 from pne_seg.description import Colour
 from pne_seg.errors import UserError
+from pne_seg.imports import Imports
 from pne_seg.inference import ImageScorer, Inference
 from pne_seg.report import colour_labels, overlay
 from pne_seg.trained import Trained, load_trained, read_settings
@@ -109,6 +111,7 @@ def load(
     device: str | torch.device | None = None,
     inference: Inference | None = None,
     config: str | os.PathLike[str] | None = None,
+    allow: Sequence[str] = (),
 ) -> Segmenter:
     """Load a trained network for use.
 
@@ -130,12 +133,19 @@ def load(
         device: such as `"cuda"`; the accelerator where there is one, else the CPU.
         inference: in place of the run's own protocol (windows, scales, mirrored).
         config: a YAML file that names network and data, for weights from elsewhere.
+        allow: packages and modules, such as `["my_package"]`, that a run or an export may name
+            classes of, beside those of this project. The user's own modules need no mention for a
+            `config` and for a run below the working directory's `runs`.
 
     Raises:
-        UserError: there is no trained network there, or it is damaged.
+        UserError: there is no trained network there, it is damaged, or it names a class that is
+            not allowed.
     """
+    if isinstance(allow, str):
+        raise UserError(f"allow takes a list of modules: allow=[{allow!r}].")
     settings = None if config is None else read_settings(Path(config).expanduser())
-    return Segmenter(load_trained(os.fspath(path), settings), device, inference)
+    trained = load_trained(os.fspath(path), settings, Imports(allow=tuple(allow)))
+    return Segmenter(trained, device, inference)
 
 
 def as_pixels(image: ImageLike) -> Pixels:

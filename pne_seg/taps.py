@@ -207,10 +207,16 @@ class ClassifierDropout:
         return (F.dropout2d(args[0], self.probability, module.training), *args[1:])
 
 
-def probe(network: nn.Module, taps: Sequence[Tap] = ()) -> Tensor:
-    """Run a small blank image through the network in eval mode and return its output.
+def probe(network: nn.Module, taps: Sequence[Tap] = (), *, with_graph: bool = False) -> Tensor:
+    """Run a small image through the network in eval mode and return its output.
 
     Weights, batch statistics, random state and each module's train/eval mode stay as they were.
+
+    Args:
+        network: any module from (B, 3, H, W) to (B, C, H, W).
+        taps: they listen.
+        with_graph: run noise, which reaches all layers, and keep the graph for gradients; by
+            default the image is blank and no graph is kept.
 
     Returns:
         Whatever the network returns for a (1, 3, s, s) image, usually (1, C, s, s).
@@ -224,12 +230,13 @@ def probe(network: nn.Module, taps: Sequence[Tap] = ()) -> Tensor:
     network.eval()
     try:
         with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.set_grad_enabled(with_graph))
             stack.enter_context(listening(taps))
             gpus = [anchor.device] if anchor.is_cuda else []
             stack.enter_context(torch.random.fork_rng(gpus))
             for size in _PROBE_SIZES:
-                image = torch.zeros(1, 3, size, size, device=anchor.device, dtype=torch.float32)
+                draw = torch.randn if with_graph else torch.zeros
+                image = draw(1, 3, size, size, device=anchor.device, dtype=torch.float32)
                 try:
                     output: Tensor = network(image)
                 except Exception as failure:  # a size that does not fit raises whatever it likes

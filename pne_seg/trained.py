@@ -1,17 +1,17 @@
 """A trained network from its run, its export, or weights and a config; without its data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 
-from pne_seg.description import IN_CHECKPOINT, DataDescription
+from pne_seg.description import DataDescription, description_in
 from pne_seg.errors import UserError
 from pne_seg.export.folder import CONFIG as NETWORK_CONFIG
 from pne_seg.export.folder import DESCRIPTION, WEIGHTS, is_export, read_export
+from pne_seg.imports import Imports, RefusedImportError, is_own
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -23,6 +23,7 @@ from pne_seg.networks.slot import Slot, build_network, complete_slot
 from pne_seg.pretrained.locating import HUB, fetch_from_hub, locate, shown_source
 from pne_seg.recorded_metrics import recorded_metrics
 from pne_seg.runs import CONFIG, RUNS, Run, read_checkpoint, run_of_checkpoint
+from pne_seg.settings_files import read_yaml
 from pne_seg.terms import TRAINING_TERMS
 from pne_seg.weights import fill_network
 
@@ -46,6 +47,7 @@ class Trained:
         training_bytes: size of the weights that belong to training alone, by term.
         source: of weights from elsewhere, as it may be published; empty for a run and an export.
         loaded: what became of each tensor of these.
+        imports: what the slot may name when the network is built again.
     """
 
     network: nn.Module
@@ -59,6 +61,7 @@ class Trained:
     training_bytes: dict[str, int] = field(default_factory=dict)
     source: str = ""
     loaded: str = ""
+    imports: Imports = field(default_factory=lambda: Imports(own=True))
 
     @property
     def run_name(self) -> str:
@@ -69,7 +72,11 @@ class Trained:
         return "/".join(run.folder.parts[-2:]) if run is not None else ""
 
 
-def load_trained(source: str | Path, config: Mapping[str, Any] | None = None) -> Trained:
+def load_trained(
+    source: str | Path,
+    config: Mapping[str, Any] | None = None,
+    imports: Imports | None = None,
+) -> Trained:
     """Rebuild a trained network.
 
     Args:
@@ -77,27 +84,32 @@ def load_trained(source: str | Path, config: Mapping[str, Any] | None = None) ->
             an export, or an export on the Hugging Face hub, `hf://OWNER/NAME[@REVISION]`; `~` is
             the user's home. With a `config` any source of weights, as for
             `pne_seg.pretrained.read_weights`.
-        config: settings of network and data, of which weights from elsewhere say nothing.
+        config: settings of network and data, of which weights from elsewhere say nothing; they are
+            the user's own.
+        imports: what the settings may name. By default nothing beyond the packages that belong to
+            this project, and for a `config` or a run below the working directory's `runs` the
+            user's own modules.
 
     Raises:
-        UserError: it is none of these, a file is damaged, or weights and settings do not go
-            together.
+        UserError: it is none of these, a file is damaged, weights and settings do not go together,
+            or the settings name what they may not.
     """
+    imports = imports or Imports()
     if config is not None:
-        return _of_weights(str(source), config)
+        return _of_weights(str(source), config, replace(imports, own=True))
     if str(source).startswith(("hf://", "http://", "https://")):
-        return _of_export(_fetched_export(str(source)))
+        return _of_export(_fetched_export(str(source)), imports)
     path = Path(source).expanduser()
     if path.is_dir():
         if is_export(path):
-            return _of_export(path)
+            return _of_export(path, imports)
         run = Run(path)
         if not run.config.is_file():
             raise UserError(
                 f"{path} is neither a run's folder ({RUNS}/<name>/<version>, with {CONFIG}) nor "
                 f"that of an export (with {DESCRIPTION}). {_WITH_CONFIG}"
             )
-        return _of_checkpoint(run.checkpoint("best"), run)
+        return _of_checkpoint(run.checkpoint("best"), run, imports)
     if not path.exists():
         raise UserError(f"{path} does not exist. Give a run's folder, a checkpoint or an export.")
     if path.suffix != ".ckpt":
@@ -112,7 +124,7 @@ def load_trained(source: str | Path, config: Mapping[str, Any] | None = None) ->
             f"into the folder {RUNS}/<name>/<version>/checkpoints/ of its run, beside whose "
             f"{CONFIG} it belongs. {_WITH_CONFIG}"
         )
-    return _of_checkpoint(path, found)
+    return _of_checkpoint(path, found, imports)
 
 
 def _fetched_export(source: str) -> Path:
@@ -128,14 +140,14 @@ def _fetched_export(source: str) -> Path:
     return folder
 
 
-def _of_weights(source: str, config: Mapping[str, Any]) -> Trained:
+def _of_weights(source: str, config: Mapping[str, Any], imports: Imports) -> Trained:
     settings = config.get("model")
     if not isinstance(settings, dict) or not settings.get("network") or not config.get("data"):
         raise UserError("The config names no network (model.network) or no data. Give a whole one.")
-    data = _description_from(config)
-    slot = complete_slot(settings["network"], len(data.class_names))
-    network = build_network(slot)
-    loaded = fill_network(network, source)
+    data = _description_from(config, imports)
+    slot = complete_slot(settings["network"], len(data.class_names), imports)
+    network = build_network(slot, imports)
+    loaded = fill_network(network, source, data.class_names)
     inference, preprocessing = _usage(settings, network, "config")
     return Trained(
         network=network.requires_grad_(False),
@@ -147,11 +159,13 @@ def _of_weights(source: str, config: Mapping[str, Any]) -> Trained:
         inference=inference,
         source=shown_source(source) if "://" in source else Path(source).name,  # no local path
         loaded=str(loaded),
+        imports=imports,
     )
 
 
-def _of_export(folder: Path) -> Trained:
-    network, content = read_export(folder)
+def _of_export(folder: Path, imports: Imports) -> Trained:
+    imports = replace(imports, own=False)  # wherever it lies, it may have come from anywhere
+    network, content = read_export(folder, imports)
     try:
         return Trained(
             network=network,
@@ -161,23 +175,25 @@ def _of_export(folder: Path) -> Trained:
             slot=content["network"]["settings"],
             inference=Inference(**content["inference"]),
             metrics=content.get("metrics") or {},
+            imports=imports,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # values of other kinds fail in many ways
         raise UserError(
-            f"{folder / DESCRIPTION} is damaged ({error!r}). Export it again."
+            f"{folder / DESCRIPTION} is damaged ({repr(error)[:200]}). Export it again."
         ) from error
 
 
-def _of_checkpoint(path: Path, run: Run) -> Trained:
+def _of_checkpoint(path: Path, run: Run, imports: Imports) -> Trained:
+    imports = replace(imports, own=imports.own or is_own(run.folder))
     config = read_settings(run.config)
     settings = config.get("model")
     if not isinstance(settings, dict) or not settings.get("network"):
         raise UserError(f"{run.config} names no network (model.network). Give a run's own folder.")
     checkpoint = read_checkpoint(path)
     state: dict[str, Tensor] = checkpoint["state_dict"]
-    data = _description(checkpoint, path, config, run)
-    slot = complete_slot(settings["network"], len(data.class_names))
-    network = build_network(slot)
+    data = _description(checkpoint, path, config, run, imports)
+    slot = complete_slot(settings["network"], len(data.class_names), imports)
+    network = build_network(slot, imports)
     weights = {
         name.removeprefix(_NETWORK): tensor
         for name, tensor in state.items()
@@ -208,6 +224,7 @@ def _of_checkpoint(path: Path, run: Run) -> Trained:
             preprocessing.normalization,
         ),
         training_bytes=_training_bytes(state),
+        imports=imports,
     )
 
 
@@ -215,16 +232,15 @@ def read_settings(file: Path) -> dict[str, Any]:
     """Read a YAML file of settings; empty where it holds none.
 
     Raises:
-        UserError: it is missing or no YAML.
+        UserError: it is missing, no YAML, or too large for settings.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = read_yaml(file)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UserError as error:
         raise UserError(
-            f"{file} is damaged: {' '.join(str(error).split())[:300]}\n"
-            "  Correct it there, or put back the file that the run wrote."
+            f"{error}\n  Correct it there, or put back the file that the run wrote."
         ) from error
     return content if isinstance(content, dict) else {}
 
@@ -249,19 +265,15 @@ def _usage(
 
 
 def _description(
-    checkpoint: dict[str, Any], path: Path, config: dict[str, Any], run: Run
+    checkpoint: dict[str, Any], path: Path, config: dict[str, Any], run: Run, imports: Imports
 ) -> DataDescription:
     """What the checkpoint says of its data; an older one has the data set say it itself."""
-    if IN_CHECKPOINT in checkpoint:
-        try:
-            return DataDescription.from_dict(checkpoint[IN_CHECKPOINT])
-        except ValueError as error:
-            raise UserError(
-                f"{path} is damaged: what it says of its classes under {IN_CHECKPOINT} is not "
-                f"whole ({error}). Take another checkpoint of the run."
-            ) from error
+    if found := description_in(checkpoint, path):
+        return found
     try:
-        return _description_from(config)
+        return _description_from(config, imports)
+    except RefusedImportError:
+        raise
     except UserError as error:
         raise UserError(
             "The checkpoint is older than this program and does not name its classes, and the data "
@@ -270,7 +282,7 @@ def _description(
         ) from error
 
 
-def _description_from(config: Mapping[str, Any]) -> DataDescription:
+def _description_from(config: Mapping[str, Any], imports: Imports) -> DataDescription:
     """What the configured data set says of itself."""
     from jsonargparse import ArgumentParser
 
@@ -279,10 +291,16 @@ def _description_from(config: Mapping[str, Any]) -> DataDescription:
     try:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--data", type=SegmentationDataModule)
-        given = parser.parse_object({"data": config.get("data")})
-        data: SegmentationDataModule = parser.instantiate(given).data
+        with imports.enforced(config.get("data")):
+            given = parser.parse_object({"data": config.get("data")})
+            imports.check(given.data, "data")
+            data: SegmentationDataModule = parser.instantiate(given).data
         return data.description
+    except RefusedImportError:
+        raise
     except Exception as error:  # a third-party class fails as it likes
+        if refusal := imports.explain(str(error), "data"):
+            raise refusal from error
         raise UserError(f"data cannot be built: {' '.join(str(error).split())[:200]}") from error
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pne_seg.class_rows import class_tensors, describe_rows, rows_by_name
+from pne_seg.description import are_named, class_difference
 from pne_seg.errors import UserError
 from pne_seg.pretrained import Weights, read_weights
 from pne_seg.terms import TRAINING_TERMS
@@ -40,6 +42,7 @@ class Loaded:
         missing: names of the module that the source lacks; these keep fresh weights.
         unused: names of the source that the module lacks.
         advice: what the network says of these, if anything.
+        classes: what became of the classes' rows, if they have names or were taken in order.
     """
 
     source: str
@@ -49,12 +52,15 @@ class Loaded:
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     advice: str | None = None
+    classes: str | None = None
 
     def __str__(self) -> str:
         mapped = f" (names mapped from {self.weights.library})" if self.weights.library else ""
         lines = [f"Weights from {self.source}: {len(self.loaded)} tensors loaded{mapped}."]
         if self.weights.averaged:
             lines.append("  the moving average of the weights (ema_…) is taken, not the last ones")
+        if self.classes:
+            lines.append(f"  {self.classes}")
         for name, (theirs, ours) in list(self.other_shape.items())[:_MOST_SHAPES]:
             lines.append(f"  skipped for its shape: {name}, {theirs} in the file, {ours} here")
         if len(self.other_shape) > _MOST_SHAPES:
@@ -72,8 +78,12 @@ class Loaded:
 def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
     """Load what fits of a source into a training module, and leave the rest as it is.
 
+    If both name their classes, the classes that both have take their rows of the classifier, and of
+    an auxiliary one, by name; other classes keep fresh rows. Otherwise rows are taken in order, if
+    they are as many.
+
     Args:
-        module: with the network under `network`.
+        module: with the network under `network`; its `class_names`, if it has any, count.
         source: as for `pne_seg.pretrained.read_weights`.
 
     Returns:
@@ -83,7 +93,7 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
         UserError: the source cannot be read, holds values that are no numbers, or nothing in it
             fits the network; the message names the network that it does fit, if there is one.
     """
-    report, fitting = _compare(module, str(source))
+    report, fitting = _compare(module, str(source), getattr(module, "class_names", ()))
     # Counters of batches and index tables fit any network.
     weights = [name for name, tensor in fitting.items() if tensor.is_floating_point()]
     if not any(name.startswith(_NETWORK) for name in weights):
@@ -95,16 +105,18 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
     return report
 
 
-def fill_network(network: nn.Module, source: str) -> Loaded:
+def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = ()) -> Loaded:
     """Load a whole network from a source; what is for training only is left.
 
     Args:
         network: bare; each of its parameters and statistics is overwritten.
         source: as for `pne_seg.pretrained.read_weights`.
+        class_names: in the order of class indices; not compared with the source's if empty.
 
     Raises:
-        UserError: the source cannot be read, holds values that are no numbers, or is not of just
-            this network.
+        UserError: the source cannot be read, holds values that are no numbers, is not of just this
+            network, or names other classes or another order of them. Another library may word
+            names in another way: of its, only the order counts.
     """
     holder = nn.ModuleDict({"network": network})
     report, fitting = _compare(holder, source)
@@ -130,6 +142,7 @@ def fill_network(network: nn.Module, source: str) -> Loaded:
             f"{source}: not the weights of the config's network:\n  {'; '.join(reasons)}.\n"
             f"  {_advice(network, extra) or _what_it_is(report, holder)}"
         )
+    report.classes = _same_classes(report, class_names)
     report.unused = [name for name in report.unused if not name.startswith(_OF_TRAINING)]
     _copy(fitting, holder, report)
     return report
@@ -166,8 +179,10 @@ def _advice(network: nn.Module, further: Sequence[str]) -> str | None:
     return None
 
 
-def _compare(module: nn.Module, source: str) -> tuple[Loaded, dict[str, Tensor]]:
-    """Match names and shapes of a source's weights; nothing is loaded yet."""
+def _compare(
+    module: nn.Module, source: str, class_names: Sequence[str] = ()
+) -> tuple[Loaded, dict[str, Tensor]]:
+    """Match names and shapes of a source's weights, rows by names; nothing is loaded yet."""
     weights, ours = read_weights(source), module.state_dict()
     given = weights.tensors
     # A training module's names, a bare network's, or those of a module that holds a `model`.
@@ -185,7 +200,70 @@ def _compare(module: nn.Module, source: str) -> tuple[Loaded, dict[str, Tensor]]
             fitting[name] = theirs[name]
             report.loaded.append(name)
     report.unused = [name for name in theirs if name not in ours]
+    if class_names:
+        _match_rows(module, class_names, theirs, report, fitting)
     return report, fitting
+
+
+def _match_rows(
+    module: nn.Module,
+    here: Sequence[str],
+    theirs: Mapping[str, Tensor],
+    report: Loaded,
+    fitting: dict[str, Tensor],
+) -> None:
+    """Give the rows of classifiers to the classes of the same name; say what became of them.
+
+    Args:
+        module: with the network under `network`.
+        here: names of its classes.
+        theirs: the source's tensors by the module's names.
+        report: says what fits by shape; changed.
+        fitting: the tensors to load; changed.
+    """
+    there = report.weights.class_names
+    if list(here) == list(there):
+        return
+    tensors = {name for name in class_tensors(module, len(here)) if name in theirs}
+    if not there or not are_named(here):
+        if tensors & set(report.loaded):
+            where = "here" if there else "in the source"
+            report.classes = f"classes have no names {where}: all {len(here)} are taken in order"
+        return
+    if not tensors and len(here) == len(there):
+        report.classes = "trained on other classes, but no layer was found to give their scores"
+    ours = module.state_dict()
+    taken = {
+        name: rows
+        for name in tensors
+        if (rows := rows_by_name(ours[name], theirs[name], here, there)) is not None
+    }
+    if not taken:
+        return
+    report.classes = describe_rows(here, there)
+    for name, rows in taken.items():
+        report.other_shape.pop(name, None)
+        fitting.pop(name, None)
+        if not set(here).isdisjoint(there):
+            fitting[name] = rows
+    report.loaded = [name for name in ours if name in fitting]
+
+
+def _same_classes(report: Loaded, here: Sequence[str]) -> str | None:
+    """Refuse weights of other classes; a note if another library words their names otherwise."""
+    there = report.weights.class_names
+    if len(here) != len(there):  # names are not given, or are not of these weights, which fit
+        return None
+    difference = class_difference(here, there, "in the weights")
+    if difference is None:
+        return None
+    moved = [name for row, name in enumerate(here) if name in there and there[row] != name]
+    if report.weights.library and not moved:
+        return f"classes are taken in order, though named in another way: {difference}"
+    raise UserError(
+        f"{report.source}: the weights have other classes than the config's data: {difference}.\n"
+        "  Use a config of the data set that they were trained on, with the classes in its order."
+    )
 
 
 def _what_it_is(report: Loaded, module: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """What every test gets: one thread, so that results repeat, and a seed; and what a module logs."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 torch.set_num_threads(1)
+# Lightning cuts its logger off where nothing logs yet; `caplog` reads from the root.
+logging.getLogger("lightning.pytorch").propagate = True
 
 
 @pytest.fixture(autouse=True)

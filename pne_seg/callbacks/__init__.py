@@ -1,21 +1,26 @@
 """What every run carries beside its steps: checkpoints, figures, summary, predictions."""
 
 from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from pne_seg.callbacks.exact_resume import ExactResume
 from pne_seg.callbacks.figures import Figures
-from pne_seg.callbacks.finite_loss import FiniteLoss
+from pne_seg.callbacks.finite_training import FiniteTraining
 from pne_seg.callbacks.image_scores import ImageScores
 from pne_seg.callbacks.labels import LabelledPixels
 from pne_seg.callbacks.prediction_writer import PredictionWriter
+from pne_seg.callbacks.stop_on_signal import StopOnSignal, Stopped
 from pne_seg.callbacks.summary import Summary
 
 __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
+    "ExactResume",
     "Figures",
-    "FiniteLoss",
+    "FiniteTraining",
     "ImageScores",
     "LabelledPixels",
     "LastCheckpoint",
     "PredictionWriter",
+    "StopOnSignal",
+    "Stopped",
     "Summary",
 ]

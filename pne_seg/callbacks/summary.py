@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pne_seg.callbacks.tables import (
     Seen,
@@ -46,10 +47,16 @@ class Summary(Callback):
         self._epoch_seconds: list[float] = []  # of training alone
         self._began = self._epoch_began = self._validation_began = 0.0
         self._seen = Seen()
+        self._resumed: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._began = time.perf_counter()
+        """Start the clocks, and take over the best scores together with the best checkpoint."""
+        self._began = self._epoch_began = time.perf_counter()
+        best = trainer.checkpoint_callback
+        if self._resumed and isinstance(best, ModelCheckpoint) and best.best_model_path:
+            scores = Scores.from_matrix(self._resumed["matrix"])
+            self._best = _Result(scores, self._resumed["protocol"], self._resumed["when"])
+        self._resumed = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
@@ -104,6 +111,17 @@ class Summary(Callback):
         """Report the run."""
         if isinstance(pl_module, SegmentationModule):
             self._report(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the best scores so far."""
+        if self._best is None:
+            return {}
+        scores, found, when = self._best
+        return {"matrix": scores.matrix, "protocol": found, "when": when}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember them until it is known whether their checkpoint is at hand."""
+        self._resumed = state_dict or None
 
     def _report(self, trainer: Trainer, module: SegmentationModule) -> None:
         if self._best is None or not trainer.is_global_zero:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pne_seg.cli.failures import Failing, naming, report
-from pne_seg.cli.parser import Parser
+from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.transform_settings import unknown_transform_setting
@@ -51,8 +51,8 @@ def run(args: Sequence[str]) -> None:
 
 def _check(args: Sequence[str]) -> bool:
     settings = _settings(args)
-    parser = _parser(settings)
-    config = parser.parse_args(settings.arguments())
+    parser = _parser()
+    config = parser.parse(settings)
     if config.get("data") is None:
         raise UserError(
             "Missing: data. Give a --config file that sets it, --data CLASS, or a folder."
@@ -63,7 +63,8 @@ def _check(args: Sequence[str]) -> bool:
     if config.processes is not None and config.processes < 1:
         raise UserError(f"--processes {config.processes}: expected a number, 1 or more.")
     try:
-        data = parser.instantiate(config).data
+        with settings.enforced():
+            data = parser.instantiate(config).data
     except Exception as error:
         said = refusal(error, {})
         if said is None:
@@ -105,12 +106,12 @@ def _settings(args: Sequence[str]) -> Settings:
     return settings
 
 
-def _parser(settings: Settings) -> Parser:
+def _parser() -> Parser:
     parser = Parser(prog="cli.py check-data", description=_DESCRIPTION)
-    parser.folded = settings.config
     parser.add_argument(
         "-c", "--config", action="config", help="YAML file; what is not `data` is ignored."
     )
+    parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
     parser.add_argument(
         "--splits", type=str, default=",".join(SPLITS), help="Which to check, with commas between."
     )

@@ -15,12 +15,15 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from pne_seg.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
+    ExactResume,
     Figures,
-    FiniteLoss,
+    FiniteTraining,
     ImageScores,
     LabelledPixels,
     LastCheckpoint,
     PredictionWriter,
+    StopOnSignal,
+    Stopped,
     Summary,
 )
 from pne_seg.cli import predict
@@ -35,7 +38,7 @@ from pne_seg.cli.checks import (
 from pne_seg.cli.evaluation import Evaluation
 from pne_seg.cli.failures import Failing, is_out_of_memory, naming, report
 from pne_seg.cli.memory import less_memory
-from pne_seg.cli.parser import Parser
+from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.processes import end_other_processes, follow_first_process
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
@@ -48,11 +51,19 @@ from pne_seg.cli.start import (
 )
 from pne_seg.cli.transform_settings import unknown_transform_setting
 from pne_seg.data import SegmentationDataModule
+from pne_seg.description import check_same_classes
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import RUNS, Evaluated, check_name, create_run, describe_environment
+from pne_seg.runs import (
+    RUNS,
+    Evaluated,
+    check_name,
+    create_run,
+    describe_environment,
+    read_checkpoint,
+)
 from pne_seg.weights import fill_network
 
 _DESCRIPTIONS = {
@@ -79,6 +90,12 @@ def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
         command = SegmentationCLI(verb, args)
         command.start()
         return command
+    except Stopped as stopped:
+        if _rank() == 0:
+            print(stopped, file=sys.stderr)
+        if command is not None:
+            end_other_processes(command.trainer)
+        raise SystemExit(stopped.code) from None
     except KeyboardInterrupt:
         if _rank() == 0:
             prediction = command.prediction if command is not None else None
@@ -162,7 +179,6 @@ class SegmentationCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; the merged files are kept for suggestions in error messages."""
         assert isinstance(parser, Parser)
-        parser.folded = self.settings.config
         # Before parsing: links into a group fail in other ways.
         for group in _GROUPS:
             given = self.settings.get(group)
@@ -171,7 +187,8 @@ class SegmentationCLI(LightningCLI):
                     f"--{group} {given}: expected settings by name, as --help lists them. Leave "
                     "the key out for the defaults."
                 )
-        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        self.config = parser.parse(self.settings)
+        self.config.pop("allow", None)  # holds for this command alone
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to every run, and let the data decide the classes."""
@@ -182,6 +199,7 @@ class SegmentationCLI(LightningCLI):
             default=None,
             help="Checkpoint: fit resumes from it, the other commands load it.",
         )
+        parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
         if self.verb != "fit":
             parser.add_argument(
                 "--run", type=str | None, help="Run folder: config and best weights."
@@ -224,7 +242,7 @@ class SegmentationCLI(LightningCLI):
         if complaint:
             raise UserError(complaint)
         try:
-            with without_advice():
+            with without_advice(), self.settings.enforced():
                 super().instantiate_classes()
         except Exception as error:
             said = refusal(error, network)
@@ -239,8 +257,11 @@ class SegmentationCLI(LightningCLI):
         # Before a folder is made for a run that cannot start.
         check_against_data(self.settings, self.datamodule)
         check_processes(self.datamodule, self.config_init["trainer"])
+        names = self.datamodule.class_names
+        if self.checkpoint is not None:
+            check_same_classes(names, read_checkpoint(self.checkpoint), self.checkpoint)
         if self.evaluated is not None and self.evaluated.source is not None:
-            rank_zero_info(str(fill_network(self.model.network, self.evaluated.source)))
+            rank_zero_info(str(fill_network(self.model.network, self.evaluated.source, names)))
         self.datamodule.prepare_data()
         self.datamodule.setup(self.verb)
         config = {**self.config_init["trainer"], **kwargs}
@@ -252,9 +273,9 @@ class SegmentationCLI(LightningCLI):
             if writes:
                 config["logger"] = [self._open_run(), *_as_loggers(config["logger"])]
             averaging = _as_list(self.config_init["ema"])
-            callbacks += [FiniteLoss(), LabelledPixels(), *averaging, *self._reporting()]
+            callbacks += [FiniteTraining(), LabelledPixels(), *averaging, *self._reporting()]
+            callbacks += [ExactResume()]
             callbacks += self._checkpointing(config)
-            config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         else:
             config |= {"logger": False, "enable_checkpointing": False}
             assert self.evaluated is not None
@@ -270,7 +291,8 @@ class SegmentationCLI(LightningCLI):
                     self.config, self.datamodule, self.evaluated.file, self.run_folder
                 )
                 callbacks.append(PredictionWriter(job))
-        return Trainer(**{**config, "callbacks": callbacks})
+        plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
+        return Trainer(**{**config, "callbacks": callbacks, "plugins": plugins})
 
     def _open_run(self) -> Logger:
         """Make the run's folder and write down what it is; returns the logger of `metrics.csv`."""
@@ -300,8 +322,9 @@ class SegmentationCLI(LightningCLI):
 
     def _checkpointing(self, config: dict[str, Any]) -> list[Callback]:
         if config["fast_dev_run"] or config["enable_checkpointing"] is False:
-            return []
-        return [self.config_init["best_checkpoint"], self.config_init["last_checkpoint"]]
+            return [StopOnSignal(None)]
+        last = self.config_init["last_checkpoint"]
+        return [self.config_init["best_checkpoint"], last, StopOnSignal(last)]
 
     def less_memory(self, error: Exception) -> str:
         """What to set so that the verb takes less memory, in lines of flags."""
@@ -327,23 +350,34 @@ class SegmentationCLI(LightningCLI):
         if self.verb in ("validate", "test"):
             options["verbose"] = False  # the summary prints the table
         prediction = self.prediction
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        stop = next((found for found in callbacks if isinstance(found, StopOnSignal)), None)
         if prediction is not None:
             options |= prediction.options()
         with without_advice():
             try:
                 if prediction is None or prediction.has_work:
                     getattr(self.trainer, self.verb)(self.model, **options)
-            except RuntimeError as error:
-                if "loading state_dict" not in str(error):
+            except UserError:
+                raise
+            except Exception as error:
+                if stop is not None and stop.signum:
+                    # A process that stopped in a validation leaves the others without a partner.
+                    raise Stopped(stop.signum, self.trainer.global_step, None) from error
+                loading = bool(self.trainer._checkpoint_connector._loaded_checkpoint)
+                if not loading or is_out_of_memory(error) or isinstance(error, OSError):
                     raise
+                # Lightning holds the checkpoint's content until all of it has been taken over.
+                said = " ".join(str(error).split())[:300]
                 raise UserError(
-                    f"{checkpoint} does not fit the network that the config describes; --run takes "
-                    f"both from one run.\n  {' '.join(str(error).split())[:300]}"
+                    f"{checkpoint} does not fit the network and settings here, or is damaged: "
+                    f"{type(error).__name__}: {said}\n  Use the config of the run that wrote it "
+                    "(--run takes both from one run), or another checkpoint."
                 ) from error
-            except SystemExit as stop:
+            except SystemExit as leaving:
                 # Lightning leaves with code 1, as for a file that could not be read.
-                if isinstance(stop.__context__, KeyboardInterrupt):
-                    raise KeyboardInterrupt from stop
+                if isinstance(leaving.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from leaving
                 raise
         complete = prediction is None or prediction.finish(first=_rank() == 0)
         if self.run_folder is not None:

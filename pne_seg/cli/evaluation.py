@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 
 from pne_seg.errors import UserError
 from pne_seg.pretrained.locating import shown_source
 from pne_seg.runs import METRICS, Evaluated, read_checkpoint, run_of_checkpoint
+from pne_seg.settings_files import read_json, read_yaml
 
 LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")
 """Settings of the data that no image and no score depends on."""
@@ -78,8 +78,8 @@ def _saved(checkpoint: Path) -> Any:
     if run is None:
         return None
     try:
-        return yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        return read_yaml(run.config)
+    except (OSError, UserError):
         return None
 
 
@@ -93,7 +93,7 @@ def _free(wanted: Path, origin: dict[str, Any]) -> Path:
     for number in itertools.count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
-            found = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+            found = read_json(folder / METRICS)
         except FileNotFoundError:
             return folder
         except ValueError:

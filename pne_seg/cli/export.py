@@ -3,10 +3,11 @@
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pne_seg.cli.failures import Failing, report
-from pne_seg.cli.parser import Parser
+from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
 from pne_seg.errors import UserError
@@ -56,6 +57,7 @@ def run(args: Sequence[str]) -> None:
 
 def _run(args: Sequence[str]) -> None:
     args = _with_pairs_joined(args)
+    imports = Settings.of(args).imports  # bounds of the values, too
     config = _parser().parse_args(args)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
@@ -69,9 +71,9 @@ def _run(args: Sequence[str]) -> None:
     output = _output(config.output, evaluated)
     check_output(output, formats)
     if evaluated.source is None:
-        trained = load_trained(evaluated.file)
+        trained = load_trained(evaluated.file, imports=replace(imports, own=False))
     else:
-        trained = load_trained(evaluated.source, settings.config)
+        trained = load_trained(evaluated.source, settings.config, imports)
         _progress(trained.loaded)
     preview = _with_preview(config.preview, config.push, config.public, evaluated.file)
     done = export(trained, output, formats, size, say=_progress, with_preview=preview)
@@ -95,6 +97,7 @@ def _parser() -> Parser:
         "--ckpt_path", type=str | None, help="Checkpoint, in a run's folder, in place of the best."
     )
     parser.add_argument("--weights", type=str | None, help=WEIGHTS_HELP)
+    parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
     parser.add_argument(
         "--output", type=str, default=_OUTPUT, help="Folder: new, or of an earlier export."
     )

@@ -4,14 +4,19 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
+from pne_seg.imports import Imports, imported
 
+ALLOW_HELP = (
+    "Module or package that settings may name classes and functions of, beside those of this "
+    "project (and, in a config of your own, your modules); it may be given several times."
+)
 INTERNAL = frozenset({"data.input", "data.description"})
 """Settings that are not the user's: `predict --input` makes them."""
 
@@ -21,10 +26,24 @@ class Parser(LightningArgumentParser):
 
     folded: dict[str, Any]
     """The merged config files, which say which class fills which slot."""
+    imports: Imports
+    """What the settings may name."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
-        self.folded = {}
+        self.folded, self.imports = {}, Imports()
+
+    def parse(self, settings: Settings) -> Namespace:
+        """Parse settings; what they may not name is neither imported nor left in them.
+
+        Raises:
+            UserError: a mistake in the settings.
+        """
+        self.folded, self.imports = settings.config, settings.imports
+        with settings.enforced():
+            config: Namespace = self.parse_args(settings.arguments())
+            settings.imports.check(config)
+        return config
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the mistake in a few lines.
@@ -52,7 +71,10 @@ def explain(message: str, parser: Parser) -> str:
     """
     # A mistake in a file is explained once, then reported again as one of the option `--config`.
     message = message.removeprefix('Parser key "config": ')
-    slot = ".".join(re.findall(r'Parser key "([^"]+)"', message)).replace(".init_args", "")
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    slot = ".".join(keys).replace(".init_args", "")
+    if refusal := parser.imports.explain(message, (keys or [""])[0]):
+        return str(refusal)
     if found := re.search(r"unrecognized arguments: --([^ =]+)", message):
         return _unknown_key(found[1], parser)
     if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
@@ -88,8 +110,8 @@ def _unknown_key(key: str, parser: Parser, classes: dict[str, str] | None = None
 
 
 def _unknown_member(slot: str, module: str, name: str) -> str:
-    found = import_module(module)
-    near = nearest(name, (key for key, value in vars(found).items() if isinstance(value, type)))
+    found = vars(sys.modules[module]) if module in sys.modules else {}
+    near = nearest(name, (key for key, value in found.items() if isinstance(value, type)))
     hint = f"\n  The nearest is {module}.{near}." if near else ""
     return f"--{slot} {module}.{name}: no class of that name.{hint}"
 
@@ -136,7 +158,7 @@ def _bad_value(slot: str, message: str) -> str:
     if slot and expected and given:
         if expected in (["tuple"], ["list"]):
             expected = [_list_of(given[1], message)]
-        return f"--{slot} {given[1]}: expected {' or '.join(expected)}."
+        return f"--{slot} {given[1][:300]}: expected {' or '.join(expected)}."
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return "\n  ".join(line[:300] for line in lines[:4])
 
@@ -187,9 +209,8 @@ def _filled_slots(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 def settings_of(class_path: str) -> list[str]:
     """Names of a class's settings, those that it forwards by **kwargs included."""
-    module, _, name = class_path.rpartition(".")
+    found = imported(class_path if "." in class_path else f"{_home_of(class_path)}.{class_path}")
     try:
-        found = getattr(import_module(module or _home_of(name)), name)
         parser = ArgumentParser(exit_on_error=False)
         return list(parser.add_class_arguments(found, fail_untyped=False))
     except Exception:  # suggestions are a courtesy: they must not hide the error at hand
@@ -199,12 +220,12 @@ def settings_of(class_path: str) -> list[str]:
 def _home_of(name: str) -> str:
     """The package that exports a class known by its name alone."""
     homes = ("pne_seg.data", "pne_seg", "torch.optim", "torch.optim.lr_scheduler")
-    return next((home for home in homes if hasattr(import_module(home), name)), "pne_seg")
+    return next((home for home in homes if imported(f"{home}.{name}") is not None), "pne_seg")
 
 
 def _subclass_names(class_path: str) -> set[str]:
-    module, _, name = class_path.rpartition(".")
-    pending, names = [getattr(import_module(module), name)], set()
+    base = imported(class_path)
+    pending, names = [base] if isinstance(base, type) else [], set()
     while pending:
         found = pending.pop()
         pending.extend(found.__subclasses__())

@@ -19,7 +19,7 @@ def refusal(error: Exception, network: dict[str, Any]) -> UserError | None:
     message = str(error)
     if isinstance(error, UserError):
         return error
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) and not isinstance(error, OSError):  # older hubs raise both
         return UserError(_without_types(message))
     if isinstance(error, KeyError) and "Wrong pretrained weights" in message:
         return UserError(f"--model.network.encoder_weights: {message.strip(chr(34))}")

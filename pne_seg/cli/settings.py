@@ -7,13 +7,16 @@ null is refused.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pne_seg.errors import UserError
+from pne_seg.imports import Imports, imported
+from pne_seg.settings_files import check_yaml, parse_yaml, read_yaml
 
 Config = dict[str, Any]
 
@@ -31,6 +34,9 @@ class Override:
         return [f"--{self.key}"] if self.value is None else [f"--{self.key}={self.value}"]
 
 
+_OWN = Imports(own=True, setting="--{}", remedy="add --allow {}")
+
+
 @dataclass
 class Settings:
     """A command line taken apart.
@@ -39,22 +45,28 @@ class Settings:
         files: the `--config` files, left to right.
         overrides: everything else, left to right; they win over every file.
         config: the files merged.
+        imports: what files and overrides may name.
     """
 
     files: list[Path] = field(default_factory=list)
     overrides: list[Override] = field(default_factory=list)
     config: Config = field(default_factory=dict)
+    imports: Imports = _OWN
 
     @classmethod
     def of(cls, args: Sequence[str]) -> "Settings":
         """Take the arguments after the verb apart; `load` then reads the files.
 
         Raises:
-            UserError: an argument that belongs to no key, or `--config` without a file.
+            UserError: an argument that belongs to no key, `--config` without a file, `--allow`
+                without a module, or a value beyond all bounds.
         """
         settings = cls()
         for override in _overrides(args):
-            if override.key in ("config", "c"):
+            check_yaml(override.value or "", f"The value of --{override.key}")
+            if override.key == "allow":
+                settings._allow(override.value or "")
+            elif override.key in ("config", "c"):
                 if override.value is None:
                     raise UserError("--config needs a file.")
                 settings.files.append(Path(override.value))
@@ -66,10 +78,13 @@ class Settings:
         """Read and merge the files, then drop from the result what the overrides replace.
 
         Raises:
-            UserError: a file is missing or malformed, or a key stands under a slot that is null.
+            UserError: a file is missing or malformed, a key stands under a slot that is null, or
+                a file sets `allow`.
         """
         for path in self.files:
             self.config = merge(self.config, read_config(path), str(path))
+        if self.config.pop("allow", None) is not None:
+            raise UserError("A config cannot allow imports. Give --allow on the command line.")
         self.overrides = _resolve_slots(self.config, self.overrides)
 
     def pop(self, key: str) -> str | None:
@@ -94,6 +109,17 @@ class Settings:
                 return _look_up(value, key.removeprefix(f"{given}."))
         return _look_up(self.config, key)
 
+    def enforced(self) -> AbstractContextManager[None]:
+        """Have jsonargparse refuse what the settings may not name."""
+        values = [override.value for override in self.overrides if override.value is not None]
+        return self.imports.enforced(self.config, values)
+
+    def _allow(self, given: str) -> None:
+        names = [name.strip(" '\"") for name in given.strip("[] ").split(",")]
+        if not all(names):
+            raise UserError("--allow needs the name of a module or package.")
+        self.imports = replace(self.imports, allow=(*self.imports.allow, *names))
+
     def arguments(self) -> list[str]:
         """The folded command line, for the parser."""
         config = ["--config", yaml.safe_dump(self.config, sort_keys=False)] if self.config else []
@@ -107,15 +133,13 @@ def read_config(path: Path) -> Config:
         UserError: it is missing, not YAML, or not a mapping; the file and the line are named.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         others = sorted(str(file) for file in path.parent.glob("*.yaml")) if path.name else []
         known = f" There are {', '.join(others[:8])}." if others else ""
         raise UserError(f"--config {path}: {error.strerror}.{known}") from error
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"--config {path} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
+    except UserError as error:
+        raise UserError(f"--config {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -266,12 +290,7 @@ def _plain(key: str) -> str:
 
 
 def _parse(override: Override) -> Any:
-    try:
-        return yaml.safe_load(override.value or "")
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"--{override.key} {override.value} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
+    return parse_yaml(override.value or "", f"--{override.key} {override.value}")
 
 
 def _class_of(override: Override) -> str | None:
@@ -294,15 +313,6 @@ def _changes_class(old: Config, new: Config) -> bool:
 def same_class(one: str, other: str) -> bool:
     """Whether two class paths, in full or by the class's name alone, mean the same class."""
     if "." in one and "." in other and one != other:
-        return _resolve(one) is _resolve(other)
+        found = imported(one)
+        return found is not None and found is imported(other)
     return one.rpartition(".")[2] == other.rpartition(".")[2]
-
-
-def _resolve(class_path: str) -> Any:
-    import importlib
-
-    module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        return class_path  # the parser will name the mistake

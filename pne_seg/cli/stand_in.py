@@ -6,7 +6,7 @@ from pne_seg.cli.parser import INTERNAL, Parser, settings_of
 from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
-from pne_seg.description import IN_CHECKPOINT, DataDescription
+from pne_seg.description import DataDescription, description_in
 from pne_seg.errors import UserError
 from pne_seg.prediction import InputData
 from pne_seg.runs import Evaluated, read_checkpoint
@@ -29,14 +29,7 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
         UserError: the checkpoint cannot be read, or a setting is one of the run's data.
     """
     content = read_checkpoint(evaluated.file) if evaluated.source is None else {}
-    if IN_CHECKPOINT in content:
-        try:
-            description = DataDescription.from_dict(content[IN_CHECKPOINT])
-        except ValueError as error:
-            raise UserError(
-                f"{evaluated.file}: what it says of its data is damaged ({error}) Take another "
-                "checkpoint of the run."
-            ) from error
+    if description := description_in(content, evaluated.file):
         if any(override.key == "data" for override in settings.overrides):
             raise UserError(
                 "--data names a data set, --input other images in its place. Give one of them; "
@@ -99,13 +92,14 @@ def _description_from_config(settings: Settings, weights: str) -> DataDescriptio
     own = Settings(
         overrides=[given for given in settings.overrides if given.key.partition(".")[0] == "data"],
         config={key: value for key, value in settings.config.items() if key == "data"},
+        imports=settings.imports,
     )
     parser = Parser(prog="cli.py predict")
-    parser.folded = own.config
     parser.add_argument("--config", action="config")
     parser.add_lightning_class_args(SegmentationDataModule, "data", subclass_mode=True)
     try:
-        data = parser.instantiate(parser.parse_args(own.arguments())).data
+        with own.enforced():
+            data = parser.instantiate(parser.parse(own)).data
         return DataDescription.from_dict(data.description.as_dict())
     except Exception as error:
         said = refusal(error, {})

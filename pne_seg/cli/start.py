@@ -1,6 +1,7 @@
 """Which weights a verb starts from: fresh ones, those of a file, or a run's checkpoint."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
+from pne_seg.files import remove_abandoned
+from pne_seg.imports import is_own
 from pne_seg.networks.slot import PRETRAINED
 from pne_seg.prediction.stamps import digest_of_file
 from pne_seg.pretrained.locating import locate
@@ -17,9 +20,11 @@ from pne_seg.runs import (
     Evaluated,
     check_checkpoint,
     check_name,
+    newest_last,
     newest_run,
     open_run,
     run_of_checkpoint,
+    usable_checkpoint,
 )
 
 WEIGHTS_HELP = (
@@ -37,7 +42,9 @@ def run_name(settings: Settings) -> str:
 
 
 def checkpoint_to_resume(settings: Settings) -> Path | None:
-    """Load the settings of a training; returns the checkpoint that it goes on from, if any.
+    """Load the settings of a training; returns the checkpoint that it resumes from, if any.
+
+    `--ckpt_path last` is the latest one of the newest run of the same name.
 
     Raises:
         UserError: the checkpoint is missing or broken, or other weights are asked for besides.
@@ -53,8 +60,13 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
             "weights. Give one of them."
         )
     _without_init_from(settings.config)
-    check_checkpoint(Path(resumed))
-    return Path(resumed)
+    if resumed == "last":
+        root = Path(settings.get("trainer.default_root_dir") or ".")
+        resumed = newest_last(root, run_name(settings))
+    checkpoint = usable_checkpoint(Path(resumed))
+    remove_abandoned(checkpoint.parent)  # what a kill in the midst of a save left
+    rank_zero_info(f"Resuming from {checkpoint}")
+    return checkpoint
 
 
 def weights_to_score(settings: Settings) -> Evaluated | None:
@@ -83,6 +95,11 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
         run = run_of_checkpoint(Path(which))
     if run is not None:
         settings.files.insert(0, run.config)
+        given = settings.get("trainer.default_root_dir")  # the run's config is not read yet
+        own = is_own(run.folder, *([Path(given)] if given else []))
+        if not own:
+            typed = [override.value or "" for override in settings.overrides]
+            settings.imports = replace(settings.imports, own=False).trusting(typed)
     settings.load()
     settings.config.pop("ckpt_path", None)  # what the training resumed from
     _without_init_from(settings.config)

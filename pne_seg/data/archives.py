@@ -15,9 +15,13 @@ from rich.filesize import decimal
 
 from pne_seg.data.transfer import alone, require_space, transfer_bar
 from pne_seg.errors import UserError
+from pne_seg.regular_file import check_regular
 
 MAX_BYTES = 100 * 10**9
 """What an archive may hold, unpacked; the largest of the benchmarks' holds 20 GB."""
+
+MAX_FILE_BYTES = 2 * 10**9
+"""The largest file that is read into memory: an image of 8 bytes each for 178 million pixels."""
 
 _MAX_RATIO = 1000  # deflate reaches 1032 on a file of zeros, images never
 _RATIO_COUNTS_FROM = 100 * 10**6
@@ -39,6 +43,7 @@ def open_archive(path: Path, max_bytes: int = MAX_BYTES) -> zipfile.ZipFile:
             refused.
     """
     try:
+        check_regular(path)
         archive = zipfile.ZipFile(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
@@ -108,6 +113,23 @@ def check_members(
         raise UserError(f"{archive.filename}: its members overlap or are cut short. {_MEND}")
 
 
+def check_size(size: int, name: object) -> None:
+    """Refuse to read a file into memory that no image or label map can be.
+
+    Args:
+        size: in bytes.
+        name: of the file, for the message.
+
+    Raises:
+        UserError: it is larger than `MAX_FILE_BYTES`.
+    """
+    if size > MAX_FILE_BYTES:
+        raise UserError(
+            f"{name}: has {decimal(size)}, files of images and labels {decimal(MAX_FILE_BYTES)} at "
+            "most. Cut a real image of that size into tiles."
+        )
+
+
 class Place(NamedTuple):
     """Where a member lies in its archive, in bytes, and what must come out."""
 
@@ -139,8 +161,9 @@ def read_member(archive: Path, place: Place, name: str) -> bytes:
 
     Raises:
         OSError: the archive cannot be read.
-        UserError: the member is damaged.
+        UserError: the member is damaged, or too large.
     """
+    check_size(max(place.size, place.packed), name)
     try:
         with archive.open("rb") as file:
             file.seek(place.offset)

@@ -1,6 +1,8 @@
 """The datamodule that every data set shares: splits in, batches of uint8 images out."""
 
 import os
+import signal
+import threading
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -34,6 +36,9 @@ class SegmentationDataModule(LightningDataModule):
         transforms: albumentations for training, in place of the data set's own.
         seed: of order and augmentation; `seed_everything`'s where not given.
 
+    Attributes:
+        start: epoch, and batches of it, after which the next training loader goes on.
+
     Raises:
         ValueError: a batch size below 1.
     """
@@ -64,6 +69,7 @@ class SegmentationDataModule(LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.transforms = transforms
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
+        self.start = (0, 0)
         self._splits: dict[Split, SegmentationDataset] = {}
         self._checked: set[Split] = set()
 
@@ -165,7 +171,12 @@ class SegmentationDataModule(LightningDataModule):
                 f"An epoch trains on {len(view) - left_over} of {len(view)} images: the "
                 f"{left_over} that fill no batch are left out, others in each epoch."
             )
-        sampler = EpochSampler(view, self.seed, *self._place())
+        epoch, batch = self.start
+        if self.trainer is not None:  # a loader may be asked for again in a later epoch
+            epoch = max(epoch, self.trainer.current_epoch)
+        sampler = EpochSampler(view, self.seed, *self._place(), epoch=epoch)
+        if epoch == self.start[0]:
+            sampler.skip(batch * self.batch_size)
         return self.loader(
             view, sampler, batch_size=self.batch_size, drop_last=True, collate_fn=collate
         )
@@ -203,12 +214,15 @@ class SegmentationDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
             # Its own generator, so that opening a loader leaves the global random state alone.
             generator=torch.Generator().manual_seed(self.seed),
             **batching,
         )
 
+
+_SECONDS_LEFT = 8
+"""In which a loader's worker ends after a SIGTERM."""
 
 _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "val"),
@@ -234,6 +248,11 @@ def whole(batch: dict[str, Any]) -> dict[str, Any]:
     return batch
 
 
-def _one_thread(_worker: int) -> None:
+def _start_worker(_worker: int) -> None:
     # OpenCV's own threads in every worker would fight over the same processors.
     cv2.setNumThreads(0)
+    # A signal to the whole group of processes ends the training in its own process, which still
+    # finishes its step; a worker that is to end by itself has this many seconds.
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "alarm"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_SECONDS_LEFT))

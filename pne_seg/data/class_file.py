@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pne_seg.data.sources import DataFile, open_file
 from pne_seg.description import Colour
 from pne_seg.errors import UserError
+from pne_seg.settings_files import parse_yaml
 
 _FORMS = """\
 Give the classes in the order of their indices, in YAML, as one of
@@ -51,12 +50,12 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> O
         source = str(given)
         file = open_file(Path(given)) if isinstance(given, str) else given
         try:
-            content = yaml.safe_load(file.read_bytes().decode())
+            text = file.read_bytes().decode()
         except UserError as error:
             raise UserError(f"{error} {_FORMS}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            said = " ".join(str(error).split())
-            raise UserError(f"{given} is not valid YAML: {said}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{given} is not UTF-8 text ({error.reason}).") from error
+        content = parse_yaml(text, source)
     names = list(content) if isinstance(content, list | Mapping) else []
     if not names or not all(isinstance(name, str) and name for name in names):
         raise UserError(f"{source}: {content!r} names no classes. {_FORMS}")

@@ -34,6 +34,7 @@ _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes, aft
 # others occur: a plain 0xFF, and the marks to restart at, neither of which has a length.
 _JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_MOST_SCANS = 100  # progressive files have about ten; each passes over all pixels again
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +189,18 @@ def _opened(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _check_jpeg(file: DataFile, data: bytes) -> None:
-    """Refuse a JPEG that is cut short: OpenCV would make up the rest.
+    """Refuse a JPEG that is cut short, as OpenCV would make up the rest, or takes forever.
 
     It is followed from one marker to the next, as a thumbnail in it has an end of its own.
     """
-    place, in_scan = 2, False
+    place, scans = 2, 0
     while found := _JPEG_MARKER.search(data, place):
         kind, place = data[found.start() + 1], found.end()
-        if kind == _JPEG_END and in_scan:
+        if kind == _JPEG_END and scans:
             return
-        in_scan = in_scan or kind == _JPEG_SCAN
+        scans += kind == _JPEG_SCAN
+        if scans > _MOST_SCANS:
+            raise _unreadable(file, f"more than {_MOST_SCANS} scans, as no encoder makes")
         place += int.from_bytes(data[place : place + 2], "big")
     raise _unreadable(file, "it is cut short")
 

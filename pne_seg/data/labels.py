@@ -1,7 +1,6 @@
 """From the values in label files to class indices: a 256-entry table, colours, or MATLAB's `S`."""
 
 import hashlib
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from pne_seg.data import images
 from pne_seg.data.images import Pixels
+from pne_seg.data.mat import read_matrix
 from pne_seg.data.sources import DataFile, open_file
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
@@ -233,7 +233,7 @@ class MatLabels(LabelFormat):
         self.cache = cache
 
     def read(self, file: DataFile) -> Pixels:
-        """Read with SciPy, or from the cache, and map."""
+        """Read, or take from the cache, and map."""
         return self.table.apply(self._values(file), file)
 
     def size(self, file: DataFile) -> tuple[int, int]:
@@ -267,20 +267,18 @@ def read_mat(file: DataFile) -> Pixels:
     Raises:
         UserError: the file is missing or damaged, or has no such map.
     """
-    from scipy.io import loadmat  # slow to load, and for these files alone
-
     data = file.read_bytes()
     try:
-        values = loadmat(io.BytesIO(data), variable_names=["S"])["S"]
+        values = read_matrix(data, "S", images.MAX_PIXELS)
     except KeyError as error:
         raise UserError(
             f"{file}: has no field S, which holds the labels in COCO-Stuff 10k. Fetch it again."
         ) from error
-    except Exception as error:  # SciPy's reader fails in many ways on damaged files
-        raise UserError(f"{file}: not a readable MATLAB file. Fetch it again.") from error
-    if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "uif":
+    except ValueError as error:
+        raise UserError(f"{file}: not a readable MATLAB file ({error}). Fetch it again.") from error
+    if values is not None:
         with np.errstate(invalid="ignore"):  # not a number is found by the comparison
             labels = values.astype(np.uint8, order="C")
         if labels.size and (labels == values).all():
-            return cast(Pixels, labels)
+            return labels
     raise UserError(f"{file}: S must be a matrix of values from 0 to 255. Fetch it again.")

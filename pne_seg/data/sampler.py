@@ -21,19 +21,33 @@ class EpochSampler(DistributedSampler[SampleKey]):
         seed: of the order.
         num_replicas: number of processes.
         rank: of this process.
+        epoch: the first one. A loader with workers asks for samples before Lightning sets it.
     """
 
     def __init__(
-        self, dataset: Dataset[object], seed: int, num_replicas: int = 1, rank: int = 0
+        self,
+        dataset: Dataset[object],
+        seed: int,
+        num_replicas: int = 1,
+        rank: int = 0,
+        epoch: int = 0,
     ) -> None:
         super().__init__(
             dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True
         )
+        self.epoch = epoch
+        self._skipped = (epoch, 0)
+
+    def skip(self, samples: int) -> None:
+        """Leave this process's first samples out of the present epoch; its length stays."""
+        self._skipped = (self.epoch, samples)
 
     def __iter__(self) -> Iterator[SampleKey]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.dataset), generator=generator).tolist()  # type: ignore[arg-type]
-        for index in order[self.rank : self.num_samples * self.num_replicas : self.num_replicas]:
+        own = order[self.rank : self.num_samples * self.num_replicas : self.num_replicas]
+        epoch, samples = self._skipped
+        for index in own[samples if self.epoch == epoch else 0 :]:
             yield SampleKey(self.epoch, index)
 
 

@@ -1,6 +1,7 @@
 """Where the files of a data set lie: in a folder, or in a zip archive that is read in place."""
 
 import functools
+import hashlib
 import io
 import os
 import zipfile
@@ -9,10 +10,11 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from pne_seg.data.archives import Place, open_archive, read_member
+from pne_seg.data.archives import Place, check_size, open_archive, read_member
 from pne_seg.errors import UserError
+from pne_seg.regular_file import check_regular
 
 
 class DataFile(ABC):
@@ -48,6 +50,14 @@ class DataFile(ABC):
     def open(self) -> BinaryIO:
         """The file as a stream, for who needs only its beginning; raises as `read_bytes` does."""
         return io.BytesIO(self.read_bytes())
+
+    def digest(self) -> str:
+        """Return 32 hexadecimal digits that change with the content; raises as `read_bytes` does.
+
+        A file of any size is read in pieces.
+        """
+        with self.open() as file, _readable(self):
+            return hashlib.file_digest(cast(io.BufferedReader, file), _new_hash).hexdigest()
 
     @abstractmethod
     def identity(self) -> str:
@@ -111,7 +121,8 @@ def open_tree(path: Path) -> Tree:
     path = Path(path)
     if _is_folder(path):
         return _Folder(path)
-    if path.is_file():
+    if path.exists():
+        check_regular(path)
         if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
             raise UserError(f"{path} is a plain file: give a folder, or a zip archive of one.")
         return _opened(str(path), _identity(path))
@@ -131,11 +142,13 @@ class _PlainFile(DataFile):
     relative: str
 
     def read_bytes(self) -> bytes:
-        with _readable(self):
-            return Path(str(self)).read_bytes()
+        with self.open() as file, _readable(self):
+            check_size(os.fstat(file.fileno()).st_size, self)
+            return file.read()
 
     def open(self) -> BinaryIO:
         with _readable(self):
+            check_regular(str(self))
             return Path(str(self)).open("rb")
 
     def identity(self) -> str:
@@ -158,12 +171,15 @@ class _Folder(Tree):
             return []
         place = self.root / _plain(folder)
         with _readable(place), os.scandir(place) as found:
-            return sorted(entry.name for entry in found if _shown(entry.name) and entry.is_dir())
+            shown = (entry for entry in found if _shown(entry.name))
+            return sorted(entry.name for entry in shown if _leads_to_folder(entry))
 
     def file(self, relative: str) -> DataFile | None:
-        name = _plain(relative)
+        place = self.root / _plain(relative)
         with _readable(self):
-            return _PlainFile(str(self.root), name) if (self.root / name).is_file() else None
+            # A pipe or a link to nowhere is one too, so that reading it says what is wrong.
+            there = os.path.lexists(place) and not place.is_dir()
+            return _PlainFile(str(self.root), _plain(relative)) if there else None
 
     def within(self, folder: str) -> Tree:
         return _Folder(self.root / _plain(folder))
@@ -190,10 +206,17 @@ def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterato
         for entry in entries:
             if not _shown(entry.name):
                 continue
-            if entry.is_dir():
+            if _leads_to_folder(entry):
                 yield from _walk(entry.path, f"{below}{entry.name}/", above | {here})
             else:
                 yield below + entry.name
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself; reading it says so
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +304,10 @@ class _Archive(Tree):
 def _opened(path: str, identity: str) -> _Archive:
     """Kept, as a second goes into the directory of a hundred thousand members."""
     return _Archive.of(Path(path), identity)
+
+
+def _new_hash() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
 
 
 def _plain(folder: str) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pne_seg.export.folder import FORMATS, read_network
 from pne_seg.export.programs import INPUT, smallest_side
+from pne_seg.imports import Imports
 from pne_seg.inference import ImageScorer, Preprocessing
 
 TOLERANCE = 1e-4
@@ -78,17 +79,20 @@ def compare(
     return Agreement(difference, largest, tuple(sizes))
 
 
-def runner(format: str, folder: Path, preprocessing: Preprocessing) -> Runner | None:
+def runner(
+    format: str, folder: Path, preprocessing: Preprocessing, imports: Imports
+) -> Runner | None:
     """What was written, loaded again; None where the means to run it are not installed.
 
     Args:
         format: one of `FORMATS`.
         folder: of the export.
         preprocessing: for the weights alone, which take normalised images.
+        imports: what the network's settings may name.
     """
     path = folder / FORMATS[format]
     if format == "safetensors":
-        return ImageScorer(read_network(folder), preprocessing).scores
+        return ImageScorer(read_network(folder, imports), preprocessing).scores
     if format == "torch":
         program: Runner = torch.export.load(path).module()
         return program

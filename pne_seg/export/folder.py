@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ from torch import nn
 
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
+from pne_seg.imports import Imports
 from pne_seg.networks.slot import build_network
+from pne_seg.settings_files import read_json
 
 CARD = "README.md"
 NEW_CARD = "README.new.md"
@@ -60,18 +61,22 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_export(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuild the network of an export.
+
+    Args:
+        folder: of the export.
+        imports: what its settings may name; nothing beyond this project's packages by default.
 
     Returns:
         The network on the CPU, in eval mode, and what `segmentation.json` holds.
 
     Raises:
         UserError: the weights are missing or damaged, are not of what is described, or the
-            network's class is not here.
+            network's class is not here or may not be named.
     """
     try:
-        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content = read_json(folder / DESCRIPTION)
         if "unfinished" in content:
             raise UserError(f"{folder} is an export that was stopped midway. Export it again.")
         if not (folder / WEIGHTS).is_file():
@@ -79,7 +84,7 @@ def read_export(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
                 f"{folder} holds no {WEIGHTS}, which is what is loaded here. Export it again with "
                 "safetensors among the --formats."
             )
-        network = read_network(folder)
+        network = read_network(folder, imports)
         _check_classes(network, content, folder)
         return network, content
     except UserError:
@@ -106,9 +111,14 @@ def _check_classes(network: nn.Module, content: dict[str, Any], folder: Path) ->
         )
 
 
-def read_network(folder: Path) -> nn.Module:
-    """Rebuild a network from `config.json` and `model.safetensors`; CPU, eval mode."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+def read_network(folder: Path, imports: Imports | None = None) -> nn.Module:
+    """Rebuild a network from `config.json` and `model.safetensors`; CPU, eval mode.
+
+    Args:
+        folder: that holds them.
+        imports: what the settings may name; nothing beyond this project's packages by default.
+    """
+    config = read_json(folder / CONFIG)
     if "class_path" not in config:  # one of smp's or this package's, saved by itself
         from pne_seg.networks import from_pretrained
 
@@ -116,6 +126,6 @@ def read_network(folder: Path) -> nn.Module:
             return from_pretrained(folder).requires_grad_(False)
     from safetensors.torch import load_model
 
-    network = build_network(config)
+    network = build_network(config, imports)
     load_model(network, folder / WEIGHTS)
     return network.requires_grad_(False)

@@ -1,5 +1,6 @@
 """One graph from camera pixels to class scores, traced by torch.export and written as ONNX."""
 
+import io
 import json
 import logging
 import math
@@ -137,10 +138,13 @@ def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> di
     """
     # Else they are saved, and as a pickle.
     traced.program.example_inputs = None
-    with _quietly(), path.open("wb") as file:
+    # In memory first: on a full disk PyTorch's writer ends the process.
+    content = io.BytesIO()
+    with _quietly():
         torch.export.save(
-            traced.program, file, extra_files={DESCRIPTION: json.dumps(metadata, indent=1)}
+            traced.program, content, extra_files={DESCRIPTION: json.dumps(metadata, indent=1)}
         )
+    path.write_bytes(content.getbuffer())
     return {}
 
 

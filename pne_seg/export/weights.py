@@ -29,7 +29,8 @@ def write_weights(
         metadata: goes into the header of the weights' file.
 
     Raises:
-        UserError: the weights' file cannot be written.
+        UserError: the weights cannot be written.
+        OSError: another file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_model
@@ -43,11 +44,8 @@ def write_weights(
             text = json.dumps(slot, indent=2, ensure_ascii=False) + "\n"
             (folder / CONFIG).write_text(text, encoding="utf-8")
         _add_to_header(folder / WEIGHTS, metadata)
-    except SafetensorError as error:  # of the system, too
-        raise UserError(
-            f"{folder.parent}: {WEIGHTS} cannot be written ({error}). Make room there, or choose "
-            "another place: --output DIR"
-        ) from error
+    except SafetensorError as error:  # of a full disk too
+        raise UserError(f"{WEIGHTS} cannot be written: {error}") from error
 
 
 def loader(network: nn.Module) -> str | None:

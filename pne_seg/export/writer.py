@@ -1,5 +1,6 @@
 """`export`: write a trained network's folder, and check it before it takes its place."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
@@ -25,13 +26,13 @@ from pne_seg.export.folder import (
 )
 from pne_seg.export.programs import Traced, first_line, trace, write_onnx, write_program
 from pne_seg.export.weights import write_weights
-from pne_seg.files import save_atomically
 from pne_seg.inference import ImageScorer
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained
 
 _NEEDS = {"onnx": ("onnx", "onnxscript")}
 _DEFAULT_SIDE = 512
+_STAGING = ".unfinished_export."
 
 Writer = Callable[[Traced, Path, Mapping[str, str]], dict[str, Any]]
 """Writes a graph with its description; returns what else there is to say of the file."""
@@ -77,6 +78,7 @@ def check_output(folder: Path, formats: Collection[str]) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file. Give a folder.")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    names = {name for name in names if not name.startswith(_STAGING)}
     others = sorted(names - {*FILES} if is_export(folder) else names)
     if others:
         raise UserError(
@@ -119,8 +121,8 @@ def export(
         with_preview: whether the run's picture, which shows images of the data, goes with it.
 
     Raises:
-        UserError: the folder holds other files, a package is missing, or the network cannot be
-            written in a format.
+        UserError: the folder holds other files, a package is missing, the network cannot be
+            written in a format, or a file cannot be written.
         DisagreementError: a file gives other class scores than the network; nothing is written.
     """
     check_output(output, formats)
@@ -132,9 +134,30 @@ def export(
             f"{fitting}."
         )
     done = Exported(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the folder, so that moving the files is a matter of names.
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
+    try:
+        _write(trained, output, formats, size, done, say, with_preview)
+        done.files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
+    except OSError as error:
+        raise UserError(
+            f"--output {output}: cannot be written ({error.strerror}). Make room, or give another "
+            "folder."
+        ) from error
+    return done
+
+
+def _write(
+    trained: Trained,
+    output: Path,
+    formats: Collection[str],
+    size: tuple[int, int] | None,
+    done: Exported,
+    say: Callable[[str], object],
+    with_preview: bool,
+) -> None:
+    # On the folder's own disk, so that moving the files is a matter of names.
+    beside = output if output.is_mount() else output.resolve().parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_STAGING, dir=beside) as name:
         folder = Path(name)
         notes = _write_formats(trained, folder, formats, size, done, say)
         _check(trained, folder, done, say)
@@ -146,8 +169,6 @@ def export(
         card = NEW_CARD if is_edited(output / CARD) else CARD
         write_card(trained, content, folder / card, preview is not None)
         _publish(folder, output)
-    done.files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
-    return done
 
 
 def _write_formats(
@@ -193,6 +214,8 @@ def _write_graph(
     """Write a graph of any size, or where the format cannot, one of a fixed size."""
     try:
         return traced, write(traced, path, header(trained, traced))
+    except OSError:  # of the disk: it would be no better at one size
+        raise
     except Exception as error:  # exporters fail as they like
         reason = first_line(error)
     if traced.size is None:
@@ -238,7 +261,7 @@ def _size_of(trained: Trained) -> tuple[int, int]:
 def _check(trained: Trained, folder: Path, done: Exported, say: Callable[[str], object]) -> None:
     say("Comparing with the network …")
     for format, size in done.sizes.items():
-        run = runner(format, folder, trained.preprocessing)
+        run = runner(format, folder, trained.preprocessing, trained.imports)
         if run is None:
             done.agreements[format] = None
             continue
@@ -287,17 +310,15 @@ def preview_of(checkpoint: Path) -> Path | None:
 
 def _publish(folder: Path, output: Path) -> None:
     """Move the files to their places, the description last: with it the export is whole."""
+    written = sorted(folder.iterdir(), key=lambda file: file.name == DESCRIPTION)
+    for file in written:  # a disk that is full says so here, before anything is replaced
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
     output.mkdir(exist_ok=True)
     begin(output)  # until then no mixture with an earlier export's files is taken for one
-    written = {path.name for path in folder.iterdir()}
-    kept = {CARD} if NEW_CARD in written else set()
-    for name in {*FILES} - written - kept - {DESCRIPTION}:
+    names = {file.name for file in written}
+    kept = {CARD} if NEW_CARD in names else set()
+    for name in {*FILES} - names - kept - {DESCRIPTION}:
         (output / name).unlink(missing_ok=True)  # of another network: it must not stay beside this
-    for name in sorted(written, key=lambda name: name == DESCRIPTION):
-        source = folder / name
-        save_atomically(output / name, lambda file, source=source: _copy(source, file))  # type: ignore[misc]
-
-
-def _copy(source: Path, target: Any) -> None:
-    with source.open("rb") as file:
-        shutil.copyfileobj(file, target)
+    for file in written:
+        file.replace(output / file.name)

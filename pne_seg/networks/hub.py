@@ -1,6 +1,5 @@
 """Saving networks with `save_pretrained`, and rebuilding any of them from its folder."""
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from segmentation_models_pytorch.base.hub_mixin import SMPHubMixin
 from torch import nn
 
 from pne_seg.networks.slot import PRETRAINED
+from pne_seg.settings_files import read_json
 
 _PACKAGE = "pne_seg.networks"
 
@@ -39,7 +39,8 @@ class HubMixin(SMPHubMixin):  # type: ignore[misc]  # smp is untyped
         for key in PRETRAINED:
             if key in parameters:
                 kwargs.setdefault(key, None)
-        return super().from_pretrained(*args, strict=strict, **kwargs)
+        network = super().from_pretrained(*args, strict=strict, **kwargs)
+        return network.eval()  # as not every version of huggingface_hub does
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """smp's model card, with the line that loads this network."""
@@ -64,12 +65,16 @@ def from_pretrained(path_or_repo: str | Path, **kwargs: Any) -> nn.Module:
     Raises:
         ValueError: the folder holds no configuration, or one that names no known class.
     """
-    config = json.loads(_config_file(path_or_repo, kwargs).read_text(encoding="utf-8"))
-    saved_class = str(config.get("_model_class", ""))
+    config = read_json(_config_file(path_or_repo, kwargs))
+    saved_class = str(config.get("_model_class", "")) if isinstance(config, dict) else ""
     package, _, class_name = saved_class.rpartition(".")
     home = import_module(_PACKAGE) if package == _PACKAGE else smp
     network_class = getattr(home, class_name, None)
-    if package not in ("", _PACKAGE) or not isinstance(network_class, type):
+    if (
+        package not in ("", _PACKAGE)
+        or not isinstance(network_class, type)
+        or not issubclass(network_class, nn.Module)
+    ):
         raise ValueError(
             f"{path_or_repo} holds a network of class {saved_class!r}, which neither {_PACKAGE} "
             "nor segmentation_models_pytorch has."

@@ -1,12 +1,12 @@
 """A network as a configuration writes it, `model.network`, and how it is built from that alone."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from pne_seg.errors import UserError
+from pne_seg.imports import Imports, RefusedImportError
 
 CLASS_COUNTS = ("classes", "num_classes")
 """What networks call their number of classes."""
@@ -17,18 +17,24 @@ Slot = dict[str, Any]
 """`class_path`, `init_args` and `dict_kwargs`."""
 
 
-def complete_slot(given: str | Mapping[str, Any], num_classes: int) -> Slot:
+_KEY = "model.network"
+
+
+def complete_slot(
+    given: str | Mapping[str, Any], num_classes: int, imports: Imports | None = None
+) -> Slot:
     """A slot with the data's number of classes, and without pretrained weights to fetch.
 
     Args:
         given: as in a saved config; a class path alone, or with `init_args` and `dict_kwargs`.
         num_classes: put where the class takes it.
+        imports: what the slot may name; nothing beyond this project's packages by default.
 
     Raises:
-        UserError: there is no such class here.
+        UserError: there is no such class here, or the slot may not name it.
     """
     slot: Slot = {"class_path": given} if isinstance(given, str) else dict(given)
-    names = _parameters(str(slot.get("class_path")))
+    names = _parameters(str(slot.get("class_path")), imports or Imports())
     settings = dict(slot.get("init_args") or {})
     settings |= {name: num_classes for name in CLASS_COUNTS if name in names}
     settings |= {name: None for name in PRETRAINED if name in names}
@@ -38,22 +44,31 @@ def complete_slot(given: str | Mapping[str, Any], num_classes: int) -> Slot:
     return completed
 
 
-def build_network(slot: Slot) -> nn.Module:
+def build_network(slot: Slot, imports: Imports | None = None) -> nn.Module:
     """Build a network from its slot, types converted as on the command line; in eval mode.
 
     Args:
         slot: as `complete_slot` makes it.
+        imports: what the slot may name; nothing beyond this project's packages by default.
 
     Raises:
-        UserError: the class refuses its settings.
+        UserError: the class refuses its settings, or the slot names what it may not.
     """
     from jsonargparse import ArgumentParser
 
+    imports = imports or Imports()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--network", type=nn.Module)
     try:
-        network: nn.Module = parser.instantiate(parser.parse_object({"network": slot})).network
+        with imports.enforced(slot):
+            config = parser.parse_object({"network": slot})
+            imports.check(config.network, _KEY)
+            network: nn.Module = parser.instantiate(config).network
+    except RefusedImportError:
+        raise
     except Exception as error:  # a class of anyone's refuses as it likes
+        if refusal := imports.explain(str(error), _KEY):
+            raise refusal from error
         raise UserError(
             f"{slot['class_path']} cannot be built from its saved settings: "
             f"{' '.join(str(error).split())[:300]}"
@@ -61,13 +76,14 @@ def build_network(slot: Slot) -> nn.Module:
     return network.eval()
 
 
-def _parameters(class_path: str) -> set[str]:
+def _parameters(class_path: str, imports: Imports) -> set[str]:
     """Names of a class's settings, those that it forwards by **kwargs included."""
     from jsonargparse import ArgumentParser
 
-    module, _, name = class_path.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        found = imports.resolve(class_path, _KEY)
+    except RefusedImportError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"The network's class {class_path} is not to be found here ({error}). Start where the "

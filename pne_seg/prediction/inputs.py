@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pne_seg.data.images import IMAGE_SUFFIXES
-from pne_seg.data.sources import DataFile, open_tree
+from pne_seg.data.sources import DataFile, open_file, open_tree
 from pne_seg.errors import UserError
 from pne_seg.prediction.stamps import STAMPED_SUFFIXES, read_stamp
+from pne_seg.regular_file import check_regular
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 """What video files may be called, in lower case."""
@@ -30,15 +31,6 @@ class Source:
     file: DataFile
     name: str
     is_video: bool
-
-    @property
-    def identity(self) -> tuple[str, int, int]:
-        """What changes when the file does: its name, size in bytes and date."""
-        try:
-            found = Path(str(self.file)).stat()
-        except OSError:  # gone since; reading it will say so
-            return self.file.relative, 0, 0
-        return self.file.relative, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +88,8 @@ def _files(given: str) -> Iterator[DataFile]:
         if path.is_dir():
             yield from open_tree(path).files("", ("",))
         elif path.exists():
-            found = open_tree(path.parent).file(path.name)
-            assert found is not None
-            yield found
+            check_regular(path, f"--input {given}")
+            yield open_file(path)
         elif glob.has_magic(given):
             yield from _matches(path)
         else:

@@ -2,8 +2,9 @@
 
 import contextlib
 import itertools
-import os
+import secrets
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import cv2
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.data.base import SegmentationDataModule
+from pne_seg.data.dataset import SegmentationDataset
 from pne_seg.data.pairs import PairedDataset
+from pne_seg.data.processors import usable_processors
+from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 from pne_seg.prediction.benchmarks import Submission
 from pne_seg.prediction.dataset import InputDataset, Video
-from pne_seg.prediction.inputs import check_names
+from pne_seg.prediction.inputs import Source, check_names
 from pne_seg.prediction.loading import Remaining
 from pne_seg.prediction.outputs import (
     Classes,
@@ -30,6 +34,8 @@ from pne_seg.prediction.outputs import (
 )
 from pne_seg.prediction.stamps import Stamp, digest, stamp_video
 from pne_seg.prediction.video import count_frames, frame_rate, frames_of, write_video
+
+_FIRST_BYTES = 2**16  # of a video, which a disk must have room for
 
 
 class Job:
@@ -68,8 +74,9 @@ class Job:
         self.data = data
         self.layout = layout
         self.maker = maker
-        self.overwrite = overwrite
+        self.overwrite = layout.overwrite = overwrite
         self.source = data.split("test")
+        self._digests = _digests(_files_of(self.source))
         self.videos: list[tuple[Video, Target]] = []
         if isinstance(self.source, InputDataset):
             self._look_up_frames(self.source)
@@ -102,7 +109,7 @@ class Job:
     def _look_up_frames(self, source: InputDataset) -> None:
         """Take the number of a video's frames from those that are there: it need not be decoded."""
         for video in source.videos:
-            stamp = Stamp(digest([*video.source.identity, 0]), self.maker)
+            stamp = Stamp(digest([*self._identity(video.source), 0]), self.maker)
             first = Target(f"{video.source.name}/000000", str(video.path), stamp, is_frame=True)
             found = stamp_of(self.layout.paths(first)[0])
             if isinstance(found, Stamp) and found == replace(stamp, frames=found.frames):
@@ -113,9 +120,8 @@ class Job:
 
     def _of_inputs(self, source: InputDataset) -> list[Target]:
         targets = []
-        identities = {given.file: given.identity for given in source.inputs.sources}
         for item in source.items:
-            identity: list[object] = [*identities[item.source.file]]
+            identity: list[object] = self._identity(item.source)
             frames = 0
             if item.video is not None:
                 identity.append(item.frame)
@@ -128,7 +134,7 @@ class Job:
     def _of_videos(self, source: InputDataset) -> list[tuple[Video, Target]]:
         videos = []
         for video in source.videos:
-            stamp = Stamp(digest(video.source.identity), self.maker, video.frames or 0)
+            stamp = Stamp(digest(self._identity(video.source)), self.maker, video.frames or 0)
             videos.append((video, Target(video.source.name, str(video.path), stamp)))
         return videos
 
@@ -138,13 +144,14 @@ class Job:
             name = source.name(index)
             identity: object = index
             if isinstance(source, PairedDataset):
-                try:
-                    identity = source.pairs[index].image.identity()
-                except UserError:
-                    identity = "missing"  # reading it will say so
+                identity = self._digests[source.pairs[index].image]
             stamp = Stamp(digest([data_settings, name, identity]), self.maker)
             targets.append(Target(name, name, stamp))
         return targets
+
+    def _identity(self, source: Source) -> list[object]:
+        """What changes when a source does: its name and content."""
+        return [source.file.relative, self._digests[source.file]]
 
     # ---- the end, in one process -------------------------------------------------------------
 
@@ -157,6 +164,7 @@ class Job:
         Raises:
             UserError: a video cannot be written, or a file is not as it must be.
         """
+        self._look_for_losses()
         yield self._summary()
         if self.overwrite and isinstance(self.source, InputDataset):
             self._remove_older_frames(self.source.videos)
@@ -175,6 +183,19 @@ class Job:
             yield self.layout.check_files(sizes)
         paths = [path for target in self.targets for path in self.layout.paths(target)]
         remove_temporaries([*paths, *(self._video_path(target) for _, target in self.videos)])
+
+    def _look_for_losses(self) -> None:
+        """Find what was written and is gone: someone removed the folder meanwhile."""
+        if self._not_reached:
+            return  # which of those that are left were written is not known
+        for index in self.left:
+            if index in self.unreadable or index in self.unwritten:
+                continue
+            for path in self.layout.paths(self.targets[index]):
+                if not path.exists():
+                    self.written -= 1
+                    self.unwritten[index] = f"{path} is gone; the same command writes it again."
+                    break
 
     @property
     def _not_reached(self) -> int:
@@ -221,7 +242,7 @@ class Job:
                 found = stamp_of(path)
                 if not isinstance(found, Stamp) or not found.frames:
                     break
-                path.unlink()
+                path.unlink(missing_ok=True)  # another command may have done it
 
     def _encode(self, video: Video, target: Target) -> str | None:
         """Encode a video's overlay from its frames and their classes, where it is not there."""
@@ -237,16 +258,17 @@ class Job:
             return f"{path} is left out: {_count(missing, 'frame')} of {video.frames} are missing."
         rank_zero_info(f"Encoding {path} …")
         # OpenCV tells the format by the name's end.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-0.tmp.mp4")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp.mp4")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.touch()  # the encoder does not say why it cannot open a file
+            # The encoder does not say why it cannot open a file, nor that a disk is full.
+            temporary.write_bytes(bytes(_FIRST_BYTES))
             drawn = (
                 layout.laid_over(picture, _read_classes(file))
                 for picture, file in zip(frames_of(video.path, video.frames), classes, strict=True)
             )
             write_video(temporary, drawn, frame_rate(video.path))
-            if count_frames(temporary) != video.frames:
+            if not _holds(temporary, video.frames):
                 raise UserError(f"{path} cannot be written whole. Is there room on the disk?")
             stamp_video(temporary, target.stamp)
             temporary.replace(path)
@@ -256,6 +278,33 @@ class Job:
             with contextlib.suppress(OSError):  # of the name: it was never there
                 temporary.unlink(missing_ok=True)
         return f"{path}: {_count(video.frames, 'frame')}, without the sound."
+
+
+def _files_of(source: SegmentationDataset) -> list[DataFile]:
+    """The files that are predicted; none where images are made, not read."""
+    if isinstance(source, InputDataset):
+        return [given.file for given in source.inputs.sources]
+    return [pair.image for pair in source.pairs] if isinstance(source, PairedDataset) else []
+
+
+def _digests(files: Sequence[DataFile]) -> dict[DataFile, str]:
+    """The digest of each file's content, which is cheap beside decoding it."""
+    with ThreadPoolExecutor(usable_processors()) as threads:  # hashing leaves the interpreter
+        return dict(zip(files, threads.map(_digest, files), strict=True))
+
+
+def _digest(file: DataFile) -> str:
+    try:
+        return file.digest()
+    except UserError:
+        return "unreadable"  # reading it says why
+
+
+def _holds(video: Path, frames: int) -> bool:
+    try:
+        return count_frames(video) == frames
+    except UserError:  # cut so short that it cannot be opened
+        return False
 
 
 def _read_classes(file: Path) -> Classes:

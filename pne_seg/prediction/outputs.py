@@ -1,7 +1,9 @@
 """What is written for each prediction, and what of it is there already."""
 
+import contextlib
 import errno
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +35,8 @@ _OF_ONE_FILE = (
 )
 """What the system says of a name that it does not take; of others it says nothing."""
 
-_TEMPORARY = re.compile(r"\.(.+)\.\d+-\d+\.tmp(\.mp4)?")  # as `save_atomically` calls them
+_TEMPORARY = re.compile(r"\.(.+)\.[\w-]+\.tmp(\.mp4)?")  # as `save_atomically` calls them
+_LEFT_OVER_AFTER = 24 * 3600  # seconds
 
 
 class UnwritableError(UserError):
@@ -63,10 +66,12 @@ class Layout(ABC):
     Attributes:
         folder: where they go.
         pictures: whether the image is needed to make them.
+        overwrite: whether to replace what was predicted from other sources, weights or settings.
     """
 
     folder: Path
     pictures: bool
+    overwrite = False
 
     @abstractmethod
     def paths(self, target: Target) -> list[Path]:
@@ -85,9 +90,15 @@ class Layout(ABC):
         """
         failed: UnwritableError | None = None
         for path in self.paths(target):
-            if stamp_of(path) == target.stamp:
-                continue
             try:
+                found = stamp_of(path)
+                if found == target.stamp:
+                    continue
+                if found is None or not (found == "absent" or self.overwrite):
+                    raise UnwritableError(
+                        f"{path} was written meanwhile by another command, from another source or "
+                        "by other weights or settings. Give each command an --output of its own."
+                    )
                 self._write(path, target, classes, picture)
             except UnwritableError as error:
                 failed = failed or error
@@ -212,9 +223,9 @@ def still_to_do(targets: Sequence[tuple[Sequence[Path], Target]], overwrite: boo
         )
     if other and not overwrite:
         raise UserError(
-            f"{other[0]} is there, predicted from another source or by other weights or settings"
-            f"{_of_these(other, 'files')}. Choose another --output, or replace what predict wrote: "
-            "--overwrite true"
+            f"{other[0]} is there, predicted from another source or by other weights, settings or "
+            f"version{_of_these(other, 'files')}. Choose another --output, or replace what predict "
+            "wrote: --overwrite true"
         )
     return left
 
@@ -248,12 +259,23 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 
 def remove_temporaries(paths: Sequence[Path]) -> None:
-    """Remove what a killed run left beside the files that are now there."""
+    """Remove what killed commands left beside these files.
+
+    Other commands, on other machines too, may write into the folder at this moment. Theirs are
+    young: what a command writes, it moves into place within seconds, a video within hours. So only
+    what nobody has touched for a day is certain to be left over.
+    """
     wanted: dict[Path, set[str]] = {}
     for path in paths:
         wanted.setdefault(path.parent, set()).add(path.name)
     for folder, names in wanted.items():
         for file in folder.glob(".*.tmp*"):
             found = _TEMPORARY.fullmatch(file.name)
-            if found and found[1] in names:
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another command may have removed it, or must
+                if found and found[1] in names and _age(file) > _LEFT_OVER_AFTER:
+                    file.unlink()
+
+
+def _age(file: Path) -> float:
+    """Seconds since a file was last written to."""
+    return time.time() - file.stat().st_mtime

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pne_seg.data import png
+from pne_seg.data.sources import open_file
+from pne_seg.errors import UserError
+from pne_seg.regular_file import check_regular
 
 _KEY = "pne_seg"
 _TEXT = re.compile(r"([0-9a-f]{32}) ([0-9a-f]{32}) (\d+)")
@@ -28,7 +31,7 @@ class Stamp:
     """Two digests: of what was predicted, and of what predicted it.
 
     Attributes:
-        source: digest of the source's name, size and date.
+        source: digest of the source's name and content.
         maker: digest of weights and settings.
         frames: number of frames of the video that this is a part of; 0 for an image.
     """
@@ -49,8 +52,7 @@ def digest(parts: Iterable[object]) -> str:
 
 def digest_of_file(path: Path) -> str:
     """32 hexadecimal digits that change when the file's content does."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return open_file(path).digest()
 
 
 def stamped(content: bytes, stamp: Stamp) -> bytes:
@@ -73,11 +75,15 @@ def stamp_video(path: Path, stamp: Stamp) -> None:
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """A file's stamp; None where it has none.
+    """A file's stamp; None where it has none, or is not a regular file.
 
     Raises:
         OSError: the file cannot be read.
     """
+    try:
+        check_regular(path)
+    except UserError:
+        return None
     with path.open("rb") as file:
         if path.suffix.lower() == ".mp4":
             file.seek(max(0, file.seek(0, 2) - _LONGEST))

@@ -5,7 +5,8 @@ under this project's names (`mapping`, by the tables of `layouts`).
 """
 
 from pne_seg.errors import UserError
-from pne_seg.pretrained.locating import locate
+from pne_seg.pretrained.class_names import classes_of_config
+from pne_seg.pretrained.locating import config_beside, locate
 from pne_seg.pretrained.mapping import Weights, map_names
 from pne_seg.pretrained.reading import read_tensors
 
@@ -22,11 +23,16 @@ def read_weights(source: str) -> Weights:
     Raises:
         UserError: it cannot be had or read, or holds more than tensors and plain values.
     """
-    tensors = read_tensors(locate(source), source)
+    file = locate(source)
+    tensors, named = read_tensors(file, source)
     try:
-        return map_names(tensors)
+        weights = map_names(tensors)
     except (RuntimeError, IndexError) as error:
         raise UserError(
             f"{source}: its names are those of another library, but the tensors have other "
             f"dimensions ({' '.join(str(error).split())[:120]}). Download it again."
         ) from error
+    if weights.library == "transformers" and (config := config_beside(file, source)):
+        named = classes_of_config(config)
+    weights.class_names = named
+    return weights

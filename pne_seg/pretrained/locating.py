@@ -11,10 +11,13 @@ from urllib.parse import urlsplit, urlunsplit
 import torch
 
 from pne_seg.errors import UserError
+from pne_seg.regular_file import check_regular
 from pne_seg.runs import Run
 
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 """What a saved network's folder or repository calls its weights, the preferred name first."""
+
+_CONFIG = "config.json"
 
 HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@(refs/[^/]+/[^/]+|[^/]+))?(?:/(.+))?")
 """Repository, revision and file of a hub source, the latter two optional."""
@@ -48,11 +51,29 @@ def locate(source: str) -> Path:
     except OSError as error:
         raise UserError(f"{source[:200]}: {error.strerror}.") from error
     if not there:
+        if path.exists():
+            check_regular(path, source)
         hub = ""
         if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.parent.exists():
             hub = f" For a repository of the Hugging Face hub, give hf://{source}."
         raise UserError(f"{source}: no such file or folder.{hub}")
     return path
+
+
+def config_beside(file: Path, source: str) -> Path | None:
+    """The `config.json` that a saved network has beside its weights, if it is there.
+
+    Args:
+        file: as `locate` found it.
+        source: what it was found by.
+    """
+    if hub := HUB.fullmatch(source):
+        try:
+            return fetch_from_hub(hub[1], [_CONFIG], hub[2])
+        except UserError:
+            return None
+    beside = file.with_name(_CONFIG)
+    return beside if beside.is_file() and "://" not in source else None
 
 
 def _in_folder(folder: Path, source: str) -> Path:

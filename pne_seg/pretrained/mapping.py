@@ -22,12 +22,14 @@ class Weights:
         library: whose layout it was; empty where it needed no mapping.
         unknown: keys that no rule knows.
         averaged: whether a moving average was taken in place of the last weights.
+        class_names: in the order of class indices; none if the source does not name its classes.
     """
 
     tensors: dict[str, Tensor]
     library: str = ""
     unknown: list[str] = field(default_factory=list)
     averaged: bool = False
+    class_names: tuple[str, ...] = ()
 
 
 def map_names(tensors: Mapping[str, Tensor]) -> Weights:

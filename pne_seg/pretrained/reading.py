@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, is_zipfile
 
 import torch
 from torch import Tensor
 
 from pne_seg.errors import UserError
+from pne_seg.pretrained.class_names import classes_of_export, named_classes
+from pne_seg.regular_file import check_regular
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 """Keys under which training programs keep a state dict, the likeliest first."""
@@ -40,8 +42,8 @@ class _Inert:
         pass
 
 
-def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
-    """Read the state dict of a file, by its own names.
+def read_tensors(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Read the state dict of a file, by its own names, and the names of the classes.
 
     Wrappers (`{"state_dict": …}`) and prefixes that training programs add (`module.`) are taken
     off. Beside the weights, a file of mmengine holds objects of its own and of NumPy; they are read
@@ -53,22 +55,23 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
         source: what messages call the file.
 
     Returns:
-        CPU tensors.
+        CPU tensors; names in the order of class indices, none if the file does not name them.
 
     Raises:
         UserError: the file is damaged, no weights, or would need code to be run.
     """
     try:
+        size = check_regular(path, source).st_size
         with path.open("rb") as file:
             start = file.read(512)
-        size = path.stat().st_size
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror}).") from error
     if _is_safetensors(start):
-        content = _read_safetensors(path, source)
+        content, named = _read_safetensors(path, source)
     else:
         _check_kind(start, size, path, source)
         content = _read_pickle(path, source)
+        named = named_classes(content)
     held = _state_dict(content, depth=3)
     if held is None:
         raise UserError(f"{source}: holds no weights (no state dict with tensors).")
@@ -80,7 +83,7 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
     while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+    return tensors, named
 
 
 def _is_safetensors(start: bytes) -> bool:
@@ -100,22 +103,31 @@ def _check_kind(start: bytes, size: int, path: Path, source: str) -> None:
         )
     if text.startswith(b"version https://git-lfs"):
         raise UserError(f"{source}: a Git LFS pointer, not the weights. Run `git lfs pull` there.")
-    if start.startswith(_ZIP) and not is_zipfile(path):
+    if start.startswith(_ZIP) and not _is_zip(path):
         raise UserError(f"{source}: cut short after {size} bytes. Download or copy it again.")
     if not start.startswith((_ZIP, _PICKLE)):
         raise UserError(f"{source}: neither safetensors nor a file that torch.save wrote.")
 
 
-def _read_safetensors(path: Path, source: str) -> Any:
-    from safetensors import SafetensorError
+def _is_zip(path: Path) -> bool:
+    try:
+        return is_zipfile(path)
+    except BadZipFile:  # Python raises it for some ends of damaged archives
+        return False
+
+
+def _read_safetensors(path: Path, source: str) -> tuple[Any, tuple[str, ...]]:
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            named = classes_of_export(file.metadata() or {})
+        return load_file(path), named
     except SafetensorError as error:
         raise UserError(
-            f"{source}: cannot be read as safetensors ({error}): cut short or damaged. Download or "
-            "copy it again."
+            f"{source}: cannot be read as safetensors ({str(error)[:200]}): cut short or damaged. "
+            "Download or copy it again."
         ) from error
 
 
@@ -159,7 +171,7 @@ def _names(path: Path) -> list[str]:
 
     The pickle is taken apart, not run.
     """
-    if is_zipfile(path):
+    if _is_zip(path):
         return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     names, texts = set(), ["", ""]
     with path.open("rb") as file:

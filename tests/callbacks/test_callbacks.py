@@ -15,10 +15,11 @@ from torch import Tensor
 from pne_seg.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
-    FiniteLoss,
+    FiniteTraining,
     LastCheckpoint,
     PredictionWriter,
     Summary,
+    finite_training,
 )
 from pne_seg.callbacks import summary as summary_file
 from pne_seg.data import SegmentationDataModule
@@ -48,7 +49,7 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, there_before: 
     files = [path] if there_before else []
     assert list(path.parent.iterdir()) == files
     for file in files:
-        assert plugin.load_checkpoint(file) == {"step": 1}
+        assert torch.load(file, weights_only=True) == {"step": 1}
 
 
 def test_a_save_that_stops_half_way_is_not_seen(
@@ -81,7 +82,9 @@ def test_a_save_replaces_the_old_checkpoint(tmp_path: Path) -> None:
     loaded = torch.load(path, weights_only=True)
     assert loaded["step"] == 2
     assert torch.equal(loaded["weights"], torch.arange(2))
-    assert list(tmp_path.iterdir()) == [path]
+    previous = tmp_path / "last.previous.ckpt"
+    assert sorted(tmp_path.iterdir()) == [path, previous]  # kept until the next one is whole
+    assert torch.load(previous, weights_only=True)["step"] == 1
     with pytest.raises(TypeError, match="storage options"):
         plugin.save_checkpoint({}, path, storage_options={})
 
@@ -99,14 +102,12 @@ class Moving(Callback):
 def test_best_is_the_epoch_with_the_best_score_and_last_the_last(tmp_path: Path) -> None:
     best, last, summary = BestCheckpoint(), LastCheckpoint(), Summary()
     summary.folder = tmp_path
-    best.dirpath = last.dirpath = str(tmp_path)
+    folder = tmp_path / "checkpoints"
+    best.dirpath = str(folder)
     callbacks = (Moving(0, 4, 2), best, last, summary)
     runner = trainer(tmp_path, *callbacks, max_epochs=3, enable_checkpointing=True)
     runner.fit(module(), datamodule=HalvesData())
-    assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
-    epochs = {
-        path.stem: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.glob("*.ckpt")
-    }
+    epochs = {path.stem: torch.load(path, weights_only=True)["epoch"] for path in folder.iterdir()}
     assert epochs == {"best": 1, "last": 2}
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["epoch"], metrics["val/mIoU"]) == (1, 1.0)
@@ -222,62 +223,100 @@ def test_without_a_folder_the_table_alone(
     assert not list(tmp_path.iterdir())
 
 
-# ---- finite loss -------------------------------------------------------------------------
+# ---- finite losses and gradients ---------------------------------------------------------
+
+
+class _NaNBackward(torch.autograd.Function):
+    """Passes a loss on, and a NaN back."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * float("nan")
 
 
 class Poisoned(SegmentationModule):
-    """A loss that is `value` at one step, and finite again after it."""
+    """A loss that is `value` at one step, and finite again after it; None: only its gradient is."""
 
-    def __init__(self, step: int, value: float) -> None:
+    def __init__(self, step: int, value: float | None) -> None:
         super().__init__(
-            Threshold(4), 3, IGNORE, NAMES, optimizer=lambda p: torch.optim.SGD(p, lr=0.0)
+            Threshold(4), 3, IGNORE, NAMES, optimizer=lambda p: torch.optim.SGD(p, lr=0.1)
         )
+        self.scale = torch.nn.Parameter(torch.ones(()))
         self.step = step
         self.value = value
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = super().training_step(batch, batch_idx)
-        # Added, and without a gradient: the weights stay what they were.
-        return loss + self.value if self.global_step == self.step else loss
+        loss: Tensor = super().training_step(batch, batch_idx) + self.scale
+        if self.global_step != self.step:
+            return loss
+        return _NaNBackward.apply(loss) if self.value is None else loss * self.value
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), None])
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_step_that_is_no_number_is_not_taken(
+    tmp_path: Path, value: float | None, step: int
+) -> None:
+    poisoned = Poisoned(step, value)
+    runner = trainer(tmp_path, FiniteTraining(), max_epochs=3, log_every_n_steps=50)
+    with pytest.raises(UserError, match=rf"^Step {step}: the .*half_[\s\S]*optimizer\.lr") as said:
+        runner.fit(poisoned, datamodule=HalvesData())
+    what = "gradient is not finite (first in scale;" if value is None else "training loss is"
+    assert what in str(said.value)
+    assert float(poisoned.scale.detach()) == pytest.approx(1 - 0.1 * step)
+    assert runner.global_step == step
+
+
+@pytest.mark.parametrize("value", [float("nan"), None])
 @pytest.mark.parametrize(
-    ("step", "every", "expected"),
+    ("step", "every", "taken"),
     [
-        (0, 1, 1),  # at a logging step: at once
-        (2, 1, 3),
+        (0, 1, 0),  # at a logging step: at once
+        (2, 1, 2),
         (0, 50, 2),  # else at the end of the epoch of two steps
-        (1, 50, 2),
         (2, 50, 4),
         (1, 0, 2),  # logging switched off
     ],
 )
-def test_a_loss_that_was_ever_no_number_is_found(
-    tmp_path: Path, value: float, step: int, every: int, expected: int
+def test_where_reading_has_a_price_it_is_read_at_logging_steps(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: float | None,
+    step: int,
+    every: int,
+    taken: int,
 ) -> None:
-    runner = trainer(tmp_path, FiniteLoss(), max_epochs=3, log_every_n_steps=every)
-    with pytest.raises(UserError, match=rf"no longer finite \(by step {expected}\).*optimizer\.lr"):
+    monkeypatch.setattr(finite_training, "_is_read_free", lambda _: False)
+    runner = trainer(tmp_path, FiniteTraining(), max_epochs=3, log_every_n_steps=every)
+    with pytest.raises(UserError, match=rf"^Step {step}: the "):
         runner.fit(Poisoned(step, value), datamodule=HalvesData())
+    assert runner.global_step == taken
 
 
-def test_no_score_and_no_checkpoint_come_after_it(tmp_path: Path) -> None:
-    best, last, summary = BestCheckpoint(), LastCheckpoint(), Summary()
+def test_no_score_and_no_checkpoint_come_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finite_training, "_is_read_free", lambda _: False)
+    best, last, summary = BestCheckpoint(), LastCheckpoint(every_n_train_steps=1), Summary()
     summary.folder = tmp_path
-    best.dirpath = last.dirpath = str(tmp_path)
+    best.dirpath = str(tmp_path / "checkpoints")
     runner = trainer(
-        tmp_path, FiniteLoss(), summary, best, last, enable_checkpointing=True,
+        tmp_path, FiniteTraining(), summary, best, last, enable_checkpointing=True,
         log_every_n_steps=50, val_check_interval=0.5, num_sanity_val_steps=0,
     )  # fmt: skip
-    with pytest.raises(UserError, match="no longer finite"):
+    with pytest.raises(UserError, match="Step 0: the training loss is nan"):
         runner.fit(Poisoned(0, float("nan")), datamodule=HalvesData())
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_finite_loss_passes(tmp_path: Path) -> None:
-    runner = trainer(tmp_path, FiniteLoss(), max_epochs=2)
+def test_finite_steps_pass(tmp_path: Path) -> None:
+    runner = trainer(tmp_path, FiniteTraining(), max_epochs=2, accumulate_grad_batches=2)
     runner.fit(Poisoned(-1, 0.0), datamodule=HalvesData())
-    assert runner.global_step == 4
+    assert runner.global_step == 2
 
 
 # ---- predictions -------------------------------------------------------------------------

@@ -16,9 +16,8 @@ from pne_seg.cli.export import _formats, _parser
 from pne_seg.errors import UserError
 from pne_seg.export import writer
 from pne_seg.export.programs import PixelsToScores
-from pne_seg.files import save_atomically
-from pne_seg.trained import load_trained
-from tests.cli.commands import TINY, contents, refused, write_config
+from tests.allowed import load_trained
+from tests.cli.commands import ALLOW, TINY, contents, refused, write_config
 from tests.tiny_networks import same_tensors
 
 WEIGHTS = ["--formats", "[safetensors]"]
@@ -36,7 +35,7 @@ def run(fitted: Path, tmp_path: Path) -> Path:
 def exported(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     """Run a command that must succeed; returns what it prints."""
     capsys.readouterr()
-    assert main(["export", *map(str, args)]) is None
+    assert main(["export", *map(str, args), ALLOW]) is None
     return capsys.readouterr().out
 
 
@@ -149,12 +148,12 @@ def test_an_edited_card_is_kept(
     edited = written.replace(b"# license: yours", b"license: mit\n# yours")
     for content in (edited, b"mine\n", written + b"\nMore.\n", b"\xff"):
         card.write_bytes(content)
-        assert main(["export", *map(str, args)]) is None
+        assert main(["export", *map(str, args), ALLOW]) is None
         assert "README.md was edited and is kept" in capsys.readouterr().err
         assert card.read_bytes() == content
         assert new.read_bytes() == written
     card.write_bytes(edited)
-    assert main(["export", *map(str, args), "--preview", "false"]) is None
+    assert main(["export", *map(str, args), "--preview", "false", ALLOW]) is None
     assert "README.md names preview.png, which is not there" in capsys.readouterr().err
     new.write_text("mine too")
     assert "README.new.md was edited" in refused(capsys, "export", *args)
@@ -173,19 +172,19 @@ def test_an_export_stopped_midway_is_not_loaded_and_can_be_done_again(
 ) -> None:
     out = tmp_path / "out"
     args = ["--run", run, "--output", out, *WEIGHTS]
-    real = save_atomically
+    real = Path.replace
     for stop in ("README.md", "config.json", "model.safetensors", "segmentation.json"):
         exported(capsys, *args)
 
-        def stopped(path: Path, write: Any, stop: str = stop) -> None:
-            if path.name == stop:
+        def stopped(source: Path, target: Path, stop: str = stop) -> Path:
+            if source.name == stop:
                 raise KeyboardInterrupt
-            real(path, write)
+            return real(source, target)
 
-        monkeypatch.setattr(writer, "save_atomically", stopped)
-        with pytest.raises(SystemExit):
-            main(["export", *map(str, args)])
-        monkeypatch.setattr(writer, "save_atomically", real)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", stopped)
+            with pytest.raises(SystemExit):
+                main(["export", *map(str, args), ALLOW])
         with pytest.raises(UserError, match=r"stopped midway\. Export it again"):
             load_trained(out)
     exported(capsys, *args)
@@ -214,7 +213,7 @@ def test_what_disagrees_is_not_written(
     real = PixelsToScores.forward
     monkeypatch.setattr(PixelsToScores, "forward", lambda self, images: real(self, images) + 0.01)
     with pytest.raises(SystemExit) as caught:
-        main(["export", "--run", str(run), "--output", str(out), "--formats", "[torch]"])
+        main(["export", "--run", str(run), "--output", str(out), "--formats", "[torch]", ALLOW])
     assert caught.value.code == 1
     said = capsys.readouterr().err
     assert "model.pt2 gives class scores up to 0.01 away from the network's" in said
@@ -269,7 +268,7 @@ def test_without_the_packages_of_onnx_it_is_left_out_with_a_word(
 ) -> None:
     monkeypatch.setattr(writer, "find_spec", lambda name: None if name == "onnx" else 1)
     capsys.readouterr()
-    assert main(["export", "--run", str(run)]) is None
+    assert main(["export", "--run", str(run), ALLOW]) is None
     assert "Left out: onnx. For it, pip install -e '.[export]'" in capsys.readouterr().err
     written = names(run / "export" / "best")
     assert {"model.safetensors", "model.pt2"} <= written
@@ -358,7 +357,7 @@ def test_the_picture_is_for_all_to_see_only_if_asked_for(
 ) -> None:
     monkeypatch.setattr(Hub, "private", there)
     given = ["--run", str(run), "--push", "user/name", *args, *WEIGHTS]
-    assert main(["export", *given]) is None
+    assert main(["export", *given, ALLOW]) is None
     said = capsys.readouterr().err
     assert ("Left out: preview.png" in said) is not shown
     sent = hub.told[1][2]

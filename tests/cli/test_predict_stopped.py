@@ -15,7 +15,7 @@ from PIL import Image
 
 from pne_seg.cli import main
 from pne_seg.module import SegmentationModule
-from tests.cli.commands import QUICK, REPOSITORY, command, contents
+from tests.cli.commands import ALLOW, QUICK, REPOSITORY, command, contents
 from tests.cli.predicting import make_decided, noise
 from tests.prediction.videos import decoded, make_video
 
@@ -43,7 +43,7 @@ def inputs(tmp_path: Path) -> Path:
 
 def started(args: Sequence[object], **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "cli.py", "predict", *map(str, args), *QUICK],
+        [sys.executable, "cli.py", "predict", *map(str, args), *QUICK, ALLOW],
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
@@ -102,9 +102,10 @@ def test_a_killed_prediction_goes_on(
     assert "Traceback" not in said
     assert images.items() <= frames.items()
     assert 3 * IMAGES + 3 <= len(frames) < 3 * IMAGES + FRAMES
-    # As a kill in the middle of writing leaves it.
-    (out / "classes" / ".5.png.123-456.tmp").write_bytes(b"half")
-    (out / "overlay" / ".ride.mp4.123-0.tmp.mp4").write_bytes(b"half")
+    # As a kill in the middle of writing leaves it, two days ago.
+    for name in ("classes/.5.png.123-456.tmp", "overlay/.ride.mp4.123-0.tmp.mp4"):
+        (out / name).write_bytes(b"half")
+        os.utime(out / name, (time.time() - 48 * 3600,) * 2)
     (out / "overlay" / ".notes.123-0.tmp").write_bytes(b"not of predict")
 
     capsys.readouterr()
@@ -153,7 +154,7 @@ def test_an_evaluation_that_the_user_stops(
     handler = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(SystemExit) as caught:
-            main([verb, "--run", str(run), *QUICK])
+            main([verb, "--run", str(run), *QUICK, ALLOW])
     finally:
         signal.signal(signal.SIGINT, handler)  # the trainer ignores further ones
     assert caught.value.code == 130

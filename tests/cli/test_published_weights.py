@@ -17,7 +17,7 @@ from PIL import Image
 import pne_seg
 from pne_seg.data import ADE20K
 from pne_seg.errors import UserError
-from tests.cli.commands import REPOSITORY, SCENES, command, contents, refused, write_config
+from tests.cli.commands import ALLOW, REPOSITORY, SCENES, command, contents, refused, write_config
 from tests.data.miniature.ade20k import write_ade20k
 from tests.pretrained import golden
 from tests.pretrained.mmengine_checkpoint import save_1x
@@ -95,13 +95,13 @@ def test_predictions_exports_and_load_agree(
     assert run.run_folder is not None
     assert run.run_folder.parent == tmp_path / "runs" / "tiny" / "weights" / "predict"
     classes = np.asarray(Image.open(run.run_folder / "classes" / "photo.png"))
-    expected = pne_seg.load(fitted).predict(photo)
+    expected = pne_seg.load(fitted, allow=["tests"]).predict(photo)
     np.testing.assert_array_equal(classes, expected)
     np.testing.assert_array_equal(pne_seg.load(state, config=tiny).predict(photo), expected)
 
     out = tmp_path / "exported"
     pne_seg.cli.main(["export", *map(str, given), "--output", str(out), "--formats", "safetensors"])
-    np.testing.assert_array_equal(pne_seg.load(out).predict(photo), expected)
+    np.testing.assert_array_equal(pne_seg.load(out, allow=["tests"]).predict(photo), expected)
     card = (out / "README.md").read_text()
     assert "Its weights come from shared.pth" in card
     assert str(tmp_path) not in card
@@ -149,13 +149,15 @@ def test_an_export_on_the_hub(
 ) -> None:
     out = tmp_path / "exported"
     pne_seg.cli.main(
-        ["export", "--run", str(fitted), "--output", str(out), "--formats", "safetensors"]
+        ["export", "--run", str(fitted), "--output", str(out), "--formats", "safetensors", ALLOW]
     )
-    expected = pne_seg.load(fitted).predict(photo)
+    expected = pne_seg.load(fitted, allow=["tests"]).predict(photo)
     with serve() as web:
         become_the_hub(web, monkeypatch, tmp_path / "cache")
         web.publish("me/tiny", out)
-        np.testing.assert_array_equal(pne_seg.load("hf://me/tiny").predict(photo), expected)
+        np.testing.assert_array_equal(
+            pne_seg.load("hf://me/tiny", allow=["tests"]).predict(photo), expected
+        )
         found = pne_seg.load("hf://me/tiny", config=tiny).predict(photo)
         np.testing.assert_array_equal(found, expected)
         place = ["--trainer.default_root_dir", tmp_path, *NO_FIGURES]
@@ -163,7 +165,7 @@ def test_an_export_on_the_hub(
         assert run.run_folder is not None
         assert run.run_folder.name.startswith("me_tiny-")
         with pytest.raises(UserError, match=r"hf://me/other: .*give the config"):
-            pne_seg.load("hf://me/other")
+            pne_seg.load("hf://me/other", allow=["tests"])
 
 
 # ---- what is refused -------------------------------------------------------------------------
@@ -378,7 +380,7 @@ def test_a_mapped_checkpoint_fine_tunes(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_a_run_as_a_source(fitted: Path, tiny: Path, photo: Path) -> None:
-    expected = pne_seg.load(fitted).predict(photo)
+    expected = pne_seg.load(fitted, allow=["tests"]).predict(photo)
     for source in (fitted, fitted / "checkpoints" / "best.ckpt"):
         np.testing.assert_array_equal(pne_seg.load(source, config=tiny).predict(photo), expected)
 

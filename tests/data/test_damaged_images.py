@@ -127,12 +127,12 @@ def test_no_image_at_all(data: bytes, reader: Callable[[Any], Any]) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 def test_files_that_cannot_be_opened(tmp_path: Path, reader: Callable[[Any], Any]) -> None:
-    (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     for name, why in (
-        ("folder.png", "Is a directory"),
         ("link.png", "No such file"),
         ("none.png", "No such file"),
+        ("loop.png", "Too many levels of symbolic links"),
     ):
         with pytest.raises(UserError, match=rf"{name}: cannot be read \({why}.*\. Fetch it"):
             reader(open_file(tmp_path / name))

@@ -75,7 +75,9 @@ def test_the_cache_is_written_once_and_read_again(
     with Image.open(written) as image:
         np.testing.assert_array_equal(np.asarray(image), ALL)
     before = written.stat()
-    monkeypatch.setattr("scipy.io.loadmat", lambda *_, **__: pytest.fail("read again"))
+    monkeypatch.setattr(
+        "pne_seg.data.labels.read_matrix", lambda *_, **__: pytest.fail("read again")
+    )
     np.testing.assert_array_equal(labels.read(open_file(source)), first)
     assert labels.size(open_file(source)) == (16, 16)
     assert written.stat().st_mtime_ns == before.st_mtime_ns

@@ -1,13 +1,17 @@
 """Files are found and read alike in a folder and in a zip archive of it."""
 
+import contextlib
 import hashlib
 import io
 import multiprocessing
 import os
 import pickle
 import random
+import signal
+import socket
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -228,3 +232,100 @@ def test_what_is_no_tree_is_named(folder: Path) -> None:
 def test_an_archive_without_its_extension_is_one(tmp_path: Path) -> None:
     archive = pack(tmp_path / "download")
     assert open_tree(archive).folders() == ["annotations", "images"]
+
+
+# ---- content -----------------------------------------------------------------------------------
+
+
+def test_a_digest_follows_the_content_at_the_same_size_and_time(tmp_path: Path) -> None:
+    place = tmp_path / "set" / "a.png"
+    place.parent.mkdir()
+    place.write_bytes(b"1234")
+    os.utime(place, (10**9, 10**9))
+    before = open_file(place).digest()
+    assert before == hashlib.blake2b(b"1234", digest_size=16).hexdigest()
+    place.write_bytes(b"1235")
+    os.utime(place, (10**9, 10**9))
+    assert open_file(place).digest() != before
+    place.write_bytes(b"1234")  # at another time
+    assert open_file(place).digest() == before
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.write(place, "a.png")
+    member = open_tree(tmp_path / "set.zip").file("a.png")
+    assert member is not None
+    assert member.digest() == before
+    with pytest.raises(UserError, match=r"none\.png: cannot be read"):
+        open_file(tmp_path / "none.png").digest()
+
+
+# ---- what is no file ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """End what would wait for ever."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def make_special(kind: str, place: Path) -> None:
+    if kind == "a named pipe":
+        os.mkfifo(place)
+    elif kind == "a socket":
+        with socket.socket(socket.AF_UNIX) as opened, contextlib.chdir(place.parent):
+            opened.bind(place.name)  # a path must be short
+    elif kind == "a directory":
+        place.mkdir()
+    else:
+        place.symlink_to("/dev/zero")
+
+
+KINDS = ["a named pipe", "a socket", "a directory", "a device"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files of Unix")
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_regular_files_are_opened(tmp_path: Path, kind: str) -> None:
+    make_special(kind, tmp_path / "odd.png")
+    file = open_file(tmp_path / "odd.png")
+    reads: list[Callable[[], object]] = [file.read_bytes, file.open, file.digest]
+    if kind != "a directory":
+        reads.append(lambda: open_tree(tmp_path / "odd.png"))
+        found = open_tree(tmp_path).files("", [".png"])[0]
+        reads.append(found.read_bytes)
+    for read in reads:
+        with (
+            within(10),
+            pytest.raises(UserError, match=rf"odd\.png: is {kind}, not a regular") as e,
+        ):
+            read()
+        assert "\n" not in str(e.value)
+
+
+def test_links_that_lead_nowhere_hide_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "nowhere.png").symlink_to("none")
+    tree = open_tree(tmp_path)
+    assert tree.folders() == []
+    for file, why in zip(
+        tree.files("", [".png"])[1:], ["Too many levels", "No such file"], strict=True
+    ):
+        with pytest.raises(UserError, match=rf"{file.name}: cannot be read \({why}"):
+            file.read_bytes()
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(3 * 10**12)  # takes no room on the disk
+    with pytest.raises(UserError, match=r"huge\.png: has 3\.0 TB, files of images and labels"):
+        open_file(tmp_path / "huge.png").read_bytes()

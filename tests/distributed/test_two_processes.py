@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from tests.cli.commands import (
 )
 from tests.data.noise import SIZES, Fitted, Noise
 from tests.distributed import data_worker
-from tests.distributed.worker import batch, build
+from tests.distributed.worker import HARD, STEPS, batch, build
 from tests.methods import NETWORKS
 from tests.training import trainer
 
@@ -52,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def by_hand(method: str, *, steps: int = 2) -> dict[str, Tensor]:
+def by_hand(method: str) -> dict[str, Tensor]:
     """The same steps in one process: each rank's gradient by itself, their mean, plain SGD.
 
     Each rank normalises by its own images. Running statistics, in which ranks differ, are not
@@ -61,12 +62,13 @@ def by_hand(method: str, *, steps: int = 2) -> dict[str, Tensor]:
     module = build(method)
     module.log = lambda *_args, **_kwargs: None  # type: ignore[method-assign]  # has no trainer
     parameters = dict(module.named_parameters())
-    for step in range(steps):
+    for step in range(STEPS):
+        module._trainer = SimpleNamespace(global_step=step)  # type: ignore[assignment]
         mean = {name: torch.zeros_like(value) for name, value in parameters.items()}
         for rank in range(2):
             module.train()
             module.zero_grad()
-            module.training_step(batch(rank, step), step).backward()
+            module.training_step(batch(rank, step, method), step).backward()
             for name, value in parameters.items():
                 assert value.grad is not None, name
                 mean[name] += value.grad / 2
@@ -89,14 +91,38 @@ def test_each_method_takes_the_mean_of_both_processes_gradients(method: str, tra
     assert any(name.startswith("network.encoder.") for name in moved)
 
 
+@pytest.mark.parametrize("method", HARD)
+def test_processes_without_labels_or_pairs_keep_step(method: str, trained: Path) -> None:
+    """The contrast's weight starts at 0, one process has no pairs or no labels, or none has."""
+    first, second = (torch.load(trained / f"{method}-{rank}.pt") for rank in range(2))
+    expected, before = by_hand(method), dict(build(method).named_parameters())
+    assert first.keys() == second.keys() == expected.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        assert value.isfinite().all(), name
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-6, msg=name)
+    moved = {name.split(".")[0] for name in first if not torch.equal(first[name], before[name])}
+    expected_to_move = {
+        "none_with_labels": set(),
+        "none_with_pairs": {"network", "auxiliary"},
+    }
+    assert moved == expected_to_move.get(method, {"network", "auxiliary", "contrast"})
+
+
 def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     place = ["--trainer.default_root_dir", str(tmp_path)]
     ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
     uneven = ["--data.val_size", "3"]  # one process scores two images, the other one
     torchrun("cli.py", "fit", "--config", SCENES, *QUICK, *SMALL, *uneven, *ddp, *place)
     (run,) = (tmp_path / "runs" / "scenes_upernet_resnet18").iterdir()
-    assert (run / "checkpoints" / "best.ckpt").is_file()
-    assert 0 <= json.loads((run / "metrics.json").read_text())["val/mIoU"] <= 1
+    best = run / "checkpoints" / "best.ckpt"
+    together = json.loads((run / "metrics.json").read_text())
+    alone = command("validate", "--ckpt_path", best, *QUICK, "--figures.num_images", "0")
+    assert alone.model.scores is not None
+    assert (
+        together["val/mIoU"]
+        == alone.model.scores.as_dict("val", alone.model.class_names)["val/mIoU"]
+    )
 
 
 def test_two_processes_test_as_one_does(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from pne_seg.export.folder import FILES, read_export
 from pne_seg.export.writer import Exported, export
 from pne_seg.inference import Preprocessing, network_stride
 from pne_seg.networks.swin import pad_before_shift
-from pne_seg.trained import Trained, load_trained
+from pne_seg.trained import Trained
+from tests.allowed import TESTS, load_trained
 from tests.export.trained import MEAN, STD, description, pixels, plain_scores, run_onnx, trained
 from tests.methods import NETWORKS
 from tests.tiny_networks import same_tensors
@@ -72,7 +73,7 @@ def test_all_formats_agree_with_the_network(name: str, tmp_path: Path) -> None:
     assert [type(layer) for layer in network.modules()] == layers
     _check_folder(folder, done)
     program = torch.export.load(folder / "model.pt2").module()
-    weights, content = read_export(folder)
+    weights, content = read_export(folder, TESTS)
     stride = network_stride(network)
     assert content["stride"] == stride
     odd = 1 if stride == 1 else stride

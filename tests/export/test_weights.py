@@ -12,7 +12,7 @@ from torch import nn
 
 from pne_seg import networks
 from pne_seg.export.writer import export
-from pne_seg.trained import load_trained
+from tests.allowed import load_trained
 from tests.export.trained import trained
 from tests.methods import SWIN
 from tests.tiny_networks import TinyNet, same_tensors

@@ -34,7 +34,11 @@ def transformers_upernet(kind: str) -> Any:
         sizes = {"hidden_sizes": CONVNEXT["dims"], "depths": CONVNEXT["depths"]}
         backbone = transformers.ConvNextConfig(**sizes, **stages)
     config = transformers.UperNetConfig(
-        backbone_config=backbone, hidden_size=16, num_labels=5, auxiliary_channels=8
+        backbone_config=backbone,
+        hidden_size=16,
+        num_labels=5,
+        auxiliary_channels=8,
+        auxiliary_in_channels=96 if kind == "swin" else 24,  # 384 in older versions
     )
     network = transformers.UperNetForSemanticSegmentation(config).eval()
     randomise(network)

@@ -34,7 +34,7 @@ def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "model.safetensors")
     torch.save(STATE, tmp_path / "older.safetensors", _use_new_zipfile_serialization=False)
     for name in ("model.pth", "model.SAFETENSORS", "model.safetensors", "older.safetensors"):
-        assert read_tensors(tmp_path / name, "given").keys() == STATE.keys()
+        assert read_tensors(tmp_path / name, "given")[0].keys() == STATE.keys()
 
 
 def test_files_that_hold_themselves(tmp_path: Path) -> None:
@@ -43,13 +43,13 @@ def test_files_that_hold_themselves(tmp_path: Path) -> None:
     torch.save(endless, tmp_path / "self.pth")
     assert "holds no weights" in refusal(tmp_path / "self.pth")
     torch.save(dict(STATE, model=endless), tmp_path / "beside.pth")
-    assert read_tensors(tmp_path / "beside.pth", "given").keys() == STATE.keys()
+    assert read_tensors(tmp_path / "beside.pth", "given")[0].keys() == STATE.keys()
 
 
 def test_prefixes_in_any_order(tmp_path: Path) -> None:
     for prefix in ("module._orig_mod.", "_orig_mod.module."):
         torch.save({prefix + name: t for name, t in STATE.items()}, tmp_path / "x.pth")
-        assert read_tensors(tmp_path / "x.pth", "given").keys() == STATE.keys()
+        assert read_tensors(tmp_path / "x.pth", "given")[0].keys() == STATE.keys()
 
 
 def test_arrays_are_no_tensors(tmp_path: Path) -> None:

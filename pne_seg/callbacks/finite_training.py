@@ -1,0 +1,137 @@
+"""Stops a run whose loss or gradient is no longer a number, before that reaches a checkpoint."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pne_seg.errors import UserError
+
+_MOST_STEPS = 1000
+"""Steps whose batches are remembered, where nothing is logged."""
+
+
+@dataclass
+class _Step:
+    """An optimizer step: its number, where in the epoch it was, its images and its losses."""
+
+    number: int
+    epoch: int
+    batch: int
+    names: list[str]
+    losses: list[Tensor]
+
+
+class FiniteTraining(Callback):
+    """Looks at every loss and gradient on its device, ahead of the optimizer's step.
+
+    On a CPU the answer is read at once, so that the weights never change. An accelerator would have
+    to be waited for: there it is read where logging waits anyway, every `log_every_n_steps`, and
+    before each validation and each save, so that no bad weights are scored or written. The steps
+    that a gradient scaler (fp16) leaves out for infinite gradients are no mistakes.
+
+    Raises:
+        UserError: a loss or a gradient became NaN or infinite.
+    """
+
+    def __init__(self) -> None:
+        self._bad: Tensor | None = None  # the first bad step's number, -1 if there is none
+        self._steps: deque[_Step] = deque(maxlen=_MOST_STEPS)
+        self._names: list[str] = []
+        self._losses: list[Tensor] = []
+        self._batch = 0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note which images are at hand."""
+        self._batch = batch_idx
+        self._names += list(batch.get("name", ())) if isinstance(batch, dict) else []
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Keep the loss until the step."""
+        self._losses.append(loss.detach())
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look at the losses and gradients of the step; on a CPU also at the answer."""
+        number = trainer.global_step
+        step = _Step(number, trainer.current_epoch, self._batch, self._names, self._losses)
+        self._steps.append(step)
+        self._names, self._losses = [], []
+        looked_at = list(step.losses)
+        if getattr(trainer.precision_plugin, "scaler", None) is None:
+            looked_at += _norms(optimizer)
+        if not looked_at:
+            return
+        finite = torch.stack([value.float().reshape(()) for value in looked_at]).isfinite().all()
+        if self._bad is None:
+            self._bad = torch.full((), -1, device=finite.device)
+        self._bad = torch.where((self._bad >= 0) | finite, self._bad, number)
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if _is_read_free(finite) or (every and (self._batch + 1) % every == 0):
+            self._check(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before a validation, whose scores would mean nothing."""
+        self._check(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before the end of a run that would count as a success."""
+        self._check(pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Stop before bad weights take the place of good ones."""
+        self._check(pl_module)
+
+    def _check(self, module: LightningModule) -> None:
+        if self._bad is None or (number := int(self._bad)) < 0:
+            return
+        step = next((step for step in self._steps if step.number == number), None)
+        self._bad = None
+        what, where = "loss or gradient", ""
+        if step is not None:
+            losses = [float(loss) for loss in step.losses]
+            bad_losses = [loss for loss in losses if not torch.isfinite(torch.tensor(loss))]
+            what = f"training loss is {bad_losses[0]}" if bad_losses else "gradient is not finite"
+            if not bad_losses and step is self._steps[-1]:
+                what += f" (first in {_first_bad(module)}; the loss is {sum(losses):.4g})"
+            images = ", ".join(step.names[:4]) + (" …" if len(step.names) > 4 else "")
+            where = f" Epoch {step.epoch}, batch {step.batch}" + (f": {images}." * bool(images))
+        raise UserError(
+            f"Step {number}: the {what}; no weights were saved after it.{where}\n"
+            "  Lower the learning rate (model.optimizer.lr), set trainer.gradient_clip_val, use "
+            "bf16 in place of fp16, or look at these images with check-data."
+        )
+
+
+def _is_read_free(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
+def _norms(optimizer: Optimizer) -> list[Tensor]:
+    """The norm of the gradients on each device: the one pass over them that costs least."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                by_device.setdefault(parameter.grad.device, []).append(parameter.grad)
+    return [torch.nn.utils.get_total_norm(gradients) for gradients in by_device.values()]
+
+
+def _first_bad(module: LightningModule) -> str:
+    bad = (
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None and not parameter.grad.isfinite().all()
+    )
+    return next(bad, "a parameter")

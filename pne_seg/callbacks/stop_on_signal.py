@@ -1,0 +1,160 @@
+"""Ends a training on SIGTERM or SIGINT after the present step, with a checkpoint."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+
+from pne_seg.callbacks.checkpoints import LastCheckpoint, is_accumulating
+
+_SAME = 1.0
+"""Seconds within which a launcher of several processes may pass the same signal on again."""
+
+
+class Stopped(SystemExit):
+    """A training was ended by a signal; its code is 128 + the signal's number.
+
+    Args:
+        signum: the signal.
+        step: optimizer steps taken.
+        checkpoint: what the training resumes from, if there is anything.
+    """
+
+    def __init__(self, signum: int, step: int, checkpoint: Path | None) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum
+        self.step = step
+        self.checkpoint = checkpoint
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.signum).name
+        resume = f" Resume with --ckpt_path {self.checkpoint}" if self.checkpoint else ""
+        return f"Stopped by {name} after step {self.step}.{resume}"
+
+
+class StopOnSignal(Callback):
+    """Finishes the step, saves `last.ckpt` and raises `Stopped`; a second signal ends at once.
+
+    All processes stop after the same step, whichever of them got the signal. Within a validation
+    one process saves too; several rely on the checkpoint from its start. SLURM's signal to requeue
+    waits for the step's end, too, and is then handled by Lightning.
+
+    Args:
+        last: what saves; None saves nothing.
+    """
+
+    def __init__(self, last: LastCheckpoint | None) -> None:
+        self.last = last
+        self.signum = 0  # 0 before a signal
+        self._time = 0.0
+        self._requeue: Callable[[], Any] | None = None
+        self._requeue_asked = self._requeue_due = False
+        self._launcher: Any = None
+        self._several = False
+        self._stopping = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals; Lightning puts the older handlers back at the end."""
+        self._several = trainer.world_size > 1
+        self._launcher = trainer.strategy.launcher
+        if trainer.received_sigterm:  # in the sanity check
+            self.signum = signal.SIGTERM
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._handle)
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            signum = environment.requeue_signal or signal.SIGUSR1
+            handler = signal.getsignal(signum)
+            if callable(handler):
+                self._requeue = lambda: handler(signum, None)
+                signal.signal(signum, self._ask_for_requeue)
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        if not self.signum:
+            self.signum, self._time = signum, time.monotonic()
+        elif not self._several or time.monotonic() - self._time > _SAME:
+            if hasattr(self._launcher, "kill"):
+                self._launcher.kill(signal.SIGKILL)
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    def _ask_for_requeue(self, _signum: int, _frame: FrameType | None) -> None:
+        self._requeue_asked = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Agree on whether to stop, between two optimizer steps; loggers get the row after this."""
+        if is_accumulating(trainer, batch_idx):
+            return
+        self._stopping, self._requeue_due = self._agreed(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop or requeue ahead of a step."""
+        if self._requeue_due and self._requeue is not None:
+            self._requeue_asked = self._requeue_due = False
+            self._requeue()
+        if self._stopping:
+            self._stop(trainer, self._stopping)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop ahead of a validation, which a resume begins with."""
+        if self._stopping:
+            self._stop(trainer, self._stopping)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop between two epochs."""
+        if self._stopping:
+            self._stop(trainer, self._stopping)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop within a validation; a resume begins it again."""
+        if not self.signum or trainer.sanity_checking:
+            return
+        if self._several:
+            if hasattr(self._launcher, "kill"):  # they would wait for this process
+                self._launcher.kill(signal.SIGKILL)
+            raise Stopped(self.signum, trainer.global_step, self._checkpoint(trainer))
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):  # the weights in training come back
+                callback.on_validation_epoch_end(trainer, pl_module)
+        self._stop(trainer, self.signum)
+
+    def _agreed(self, trainer: Trainer) -> tuple[int, bool]:
+        if not self._several:
+            return self.signum, self._requeue_asked
+        own = [self.signum, int(self._requeue_asked)]
+        asked = torch.tensor(own, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+        signum, requeue = asked.tolist()
+        return int(signum), bool(requeue)
+
+    def _stop(self, trainer: Trainer, signum: int) -> None:
+        if self.last is not None and self.last.saved_step != trainer.global_step:
+            self.last.save(trainer)
+        raise Stopped(signum, trainer.global_step, self._checkpoint(trainer))
+
+    def _checkpoint(self, trainer: Trainer) -> Path | None:
+        path = self.last.path(trainer) if self.last is not None else None
+        return path if path is not None and path.is_file() else None

@@ -1,0 +1,109 @@
+"""The tensors that hold a row for each class, and how rows follow the classes' names."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pne_seg.taps import probe
+
+
+def class_tensors(module: nn.Module, num_classes: int) -> set[str]:
+    """Find the tensors of a training module whose first dimension is the classes.
+
+    In the network these are the layers of whose C rows only row c reaches the scores of class c, by
+    the gradient of a small image's scores, whatever the layers are called; and a classifier inside
+    it, if the network or the auxiliary term names one (`auxiliary_logits`, `logits_module`). In an
+    auxiliary head it is the last layer with C rows.
+
+    Args:
+        module: with the network, (B, 3, H, W) → (B, C, H, W) logits, under `network`.
+        num_classes: C; with a single class there is nothing to tell apart.
+
+    Returns:
+        Names in the state dict, statistics of such layers included. Those of the network are left
+        out if they are not found, as in a network whose output is a softmax.
+    """
+    if num_classes < 2:
+        return set()
+    network, auxiliary = module.get_submodule("network"), getattr(module, "auxiliary", None)
+    layers = {f"network.{name}" for name in _output_layers(network, num_classes)}
+    inside = (getattr(network, "auxiliary_logits", None), getattr(auxiliary, "logits_module", None))
+    layers |= {f"network.{name}" for name in inside if name}
+    if isinstance(auxiliary, nn.Module):
+        heads = [n for n, p in auxiliary.named_parameters() if _has_rows(p, num_classes)]
+        layers |= {f"auxiliary.{name.rpartition('.')[0]}" for name in heads[-1:]}
+    return {
+        name
+        for name, tensor in module.state_dict().items()
+        if name.rpartition(".")[0] in layers and _has_rows(tensor, num_classes)
+    }
+
+
+def _output_layers(network: nn.Module, num_classes: int) -> set[str]:
+    parameters = dict(network.named_parameters())
+    candidates = {n: p for n, p in parameters.items() if _has_rows(p, num_classes)}
+    if not candidates:
+        return set()
+    required = {name: parameter.requires_grad for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name in candidates)
+        score = probe(network, with_graph=True)[:, 0].sum()
+        gradients = torch.autograd.grad(score, [*candidates.values()], allow_unused=True)
+    finally:
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(required[name])
+    return {
+        name.rpartition(".")[0]
+        for name, gradient in zip(candidates, gradients, strict=True)
+        if gradient is not None and gradient[0].any() and not gradient[1:].any()
+    }
+
+
+def _has_rows(tensor: Tensor, num_classes: int) -> bool:
+    return tensor.ndim > 0 and len(tensor) == num_classes
+
+
+def rows_by_name(
+    fresh: Tensor, given: Tensor, here: Sequence[str], there: Sequence[str]
+) -> Tensor | None:
+    """Give the rows of a tensor to the classes of the same name.
+
+    Args:
+        fresh: (C, ...) rows, kept by the classes that the source lacks.
+        given: (D, ...) of the source.
+        here: C names.
+        there: D names.
+
+    Returns:
+        (C, ...) a new tensor; None if `given` has not a row of numbers for each of its classes.
+    """
+    plain = given.layout == torch.strided and given.is_floating_point() and not given.is_meta
+    if not plain or given.shape != (len(there), *fresh.shape[1:]):
+        return None
+    places = {name: row for row, name in enumerate(there)}
+    rows = fresh.clone()
+    for row, name in enumerate(here):
+        if name in places:
+            rows[row] = given[places[name]]
+    return rows
+
+
+def describe_rows(here: Sequence[str], there: Sequence[str]) -> str:
+    """Say which classes took their rows from a source, which are new, and which it had besides."""
+    known = [name for name in here if name in there]
+    new = [name for name in here if name not in there]
+    dropped = [name for name in there if name not in here]
+    kind = "other classes" if new or dropped else "the classes in another order"
+    said = f"trained on {kind}; taken by name: {_listed(known) or 'none'}"
+    if new:
+        said += f"; new, with fresh weights: {_listed(new)}"
+    if dropped:
+        said += f"; not used: {_listed(dropped)}"
+    return said
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,112 @@
+"""One matrix of a MATLAB file of version 5 (`save -v7` too), read in plain Python.
+
+SciPy's reader ends the process on some damaged files, and unpacks whatever a few kilobytes claim.
+Format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf
+"""
+
+import math
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_HEADER_END = 128
+_BYTE_ORDERS = {b"IM": "<", b"MI": ">"}  # what the header's last two bytes are
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
+            13: "u8"}  # fmt: skip  # types of data
+_MATRIX, _COMPRESSED = 14, 15
+_NUMERIC_CLASSES = range(6, 16)  # of a matrix: double to uint64; the others are texts, cells, …
+_COMPLEX = 0x0800
+_HEAD_SIZE = 4096  # bytes of a matrix before its values, at most
+
+
+def read_matrix(data: bytes, name: str, max_size: int) -> npt.NDArray[Any] | None:
+    """Read a real matrix of numbers.
+
+    Args:
+        data: the whole file.
+        name: of the variable.
+        max_size: values that are believed to be in it.
+
+    Returns:
+        (H, W), of the type that the file has; None if the variable is something else, or larger.
+
+    Raises:
+        KeyError: there is no such variable.
+        ValueError: the file is damaged, or of another version.
+    """
+    order = _BYTE_ORDERS.get(data[126:_HEADER_END], "")
+    if not order or int.from_bytes(data[124:126], "little" if order == "<" else "big") != 0x0100:
+        raise ValueError("no MATLAB file of version 5")
+    for kind, content in _elements(memoryview(data)[_HEADER_END:], order):
+        if kind not in (_MATRIX, _COMPRESSED):
+            continue
+        compressed = kind == _COMPRESSED
+        begin = _inflated(content, _HEAD_SIZE)[8:] if compressed else content
+        flags, shape, called = _head(begin, order)
+        if called != name:
+            continue
+        if flags & 0xFF not in _NUMERIC_CLASSES or flags & _COMPLEX or len(shape) != 2:
+            return None
+        if min(shape) < 0 or math.prod(shape) > max_size:
+            return None
+        if compressed:
+            whole = _inflated(content, _HEAD_SIZE + 8 * math.prod(shape), whole=True)
+            _, content = next(_elements(whole, order))
+        return _numbers(content, order, shape)
+    raise KeyError(name)
+
+
+def _head(content: memoryview, order: str) -> tuple[int, list[int], str]:
+    """Flags, sides and name of a matrix, for which its beginning suffices."""
+    parts = [part for _, part in islice(_elements(content, order, cut_short=True), 3)]
+    if len(parts) < 3:
+        return 0, [], ""
+    flags, sides, name = parts
+    flag = int(np.frombuffer(flags, f"{order}u4", 1)[0])
+    return flag, np.frombuffer(sides, f"{order}i4").tolist(), bytes(name).decode("latin-1")
+
+
+def _numbers(content: memoryview, order: str, shape: list[int]) -> npt.NDArray[Any]:
+    parts = [*_elements(content, order)]
+    if len(parts) < 4 or parts[3][0] not in _NUMBERS:
+        raise ValueError("its values are missing")
+    kind, values = parts[3]
+    found = np.frombuffer(values, order + _NUMBERS[kind])  # columns come first
+    if len(found) != math.prod(shape):
+        raise ValueError("it holds other numbers of values than it says")
+    return found.reshape(shape, order="F")
+
+
+def _elements(
+    content: memoryview, order: str, cut_short: bool = False
+) -> Iterator[tuple[int, memoryview]]:
+    """Kind and content of the elements, one after the other."""
+    place = 0
+    while place + 8 <= len(content):
+        kind, size = np.frombuffer(content[place : place + 8], f"{order}u4").tolist()
+        if kind >> 16:  # a small one: size, kind and up to four bytes in one tag
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, place + 4, place + 8
+        else:
+            start = place + 8
+            end = start + size + (0 if kind == _COMPRESSED else -size % 8)
+        if start + size > len(content):
+            if cut_short:
+                return
+            raise ValueError("it is cut short")
+        yield kind, content[start : start + size]
+        place = end
+
+
+def _inflated(content: memoryview, limit: int, whole: bool = False) -> memoryview:
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(content, limit)
+    except zlib.error as error:
+        raise ValueError("its compressed values are damaged") from error
+    if whole and not stream.eof:  # with its end, a checksum would be missing
+        raise ValueError("it is cut short, or holds more than it says")
+    return memoryview(inflated)

@@ -1,0 +1,311 @@
+"""What settings may name: modules, classes and functions of the packages that belong to them.
+
+A config, a run or an export may come from anywhere, and what it names is imported and called. So a
+name is checked twice: before it is imported, by jsonargparse's import control, which every parser
+of this project runs under, and before it is called, by what it turned out to be.
+"""
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from threading import RLock
+from types import ModuleType
+from typing import Any
+
+from pne_seg.errors import UserError
+from pne_seg.nameable import PACKAGES, misfit, path_of, under
+from pne_seg.runs import RUNS
+from pne_seg.settings_files import check_yaml
+
+_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+_OS = ("posix", "nt", "posixpath", "ntpath")  # where what `os` holds is defined
+_STANDARD = str(Path(os.__file__).parent)
+_SITE = re.compile(r"[/\\](?:site|dist)-packages(?:[/\\]|$)")
+_LOCK = RLock()  # jsonargparse's import control is one for the whole process
+
+
+class RefusedImportError(UserError):
+    """A setting names what it may not; the message says how to allow it."""
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What settings of some origin may name.
+
+    Attributes:
+        allow: further packages or modules, whatever they hold.
+        own: whether the settings are the user's, which may also name modules that are neither
+            installed nor of the standard library: those in the working directory or on PYTHONPATH.
+        setting: how messages write a setting.
+        remedy: how messages say what to do.
+    """
+
+    allow: tuple[str, ...] = ()
+    own: bool = False
+    setting: str = "{}"
+    remedy: str = 'pass allow=["{}"]'
+
+    def __post_init__(self) -> None:
+        for name in self.allow:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise UserError(
+                    f"{self.remedy.format(name)}: {name!r} is not the name of a module. Give one "
+                    "such as my_package."
+                )
+            if under(name, ("jsonargparse",)):
+                raise UserError(f"{name} decides what may be imported; it is never allowed.")
+
+    def trusting(self, texts: Sequence[str]) -> "Imports":
+        """These, and the user's own modules as far as the texts, which the user wrote, name them.
+
+        Args:
+            texts: values of settings.
+        """
+        users = replace(self, own=True)
+        names = [name for text in texts for name in _NAME.findall(text)]
+        own = {n.partition(".")[0] for n in names if self.refused(n) and not users.refused(n)}
+        return replace(self, allow=(*self.allow, *sorted(own)))
+
+    def refused(self, name: str) -> str | None:
+        """Why settings may not name something, None if they may; imports nothing.
+
+        Args:
+            name: dotted.
+        """
+        root = name.partition(".")[0]
+        if root == "jsonargparse":
+            return "it decides what may be imported"
+        if under(name, self._allowed) or under(name, PACKAGES):
+            return None
+        if root in sys.stdlib_module_names:
+            return "settings may not name what is in Python's standard library"
+        if known := [entry for entry in PACKAGES if under(entry, (root,)) and "._" not in entry]:
+            return f"of {root}, settings may name {', '.join(known)} alone"
+        installed = _is_installed(root)
+        if installed is None:
+            return None  # importing it will say so
+        if self.own and not installed and root != RUNS:  # what came with a run is not the user's
+            return None
+        if installed:
+            return f"{root} is none of the packages that settings may name"
+        return "settings that come from elsewhere may not name your own modules"
+
+    def resolve(self, name: str, key: str) -> Any:
+        """Import what a setting names.
+
+        Args:
+            name: dotted.
+            key: the setting, for messages.
+
+        Raises:
+            RefusedImportError: the setting may not name it.
+            ImportError: there is no such module.
+            AttributeError: there is no such thing in it.
+            ValueError: the name has no dot.
+        """
+        if reason := self.refused(name):
+            raise self._refusal(key, name, reason)
+        module, _, attribute = name.rpartition(".")
+        try:
+            found = getattr(import_module(module), attribute)
+        except ModuleNotFoundError:
+            outer, _, inner = module.rpartition(".")  # a class within a class
+            if not outer:
+                raise
+            found = getattr(getattr(import_module(outer), inner), attribute)
+        if reason := self._unfit(found, called=True):
+            raise self._refusal(key, name, reason, path_of(found))
+        return found
+
+    @contextmanager
+    def enforced(self, *settings: Any) -> Iterator[None]:
+        """Have jsonargparse refuse, before it imports it, what may not be named.
+
+        Args:
+            *settings: what is parsed or built meanwhile.
+        """
+        import jsonargparse
+        import yaml
+        from jsonargparse._common import parsing_settings  # there is no public way back
+
+        names = {name for text in _texts(settings) for name in _NAME.findall(text)}
+        roots = {name.partition(".")[0] for name in names}
+        if self.own:
+            # A class may be named without its module, which is then imported already.
+            roots |= {name.partition(".")[0] for name in [*sys.modules]} - sys.stdlib_module_names
+        with _LOCK:
+            before, load = dict(parsing_settings), jsonargparse.get_loader("yaml")
+            denied = before["import_path_verdicts"]
+
+            def load_within_bounds(text: str) -> Any:
+                check_yaml(text, "A value")  # of a file that a setting names, too
+                return load(text)
+
+            allowed = [*PACKAGES]
+            allowed += [root for root in roots if root.isidentifier() and not self.refused(root)]
+            allowed += [name for name in denied if under(name, self._allowed)]
+            jsonargparse.set_parsing_settings(
+                import_path_denylist=["*"], import_path_allowlist=[*allowed, *self._allowed]
+            )
+            jsonargparse.set_loader("yaml", load_within_bounds, (yaml.YAMLError,))
+            try:
+                yield
+            finally:
+                parsing_settings.update(before)
+                jsonargparse.set_loader("yaml", load, (yaml.YAMLError,))
+
+    def check(self, parsed: Any, key: str = "") -> None:
+        """Refuse what may not be called, in settings that are parsed and not built yet.
+
+        Args:
+            parsed: jsonargparse's namespace, or a part of it.
+            key: its setting, for messages.
+
+        Raises:
+            RefusedImportError: there is such a thing.
+        """
+        from jsonargparse import Namespace
+
+        if isinstance(parsed, list | tuple):
+            for value in parsed:
+                self.check(value, key)
+        elif isinstance(parsed, dict | Namespace):
+            values = parsed if isinstance(parsed, dict) else vars(parsed)
+            named, built = values.get("class_path"), None
+            if isinstance(named, str) and "." in named:
+                built = self._named(named, key)
+            for name, value in values.items():
+                if name == "init_args" and built is not None:
+                    given = vars(value) if isinstance(value, Namespace) else value
+                    for argument, content in given.items():
+                        if not _is_default(built, argument, content):
+                            self.check(content, f"{key}.{argument}")
+                elif name != "class_path":
+                    self.check(value, f"{key}.{name}" if key else str(name))
+        elif (callable(parsed) or isinstance(parsed, ModuleType)) and (
+            reason := self._unfit(parsed)
+        ):
+            raise self._refusal(key, path_of(parsed), reason)
+
+    def explain(self, message: str, key: str) -> RefusedImportError | None:
+        """The refusal behind an error of jsonargparse's, None if it is another error.
+
+        Args:
+            message: the error's.
+            key: the outermost setting that it is about.
+        """
+        found = re.search(r"Importing '([\w.]+)' is not allowed", message)
+        if not found:
+            return None
+        inner = re.findall(r'Parser key "([^"]+)"', message[: found.start()])[1:]
+        key = ".".join([key, *inner]).replace(".init_args", "")
+        return self._refusal(key, found[1], self.refused(found[1]) or "settings may not name it")
+
+    @cached_property
+    def _allowed(self) -> tuple[str, ...]:
+        """`allow`, with the modules in C that the standard library's stand for."""
+        implied = [f"_{name}" for name in self.allow]
+        return (*self.allow, *implied, *(_OS if "os" in self.allow else ()))
+
+    def _named(self, name: str, key: str) -> Any:
+        try:
+            return self.resolve(name, key)
+        except (ImportError, AttributeError, ValueError) as error:
+            if isinstance(error, RefusedImportError):
+                raise
+            return None  # a value that is no class path: jsonargparse took it for one of a mapping
+
+    def _unfit(self, found: Any, called: bool = False) -> str | None:
+        """Why an object is not for settings, None if it is.
+
+        Args:
+            found: imported.
+            called: whether it is called to build a value, not given as one.
+        """
+        if isinstance(found, partial):
+            return self._unfit(found.func, called)
+        path = path_of(found)
+        if under(path, self._allowed):
+            return None
+        if not under(path, PACKAGES):
+            known = _is_installed(path.partition(".")[0]) is not None
+            return self.refused(path) if known else "it is of no module"
+        return misfit(found, called)
+
+    def _refusal(
+        self, key: str, name: str, reason: str, path: str | None = None
+    ) -> RefusedImportError:
+        root = (path or name).partition(".")[0]
+        remedy = f"\n  If you trust it, {self.remedy.format(root)}."
+        setting = self.setting.format(key) if key else "A setting"
+        return RefusedImportError(
+            f"{setting} names {name}: {reason}.{remedy if root != 'jsonargparse' else ''}"
+        )
+
+
+def imported(path: str) -> Any:
+    """What a path names, if that takes no import beyond this project's packages; else None."""
+    if not under(path, PACKAGES) and path.rpartition(".")[0] not in sys.modules:
+        return None
+    try:
+        return Imports(own=True).resolve(path, "")
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def is_own(run: Path, *roots: Path) -> bool:
+    """Whether a run's folder lies among the user's runs.
+
+    Args:
+        run: the folder.
+        *roots: what holds a folder `runs`; the working directory always does.
+    """
+    folder = run.resolve()
+    return any((root / RUNS).resolve() in folder.parents for root in (Path(), *roots))
+
+
+def _is_installed(root: str) -> bool | None:
+    """Whether a package is installed, not merely found; None if there is none of that name."""
+    module = sys.modules.get(root)
+    spec = getattr(module, "__spec__", None)
+    if module is None:
+        try:
+            spec = find_spec(root)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None:
+            return None
+    if spec is None:
+        return False  # such as __main__, of a script or a notebook
+    places = list(spec.submodule_search_locations or []) or [spec.origin or ""]
+    return any(place.startswith(_STANDARD) or _SITE.search(place) for place in places)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
+def _is_default(built: Any, argument: str, value: Any) -> bool:
+    """Whether a function or class is what a signature has as its default."""
+    if not callable(value):
+        return False
+    for owner in getattr(built, "__mro__", (built,)):
+        try:
+            parameter = inspect.signature(owner).parameters.get(argument)
+        except (TypeError, ValueError):
+            continue
+        if parameter is not None and parameter.default is value:
+            return True
+    return False

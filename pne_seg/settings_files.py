@@ -1,0 +1,149 @@
+"""YAML and JSON that may come from anywhere, read within bounds.
+
+YAML repeats a value by name: a few lines of such references mean billions of values, and a file of
+brackets alone exceeds Python's recursion limit. Both are refused before anything is built.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pne_seg.errors import UserError
+
+MAX_BYTES = 1_000_000
+"""Size of a file; the longest config of this project has 2 kB."""
+MAX_VALUES = 20_000
+"""Keys and values of a YAML text, each reference counted as what it stands for."""
+MAX_DEPTH = 50
+"""Brackets within brackets, or levels of indentation."""
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # no tag makes an object of a class
+_SHORT = 80  # characters: too few for many values or levels, but for references
+
+
+def read_yaml(file: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        UserError: it is not YAML, or beyond the bounds.
+        OSError: it cannot be read.
+    """
+    return parse_yaml(_text(file), str(file))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse a YAML text.
+
+    Args:
+        text: YAML.
+        source: what messages call it.
+
+    Raises:
+        UserError: it is not YAML, or beyond the bounds.
+    """
+    check_yaml(text, source)
+    try:
+        return yaml.load(text, _LOADER)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
+        raise UserError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is not JSON, or beyond the bounds.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(_text(file))
+    except RecursionError as error:
+        raise _too_deep(str(file)) from error
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{file} is not valid JSON: {error}") from error
+    check_values(content, str(file))
+    return content
+
+
+def check_yaml(text: str, source: str, within: int = 0) -> None:
+    """Refuse a text that is beyond the bounds as YAML; one that is not YAML passes.
+
+    Args:
+        text: of a file, or a value of a setting.
+        source: what messages call it.
+        within: how many texts it is a value of: values are parsed again, by their type.
+
+    Raises:
+        UserError: it has too many values or levels, or a value that contains itself.
+    """
+    if len(text) < _SHORT and "&" not in text:
+        return
+    if within > 3:
+        raise _too_deep(source)
+    total = 0
+    sizes: dict[str | None, int] = {}  # of what a reference stands for
+    levels: list[tuple[str | None, int]] = []  # name and where its values begin
+    try:
+        for event in yaml.parse(text, _LOADER):
+            if isinstance(event, yaml.AliasEvent):
+                if any(name == event.anchor for name, _ in levels):
+                    raise UserError(f"{source} has a value, *{event.anchor}, that contains itself.")
+                total += sizes.get(event.anchor, 1)
+            elif isinstance(event, yaml.ScalarEvent):
+                total += 1
+                sizes[event.anchor] = 1
+                if event.value != text:
+                    check_yaml(event.value, source, within + 1)
+            elif isinstance(event, yaml.CollectionStartEvent):
+                levels.append((event.anchor, total))
+                total += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                name, start = levels.pop()
+                if name is not None:
+                    sizes[name] = total - start
+            if total > MAX_VALUES:
+                raise UserError(
+                    f"{source} has more than {MAX_VALUES} values, references counted as what they "
+                    "stand for. Settings need few; name a file for lists."
+                )
+            if len(levels) > MAX_DEPTH:
+                raise _too_deep(source)
+    except yaml.YAMLError:
+        return  # a text; where YAML is needed, parsing it says what is wrong
+
+
+def check_values(content: Any, source: str, depth: int = 0) -> None:
+    """Refuse content, read from JSON, that is too deep or holds texts that are beyond the bounds.
+
+    Raises:
+        UserError: it does.
+    """
+    if depth > MAX_DEPTH:
+        raise _too_deep(source)
+    if isinstance(content, str):
+        check_yaml(content, source)
+    elif isinstance(content, dict | list):
+        for value in content.values() if isinstance(content, dict) else content:
+            check_values(value, source, depth + 1)
+
+
+def _text(file: Path) -> str:
+    with file.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UserError(
+            f"{file} is larger than {MAX_BYTES // 1_000_000} MB, too large for settings. "
+            "Give another file."
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text ({error.reason}). Give another file.") from error
+
+
+def _too_deep(source: str) -> UserError:
+    return UserError(f"{source} is nested more than {MAX_DEPTH} levels deep; no settings are.")
