@@ -8,7 +8,8 @@
     check-data decode every file of a data set, and report on it
     models     show which methods and encoders go together, with their numbers
 
-`python cli.py VERB --help` lists a verb's settings.
+`python cli.py VERB --help` lists a verb's settings. With PNE_SEG_TRACEBACK=1 in the environment
+every error comes with its traceback.
 """
 
 import sys
@@ -33,9 +34,11 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         None after `export`, `check-data`, `models` and the help.
 
     Raises:
-        SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `check-data` finds errors, `predict` could not read or write a file, or an export
-            does not agree with its network; code 130 where the user stopped it.
+        SystemExit: code 2 after a mistake in the input, or where disk or memory ran out, which is
+            printed in a few lines; code 1 where `check-data` finds errors, `predict` could not read
+            or write a file, or an export does not agree with its network; code 130 where the user
+            stopped it.
+        Exception: a mistake in code that runs, with a note on where it was raised.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):

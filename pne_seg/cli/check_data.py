@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pne_seg.cli.failures import Failing, report
+from pne_seg.cli.failures import Failing, naming, report
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
@@ -78,9 +78,11 @@ def _check(args: Sequence[str]) -> bool:
     # A program that reads the JSON must find nothing else there.
     sys.stdout.write(content if config.json == "-" else text)
     if config.json not in (None, "-"):
-        write_bytes_atomically(config.json, content.encode())
+        with naming(Path(config.json)):
+            write_bytes_atomically(config.json, content.encode())
     if output is not None:
-        _write(output, text, content, inspection, data)
+        with naming(output):
+            _write(output, text, content, inspection, data)
     return not inspection.of("error")
 
 

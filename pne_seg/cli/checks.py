@@ -15,6 +15,7 @@ from pne_seg.optim import build_optimizer
 
 _PER_PROCESSOR = 16
 _FEW_PROCESSORS = 4
+_SEEDS = 2**32
 
 FROM_DATA = ("num_classes", "class_names", "ignore_index")
 """What the data decides for the module."""
@@ -58,15 +59,17 @@ def check_numbers(config: Any, key: str = "") -> None:
 
 
 def check_processes(data: SegmentationDataModule, trainer: dict[str, Any]) -> None:
-    """Refuse numbers of processes that this machine cannot run.
+    """Refuse numbers of processes that this machine cannot run, and a seed out of range.
 
     Args:
         data: as built.
         trainer: the trainer's settings.
 
     Raises:
-        UserError: there are too many, by far.
+        UserError: there are too many, by far; or the seed is negative or too large.
     """
+    if not 0 <= data.seed < _SEEDS:
+        raise UserError(f"--data.seed must be 0 or more and below 2**32, got {data.seed}.")
     most = _PER_PROCESSOR * max(_FEW_PROCESSORS, usable_processors())
     named = {"data.num_workers": data.num_workers}
     devices = str(trainer["devices"])

@@ -36,7 +36,7 @@ from pne_seg.cli.checks import (
     check_training,
 )
 from pne_seg.cli.evaluation import Evaluation
-from pne_seg.cli.failures import Failing, is_out_of_memory, report
+from pne_seg.cli.failures import Failing, is_out_of_memory, naming, report
 from pne_seg.cli.memory import less_memory
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.processes import end_other_processes, follow_first_process
@@ -303,12 +303,9 @@ class SegmentationCLI(LightningCLI):
         logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
         _ = logger.experiment  # it warns of a folder that is not empty: open it first
         config = self.parser.dump(self._as_written, skip_unset=False)
-        try:
+        with naming(run.folder):
             write_bytes_atomically(run.config, config.encode())
             write_bytes_atomically(run.environment, describe_environment().encode())
-        except OSError as error:
-            error.filename = error.filename or str(run.folder)
-            raise
         self.run_folder = run.folder
         rank_zero_info(f"Run: {run.folder}")
         return logger

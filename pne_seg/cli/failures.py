@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,16 @@ def _said(error: Exception, failing: Failing) -> str | None:
 # ---- files -------------------------------------------------------------------------------------
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a path on errors of the system that name none, as those of a write do not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def _of_file(error: OSError, failing: Failing) -> str:
     try:
         Path.cwd()
@@ -162,7 +173,7 @@ def _out_of_memory(error: Exception, failing: Failing) -> str:
 
 def _is_of_dead_worker(error: Exception) -> bool:
     if isinstance(error, RuntimeError):  # torch has no class of its own for it
-        return str(error).startswith("DataLoader worker (pid")
+        return str(error).startswith("DataLoader worker (pid") or _is_of_shared_memory(error)
     # What it was about to hand over is gone.
     lost = isinstance(error, ConnectionError | EOFError) or (
         isinstance(error, FileNotFoundError) and error.filename is None
@@ -171,8 +182,12 @@ def _is_of_dead_worker(error: Exception) -> bool:
     return lost and any("multiprocessing" in frame.filename for frame in frames)
 
 
+def _is_of_shared_memory(error: Exception) -> bool:
+    return any(part in str(error) for part in ("Bus error", "shared memory", "file </torch_"))
+
+
 def _killed_worker(error: Exception, failing: Failing) -> str:
-    if "Bus error" in str(error) or "shared memory" in str(error):
+    if _is_of_shared_memory(error):
         return (
             "A loader process ended as the shared memory (/dev/shm) was full. Load without such "
             "processes: --data.num_workers 0\n"

@@ -65,7 +65,21 @@ def test_a_full_disk_in_an_evaluation(fitted: Path, disk: Path, capsys: Capture)
     (disk / "filler").write_bytes(b"\0" * os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize)
     for verb in ("validate", "test", "export"):
         said = refused(capsys, verb, "--run", run)
-        assert str(run) in said or "safetensors" in said
+        assert verb == "export" or said.startswith(f"error: {run}")
+        assert "No space left on device" in said
+
+
+def test_a_full_disk_for_the_output(tiny: Path, fitted: Path, disk: Path, capsys: Capture) -> None:
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    (disk / "filler").write_bytes(b"\0" * (free - 8192))
+    args: dict[str, list[object]] = {
+        "check-data": ["--config", tiny],
+        "export": ["--run", fitted, "--formats", "safetensors"],
+        "predict": ["--run", fitted],
+    }
+    for verb in args:
+        said = refused(capsys, verb, *args[verb], "--output", disk / verb)
+        assert verb == "export" or said.startswith(f"error: {disk}")
         assert "No space left on device" in said
 
 

@@ -11,6 +11,8 @@ from pne_seg.data.scenes.classes import SCENE_CLASSES, SCENE_PALETTE
 from pne_seg.data.scenes.renderer import render_scene
 from pne_seg.data.transforms import mild_colours
 
+_MOST_SCENES = 1_000_000
+_SIDES = (32, 4096)
 _STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
 
@@ -61,7 +63,8 @@ class Scenes(SegmentationDataModule):
         **kwargs: the settings of `SegmentationDataModule`.
 
     Raises:
-        ValueError: a split without scenes, or a size too small to draw.
+        ValueError: a split without scenes or with too many, a size that is not drawn, or a
+            negative seed.
     """
 
     class_names = SCENE_CLASSES
@@ -78,8 +81,17 @@ class Scenes(SegmentationDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if min(train_size, val_size, test_size) < 1:
-            raise ValueError("train_size, val_size and test_size must be 1 or more.")
+        for name, value, least, most in (
+            ("train_size", train_size, 1, _MOST_SCENES),
+            ("val_size", val_size, 1, _MOST_SCENES),
+            ("test_size", test_size, 1, _MOST_SCENES),
+            ("height", height, *_SIDES),
+            ("width", width, *_SIDES),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be {least} to {most}, got {value}.")
+        if scene_seed < 0:
+            raise ValueError(f"scene_seed must be 0 or more, got {scene_seed}.")
         self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
         self.height = height
         self.width = width

@@ -10,6 +10,18 @@ from albumentations.core.type_definitions import Targets
 from pne_seg.data.images import Pixels
 from pne_seg.inference import IMAGENET_MEAN
 
+_LARGEST_SIDE = 16_384
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Refuse a size that no crop has.
+
+    Raises:
+        ValueError: a side is below 1, or above 16,384 pixels.
+    """
+    if not 1 <= min(size) <= max(size) <= _LARGEST_SIDE:
+        raise ValueError(f"size must be 1 to {_LARGEST_SIDE} pixels a side, got {size}.")
+
 
 class PadTo(A.DualTransform):  # type: ignore[misc]  # untyped
     """Fill what is smaller than a size up to it; the image is at the top left.
@@ -36,8 +48,7 @@ class PadTo(A.DualTransform):  # type: ignore[misc]  # untyped
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
-        if min(size) < 1:
-            raise ValueError(f"size must be 1 or more, got {size}.")
+        check_size(size)
         if not 0 <= min(fill) <= max(fill) <= 255:
             raise ValueError(f"fill must be a colour, 0 to 255, got {fill}.")
         self.size = size

@@ -11,7 +11,10 @@ from albumentations.core.type_definitions import Targets
 
 from pne_seg.data.images import Pixels
 from pne_seg.data.resizing import fitted_size
+from pne_seg.data.transforms.padding import check_size
 
+_LARGEST_BASE = 65_536
+_LARGEST_SCALE = 16
 _NEARLY = 1 / 128  # pixels of the source by which a piece may begin beside its place
 _SAMPLED = 8  # every how many rows and columns are looked at to guess the frequent classes
 
@@ -69,10 +72,13 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # untyped
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
-        if min(size) < 1 or (base is not None and min(base) < 1):
-            raise ValueError(f"size and base must be 1 or more, got {size} and {base}.")
-        if not 0 < scale[0] <= scale[1] < math.inf:
-            raise ValueError(f"scale must be two rising factors above 0, got {scale}.")
+        check_size(size)
+        if base is not None and not 1 <= min(base) <= max(base) <= _LARGEST_BASE:
+            raise ValueError(f"base must be 1 to {_LARGEST_BASE} pixels a side, got {base}.")
+        if not 0 < scale[0] <= scale[1] <= _LARGEST_SCALE:
+            raise ValueError(
+                f"scale must be two rising factors above 0 and up to {_LARGEST_SCALE}, got {scale}."
+            )
         if not 0 < cat_max_ratio <= 1:
             raise ValueError(f"cat_max_ratio must be above 0 and up to 1, got {cat_max_ratio}.")
         if tries < 0:
