@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pne_seg.trained import load_trained
-from tests.cli.commands import QUICK, REPOSITORY, command, contents, refused
+from tests.allowed import load_trained
+from tests.cli.commands import ALLOW, QUICK, REPOSITORY, command, contents, refused
 from tests.cli.predicting import noise
 from tests.prediction.videos import decoded, make_video
 from tests.small_disk import small_disk
@@ -93,7 +93,7 @@ def test_an_export_into_a_mounted_folder(run: Path, tmp_path: Path) -> None:
 def command_export(*args: object) -> None:
     from pne_seg.cli import main
 
-    main(["export", *map(str, args)])
+    main(["export", *map(str, args), ALLOW])
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_limit_on_the_size_of_files(
     args = ["--run", run, "--output", out]
     args += ["--input", photos, *QUICK] if verb == "predict" else ["--formats", "[onnx]"]
     done = subprocess.run(
-        [sys.executable, "cli.py", verb, *map(str, args)],
+        [sys.executable, "cli.py", verb, *map(str, args), ALLOW],
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
