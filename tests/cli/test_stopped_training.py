@@ -191,6 +191,33 @@ def test_two_processes_stop_together(
 
 
 @pytest.mark.slow
+def test_slurm_requeues_between_two_steps(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(straight, tmp_path)
+    requeue = folder / "bin" / "scontrol"
+    requeue.parent.mkdir()
+    requeue.write_text(f'#!/bin/sh\necho "$@" > {folder}/asked\n')
+    requeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{requeue.parent}:{os.environ['PATH']}")
+    job = {"JOB_ID": "7", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in {**job, "JOB_NAME": "train"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    running = fit(folder, slow=0.3)
+    wait_for(lambda: len(rows(folder)) >= 2, running)
+    running.send_signal(signal.SIGUSR1)
+    wait_for(lambda: (folder / "asked").exists(), running)
+    running.kill()  # as SLURM does in the end
+    running.communicate()
+    assert (folder / "asked").read_text() == "requeue 7\n"
+    saved = read_checkpoint(folder / "hpc_ckpt_1.ckpt")
+    assert saved["position"]["batches"] == saved["global_step"] >= 2
+    finish(fit(folder))  # Lightning finds the checkpoint by itself
+    assert rows(folder) == rows(straight)
+    assert same_tensors(weights(last(folder, 1)), weights(last(straight)))
+
+
+@pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(straight: Path, tmp_path: Path) -> None:
     folder = copied(straight, tmp_path)
     moments = random.Random(0)
