@@ -12,7 +12,7 @@ fcntl: Any = None  # on Windows, where a file that is open cannot be removed any
 with contextlib.suppress(ImportError):
     import fcntl
 
-_JUST_MADE = 60.0
+_JUST_MADE = 5.0
 """Seconds in which a temporary file may not have its lock yet."""
 
 
