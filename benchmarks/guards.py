@@ -2,13 +2,12 @@
 
     python -m benchmarks.guards
 
-Every other step goes without them. Processor time of the training's thread, so that other programs
-count little; torch on one thread.
+Processor time of the training's thread, so that other programs do not count; torch on one thread.
 """
 
 import functools
-import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +18,7 @@ from lightning.pytorch import Callback
 
 from pne_seg.callbacks import ExactResume, FiniteTraining, LabelledPixels, StopOnSignal
 from pne_seg.cli import main
+from pne_seg.cli.command import SegmentationCLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "scenes_upernet_resnet18.yaml"
 GUARDS = (FiniteTraining, LabelledPixels, ExactResume, StopOnSignal)
@@ -28,53 +28,63 @@ HOOKS = (
     "on_before_optimizer_step",
     "on_train_batch_end",
 )
-STEPS: list[float] = []
-"""Processor time of each step in seconds; those of even numbers are guarded."""
 
 
 class Steps(Callback):
-    """Measures from one step's end to the next one's."""
+    """Processor time from the first step's beginning to the last one's end."""
 
     def __init__(self) -> None:
-        self.ended = 0.0
+        self.began = self.ended = 0.0
+        self.count = 0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Begin with the first step."""
+        self.began = self.began or time.thread_time()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Note the time; the first callback is told first, so that a step ends with its guards."""
-        now = time.thread_time()
-        STEPS.append(now - self.ended)
-        self.ended = now
+        """End with the last step so far."""
+        self.ended = time.thread_time()
+        self.count += 1
 
 
-def switched(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The hook, in every other step."""
+def timed(hook: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:
+    """The hook, with its processor time added up."""
 
     @functools.wraps(hook)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return hook(*args, **kwargs) if len(STEPS) % 2 == 0 else None
+        began = time.thread_time()
+        try:
+            return hook(*args, **kwargs)
+        finally:
+            seconds[name] += time.thread_time() - began
 
     return call
 
 
 def measure() -> str:
-    """Train two epochs of 400 scenes; returns the table."""
+    """Train an epoch of 400 scenes; returns the table."""
     torch.set_num_threads(1)
+    seconds: dict[str, float] = defaultdict(float)
     for guard in GUARDS:
         for hook in HOOKS:
             if hook in vars(guard):
-                setattr(guard, hook, switched(vars(guard)[hook]))
+                setattr(guard, hook, timed(vars(guard)[hook], seconds, guard.__name__))
     with TemporaryDirectory() as folder:
         place = ["--trainer.default_root_dir", folder, "--figures.num_images", "0"]
-        quiet = ["--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "2"]
+        quiet = ["--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "1"]
         quiet += ["--trainer.limit_val_batches", "0", "--trainer.callbacks", f"{__name__}.Steps"]
-        main(["fit", "--config", str(CONFIG), *place, *quiet, "--allow", "benchmarks"])
-    # A guard's last hooks fall into the next measurement: a pair of both kinds is whole.
-    guarded, bare = STEPS[2::2], STEPS[3::2]
-    with_them, without = statistics.median(guarded), statistics.median(bare)
-    return (
-        f"median of {len(guarded)} and {len(bare)} steps, torch {torch.__version__}, one thread\n"
-        f"  without guards {1e3 * without:7.1f} ms\n"
-        f"  with them      {1e3 * with_them:7.1f} ms, ratio {with_them / without:.4f}"
-    )
+        command = main(["fit", "--config", str(CONFIG), *place, *quiet, "--allow", "benchmarks"])
+    assert isinstance(command, SegmentationCLI)
+    callbacks: list[Callback] = command.trainer.callbacks  # type: ignore[attr-defined]
+    steps = next(found for found in callbacks if type(found).__name__ == "Steps")
+    whole: float = (steps.ended - steps.began) / steps.count  # type: ignore[attr-defined]
+    lines = [f"step: {1e3 * whole:.1f} ms of processor time, torch {torch.__version__}"]
+    for name, spent in seconds.items():
+        each = spent / steps.count  # type: ignore[attr-defined]
+        lines.append(f"  {name:<16} {1e3 * each:7.3f} ms  {100 * each / whole:6.3f}%")
+    total = sum(seconds.values()) / steps.count  # type: ignore[attr-defined]
+    lines.append(f"  {'together':<16} {1e3 * total:7.3f} ms  {100 * total / whole:6.3f}%")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -275,9 +275,7 @@ def read_checkpoint(path: Path, map_tensors: bool = True) -> dict[str, Any]:
             "tensors and plain values, which is not opened because it could run code."
         ) from error
     if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("state_dict")):
-        raise UserError(
-            f"{path} does not hold the state dict of a run. Give a checkpoint that fit wrote."
-        )
+        raise UserError(f"{path} holds no state dict of a run. Give a checkpoint that fit wrote.")
     return checkpoint
 
 
