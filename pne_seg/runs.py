@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from pne_seg.errors import UserError
 from pne_seg.regular_file import check_regular
 
@@ -245,6 +243,8 @@ def usable_checkpoint(path: Path) -> Path:
         if not previous.is_file():
             raise
         check_checkpoint(previous)
+        from lightning.pytorch.utilities import rank_zero_warn  # loading a network needs none of it
+
         rank_zero_warn(f"{error} The one saved before it is used: {previous}")
         return previous
     return path
