@@ -255,7 +255,7 @@ def _for_batch_size(position: Position, batch_size: int) -> Position:
 
 
 def _check_something_left(trainer: Trainer, position: Position, step: int) -> None:
-    if position.validation_due:
+    if position.validation_due or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     max_steps, max_epochs = trainer.max_steps, trainer.max_epochs
     limit = None

@@ -8,7 +8,7 @@ import torch
 
 from pne_seg import Scenes
 from pne_seg.description import IN_CHECKPOINT
-from tests.cli.commands import command, contents, refused
+from tests.cli.commands import ALLOW, command, contents, refused
 
 NO_FIGURES = ["--figures.num_images", "0"]
 NAMES = list(Scenes.class_names)
@@ -97,7 +97,9 @@ def test_an_export_carries_the_names(
     from pne_seg.cli import main
 
     folder = tmp_path / "out"
-    main(["export", "--run", str(fitted), "--output", str(folder), "--formats", "safetensors"])
+    main(
+        ["export", "--run", str(fitted), "--output", str(folder), "--formats", "safetensors", ALLOW]
+    )
     described = json.loads((folder / "segmentation.json").read_text())
     assert described["data"]["class_names"] == NAMES
     said = refused(capsys, "validate", "--config", tiny, *TURNED, "--weights", folder)

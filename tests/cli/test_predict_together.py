@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pne_seg.data.scenes.classes import SCENE_CLASSES
 from pne_seg.prediction.outputs import Pictures, Target, UnwritableError, remove_temporaries
 from pne_seg.prediction.stamps import Stamp
 from tests.cli.commands import QUICK, command, contents, refused
@@ -169,7 +170,7 @@ def test_the_same_of_an_archive(
     pack(10)
     args = ["--run", run, "--output", tmp_path / "out", *QUICK, "--write", "classes"]
     args += ["--data", "Folder", "--data.root", archive, "--data.classes"]
-    args += ["[" + ", ".join(f"c{number}" for number in range(11)) + "]"]
+    args += ["[" + ", ".join(SCENE_CLASSES) + "]"]
     command("predict", *args)
     os.utime(archive)
     command("predict", *args)

@@ -106,6 +106,7 @@ class Process:
     """What a datamodule asks its trainer."""
 
     world_size = 2
+    current_epoch = 0
 
     def __init__(self, rank: int) -> None:
         self.global_rank = rank

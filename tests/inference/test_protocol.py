@@ -23,9 +23,9 @@ from pne_seg.inference import Inference
         ({"blend": "soft"}, "even or gaussian, got 'soft'"),
         ({"windows_per_pass": 0}, "1 or more, got 0"),
         ({"scales": ()}, "one or more factors"),
-        ({"scales": (1.0, 0.0)}, r"above 0, got \[1.0, 0.0\]"),
-        ({"scales": (math.inf,)}, r"above 0, got \[inf\]"),
-        ({"scales": (math.nan,)}, r"above 0, got \[nan\]"),
+        ({"scales": (1.0, 0.0)}, r"above 0 and up to 16, got \[1.0, 0.0\]"),
+        ({"scales": (math.inf,)}, r"above 0 and up to 16, got \[inf\]"),
+        ({"scales": (math.nan,)}, r"above 0 and up to 16, got \[nan\]"),
         ({"scales": (1.0, 1.0)}, "twice"),
     ],
 )
