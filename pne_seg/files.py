@@ -23,8 +23,7 @@ def save_atomically(
 ) -> None:
     """Write a file beside `path`, flush it to the disk, then move it there.
 
-    A reader sees the old content or the new, whole; so does who looks after a power failure. The
-    temporary file, `.<name>.<random>.tmp`, is locked while it is written, by which
+    A reader sees the old content or the new, whole; after a power failure too. The temporary file, `.<name>.<random>.tmp`, is locked while it is written, by which
     `remove_abandoned` knows that its writer is alive.
 
     Args:
@@ -52,7 +51,6 @@ def save_atomically(
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    _flush_folder(target.parent)
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -84,7 +82,7 @@ def _lock(file: BinaryIO) -> bool:
     return True
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Wait until the names of a folder's files are on the disk, where the system can do so."""
     with contextlib.suppress(OSError):  # Windows, and some network file systems
         descriptor = os.open(folder, os.O_RDONLY)

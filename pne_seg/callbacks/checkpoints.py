@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from pne_seg.errors import UserError
-from pne_seg.files import remove_abandoned, save_atomically
+from pne_seg.files import flush_folder, remove_abandoned, save_atomically
 from pne_seg.runs import BEST, LAST, previous_checkpoint, read_checkpoint
 
 
@@ -57,6 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise
             said = reason.strerror or str(reason)
             raise OSError(reason.errno or errno.EIO, said, os.fspath(target)) from error
+        flush_folder(target.parent)
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None
