@@ -23,8 +23,9 @@ def save_atomically(
 ) -> None:
     """Write a file beside `path`, flush it to the disk, then move it there.
 
-    A reader sees the old content or the new, whole; after a power failure too. The temporary file, `.<name>.<random>.tmp`, is locked while it is written, by which
-    `remove_abandoned` knows that its writer is alive.
+    A reader sees the old content or the new, whole; after a power failure too. The temporary file,
+    `.<name>.<random>.tmp`, is locked while it is written, by which `remove_abandoned` knows that
+    its writer is alive.
 
     Args:
         path: the file to make or replace; its folder is made if missing.
