@@ -14,6 +14,8 @@ from tests.cli.commands import write_config
 from tests.cli.fuzzing import EVERYTHING, changed
 
 _FILE = "changed.yaml"
+EXAMPLES = int(os.environ.get("PNE_SEG_EXAMPLES", "50"))
+"""Of the long run, for each command; more to look for faults."""
 
 
 def run_changed(
@@ -64,4 +66,4 @@ def test_changed_configs(
 def test_many_changed_configs(
     verb: str, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_changed(verb, arguments(verb, fitted), range(1000, 2000), tmp_path, capsys)
+    run_changed(verb, arguments(verb, fitted), range(1000, 1000 + EXAMPLES), tmp_path, capsys)
