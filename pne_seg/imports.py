@@ -285,7 +285,8 @@ def _is_installed(root: str) -> bool | None:
             return None
     if spec is None:
         return False  # such as __main__, of a script or a notebook
-    places = list(spec.submodule_search_locations or []) or [spec.origin or ""]
+    # Some loaders give paths, where Python's own give strings.
+    places = [str(place) for place in spec.submodule_search_locations or []] or [spec.origin or ""]
     return any(place.startswith(_STANDARD) or _SITE.search(place) for place in places)
 
 
