@@ -1,12 +1,14 @@
 """One finished run for all tests of the command line, and a clean environment for each."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import TINY, command, write_config
+from tests.cli.predicting import make_decided
 
 
 @pytest.fixture(autouse=True)
@@ -30,4 +32,21 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = write_config(root / "tiny.yaml", TINY)
     folder = command("fit", "--config", config, "--trainer.default_root_dir", root).run_folder
     assert folder is not None
+    return folder
+
+
+@pytest.fixture
+def run(fitted: Path, tmp_path: Path) -> Path:
+    """A copy of the run, `root/runs/tiny/0`."""
+    folder = tmp_path / "root" / "runs" / "tiny" / "0"
+    shutil.copytree(fitted, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def decided(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the run, `runs/tiny/0`, whose network says each of its classes somewhere."""
+    folder = tmp_path_factory.mktemp("decided") / "runs" / "tiny" / "0"
+    shutil.copytree(fitted, folder)
+    make_decided(folder / "checkpoints" / "best.ckpt", num_classes=11)
     return folder

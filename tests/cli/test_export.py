@@ -24,14 +24,6 @@ WEIGHTS = ["--formats", "[safetensors]"]
 FEW = {"README.md", "config.json", "model.safetensors", "segmentation.json"}
 
 
-@pytest.fixture
-def run(fitted: Path, tmp_path: Path) -> Path:
-    """A copy of the run, `root/runs/tiny/0`."""
-    folder = tmp_path / "root" / "runs" / "tiny" / "0"
-    shutil.copytree(fitted, folder)
-    return folder
-
-
 def exported(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     """Run a command that must succeed; returns what it prints."""
     capsys.readouterr()

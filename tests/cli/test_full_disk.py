@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +16,6 @@ from tests.prediction.videos import decoded, make_video
 from tests.small_disk import small_disk
 
 IMAGES = 12
-
-
-@pytest.fixture
-def run(fitted: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "root" / "runs" / "tiny" / "0"
-    shutil.copytree(fitted, folder)
-    return folder
 
 
 @pytest.fixture

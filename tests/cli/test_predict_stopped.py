@@ -1,7 +1,6 @@
 """A prediction that is killed goes on where it was; two processes share the work."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +15,10 @@ from PIL import Image
 from pne_seg.cli import main
 from pne_seg.module import SegmentationModule
 from tests.cli.commands import ALLOW, QUICK, REPOSITORY, command, contents
-from tests.cli.predicting import make_decided, noise
+from tests.cli.predicting import noise
 from tests.prediction.videos import decoded, make_video
 
 IMAGES, FRAMES = 6, 8
-
-
-@pytest.fixture(scope="module")
-def run(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copy = tmp_path_factory.mktemp("decided") / "runs" / "tiny" / "0"
-    shutil.copytree(fitted, copy)
-    make_decided(copy / "checkpoints" / "best.ckpt", num_classes=11)
-    return copy
 
 
 @pytest.fixture
@@ -83,10 +74,10 @@ def stats(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_a_killed_prediction_goes_on(
-    run: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    decided: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    args = ["--run", run, "--input", inputs, "--data.eval_batch_size", 1]
+    args = ["--run", decided, "--input", inputs, "--data.eval_batch_size", 1]
     args += ["--model.network", "tests.tiny_networks.SlowNet", "--model.network.width", 6]
     code, _ = killed_when([*args, "--output", out], out / "overlay", 2)
     assert code == -signal.SIGKILL
@@ -123,9 +114,9 @@ def test_a_killed_prediction_goes_on(
     assert len(decoded(out / "overlay" / "ride.mp4")) == FRAMES
 
 
-def test_two_processes_share_the_images(run: Path, inputs: Path, tmp_path: Path) -> None:
+def test_two_processes_share_the_images(decided: Path, inputs: Path, tmp_path: Path) -> None:
     (inputs / "bad.png").write_bytes(b"junk")
-    args = ["--run", run, "--input", inputs, "--output", tmp_path / "two"]
+    args = ["--run", decided, "--input", inputs, "--output", tmp_path / "two"]
     both = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.num_nodes", 1]
     process = started([*args, *both])
     said = process.communicate(timeout=200)[0]
@@ -145,7 +136,7 @@ def test_two_processes_share_the_images(run: Path, inputs: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("verb", ["validate", "test"])
 def test_an_evaluation_that_the_user_stops(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+    decided: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -154,7 +145,7 @@ def test_an_evaluation_that_the_user_stops(
     handler = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(SystemExit) as caught:
-            main([verb, "--run", str(run), *QUICK, ALLOW])
+            main([verb, "--run", str(decided), *QUICK, ALLOW])
     finally:
         signal.signal(signal.SIGINT, handler)  # the trainer ignores further ones
     assert caught.value.code == 130

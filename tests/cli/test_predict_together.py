@@ -14,19 +14,11 @@ from pne_seg.data.scenes.classes import SCENE_CLASSES
 from pne_seg.prediction.outputs import Pictures, Target, UnwritableError, remove_temporaries
 from pne_seg.prediction.stamps import Stamp
 from tests.cli.commands import QUICK, command, contents, refused
-from tests.cli.predicting import make_decided, noise
+from tests.cli.predicting import noise
 from tests.cli.test_predict_stopped import started
 from tests.prediction.videos import make_video
 
 IMAGES, FRAMES = 8, 4
-
-
-@pytest.fixture(scope="module")
-def run(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copy = tmp_path_factory.mktemp("decided") / "runs" / "tiny" / "0"
-    shutil.copytree(fitted, copy)
-    make_decided(copy / "checkpoints" / "best.ckpt", num_classes=11)
-    return copy
 
 
 @pytest.fixture
@@ -40,9 +32,9 @@ def inputs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_commands_that_run_at_once(run: Path, inputs: Path, tmp_path: Path) -> None:
+def test_commands_that_run_at_once(decided: Path, inputs: Path, tmp_path: Path) -> None:
     slow = ["--model.network", "tests.tiny_networks.SlowNet", "--model.network.width", 6]
-    args = ["--run", run, "--output", tmp_path / "out", "--data.eval_batch_size", 1, *slow]
+    args = ["--run", decided, "--output", tmp_path / "out", "--data.eval_batch_size", 1, *slow]
     whole, part = ["--input", inputs], ["--input", inputs / "[0-3].bmp"]
     commands = [started([*args, *given], SLOW="0.05") for given in (whole, whole, part, whole)]
     try:
@@ -101,9 +93,9 @@ def rewrite(file: Path, content: bytes) -> None:
 
 
 def test_a_source_that_changes_at_the_same_size_and_time(
-    run: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    decided: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = ["--run", run, "--input", inputs, "--output", tmp_path / "out", *QUICK]
+    args = ["--run", decided, "--input", inputs, "--output", tmp_path / "out", *QUICK]
     command("predict", *args)
     before = contents(tmp_path / "out")
     os.utime(inputs / "0.bmp")  # only touched, and copied without its date
@@ -128,7 +120,7 @@ def test_a_source_that_changes_at_the_same_size_and_time(
 
 
 def test_a_folder_that_goes_away_meanwhile(
-    run: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    decided: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     real = Pictures.write
@@ -138,7 +130,7 @@ def test_a_folder_that_goes_away_meanwhile(
             shutil.rmtree(self.folder, ignore_errors=True)
         real(self, target, *args)  # type: ignore[arg-type]
 
-    args = ["--run", run, "--input", inputs / "*.bmp", "--output", tmp_path / "out", *QUICK]
+    args = ["--run", decided, "--input", inputs / "*.bmp", "--output", tmp_path / "out", *QUICK]
     args += ["--data.eval_batch_size", 1]
     with monkeypatch.context() as patched:
         patched.setattr(Pictures, "write", write)
@@ -151,7 +143,7 @@ def test_a_folder_that_goes_away_meanwhile(
 
 
 def test_the_same_of_an_archive(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = tmp_path / "set.zip"
 
@@ -168,7 +160,7 @@ def test_the_same_of_an_archive(
         return archive.read_bytes()
 
     pack(10)
-    args = ["--run", run, "--output", tmp_path / "out", *QUICK, "--write", "classes"]
+    args = ["--run", decided, "--output", tmp_path / "out", *QUICK, "--write", "classes"]
     args += ["--data", "Folder", "--data.root", archive, "--data.classes"]
     args += ["[" + ", ".join(SCENE_CLASSES) + "]"]
     command("predict", *args)
