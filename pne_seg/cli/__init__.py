@@ -78,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
         check_data.run(args[1:])
         return None
-    from pne_seg.cli.command import run
+    from pne_seg.cli.running import run
 
     return run(verb, args[1:])
 

@@ -1,6 +1,5 @@
 """fit, validate, test and predict: from settings to a finished run."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,9 @@ from pne_seg.callbacks import (
     Stopped,
     Summary,
 )
+from pne_seg.checkpoint_file import (
+    read_checkpoint,
+)
 from pne_seg.cli import predict
 from pne_seg.cli.advice import without_advice
 from pne_seg.cli.checks import (
@@ -36,10 +38,9 @@ from pne_seg.cli.checks import (
     check_training,
 )
 from pne_seg.cli.evaluation import Evaluation
-from pne_seg.cli.failures import Failing, is_out_of_memory, naming, report
+from pne_seg.cli.failures import is_out_of_memory, naming
 from pne_seg.cli.memory import less_memory
 from pne_seg.cli.parser import ALLOW_HELP, Parser
-from pne_seg.cli.processes import end_other_processes, follow_first_process
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import (
@@ -62,7 +63,6 @@ from pne_seg.runs import (
     check_name,
     create_run,
     describe_environment,
-    read_checkpoint,
 )
 from pne_seg.weights import fill_network
 
@@ -75,53 +75,6 @@ _DESCRIPTIONS = {
 
 _GROUPS = ("trainer", "model", "figures", "best_checkpoint", "last_checkpoint")
 """Keys that hold settings by name, and no value or class."""
-
-
-def run(verb: str, args: Sequence[str]) -> "SegmentationCLI":
-    """Run a verb.
-
-    Raises:
-        SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `predict` could not read or write a file; code 130 where the user stopped it.
-    """
-    command: SegmentationCLI | None = None
-    follow_first_process(_rank())
-    try:
-        command = SegmentationCLI(verb, args)
-        command.start()
-        return command
-    except Stopped as stopped:
-        if _rank() == 0:
-            print(stopped, file=sys.stderr)
-        if command is not None:
-            end_other_processes(command.trainer)
-        raise SystemExit(stopped.code) from None
-    except KeyboardInterrupt:
-        if _rank() == 0:
-            prediction = command.prediction if command is not None else None
-            print(prediction.stopped() if prediction else "Stopped.", file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
-        try:
-            report(error, _failing(verb, command, error))
-        finally:
-            if command is not None:
-                end_other_processes(command.trainer)
-        raise
-
-
-def _failing(verb: str, command: "SegmentationCLI | None", error: Exception) -> Failing:
-    elsewhere = "--output DIR" if verb == "predict" else "--trainer.default_root_dir DIR"
-    if command is None:
-        return Failing(verb, elsewhere=elsewhere)
-    return Failing(
-        verb,
-        building=False,
-        folder=command.run_folder,
-        elsewhere=elsewhere,
-        less_memory=command.less_memory(error) if is_out_of_memory(error) else "",
-        workers=command.datamodule.num_workers,
-    )
 
 
 class SegmentationCLI(LightningCLI):
@@ -297,7 +250,7 @@ class SegmentationCLI(LightningCLI):
     def _open_run(self) -> Logger:
         """Make the run's folder and write down what it is; returns the logger of `metrics.csv`."""
         root = Path(self.config_init["trainer"]["default_root_dir"] or ".")
-        if _rank() != 0:  # learns the folder from the first process, by Lightning's broadcast
+        if this_rank() != 0:  # learns the folder from the first process, by Lightning's broadcast
             return CSVLogger(root / RUNS, name=self.name, version="0")
         run = create_run(root, self.name)
         logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
@@ -379,15 +332,15 @@ class SegmentationCLI(LightningCLI):
                 if isinstance(leaving.__context__, KeyboardInterrupt):
                     raise KeyboardInterrupt from leaving
                 raise
-        complete = prediction is None or prediction.finish(first=_rank() == 0)
+        complete = prediction is None or prediction.finish(first=this_rank() == 0)
         if self.run_folder is not None:
             rank_zero_info(f"Written to {self.run_folder}")
         if not complete:
             raise SystemExit(1)
 
 
-def _rank() -> int:
-    """This process's place among those of a distributed run, before any of them is connected."""
+def this_rank() -> int:
+    """Return this process's rank in a distributed run, before the processes are connected."""
     return int(getattr(rank_zero_only, "rank", 0))
 
 
