@@ -1,12 +1,15 @@
-"""Files that a reader never sees half written, and that a killed writer leaves nothing of."""
+"""Files written whole or not at all, and regular files told from pipes and devices."""
 
 import contextlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from pne_seg.errors import UserError
 
 fcntl: Any = None  # on Windows, where a file that is open cannot be removed anyway
 with contextlib.suppress(ImportError):
@@ -14,6 +17,15 @@ with contextlib.suppress(ImportError):
 
 _JUST_MADE = 5.0
 """Seconds in which a temporary file may not have its lock yet."""
+
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def save_atomically(
@@ -91,3 +103,27 @@ def flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_regular(path: str | os.PathLike[str], name: object = None) -> os.stat_result:
+    """Refuse anything but a regular file, before it is opened; links are followed.
+
+    Args:
+        path: what is to be opened.
+        name: what messages call it; the path if None.
+
+    Returns:
+        What the system says of the file, such as its size.
+
+    Raises:
+        UserError: there is something else.
+        OSError: there is nothing, or it cannot be looked at.
+    """
+    found = Path(path).stat()
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise UserError(
+            f"{path if name is None else name}: is {kind}, not a regular file. Replace or remove "
+            "it."
+        )
+    return found

@@ -8,6 +8,10 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
+from pne_seg.checkpoint_file import (
+    check_checkpoint,
+    usable_checkpoint,
+)
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned
@@ -18,13 +22,11 @@ from pne_seg.pretrained.locating import locate
 from pne_seg.runs import (
     RUNS,
     Evaluated,
-    check_checkpoint,
     check_name,
     newest_last,
     newest_run,
     open_run,
     run_of_checkpoint,
-    usable_checkpoint,
 )
 
 WEIGHTS_HELP = (

@@ -15,7 +15,7 @@ from rich.filesize import decimal
 
 from pne_seg.data.transfer import alone, require_space, transfer_bar
 from pne_seg.errors import UserError
-from pne_seg.regular_file import check_regular
+from pne_seg.files import check_regular
 
 MAX_BYTES = 100 * 10**9
 """What an archive may hold, unpacked; the largest of the benchmarks' holds 20 GB."""

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from pne_seg.data.archives import Place, check_size, open_archive, read_member
 from pne_seg.errors import UserError
-from pne_seg.regular_file import check_regular
+from pne_seg.files import check_regular
 
 
 class DataFile(ABC):

@@ -9,8 +9,8 @@ from pathlib import Path
 from pne_seg.data.images import IMAGE_SUFFIXES
 from pne_seg.data.sources import DataFile, open_file, open_tree
 from pne_seg.errors import UserError
+from pne_seg.files import check_regular
 from pne_seg.prediction.stamps import STAMPED_SUFFIXES, read_stamp
-from pne_seg.regular_file import check_regular
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 """What video files may be called, in lower case."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import torch
 
 from pne_seg.errors import UserError
-from pne_seg.regular_file import check_regular
+from pne_seg.files import check_regular
 from pne_seg.runs import Run
 
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pne_seg.errors import UserError
+from pne_seg.files import check_regular
 from pne_seg.pretrained.class_names import classes_of_export, named_classes
-from pne_seg.regular_file import check_regular
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 """Keys under which training programs keep a state dict, the likeliest first."""

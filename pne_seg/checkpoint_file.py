@@ -1,0 +1,107 @@
+"""Checkpoint files: whether they are as they were written, and what they hold."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
+
+from pne_seg.errors import UserError
+from pne_seg.files import check_regular
+
+
+def previous_checkpoint(path: Path) -> Path:
+    """Where the checkpoint before a `last.ckpt` is kept: `last.previous.ckpt`."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def check_checkpoint(path: Path) -> None:
+    """Make sure, before anything is built, that a checkpoint is there and as it was written.
+
+    Raises:
+        UserError: it is missing, no complete file of PyTorch's (a zip archive), or the checksum of
+            a part of it does not match.
+    """
+    if not path.exists():
+        raise UserError(f"--ckpt_path {path} does not exist.")
+    found = check_regular(path)
+    try:
+        damaged = _damaged_member(path.resolve(), found.st_size, found.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"{path} is not a checkpoint, or only a part of one. Use another checkpoint of the run."
+        ) from error
+    if damaged is not None:
+        raise UserError(
+            f"{path} is damaged: the checksum of {damaged} does not match. Use another checkpoint "
+            "of the run."
+        )
+
+
+@lru_cache(maxsize=8)  # a command asks several times, and each reads the whole file
+def _damaged_member(path: Path, _size: int, _changed: int) -> str | None:
+    """The first member of a zip archive whose checksum does not match."""
+    with ZipFile(path) as archive:
+        if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
+            raise BadZipFile("PyTorch compresses nothing; this could expand without end.")
+        return archive.testzip()
+
+
+def usable_checkpoint(path: Path) -> Path:
+    """Return a checkpoint, or the one kept before it if it is missing or damaged.
+
+    Raises:
+        UserError: it is, and there is none before it or that is damaged too.
+    """
+    try:
+        check_checkpoint(path)
+    except UserError as error:
+        previous = previous_checkpoint(path)
+        if not previous.is_file():
+            raise
+        check_checkpoint(previous)
+        from lightning.pytorch.utilities import rank_zero_warn  # loading a network needs none of it
+
+        rank_zero_warn(f"{error} The one saved before it is used: {previous}")
+        return previous
+    return path
+
+
+def read_checkpoint(path: Path, map_tensors: bool = True) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Args:
+        path: the file.
+        map_tensors: whether tensors are mapped from the file, not copied, as suits who takes only
+            some of them, or copies them.
+
+    Raises:
+        UserError: it is missing or damaged, holds more than tensors and plain values, or is not a
+            checkpoint of a run.
+    """
+    import torch
+
+    check_checkpoint(path)
+    try:
+        # The file may come from anywhere: it must not run code.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=map_tensors)
+    except Exception as error:  # unpickling fails in many ways
+        # torch's own message advises weights_only=False.
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
+            "tensors and plain values, which is not opened because it could run code."
+        ) from error
+    if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("state_dict")):
+        raise UserError(f"{path} holds no state dict of a run. Give a checkpoint that fit wrote.")
+    return checkpoint
+
+
+def _is_state_dict(value: Any) -> bool:
+    from torch import Tensor
+
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and (isinstance(held, Tensor) or name.endswith("_extra_state"))
+        for name, held in value.items()
+    )
