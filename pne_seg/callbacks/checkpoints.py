@@ -113,11 +113,13 @@ class BestCheckpoint(ModelCheckpoint):
             return
         source, target = Path(resumed).with_name(BEST.name), Path(self.dirpath, BEST.name)
         try:
-            # A best one from after the resumed step will be met again, if it is.
+            # One saved after the resumed step will be reached again.
             if read_checkpoint(source)["global_step"] > checkpoint["global_step"]:
                 return
         except UserError as error:
-            rank_zero_warn(f"The best checkpoint so far is not at hand, and starts afresh: {error}")
+            rank_zero_warn(
+                f"The best checkpoint so far is not available, so the best score starts over: {error}"
+            )
             return
         if trainer.is_global_zero:
             with source.open("rb") as file:
@@ -191,7 +193,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note if it is time, between two optimizer steps; loggers get the row after this."""
+        """Check whether to save, between two optimizer steps; loggers get the row after this."""
         if not _is_dry(trainer) and not is_accumulating(trainer, batch_idx):
             self._waiting |= self._is_step(trainer) or self._is_time(trainer, batch_idx)
 

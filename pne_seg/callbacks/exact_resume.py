@@ -1,10 +1,10 @@
-"""A resume to the bit: where a training stands, as its checkpoints keep it.
+"""Bit-exact resume: the position of a training, as its checkpoints keep it.
 
 Lightning saves the counters of its loops wherever they happen to be, and guesses from their
 differences where to go on. With `max_steps`, within an epoch, and around a validation the guess is
 wrong: an epoch is skipped, a validation repeated, a step logged twice (Lightning's issues 19617 and
 19403). So a checkpoint here says in plain numbers where the training stands, and the counters are
-written from these when it is loaded. What is drawn at random goes on from the saved states.
+written from these when it is loaded. Random number generators resume from their saved states.
 """
 
 import random
@@ -49,7 +49,7 @@ class Position:
 
     @classmethod
     def of(cls, trainer: Trainer, validating: bool) -> "Position":
-        """Find out where a trainer stands, between two steps.
+        """Read the position of a trainer between two steps.
 
         Args:
             trainer: in training, or after it.
@@ -79,7 +79,7 @@ class Position:
         return cls(epoch, batch, validating, batches, counted, size)
 
     def write(self, loops: dict[str, Any]) -> None:
-        """Write the counters of Lightning's training loop, in the forms that it resumes right.
+        """Write the counters of Lightning's training loop in the forms that it resumes correctly.
 
         Args:
             loops: a checkpoint's `loops["fit_loop"]`, changed in place.
@@ -110,7 +110,7 @@ def _counters(ready: int, started: int, processed: int, completed: int) -> dict[
 
 
 class ExactResume(Callback):
-    """Keeps position and random states in checkpoints, and takes them from the resumed one.
+    """Saves position and random states in checkpoints and restores them on a resume.
 
     Raises:
         UserError: on a resume, if nothing is left to train.
@@ -125,12 +125,12 @@ class ExactResume(Callback):
         self._averaged_buffers: dict[str, Tensor] = {}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that the validation is due until it ends."""
+        """Mark the validation as due until it ends."""
         self._validating = not trainer.sanity_checking
         self._between_batches = random_state()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the end, and take back the step that was granted to a validation after the last."""
+        """Mark it as done, and restore the limit of steps that `on_fit_start` raised."""
         self._validating = False
         self._between_batches = random_state()
         if self._is_final_validation(trainer):
@@ -150,7 +150,7 @@ class ExactResume(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write down where the training stands."""
+        """Save position, random states and averaged buffers."""
         checkpoint[POSITION] = asdict(Position.of(trainer, self._validating))
         states = [self._between_batches or random_state()]
         if trainer.world_size > 1:
@@ -178,7 +178,7 @@ class ExactResume(Callback):
         self._averaged_buffers = dict(checkpoint.get(AVERAGED_BUFFERS) or {})
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Grant a step to a validation after the last one, which Lightning would leave out."""
+        """Raise the limit of steps for a validation after the last one, which Lightning would skip."""
         if self._resumed is not None and self._resumed.validation_due:
             loop = trainer.fit_loop.epoch_loop
             if loop.max_steps == self._step:
@@ -189,7 +189,7 @@ class ExactResume(Callback):
         return resumed and trainer.fit_loop.epoch_loop.max_steps == self._step + 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the last flags and the random states, once everything is built."""
+        """Restore flags and random states once everything is built."""
         if self._resumed is None:
             return
         loop = trainer.fit_loop

@@ -1,4 +1,4 @@
-"""Stops a run whose loss or gradient is no longer a number, before that reaches a checkpoint."""
+"""Stops a run at a loss or gradient that is not finite, before it reaches a checkpoint."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class _Step:
 
 
 class FiniteTraining(Callback):
-    """Looks at every loss and gradient on its device, ahead of the optimizer's step.
+    """Checks every loss and gradient on its device, before the optimizer's step.
 
-    On a CPU the answer is read at once, so that the weights never change. An accelerator would have
-    to be waited for: there it is read where logging waits anyway, every `log_every_n_steps`, and
+    On a CPU the result is read at once, so that the weights never change. Reading it from an
+    accelerator would stall it: there it is read where logging waits anyway, every `log_every_n_steps`, and
     before each validation and each save, so that no bad weights are scored or written. The steps
-    that a gradient scaler (fp16) leaves out for infinite gradients are no mistakes.
+    that a gradient scaler (fp16) skips for infinite gradients are not errors.
 
     Raises:
         UserError: a loss or a gradient became NaN or infinite.
@@ -48,7 +48,7 @@ class FiniteTraining(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Note which images are at hand."""
+        """Keep the names of the images."""
         self._batch = batch_idx
         self._names += list(batch.get("name", ())) if isinstance(batch, dict) else []
 
@@ -61,7 +61,7 @@ class FiniteTraining(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Look at the losses and gradients of the step; on a CPU also at the answer."""
+        """Check the losses and gradients of the step; on a CPU, read the result at once."""
         number = trainer.global_step
         step = _Step(number, trainer.current_epoch, self._batch, self._names, self._losses)
         self._steps.append(step)

@@ -46,7 +46,7 @@ class StopOnSignal(Callback):
 
     All processes stop after the same step, whichever of them got the signal. Within a validation
     one process saves too; several rely on the checkpoint from its start. SLURM's signal to requeue
-    waits for the step's end, too, and is then handled by Lightning.
+    waits for the end of the step as well and is then handled by Lightning.
 
     Args:
         last: what saves; None saves nothing.
@@ -63,7 +63,7 @@ class StopOnSignal(Callback):
         self._stopping = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals; Lightning puts the older handlers back at the end."""
+        """Register the handlers; Lightning restores the previous ones at the end."""
         self._several = trainer.world_size > 1
         self._launcher = trainer.strategy.launcher
         if trainer.received_sigterm:  # in the sanity check
