@@ -118,7 +118,7 @@ class BestCheckpoint(ModelCheckpoint):
                 return
         except UserError as error:
             rank_zero_warn(
-                f"The best checkpoint so far is not available, so the best score starts over: {error}"
+                f"The best checkpoint so far is not available; the best score starts over: {error}"
             )
             return
         if trainer.is_global_zero:

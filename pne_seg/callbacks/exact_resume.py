@@ -178,7 +178,7 @@ class ExactResume(Callback):
         self._averaged_buffers = dict(checkpoint.get(AVERAGED_BUFFERS) or {})
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise the limit of steps for a validation after the last one, which Lightning would skip."""
+        """Raise the limit of steps for a final validation, which Lightning would skip."""
         if self._resumed is not None and self._resumed.validation_due:
             loop = trainer.fit_loop.epoch_loop
             if loop.max_steps == self._step:

@@ -30,9 +30,9 @@ class FiniteTraining(Callback):
     """Checks every loss and gradient on its device, before the optimizer's step.
 
     On a CPU the result is read at once, so that the weights never change. Reading it from an
-    accelerator would stall it: there it is read where logging waits anyway, every `log_every_n_steps`, and
-    before each validation and each save, so that no bad weights are scored or written. The steps
-    that a gradient scaler (fp16) skips for infinite gradients are not errors.
+    accelerator would stall it: there it is read where logging waits anyway, every
+    `log_every_n_steps`, and before each validation and each save, so that no bad weights are scored
+    or written. The steps that a gradient scaler (fp16) skips for infinite gradients are not errors.
 
     Raises:
         UserError: a loss or a gradient became NaN or infinite.
