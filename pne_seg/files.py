@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,8 +16,10 @@ fcntl: Any = None  # on Windows, where a file that is open cannot be removed any
 with contextlib.suppress(ImportError):
     import fcntl
 
+_TEMPORARY = re.compile(r"\.(.+)\.[\w-]+\.tmp(\.mp4)?")
 _JUST_MADE = 5.0
 """Seconds in which a temporary file may not have its lock yet."""
+_DAY = 24 * 3600.0
 
 
 _KINDS = {
@@ -66,20 +69,37 @@ def save_atomically(
         temporary.unlink(missing_ok=True)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that writers left in a folder when they were killed.
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove the temporary files that killed writers left beside these files.
 
-    Files of a writer that is alive, on whichever machine, hold a lock and stay.
+    A writer that is alive, on whichever machine, holds a lock on its file. Encoders of videos hold
+    none, and some file systems have none: there a file is left over once it is a day old.
+
+    Args:
+        paths: files that `save_atomically`, or an encoder, would have made.
     """
-    for file in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError), file.open("rb") as opened:
-            if time.time() - file.stat().st_mtime > _JUST_MADE and _lock(opened):
-                file.unlink()
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, wanted in names.items():
+        for file in folder.glob(".*.tmp*"):
+            found = _TEMPORARY.fullmatch(file.name)
+            with contextlib.suppress(OSError):  # another command may have removed it
+                if found and found[1] in wanted and _is_abandoned(file, locked=not found[2]):
+                    file.unlink()
 
 
 def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """`save_atomically` for content that is at hand."""
     save_atomically(path, lambda file: file.write(content))
+
+
+def _is_abandoned(file: Path, locked: bool) -> bool:
+    age = time.time() - file.stat().st_mtime
+    if not locked or age < _JUST_MADE:
+        return age > _DAY
+    with file.open("rb") as opened:
+        return _lock(opened) or age > _DAY
 
 
 def _lock(file: BinaryIO) -> bool:

@@ -51,8 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError("AtomicCheckpointIO takes no storage options.")
         target = Path(path)
         previous = previous_checkpoint(target) if target.name == LAST.name else None
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(target.parent)
+        remove_abandoned([target])
         try:
             save_atomically(target, lambda file: torch.save(checkpoint, file), previous)
         except (OSError, RuntimeError) as error:

@@ -20,6 +20,8 @@ from pne_seg.networks.slot import PRETRAINED
 from pne_seg.prediction.stamps import digest_of_file
 from pne_seg.pretrained.locating import locate
 from pne_seg.runs import (
+    BEST,
+    LAST,
     RUNS,
     Evaluated,
     check_name,
@@ -66,7 +68,8 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
         root = Path(settings.get("trainer.default_root_dir") or ".")
         resumed = newest_last(root, run_name(settings))
     checkpoint = usable_checkpoint(Path(resumed))
-    remove_abandoned(checkpoint.parent)  # what a kill in the midst of a save left
+    # What a kill during a save left there.
+    remove_abandoned(checkpoint.with_name(path.name) for path in (BEST, LAST))
     rank_zero_info(f"Resuming from {checkpoint}")
     return checkpoint
 

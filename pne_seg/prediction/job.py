@@ -17,6 +17,7 @@ from pne_seg.data.pairs import PairedDataset
 from pne_seg.data.processors import usable_processors
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
+from pne_seg.files import remove_abandoned
 from pne_seg.prediction.benchmarks import Submission
 from pne_seg.prediction.dataset import InputDataset, Video
 from pne_seg.prediction.inputs import Source, check_names
@@ -28,7 +29,6 @@ from pne_seg.prediction.outputs import (
     Target,
     UnwritableError,
     cannot_write,
-    remove_temporaries,
     stamp_of,
     still_to_do,
 )
@@ -182,7 +182,7 @@ class Job:
             }
             yield self.layout.check_files(sizes)
         paths = [path for target in self.targets for path in self.layout.paths(target)]
-        remove_temporaries([*paths, *(self._video_path(target) for _, target in self.videos)])
+        remove_abandoned([*paths, *(self._video_path(target) for _, target in self.videos)])
 
     def _look_for_losses(self) -> None:
         """Find what was written and is gone: someone removed the folder meanwhile."""

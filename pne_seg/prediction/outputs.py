@@ -1,9 +1,6 @@
 """What is written for each prediction, and what of it is there already."""
 
-import contextlib
 import errno
-import re
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,9 +31,6 @@ _OF_ONE_FILE = (
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 )
 """What the system says of a name that it does not take; of others it says nothing."""
-
-_TEMPORARY = re.compile(r"\.(.+)\.[\w-]+\.tmp(\.mp4)?")  # as `save_atomically` calls them
-_LEFT_OVER_AFTER = 24 * 3600  # seconds
 
 
 class UnwritableError(UserError):
@@ -256,26 +250,3 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     if path.parent.exists():
         said += " What is written stays; the same command goes on from there."
     return UserError(said)
-
-
-def remove_temporaries(paths: Sequence[Path]) -> None:
-    """Remove what killed commands left beside these files.
-
-    Other commands, on other machines too, may write into the folder at this moment. Theirs are
-    young: what a command writes, it moves into place within seconds, a video within hours. So only
-    what nobody has touched for a day is certain to be left over.
-    """
-    wanted: dict[Path, set[str]] = {}
-    for path in paths:
-        wanted.setdefault(path.parent, set()).add(path.name)
-    for folder, names in wanted.items():
-        for file in folder.glob(".*.tmp*"):
-            found = _TEMPORARY.fullmatch(file.name)
-            with contextlib.suppress(OSError):  # another command may have removed it, or must
-                if found and found[1] in names and _age(file) > _LEFT_OVER_AFTER:
-                    file.unlink()
-
-
-def _age(file: Path) -> float:
-    """Seconds since a file was last written to."""
-    return time.time() - file.stat().st_mtime

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from pne_seg.data.scenes.classes import SCENE_CLASSES
-from pne_seg.prediction.outputs import Pictures, Target, UnwritableError, remove_temporaries
+from pne_seg.files import remove_abandoned
+from pne_seg.prediction.outputs import Pictures, Target, UnwritableError
 from pne_seg.prediction.stamps import Stamp
 from tests.cli.commands import QUICK, command, contents, refused
 from tests.cli.predicting import noise
@@ -66,7 +67,7 @@ def test_temporary_files_of_others_stay_for_a_day(tmp_path: Path) -> None:
         file.write_bytes(b"half")
     for file in (old, foreign):
         os.utime(file, (time.time() - 25 * 3600,) * 2)
-    remove_temporaries([tmp_path / "a.png"])
+    remove_abandoned([tmp_path / "a.png"])
     assert {file.name for file in tmp_path.iterdir()} == {young.name, foreign.name}
 
 
