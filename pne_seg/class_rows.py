@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pne_seg.description import listed
 from pne_seg.taps import probe
 
 
@@ -96,14 +97,9 @@ def describe_rows(here: Sequence[str], there: Sequence[str]) -> str:
     new = [name for name in here if name not in there]
     dropped = [name for name in there if name not in here]
     kind = "other classes" if new or dropped else "the classes in another order"
-    said = f"trained on {kind}; taken by name: {_listed(known) or 'none'}"
+    said = f"trained on {kind}; taken by name: {listed(known) or 'none'}"
     if new:
-        said += f"; new, with fresh weights: {_listed(new)}"
+        said += f"; new, with fresh weights: {listed(new)}"
     if dropped:
-        said += f"; not used: {_listed(dropped)}"
+        said += f"; not used: {listed(dropped)}"
     return said
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

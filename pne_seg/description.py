@@ -152,3 +152,9 @@ def check_same_classes(
             "{name: value}, if the masks number them in another way), or train the other classes "
             "from its weights: fit --model.init_from FILE"
         )
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Join the first names for a message, with the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from pne_seg.description import listed
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 
@@ -77,9 +78,10 @@ class LabelledPixels(Callback):
             )
         if absent and share >= _MANY and trainer.limit_train_batches == 1:
             rank_zero_warn(
-                f"Classes without a pixel in the first epoch: {_listed(absent)}, while {share:.0%} "
-                f"of the pixels are ignored ({module.ignore_index}). If their labels are stored as "
-                "a value that is ignored, correct the settings; check-data counts all values."
+                f"Classes without a pixel in the first epoch: {listed(absent, most=8)}, while "
+                f"{share:.0%} of the pixels are ignored ({module.ignore_index}). If their labels "
+                "are stored as a value that is ignored, correct the settings; check-data counts "
+                "all values."
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,8 +107,3 @@ class LabelledPixels(Callback):
                 "--trainer.limit_val_batches 0"
             )
         rank_zero_warn(f"{said}It was a part of the split only.")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"{', '.join(names[:8])}{more}"

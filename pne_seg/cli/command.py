@@ -38,7 +38,7 @@ from pne_seg.cli.checks import (
     check_training,
 )
 from pne_seg.cli.evaluation import Evaluation
-from pne_seg.cli.failures import is_out_of_memory, naming
+from pne_seg.cli.failures import is_out_of_memory, naming, one_line
 from pne_seg.cli.memory import less_memory
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.refusals import refusal, unused_encoder_settings
@@ -314,18 +314,18 @@ class SegmentationCLI(LightningCLI):
             except UserError:
                 raise
             except Exception as error:
-                if stop is not None and stop.signum:
+                if stop is not None and stop.signum and self.trainer.world_size > 1:
                     # A process that stopped in a validation leaves the others without a partner.
                     raise Stopped(stop.signum, self.trainer.global_step, None) from error
                 loading = bool(self.trainer._checkpoint_connector._loaded_checkpoint)
                 if not loading or is_out_of_memory(error) or isinstance(error, OSError):
                     raise
                 # Lightning holds the checkpoint's content until all of it has been taken over.
-                said = " ".join(str(error).split())[:300]
                 raise UserError(
                     f"{checkpoint} does not fit the network and settings here, or is damaged: "
-                    f"{type(error).__name__}: {said}\n  Use the config of the run that wrote it "
-                    "(--run takes both from one run), or another checkpoint."
+                    f"{type(error).__name__}: {one_line(error)}\n"
+                    "  Use the config of the run that wrote it (--run takes both from one run), or "
+                    "another checkpoint."
                 ) from error
             except SystemExit as leaving:
                 # Lightning leaves with code 1, as for a file that could not be read.

@@ -81,7 +81,7 @@ def _said(error: Exception, failing: Failing) -> str | None:
         # From a loader's worker the message comes wrapped in the worker's traceback.
         return str(error).rpartition("UserError: ")[2].strip()
     if isinstance(error, MisconfigurationException):  # Lightning's, of the trainer's settings
-        return _one_line(error)
+        return one_line(error)
     if is_out_of_memory(error):
         return _out_of_memory(error, failing)
     for found in _chain(error):
@@ -98,7 +98,7 @@ def _said(error: Exception, failing: Failing) -> str | None:
         )
     if failing.building:
         return (
-            f"{type(error).__name__}: {_one_line(error)}\n"
+            f"{type(error).__name__}: {one_line(error)}\n"
             f"  Raised in {_origin(error)}. Correct the setting that leads there; the environment "
             f"variable {TRACEBACK}=1 shows the traceback."
         )
@@ -168,7 +168,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _out_of_memory(error: Exception, failing: Failing) -> str:
     advice = failing.less_memory or "  Make the sizes in the settings smaller."
-    return f"Out of memory: {_one_line(error, 160)}\n{advice}"
+    return f"Out of memory: {one_line(error, 160)}\n{advice}"
 
 
 def _is_of_dead_worker(error: Exception) -> bool:
@@ -223,7 +223,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or found.__context__
 
 
-def _one_line(error: BaseException, length: int = 300) -> str:
+def one_line(error: BaseException, length: int = 300) -> str:
+    """Return an exception's message on one line, cut where it is long."""
     said = " ".join(str(error).split())
     return said if len(said) <= length else f"{said[:length]} …"
 
