@@ -1,7 +1,6 @@
 """A training resumed from any of its checkpoints is, to the bit, the one that was never stopped."""
 
 import csv
-import logging
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,7 +116,6 @@ def train(
         callbacks.insert(0, EMAWeightAveraging(decay=0.9))
     if keep:
         callbacks.append(SaveBeforeValidation(last))
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     trainer = Trainer(
         accelerator="cpu",
         callbacks=callbacks,

@@ -313,6 +313,45 @@ def test_no_score_and_no_checkpoint_come_after_it(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+class PoisonedWide(Poisoned):
+    """A gradient of 100,000 values of which one, in the first step, is NaN; all else is finite."""
+
+    def __init__(self) -> None:
+        super().__init__(-1, None)
+        self.wide = torch.nn.Parameter(torch.ones(100_000))
+        self.wide.register_hook(self.poison)
+
+    def poison(self, gradient: Tensor) -> Tensor:
+        return gradient.index_fill(0, torch.tensor([70_000]), float("nan"))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        # The loss itself does not read the weights.
+        return loss + (self.wide - self.wide.detach()).nan_to_num().mean()
+
+
+@pytest.mark.parametrize(
+    ("every", "taken", "what"),
+    [
+        (1, 0, r"^Step 0: the gradient is not finite \(first in wide;"),
+        (50, 1, "^Step 0: after it, weights of wide are not finite"),
+    ],
+)
+def test_a_wide_gradient_is_found_before_it_is_saved(
+    tmp_path: Path, every: int, taken: int, what: str
+) -> None:
+    best, last = BestCheckpoint(), LastCheckpoint(every_n_train_steps=1)
+    best.dirpath = str(tmp_path / "checkpoints")
+    runner = trainer(
+        tmp_path, FiniteTraining(), best, last, enable_checkpointing=True,
+        log_every_n_steps=every, num_sanity_val_steps=0,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=what):
+        runner.fit(PoisonedWide(), datamodule=HalvesData())
+    assert runner.global_step == taken
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_finite_steps_pass(tmp_path: Path) -> None:
     runner = trainer(tmp_path, FiniteTraining(), max_epochs=2, accumulate_grad_batches=2)
     runner.fit(Poisoned(-1, 0.0), datamodule=HalvesData())
