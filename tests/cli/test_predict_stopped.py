@@ -114,6 +114,7 @@ def test_a_killed_prediction_goes_on(
     assert len(decoded(out / "overlay" / "ride.mp4")) == FRAMES
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_images(decided: Path, inputs: Path, tmp_path: Path) -> None:
     (inputs / "bad.png").write_bytes(b"junk")
     args = ["--run", decided, "--input", inputs, "--output", tmp_path / "two"]

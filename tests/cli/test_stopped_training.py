@@ -126,7 +126,7 @@ def copied(straight: Path, folder: Path) -> Path:
     ("signum", "code", "in_validation", "workers"),
     [
         (signal.SIGTERM, 143, False, 2),
-        (signal.SIGINT, 130, True, 0),
+        pytest.param(signal.SIGINT, 130, True, 0, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 130, False, 2, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 143, True, 2, marks=pytest.mark.slow),
     ],
@@ -159,6 +159,7 @@ def test_a_signal_ends_the_step_and_saves(
     assert same_tensors(weights(last(folder, 1)), weights(last(straight)))
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(straight: Path, tmp_path: Path) -> None:
     folder = copied(straight, tmp_path)
     running = fit(folder, slow=4.0)

@@ -110,6 +110,7 @@ def test_processes_without_labels_or_pairs_keep_step(method: str, trained: Path)
     assert moved == expected_to_move.get(method, {"network", "auxiliary", "contrast"})
 
 
+@pytest.mark.slow
 def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     place = ["--trainer.default_root_dir", str(tmp_path)]
     ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
@@ -127,6 +128,7 @@ def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_test_as_one_does(tmp_path: Path) -> None:
     config = write_config(tmp_path / "tiny.yaml", TINY)
     place = ["--trainer.default_root_dir", tmp_path]

@@ -30,9 +30,9 @@ CLASSES = 5
 
 FAST: dict[str, Callable[[int], Any]] = {
     "deeplabv3": NETWORKS["deeplabv3"],
-    "upernet_resnet": NETWORKS["upernet_resnet"],
 }
 SLOW: dict[str, Callable[[int], Any]] = {  # HRNets and Swins are traced for long
+    "upernet_resnet": NETWORKS["upernet_resnet"],
     "hrnetv2_resnet": lambda classes: networks.HRNetV2(
         "tu-resnet10t", None, decoder_channels=8, classes=classes
     ),
@@ -108,14 +108,12 @@ class SwinStage(torch.nn.Module):
         return scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "merging"),
     [
         (swin_transformer.SwinTransformerStage, swin_transformer.PatchMerging),
-        pytest.param(
-            *(swin_transformer_v2.SwinTransformerV2Stage, swin_transformer_v2.PatchMerging),
-            marks=pytest.mark.slow,
-        ),
+        (swin_transformer_v2.SwinTransformerV2Stage, swin_transformer_v2.PatchMerging),
     ],
 )
 def test_swins_windows(stage: Any, merging: Any, tmp_path: Path) -> None:
