@@ -100,12 +100,15 @@ def check_steps(config: Path, trees: Path, contrast: list[str], *overrides: str)
     assert ("train/loss_auxiliary" in metrics) is (method(config) not in WITHOUT_AUXILIARY)
 
 
-@CONTRAST
 @pytest.mark.parametrize("config", OF_BENCHMARKS, ids=lambda path: path.stem)
-def test_each_config_of_a_benchmark_trains_and_validates(
-    config: Path, contrast: list[str], trees: Path
-) -> None:
-    check_steps(config, trees, contrast, *narrow(config))
+def test_each_config_of_a_benchmark_trains_and_validates(config: Path, trees: Path) -> None:
+    check_steps(config, trees, [], *narrow(config))
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_each_methods_baseline_trains(name: str, trees: Path) -> None:
+    config = next(path for path in OF_BENCHMARKS if name in path.stem)
+    check_steps(config, trees, ["--model.contrast", "null"], *narrow(config))
 
 
 @pytest.mark.slow

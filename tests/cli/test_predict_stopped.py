@@ -73,6 +73,7 @@ def stats(folder: Path) -> dict[str, tuple[int, int]]:
     return {name: (stat.st_mtime_ns, stat.st_ino) for name, stat in found.items()}
 
 
+@pytest.mark.slow
 def test_a_killed_prediction_goes_on(
     decided: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

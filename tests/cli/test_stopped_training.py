@@ -23,7 +23,10 @@ from pne_seg.checkpoint_file import (
 from tests.cli.commands import REPOSITORY, TINY, write_config
 from tests.tiny_networks import same_tensors
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="POSIX signals"),
+]
 
 KILLS = int(os.environ.get("PNE_SEG_KILLS", "5"))
 """Of a run, or of a save, at random moments; more for a measurement."""
@@ -126,9 +129,9 @@ def copied(straight: Path, folder: Path) -> Path:
     ("signum", "code", "in_validation", "workers"),
     [
         (signal.SIGTERM, 143, False, 2),
-        pytest.param(signal.SIGINT, 130, True, 0, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 130, False, 2, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 143, True, 2, marks=pytest.mark.slow),
+        (signal.SIGINT, 130, True, 0),
+        (signal.SIGINT, 130, False, 2),
+        (signal.SIGTERM, 143, True, 2),
     ],
 )
 def test_a_signal_ends_the_step_and_saves(
@@ -159,7 +162,6 @@ def test_a_signal_ends_the_step_and_saves(
     assert same_tensors(weights(last(folder, 1)), weights(last(straight)))
 
 
-@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(straight: Path, tmp_path: Path) -> None:
     folder = copied(straight, tmp_path)
     running = fit(folder, slow=4.0)
@@ -173,7 +175,6 @@ def test_a_second_signal_ends_it_at_once(straight: Path, tmp_path: Path) -> None
     assert time.monotonic() - sent < 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("in_validation", [False, True])
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_two_processes_stop_together(
@@ -195,7 +196,6 @@ def test_two_processes_stop_together(
     assert read_checkpoint(last(folder, 1))["global_step"] == 9
 
 
-@pytest.mark.slow
 def test_slurm_requeues_between_two_steps(
     straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +222,6 @@ def test_slurm_requeues_between_two_steps(
     assert same_tensors(weights(last(folder, 1)), weights(last(straight)))
 
 
-@pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(straight: Path, tmp_path: Path) -> None:
     folder = copied(straight, tmp_path)
     moments = random.Random(0)
@@ -258,7 +257,6 @@ while True:
 """
 
 
-@pytest.mark.slow
 def test_kills_in_saves_of_200_megabytes_leave_a_whole_file(tmp_path: Path) -> None:
     path, moments, said = tmp_path / "checkpoints" / "last.ckpt", random.Random(1), 0
     shared = Path("/dev/shm")  # temporary files on another file system than the checkpoint's
