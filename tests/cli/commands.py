@@ -46,6 +46,7 @@ model:
   schedule:
     class_path: pne_seg.optim.WarmupPoly
     init_args: {total_steps: 8}
+figures: {num_images: 0}
 trainer:
   max_epochs: 1
   log_every_n_steps: 1

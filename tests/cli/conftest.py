@@ -27,10 +27,11 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of one epoch, `root/runs/tiny/0`, to be read; `own` is a copy."""
+    """The folder of a run of one epoch, `root/runs/tiny/0`, to be read; `run` is a copy."""
     root = tmp_path_factory.mktemp("fitted")
     config = write_config(root / "tiny.yaml", TINY)
-    folder = command("fit", "--config", config, "--trainer.default_root_dir", root).run_folder
+    given = ["--config", config, "--trainer.default_root_dir", root, "--figures.num_images", 8]
+    folder = command("fit", *given).run_folder
     assert folder is not None
     return folder
 

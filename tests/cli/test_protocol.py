@@ -58,13 +58,13 @@ def by_hand(run: SegmentationCLI, protocol: dict[str, Any]) -> float:
     ],
 )
 def test_a_protocol_for_one_test(
-    fitted: Path, tmp_path: Path, settings: list[str], folder: str, protocol: dict[str, Any]
+    run: Path, settings: list[str], folder: str, protocol: dict[str, Any]
 ) -> None:
-    best = fitted / "checkpoints" / "best.ckpt"
-    run = command("test", "--ckpt_path", best, *settings, *NO_FIGURES)
-    assert run.run_folder == fitted / "test" / folder
-    metrics = json.loads((fitted / "test" / folder / "metrics.json").read_text())
-    assert metrics["test/mIoU"] == pytest.approx(by_hand(run, protocol), abs=1e-3)
+    best = run / "checkpoints" / "best.ckpt"
+    scored = command("test", "--ckpt_path", best, *settings, *NO_FIGURES)
+    assert scored.run_folder == run / "test" / folder
+    metrics = json.loads((run / "test" / folder / "metrics.json").read_text())
+    assert metrics["test/mIoU"] == pytest.approx(by_hand(scored, protocol), abs=1e-3)
     said = metrics["protocol"]["inference"]
     assert said["scales"] == list(protocol["scales"])
     assert said["window"] == (list(protocol["window"]) if "window" in protocol else None)
@@ -88,10 +88,10 @@ def test_a_protocol_in_a_config_is_the_run_s_own_and_can_be_changed(
     assert scored.model.scorer.inference == Inference(flip=True, scales=(2.0,))
 
 
-def test_the_overlay_of_the_published_protocol(fitted: Path, tmp_path: Path) -> None:
+def test_the_overlay_of_the_published_protocol(run: Path, tmp_path: Path) -> None:
     overlay = REPOSITORY / "configs" / "overlays" / "multiscale.yaml"
     published = Inference(scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip=True)
-    over_a_run = command("test", "--run", fitted, "--config", overlay, *NO_FIGURES)
+    over_a_run = command("test", "--run", run, "--config", overlay, *NO_FIGURES)
     assert over_a_run.model.scorer.inference == published
     config = [*["--config", SCENES, "--config", overlay], *SMALL, *DRY]
     training = command("fit", *config, "--trainer.default_root_dir", tmp_path)
@@ -99,11 +99,11 @@ def test_the_overlay_of_the_published_protocol(fitted: Path, tmp_path: Path) -> 
     assert training.trainer.global_step == 1
 
 
-def test_a_run_without_one_takes_one_later(fitted: Path) -> None:
-    saved = yaml.safe_load((fitted / "config.yaml").read_text())["model"]["inference"]
+def test_a_run_without_one_takes_one_later(run: Path) -> None:
+    saved = yaml.safe_load((run / "config.yaml").read_text())["model"]["inference"]
     assert Inference(**saved) == Inference()
-    run = command("validate", "--run", fitted, "--model.inference.flip", "true", *NO_FIGURES)
-    assert run.model.scorer.inference == Inference(flip=True)
+    scored = command("validate", "--run", run, "--model.inference.flip", "true", *NO_FIGURES)
+    assert scored.model.scorer.inference == Inference(flip=True)
 
 
 def test_mistakes_are_said_in_a_few_lines(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
