@@ -55,7 +55,9 @@ def test_predict(
         assert len(decoded(out / "overlay" / "ride.mp4")) == 6
 
 
-@pytest.mark.parametrize("format", ["safetensors", "onnx", "torch"])
+@pytest.mark.parametrize(
+    "format", ["safetensors", "torch", pytest.param("onnx", marks=pytest.mark.slow)]
+)
 def test_export(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str) -> None:
     with small_disk(tmp_path / "disk", "1m") as resize:
         disk = tmp_path / "disk"

@@ -2,13 +2,8 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +18,7 @@ from torch import Tensor
 from pne_seg import CamVid, Scenes
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.contrast import ContrastResult, PNELoss
-from tests.cli.commands import REPOSITORY, TINY, command, contents, refused, write_config
+from tests.cli.commands import command, contents, refused, write_config
 from tests.data.camvid_tree import write_tree
 
 CHECKPOINTS = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
@@ -445,40 +440,3 @@ def test_a_loss_that_is_no_number_ends_the_run(
     for path in tmp_path.rglob("*.ckpt"):
         assert all(bool(torch.isfinite(values).all()) for values in state(path).values()), path
     assert not list(tmp_path.rglob("metrics.json"))
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
-def test_a_killed_run_leaves_whole_checkpoints(tmp_path: Path) -> None:
-    config = write_config(tmp_path / "tiny.yaml", TINY)
-    args = [
-        *["--config", config, "--trainer.default_root_dir", tmp_path, *NO_FIGURES],
-        *["--trainer.max_epochs", "100000", "--last_checkpoint.every_n_train_steps", "1"],
-        *["--model.network.width", "64"],  # a file large enough to be caught half written
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "cli.py", "fit", *map(str, args)],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    folder = tmp_path / "runs" / "tiny" / "0"
-    try:
-        deadline = time.monotonic() + 90
-        while not all((folder / name).is_file() for name in CHECKPOINTS):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(0.3)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    for name in CHECKPOINTS:
-        assert state(folder / name)
-    run = command(
-        "fit", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints/last.ckpt",
-        "--trainer.max_epochs", "-1", "--trainer.max_steps", "100000",
-        "--trainer.limit_train_batches", "1", "--trainer.max_time", "00:00:00:00",
-    )  # fmt: skip
-    step = int(torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"])
-    assert run.trainer.global_step >= step > 0

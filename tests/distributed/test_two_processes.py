@@ -31,6 +31,8 @@ from tests.distributed.worker import HARD, STEPS, batch, build
 from tests.methods import NETWORKS
 from tests.training import trainer
 
+pytestmark = pytest.mark.slow
+
 
 def torchrun(*args: object) -> None:
     """Run a program in two processes; its output is shown where it fails."""
@@ -110,7 +112,6 @@ def test_processes_without_labels_or_pairs_keep_step(method: str, trained: Path)
     assert moved == expected_to_move.get(method, {"network", "auxiliary", "contrast"})
 
 
-@pytest.mark.slow
 def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     place = ["--trainer.default_root_dir", str(tmp_path)]
     ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
@@ -128,7 +129,6 @@ def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
 def test_two_processes_test_as_one_does(tmp_path: Path) -> None:
     config = write_config(tmp_path / "tiny.yaml", TINY)
     place = ["--trainer.default_root_dir", tmp_path]

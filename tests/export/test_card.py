@@ -31,6 +31,7 @@ def card(given: Trained, folder: Path) -> str:
     return (folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_its_snippets_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = smp.Unet(
