@@ -22,7 +22,7 @@ from benchmarks.measure import interleaved, machine, peak_memory
 from benchmarks.plain_loop import loop_loss
 from benchmarks.step import training_step
 from benchmarks.synthetic import Batch, Case, make_batch
-from pne_seg.contrast import PairSelection, PNELoss
+from pne_seg.contrast import Pairs, PNELoss
 from pne_seg.contrast.interface import prepare
 
 CASES = ["2,19,64,128,256", "2,19,128,256,256", "4,150,128,128,256", "4,171,64,64,256"]
@@ -91,10 +91,10 @@ def case_line(case: Case, rounds: int, with_loop: bool, device: str) -> str:
     )
 
 
-def select(batch: Batch) -> PairSelection:
+def select(batch: Batch) -> Pairs:
     """The pairs of a batch."""
     logits, labels = prepare(batch.embeddings, batch.logits, batch.target)
-    return PNELoss().select(logits.argmax(1), labels, logits.shape[1])
+    return PNELoss().select(logits, labels).pairs
 
 
 def pne_call(batch: Batch) -> Callable[[], object]:
@@ -111,7 +111,7 @@ def loop_call(batch: Batch) -> Callable[[], object]:
     )
 
 
-def products_call(selection: PairSelection, channels: int, device: str) -> Callable[[], object]:
+def products_call(selection: Pairs, channels: int, device: str) -> Callable[[], object]:
     """The two products of Q pairs with n samples each, and their gradient for the anchors."""
     shape = (selection.num_pairs, selection.num_samples, channels)
     anchors, positives, negatives = torch.randn(3, *shape, device=device)

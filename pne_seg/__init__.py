@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pne_seg.contrast import PNELoss
-    from pne_seg.contrast.component import PNE, Contrast
+    from pne_seg.contrast import InfoNCELoss, PixelContrastLoss, PNELoss
+    from pne_seg.contrast.component import PNE, Contrast, InfoNCE, PixelContrast
     from pne_seg.data import (
         ADE20K,
         CamVid,
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from pne_seg.segmenter import Segmenter, load
 
 _HOMES = {
+    "InfoNCELoss": "pne_seg.contrast",
     "PNELoss": "pne_seg.contrast",
+    "PixelContrastLoss": "pne_seg.contrast",
     "Contrast": "pne_seg.contrast.component",
+    "InfoNCE": "pne_seg.contrast.component",
     "PNE": "pne_seg.contrast.component",
+    "PixelContrast": "pne_seg.contrast.component",
     "Inference": "pne_seg.inference",
     "SegmentationModule": "pne_seg.module",
     "Segmenter": "pne_seg.segmenter",
@@ -49,7 +53,11 @@ __all__ = [
     "Contrast",
     "Folder",
     "Inference",
+    "InfoNCE",
+    "InfoNCELoss",
     "PNELoss",
+    "PixelContrast",
+    "PixelContrastLoss",
     "Scenes",
     "SegmentationDataModule",
     "SegmentationModule",

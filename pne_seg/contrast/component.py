@@ -1,11 +1,16 @@
 """`Contrast`: attach a pixel-contrastive loss to any segmentation network, for training only."""
 
-from typing import Any, Literal
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pne_seg.contrast.infonce import InfoNCELoss
 from pne_seg.contrast.interface import ContrastiveLoss, resize_nearest
+from pne_seg.contrast.pixel_contrast import PixelContrastLoss
 from pne_seg.contrast.pne import PNELoss
 from pne_seg.taps import Classifier, Tap, find_classifier, probe
 from pne_seg.terms import LossTerm, TrainingTerm
@@ -172,35 +177,70 @@ class Contrast(TrainingTerm):
         return min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
 
 
+_Initialize = Callable[..., None]
+
+
+def settings_of(loss: type[ContrastiveLoss]) -> Callable[[_Initialize], _Initialize]:
+    """Give an `__init__` of a `Contrast` the settings of `loss`, which it then gets built.
+
+    The signature names all settings once more, for the command line and for readers; they are
+    written down only in `loss` and in `Contrast`. The data decide `ignore_index`.
+    """
+
+    def decorate(initialize: _Initialize) -> _Initialize:
+        settings = _parameters(loss, without="ignore_index")
+
+        @functools.wraps(initialize)
+        def build(self: Contrast, **given: Any) -> None:
+            own = {name: given.pop(name) for name in settings if name in given}
+            initialize(self, loss=loss(**own), **given)
+
+        receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        further = _parameters(Contrast, without="loss") | _parameters(initialize, without="self")
+        parameters = [receiver, *settings.values(), *further.values()]
+        build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        build.__doc__ = loss.__doc__
+        return build
+
+    return decorate
+
+
+def _parameters(function: Callable[..., Any], without: str) -> dict[str, inspect.Parameter]:
+    return {
+        one.name: one.replace(kind=one.KEYWORD_ONLY)
+        for one in inspect.signature(function).parameters.values()
+        if one.name != without and one.kind is not one.VAR_KEYWORD
+    }
+
+
 class PNE(Contrast):
     """The Positive-Negative Equal contrastive loss (arXiv 2207.01417) as a training component.
 
-    Args:
-        temperature: τ of the similarity, > 0.
-        num_samples: anchors, positives and negatives drawn for each pair.
-        min_anchors: pairs with fewer wrong pixels do not count.
-        max_anchors: pairs with more wrong pixels do not count.
-        sampling: `raster` takes the first pixels in reading order, as the authors; `random` draws.
-        weight_positives: weigh positives by the network's confidence, as the authors.
-        **kwargs: the settings of `Contrast`.
+    Its settings are those of `PNELoss` and `Contrast`.
     """
 
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        num_samples: int = 100,
-        min_anchors: int = 0,
-        max_anchors: int = 199,
-        sampling: Literal["raster", "random"] = "raster",
-        weight_positives: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        loss = PNELoss(
-            temperature=temperature,
-            num_samples=num_samples,
-            min_anchors=min_anchors,
-            max_anchors=max_anchors,
-            sampling=sampling,
-            weight_positives=weight_positives,
-        )
-        super().__init__(loss, **kwargs)
+    @settings_of(PNELoss)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+
+
+class InfoNCE(Contrast):
+    """The supervised InfoNCE loss on PNE's pairs as a training component.
+
+    Its settings are those of `InfoNCELoss` and `Contrast`.
+    """
+
+    @settings_of(InfoNCELoss)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+
+
+class PixelContrast(Contrast):
+    """The pixel contrast of Wang et al. (ICCV 2021) as a training component.
+
+    Its settings are those of `PixelContrastLoss` and `Contrast`; the weight is its authors'.
+    """
+
+    @settings_of(PixelContrastLoss)
+    def __init__(self, weight: float = 0.1, **settings: Any) -> None:
+        super().__init__(weight=weight, **settings)

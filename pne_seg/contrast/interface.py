@@ -4,13 +4,23 @@ A loss is called ``loss(embeddings, logits, target)``; :func:`prepare` refuses w
 and brings logits and labels to the embeddings' grid.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from pne_seg.contrast.gather import take
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def eager(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Keep a function out of compiled graphs, since its sizes depend on the data."""
+    return cast(Callable[_Arguments, _Result], torch.compiler.disable(function))
 
 
 class ContrastResult(NamedTuple):
@@ -44,6 +54,64 @@ class ContrastiveLoss(nn.Module):
     def forward(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         """The loss alone; arguments and errors as for :meth:`compute`."""
         return self.compute(embeddings, logits, target).loss
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The pixels that a loss reads, chosen ahead of the embeddings.
+
+    Attributes:
+        varying: (M,) those that receive gradient, image · h · w + row · w + column.
+        constant: (P - M,) the others.
+    """
+
+    varying: Tensor
+    constant: Tensor
+
+
+SelectionT = TypeVar("SelectionT", bound=Selection)
+
+
+class SelectiveLoss(ContrastiveLoss, Generic[SelectionT]):
+    """A loss that reads the embeddings of a part of the pixels, so that others need not exist.
+
+    Subclasses implement :meth:`select` and :meth:`score`.
+    """
+
+    def select(self, logits: Tensor, target: Tensor) -> SelectionT:
+        """Choose the pixels, for logits (B, C, h, w) and int64 labels (B, h, w)."""
+        raise NotImplementedError
+
+    def score(self, varying: Tensor, constant: Tensor, selection: SelectionT) -> ContrastResult:
+        """Score the embeddings of the selected pixels: (M, D) that vary, (P - M, D) that do not.
+
+        Without a pair the loss is a zero with zero gradient.
+        """
+        raise NotImplementedError
+
+    @eager
+    def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
+        """The loss with its statistics.
+
+        Args:
+            embeddings: (B, D, h, w), floating point; need not be normalized.
+            logits: (B, C, h', w'), floating point. Brought to (h, w) by nearest neighbor; no
+                gradient.
+            target: (B, H, W), integer labels 0 … C - 1 or ``ignore_index``. Brought to (h, w) by
+                nearest neighbor.
+
+        Returns:
+            The unweighted loss, the number of pairs and the number of anchors before sampling.
+            Without a pair the loss is a zero with zero gradient, whatever the inputs hold.
+
+        Raises:
+            ValueError: shapes, dtypes or devices that do not fit together, or a label out of
+                range among those that the resizing keeps.
+        """
+        logits, labels = prepare(embeddings, logits, target)
+        selection = self.select(logits, labels)
+        varying = take(embeddings, selection.varying)
+        return self.score(varying, take(embeddings.detach(), selection.constant), selection)
 
 
 def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,34 +1,44 @@
-"""Positive-Negative Equal contrastive loss: how anchors, positives and negatives are scored.
+"""Positive-Negative Equal contrastive loss, term by term as its paper defines it.
 
-Source: Wang et al., "Positive-Negative Equal Contrastive Loss for Semantic Segmentation",
-arXiv 2207.01417.
+Wang et al., "Positive-Negative Equal Contrastive Loss for Semantic Segmentation", arXiv 2207.01417.
+
+| symbol           | here                                                       | shape          |
+| ---------------- | ---------------------------------------------------------- | -------------- |
+| Z                | embeddings; `z` of the P pixels that the pairs hold        | (B, D, h, w)   |
+| S, Y             | `logits`, `target`                                         | (B, C, h, w) … |
+| q                | confidence, the largest probability; its logarithm `log_q` | (P,)           |
+| (j, k)           | a pair: pixels of class k predicted as j; Q in the batch   |                |
+| A                | `anchors`: n pixels of class k predicted as j              | (Q, n)         |
+| P, N             | `positives`, `negatives`: n right pixels of k, of j        | (Q, n)         |
+| s(a, p), s(a, n) | `to_positives`, `to_negatives`: cosine similarity / τ      | (Q, n, n)      |
+| ℓ_a              | `anchor_losses`                                            | (Q, n)         |
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pne_seg.contrast.interface import ContrastiveLoss, ContrastResult, prepare
-from pne_seg.contrast.pairs import PairSelection, PairSelector, Sampling
+from pne_seg.contrast.fast import fast_pne
+from pne_seg.contrast.gather import take
+from pne_seg.contrast.interface import ContrastResult, Selection, SelectiveLoss
+from pne_seg.contrast.pairs import Pairs, PairSampler, Sampling, Scope
 
-# Vectors shorter than this have no direction: similarity 0, no gradient.
-_SHORTEST = 1e-12
-
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
-
-
-def _eager(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Keep a function out of compiled graphs, since its sizes depend on the data."""
-    return cast(Callable[_Arguments, _Result], torch.compiler.disable(function))
+SHORTEST = 1e-12
+"""Vectors shorter than this have no direction: similarity 0, no gradient."""
 
 
-class PNELoss(ContrastiveLoss):
+@dataclass(frozen=True)
+class PairSelection(Selection):
+    """The sampled pairs, and log q (P,) of their pixels; None where it does not count."""
+
+    pairs: Pairs
+    log_q: Tensor | None
+
+
+class PNELoss(SelectiveLoss[PairSelection]):
     """Pulls wrong pixels to right ones of their class, pushes them off those of the other class.
 
     For an anchor a (a pixel of class k predicted as j) with positives p (right pixels of k, of
@@ -38,14 +48,11 @@ class PNELoss(ContrastiveLoss):
 
     The loss is the mean of l_a over the n sampled anchors of the Q pairs, times the mean number
     of wrong pixels of a pair in units of n. Only anchors receive gradient; positives, negatives
-    and all norms, the anchor's included, are constants. :class:`~pne_seg.contrast.PairSelector`
-    tells which pixels meet.
+    and all norms, the anchor's included, are constants.
+    :class:`~pne_seg.contrast.PairSampler` tells which pixels are compared.
 
     Computed in float32, or float64 where the embeddings are, also under autocast. Two device
-    synchronisations a call, both in the selection, none in the backward pass. Deterministic on
-    the CPU, and on CUDA as far as batched products are (PyTorch's notes on reproducibility): no
-    step accumulates in an order of its own. Memory grows with pairs · num_samples · D. The gradient
-    is not differentiable again: ``create_graph=True`` raises a RuntimeError.
+    synchronizations a call, both in the selection, none in the backward pass.
 
     Args:
         temperature: τ > 0, divides the cosine similarity.
@@ -53,8 +60,19 @@ class PNELoss(ContrastiveLoss):
         min_anchors: fewest anchors of a pair that counts.
         max_anchors: most anchors of a pair that counts.
         ignore_index: label to leave out, any integer.
-        sampling: "raster" takes the first n pixels row by row, "random" draws n.
-        weight_positives: weigh positives by their confidence q_p; False weighs all by 1.
+        sampling: "raster" takes the first n pixels row by row, as the authors; "random" draws n.
+        weight_positives: weigh positives by their confidence q_p, as the authors; False weighs
+            all by 1.
+        scope: "image" takes positives and negatives from the anchor's image, as the authors;
+            "batch" from all images.
+        scale: "authors" multiplies by the mean number of wrong pixels of a pair over n, "none"
+            does not. The factor grows with the images: at 64×64 it is about a tenth of that at
+            512×1024.
+        stop_gradient: "authors" holds positives, negatives and norms constant, "none" lets the
+            gradient into all of them.
+        implementation: "reference" is the definition in this file; "fast" the same rearranged
+            (:mod:`pne_seg.contrast.fast`), whose gradient is not differentiable again. With
+            `stop_gradient="none"` there is the reference only.
 
     Raises:
         ValueError: a setting out of its range.
@@ -73,187 +91,103 @@ class PNELoss(ContrastiveLoss):
         ignore_index: int = 255,
         sampling: Sampling = "raster",
         weight_positives: bool = True,
+        scope: Scope = "image",
+        scale: Literal["authors", "none"] = "authors",
+        stop_gradient: Literal["authors", "none"] = "authors",
+        implementation: Literal["fast", "reference"] = "fast",
     ) -> None:
         super().__init__()
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        for name, value, known in (
+            ("scale", scale, ("authors", "none")),
+            ("stop_gradient", stop_gradient, ("authors", "none")),
+            ("implementation", implementation, ("fast", "reference")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
         self.temperature = temperature
         self.weight_positives = weight_positives
-        self.select = PairSelector(num_samples, min_anchors, max_anchors, ignore_index, sampling)
+        self.scale = scale
+        self.stop_gradient = stop_gradient
+        self.implementation = implementation
+        self.sampler = PairSampler(
+            num_samples, min_anchors, max_anchors, ignore_index, sampling, scope
+        )
+
+    def select(self, logits: Tensor, target: Tensor) -> PairSelection:
+        """Sample the pairs, for logits (B, C, h, w) and int64 labels (B, h, w)."""
+        prediction = logits.max(dim=1).indices  # (B, h, w), the first class on ties
+        pairs = self.sampler(prediction, target, logits.shape[1])
+        anchors, others = pairs.pixels.tensor_split([pairs.num_sampled_anchors])
+        log_q = None
+        if self.weight_positives:
+            scores = take(logits, others)  # (P - M, C): anchors are no positives
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            log_q = F.pad(scores.amax(1) - scores.logsumexp(1), (len(anchors), 0))  # (P,)
+        if self.stop_gradient == "none":
+            anchors, others = pairs.pixels, others[:0]
+        return PairSelection(anchors, others, pairs, log_q)
+
+    def score(self, varying: Tensor, constant: Tensor, selection: PairSelection) -> ContrastResult:
+        """Score the embeddings of the selected pixels: (M, D) that vary, (P - M, D) that do not."""
+        pairs, log_q = selection.pairs, selection.log_q
+        dtype = torch.promote_types(varying.dtype, torch.float32)
+        varying, constant = varying.to(dtype), constant.to(dtype)
+        log_q = None if log_q is None else log_q.to(dtype)
+        with torch.autocast(varying.device.type, enabled=False):
+            if not pairs.num_pairs:
+                loss = varying.sum()  # of nothing: zero, and connected
+            elif self._is_fast:
+                loss = fast_pne(varying, constant, log_q, pairs, self.temperature)
+            else:
+                loss = self._definition(torch.cat([varying, constant]), log_q, pairs)
+            if pairs.num_pairs and self.scale == "authors":
+                loss = loss * (pairs.num_anchors / (pairs.num_pairs * pairs.num_samples))
+        counts = (pairs.num_pairs, pairs.num_anchors)
+        return ContrastResult(
+            loss, *(torch.full((), n, dtype=torch.int64, device=loss.device) for n in counts)
+        )
+
+    def _definition(self, z: Tensor, log_q: Tensor | None, pairs: Pairs) -> Tensor:
+        anchors = pairs.grid(torch.arange(pairs.num_pairs))  # (Q, n)
+        positives = pairs.grid(pairs.positives)  # (Q, n)
+        negatives = pairs.grid(pairs.negatives)  # (Q, n)
+
+        norm = z.norm(dim=1, keepdim=True)  # (P, 1)
+        z_constant = z
+        if self.stop_gradient == "authors":
+            norm, z_constant = norm.detach(), z.detach()
+        unit = torch.where(norm < SHORTEST, 0, 1 / norm.clamp(min=SHORTEST))
+        a = (z * unit)[anchors]  # (Q, n, D)
+        p = (z_constant * unit)[positives]  # (Q, n, D)
+        n = (z_constant * unit)[negatives]  # (Q, n, D)
+        to_positives = a @ p.mT / self.temperature  # (Q, n, n), s(a, p)
+        to_negatives = a @ n.mT / self.temperature  # (Q, n, n), s(a, n)
+
+        weights = z.new_zeros(positives.shape) if log_q is None else log_q[positives]  # (Q, n)
+        return self.anchor_losses(to_positives, to_negatives, weights[:, None]).mean()
+
+    def anchor_losses(self, to_positives: Tensor, to_negatives: Tensor, log_q: Tensor) -> Tensor:
+        """ℓ_a (Q, n), of similarities (Q, n, n) and the positives' log q (Q, 1, n)."""
+        # log(1 + N / P) = softplus(log N - log P), finite at any temperature.
+        return F.softplus(to_negatives.logsumexp(2) - (to_positives + log_q).logsumexp(2))
+
+    @property
+    def _is_fast(self) -> bool:
+        return self.implementation == "fast" and self.stop_gradient == "authors"
 
     @property
     def ignore_index(self) -> int:
         """The label that is left out; a data set may decide it after the loss is built."""
-        return self.select.ignore_index
+        return self.sampler.ignore_index
 
     @ignore_index.setter
     def ignore_index(self, label: int) -> None:
-        self.select = replace(self.select, ignore_index=label)
+        self.sampler = replace(self.sampler, ignore_index=label)
 
     def extra_repr(self) -> str:
         """The settings, for ``print(loss)``."""
-        select = self.select
-        return (
-            f"temperature={self.temperature}, num_samples={select.num_samples}, "
-            f"min_anchors={select.min_anchors}, max_anchors={select.max_anchors}, "
-            f"ignore_index={select.ignore_index}, sampling={select.sampling!r}, "
-            f"weight_positives={self.weight_positives}"
-        )
-
-    @_eager
-    def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
-        """The loss with its statistics.
-
-        Args:
-            embeddings: (B, D, h, w), floating point; need not be normalised.
-            logits: (B, C, h', w'), floating point. Brought to (h, w) by nearest neighbour; no
-                gradient.
-            target: (B, H, W), integer labels 0 … C - 1 or ``ignore_index``. Brought to (h, w) by
-                nearest neighbour.
-
-        Returns:
-            The unweighted loss, the number of pairs and the number of anchors before sampling.
-            Without a pair the loss is a zero with zero gradient, whatever the inputs hold.
-
-        Raises:
-            ValueError: shapes, dtypes or devices that do not fit together, or a label out of
-                range among those that the resizing keeps.
-        """
-        logits, labels = prepare(embeddings, logits, target)
-        # max gives the first class on ties, as argmax does, and is faster on the CPU.
-        selection = self.select(logits.max(dim=1).indices, labels, logits.shape[1])
-        dtype = torch.promote_types(embeddings.dtype, torch.float32)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            if selection.num_pairs == 0:
-                # Summing nothing, as zero times the sum would be NaN on infinite embeddings.
-                loss = embeddings[:0].sum(dtype=dtype)
-            else:
-                confidence = self._log_confidence(logits, selection, dtype)
-                apply = cast(Any, _Score.apply)
-                loss = apply(embeddings, confidence, selection, self.temperature)
-        return ContrastResult(
-            loss,
-            torch.full((), selection.num_pairs, dtype=torch.int64, device=loss.device),
-            torch.full((), selection.num_anchors, dtype=torch.int64, device=loss.device),
-        )
-
-    def _log_confidence(
-        self, logits: Tensor, selection: PairSelection, dtype: torch.dtype
-    ) -> Tensor | None:
-        """log q of the banks' members, (G, n): the softmax is taken at these pixels only."""
-        if not self.weight_positives:
-            return None
-        members = selection.pixels[selection.banks]
-        scores = _take(logits, members.flatten())
-        scores = scores.to(torch.promote_types(scores.dtype, dtype))
-        return (scores.amax(1) - scores.logsumexp(1)).to(dtype).view(members.shape)
-
-
-class _Score(torch.autograd.Function):
-    """The loss of a selection.
-
-    With u = logsumexp_n s(a, n) - logsumexp_p (s(a, p) + log q_p), l_a = softplus(u), and since
-    only z_a varies in s(a, x) = <z_a, x̂> / (|z_a| τ)::
-
-        dl_a / dz_a = sigmoid(u) / (|z_a| τ) · (mean of n̂ - mean of p̂)
-
-    with the means weighted by the softmax of u's two terms.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        embeddings: Tensor,
-        log_confidence: Tensor | None,
-        selection: PairSelection,
-        temperature: float,
-    ) -> Tensor:
-        anchors, blocks = selection.anchors, selection.blocks
-        vectors = _take(embeddings, selection.pixels)
-        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-        norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        # With √τ in the scale, the product of two scaled vectors is their similarity.
-        scale = norm.mul(temperature**0.5).reciprocal_().masked_fill_(norm < _SHORTEST, 0)
-        vectors *= scale
-
-        # Anchors against banks: (blocks, block size, D) x (blocks, n, D).
-        queries = _rows(vectors, anchors[blocks.anchors])
-        members = _rows(vectors, selection.banks).index_select(0, blocks.bank)
-        similarity = torch.bmm(queries, members.mT)
-        if log_confidence is not None:
-            log_weight = log_confidence.index_select(0, blocks.bank)
-            positive = blocks.positive.to(similarity.dtype)
-            similarity.addcmul_(log_weight[:, None], positive[..., None])
-        peak = similarity.amax(2, keepdim=True)
-        share = similarity.sub_(peak).exp_()
-        total = share.sum(2, keepdim=True)
-        with_negatives, with_positives = (peak + total.log()).flatten()[blocks.place]
-        score = with_negatives - with_positives
-
-        sampled = selection.num_pairs * selection.num_samples
-        weight = selection.repeats.to(score.dtype) * (selection.num_anchors / sampled**2)
-        if ctx.needs_input_grad[0]:
-            weighted = torch.bmm(share, members, out=queries).flatten(0, 1)
-            slope = weight * score.sigmoid() * scale[anchors, 0]
-            slope = torch.stack([slope, -slope]) / total.flatten()[blocks.place]
-            # Pixels ascend, as _put likes it; a bag is an anchor's two meetings.
-            ascending = anchors.argsort()
-            gradient = F.embedding_bag(
-                blocks.place[:, ascending].T.contiguous(),
-                weighted,
-                per_sample_weights=slope[:, ascending].T.contiguous(),
-                mode="sum",
-            )
-            ctx.save_for_backward(gradient, selection.pixels[anchors[ascending]])
-            ctx.shape, ctx.dtype = embeddings.shape, embeddings.dtype
-            ctx.memory_format = (
-                torch.contiguous_format if embeddings.is_contiguous() else torch.channels_last
-            )
-        return (weight * F.softplus(score)).sum()
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # only under create_graph=True
-            raise RuntimeError(
-                "the gradient of PNELoss is not differentiable again: "
-                "call backward or grad without create_graph=True"
-            )
-        gradient, pixels = ctx.saved_tensors
-        full = torch.empty(
-            ctx.shape, dtype=ctx.dtype, device=gradient.device, memory_format=ctx.memory_format
-        ).zero_()
-        _put(full, pixels, (gradient * grad_loss).to(ctx.dtype))
-        return full, None, None, None
-
-
-def _rows(vectors: Tensor, index: Tensor) -> Tensor:
-    """``vectors[index]`` for (P, D) and any index; row copies, faster than indexing on the CPU."""
-    return vectors.index_select(0, index.flatten()).view(*index.shape, -1)
-
-
-def _take(maps: Tensor, pixels: Tensor) -> Tensor:
-    """The vectors (len(pixels), channels) at flat ``pixels`` of maps (B, channels, h, w)."""
-    image, position = _split(pixels, maps)
-    return maps.flatten(2)[image, :, position]
-
-
-def _put(maps: Tensor, pixels: Tensor, vectors: Tensor) -> None:
-    """Write vectors (len(pixels), channels) at flat ``pixels`` of maps (B, channels, h, w).
-
-    The pixels are distinct: nothing is accumulated, so no result depends on an order.
-    """
-    image, position = _split(pixels, maps)
-    # Eight channels at a time: with all of them, planes a power of two apart evict each other from
-    # the CPU's cache before neighbouring pixels fill the line (ascending pixels: 3 times as fast).
-    batch, channels, height, width = maps.shape
-    chunk = math.gcd(channels, 8)
-    chunks = vectors.view(len(pixels), -1, chunk).transpose(0, 1).contiguous()
-    planes = maps.flatten(2).view(batch, -1, chunk, height * width)
-    planes[image, :, :, position] = chunks.transpose(0, 1)
-
-
-def _split(pixels: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Image and position within the image of flat pixels."""
-    area = maps.shape[2] * maps.shape[3]
-    image = pixels // area
-    return image, pixels - image * area
+        own = ("temperature", "weight_positives", "scale", "stop_gradient", "implementation")
+        settings = {name: getattr(self, name) for name in own} | vars(self.sampler)
+        return ", ".join(f"{name}={value!r}" for name, value in settings.items())

@@ -9,9 +9,31 @@ import yaml
 from torch import Tensor
 from torch.optim import SGD, AdamW
 
-from pne_seg import PNE, CamVid, Contrast, PNELoss, Scenes
+from pne_seg import (
+    PNE,
+    CamVid,
+    Contrast,
+    InfoNCELoss,
+    PixelContrast,
+    PixelContrastLoss,
+    PNELoss,
+    Scenes,
+)
 from pne_seg.cli.command import SegmentationCLI
-from tests.cli.commands import CAMVID, DRY, SCENES, SMALL, TINY, command, contents, write_config
+from pne_seg.contrast import ContrastiveLoss, ContrastResult, prepare
+from pne_seg.contrast.component import settings_of
+from tests.cli.commands import (
+    CAMVID,
+    DRY,
+    REPOSITORY,
+    SCENES,
+    SMALL,
+    TINY,
+    command,
+    contents,
+    refused,
+    write_config,
+)
 from tests.data.camvid_tree import write_tree
 
 HERE = __name__
@@ -24,6 +46,32 @@ class OtherContrast(Contrast):
     def __init__(self, temperature: float = 0.1, weight: float = 0.2, sharpness: int = 3) -> None:
         super().__init__(PNELoss(temperature=temperature), weight=weight, embedding_dim=16)
         self.sharpness = sharpness
+
+
+class CorrectLoss(ContrastiveLoss):
+    """A user's loss: the norm of right pixels' embeddings lies within a margin of 1."""
+
+    def __init__(self, margin: float = 0.5, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.margin = margin
+        self.ignore_index = ignore_index
+
+    def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
+        logits, labels = prepare(embeddings, logits, target)
+        right = logits.argmax(1) == labels
+        excess = ((embeddings.norm(dim=1) - 1).abs() - self.margin).relu()
+        return ContrastResult((right * excess).mean(), right.sum(), right.sum())
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}"
+
+
+class CorrectContrast(Contrast):
+    """It as a component."""
+
+    @settings_of(CorrectLoss)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
 
 
 class OtherOptimizer(torch.optim.SGD):
@@ -207,6 +255,74 @@ def test_another_contrast_starts_from_its_own_defaults(
     assert isinstance(run.model.contrast, OtherContrast)
     assert run.model.contrast.sharpness == 3
     assert temperature_and_weight(run) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "settings"),
+    [
+        ("PNE", PNELoss, {"scope": "batch", "scale": "none", "implementation": "reference"}),
+        ("PNE", PNELoss, {"stop_gradient": "none", "sampling": "random", "num_samples": 9}),
+        ("InfoNCE", InfoNCELoss, {"temperature": 0.2, "weight_positives": False}),
+        ("PixelContrast", PixelContrastLoss, {"base_temperature": 0.5, "max_views": 20}),
+        (f"{HERE}.CorrectContrast", CorrectLoss, {"margin": 0.25}),
+    ],
+)
+def test_losses_in_the_slot_and_their_switches(
+    tiny: Path, tmp_path: Path, name: str, loss: type, settings: dict[str, Any]
+) -> None:
+    given = [f"--model.contrast.{key}={value}" for key, value in settings.items()]
+    place = ["--trainer.default_root_dir", tmp_path]
+    run = command("fit", "--config", tiny, "--model.contrast", name, *given, *place)
+    assert type(run.model.contrast.loss) is loss
+    state = vars(run.model.contrast.loss) | vars(getattr(run.model.contrast.loss, "sampler", run))
+    assert {key: state[key] for key in settings} == settings
+    assert run.trainer.callback_metrics["train/loss_contrast"] > 0
+    assert run.run_folder is not None
+    # The saved config says the same; so does Python.
+    saved = yaml.safe_load((run.run_folder / "config.yaml").read_text())["model"]["contrast"]
+    assert saved["class_path"].rpartition(".")[2] == name.rpartition(".")[2]
+    again = command("fit", "--config", run.run_folder / "config.yaml", *DRY)
+    assert repr(again.model.contrast.loss) == repr(run.model.contrast.loss)
+    built = type(run.model.contrast)(**saved["init_args"])
+    assert repr(built.loss) == repr(run.model.contrast.loss)
+    weights = {"PNE": 1.1, "PixelContrast": 0.1}  # the config's own, the authors'
+    assert built.weight == run.model.contrast.weight == weights.get(name, 1.3)
+
+
+def test_the_loss_that_the_readme_shows(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    (code,) = [block for block in readme.split("```") if "class MeanMargin" in block]
+    (tmp_path / "my_loss.py").write_text(code.removeprefix("python\n"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    after = readme[readme.index(code) :]
+    given = after[after.index("`--model.contrast") + 1 : after.index("my_loss.MeanMargin")]
+    run = command(
+        "fit", "--config", tiny, *given.split(), "my_loss.MeanMargin",
+        "--model.contrast.loss.margin", "0.2", "--trainer.default_root_dir", tmp_path,
+    )  # fmt: skip
+    assert isinstance(run.model.contrast, Contrast)
+    loss = run.model.contrast.loss
+    assert type(loss).__name__ == "MeanMargin"
+    assert loss.margin == 0.2
+    assert run.trainer.callback_metrics["train/loss_contrast"] >= 0
+    # Two right pixels of one class at right angles: each is 45° from their mean.
+    embeddings = torch.eye(2)[None, :, None]  # (1, 2, 1, 2)
+    logits = torch.tensor([1.0, 0.0])[None, :, None, None].expand(1, 2, 1, 2)
+    value = loss(embeddings, logits, torch.zeros(1, 1, 2, dtype=torch.int64))
+    assert value.item() == pytest.approx(1 - 0.5**0.5 - 0.2)
+
+
+def test_a_setting_of_another_loss_is_refused(
+    tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swap = ["--model.contrast", "PixelContrast", "--model.contrast.scope", "batch"]
+    said = refused(capsys, "fit", "--config", tiny, *DRY, *swap)
+    assert "scope" in said
+    with pytest.raises(TypeError, match="scope"):
+        PixelContrast(scope="batch")
 
 
 def test_a_setting_before_the_class_goes_with_the_old_one(tiny: Path) -> None:

@@ -5,11 +5,12 @@ written, log(1 + sum exp / sum q exp), and autograd for the gradient.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+Scope = Literal["image", "batch"]
 Pixel = tuple[int, int, int]  # image, row, column
 
 
@@ -21,6 +22,9 @@ class Settings:
     max_anchors: int = 199
     ignore_index: int = 255
     weight_positives: bool = True
+    scope: Scope = "image"
+    scale: Literal["authors", "none"] = "authors"
+    stop_gradient: Literal["authors", "none"] = "authors"
 
 
 class PlainPair(NamedTuple):
@@ -43,22 +47,32 @@ def plain_pairs(
     size: tuple[int, int], logits: Tensor, target: Tensor, settings: Settings
 ) -> list[PlainPair]:
     h, w = size
-    pairs = []
+    predicted: dict[Pixel, int] = {}
+    label: dict[Pixel, int] = {}
     for b in range(len(target)):
-        predicted: dict[tuple[int, int], int] = {}
-        label: dict[tuple[int, int], int] = {}
         for i in range(h):
             for j in range(w):
                 scores = score_at(logits, (b, i, j), size).tolist()
-                predicted[i, j] = scores.index(max(scores))
+                predicted[b, i, j] = scores.index(max(scores))
                 row, column = i * target.shape[1] // h, j * target.shape[2] // w
-                label[i, j] = int(target[b, row, column])
-        present = sorted(set(label.values()) - {settings.ignore_index})
-        for j in present:
-            for k in present:
-                anchors = _where(b, label, predicted, k, j)
-                positives = _where(b, label, predicted, k, k)
-                negatives = _where(b, label, predicted, j, j)
+                label[b, i, j] = int(target[b, row, column])
+
+    def where(true_class: int, predicted_class: int, image: int | None) -> list[Pixel]:
+        """Pixels of a true class predicted as a class, row by row, of an image or of all."""
+        return [
+            at for at in label
+            if label[at] == true_class and predicted[at] == predicted_class
+            and image in (None, at[0])
+        ]  # fmt: skip
+
+    pairs = []
+    for b in range(len(target)):
+        home = b if settings.scope == "image" else None
+        present = {label[at] for at in label if home in (None, at[0])} - {settings.ignore_index}
+        for j in sorted(present):
+            for k in sorted(present):
+                anchors = where(k, j, b)
+                positives, negatives = where(k, k, home), where(j, j, home)
                 if j == k or not anchors or not positives:
                     continue
                 if not settings.min_anchors <= len(anchors) <= settings.max_anchors:
@@ -105,7 +119,10 @@ def plain_loss(
             ).sum()
             total = total + torch.log(1 + numerator / denominator)
     sampled = len(pairs) * settings.num_samples
-    return total / sampled * sum(pair.size for pair in pairs) / sampled
+    factor = 1.0
+    if settings.scale == "authors":
+        factor = sum(pair.size for pair in pairs) / sampled
+    return total / sampled * factor
 
 
 def plain_pne(
@@ -114,7 +131,8 @@ def plain_pne(
     constant = embeddings.detach().double()
     varying = constant.clone().requires_grad_()
     pairs = plain_pairs((constant.shape[2], constant.shape[3]), logits, target, settings)
-    loss = plain_loss(varying, constant, logits.double(), pairs, settings)
+    frozen = constant if settings.stop_gradient == "authors" else varying
+    loss = plain_loss(varying, frozen, logits.double(), pairs, settings)
     gradient = torch.zeros_like(constant)
     if pairs:
         (gradient,) = torch.autograd.grad(loss, varying)
@@ -129,19 +147,6 @@ def score_at(logits: Tensor, pixel: Pixel, size: tuple[int, int]) -> Tensor:
 
 def confidence(logits: Tensor, pixel: Pixel, size: tuple[int, int]) -> Tensor:
     return torch.softmax(score_at(logits, pixel, size), 0).max()
-
-
-def _where(
-    b: int,
-    label: dict[tuple[int, int], int],
-    predicted: dict[tuple[int, int], int],
-    true_class: int,
-    predicted_class: int,
-) -> list[Pixel]:
-    """Pixels of a true class predicted as a class, row by row."""
-    return [
-        (b, *at) for at in label if label[at] == true_class and predicted[at] == predicted_class
-    ]
 
 
 def _sample(pixels: list[Pixel], n: int) -> list[Pixel]:

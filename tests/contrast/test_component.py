@@ -295,9 +295,10 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 
 
 def test_pne_hands_its_settings_on() -> None:
-    contrast = PNE(0.5, 7, 2, 50, "random", False, weight=0.2, min_stride=None)
+    drawn = {"num_samples": 7, "min_anchors": 2, "max_anchors": 50, "sampling": "random"}
+    contrast = PNE(temperature=0.5, weight_positives=False, **drawn, weight=0.2, min_stride=None)
     assert isinstance(contrast.loss, PNELoss)
-    select = contrast.loss.select
+    select = contrast.loss.sampler
     assert (contrast.loss.temperature, contrast.loss.weight_positives) == (0.5, False)
     assert (select.num_samples, select.min_anchors, select.max_anchors) == (7, 2, 50)
     assert (select.sampling, contrast.weight, contrast.min_stride) == ("random", 0.2, None)

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from tests.contrast.plain_pne import Settings, plain_loss, plain_pairs, plain_pn
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 Inputs = tuple[Tensor, Tensor, Tensor]
+Implementation = Literal["fast", "reference"]
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["fast", "reference"])
 
 
 def draw(
@@ -47,8 +50,9 @@ def test_golden_files_are_there() -> None:
     assert len(GOLDEN) == 9
 
 
+@IMPLEMENTATIONS
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_authors_values(path: Path) -> None:
+def test_authors_values(path: Path, implementation: Implementation) -> None:
     with np.load(path) as golden:
         embeddings = torch.from_numpy(golden["embeddings"]).requires_grad_()
         expected = torch.from_numpy(golden["grad_embeddings"])
@@ -57,6 +61,7 @@ def test_authors_values(path: Path) -> None:
             num_samples=int(golden["num_samples"]),
             min_anchors=int(golden["min_anchors"]),
             max_anchors=int(golden["max_anchors"]),
+            implementation=implementation,
         )
         result = loss.compute(
             embeddings, torch.from_numpy(golden["logits"]), torch.from_numpy(golden["target"])
@@ -85,6 +90,9 @@ def test_equals_the_plain_recomputation(seed: int) -> None:
         max_anchors=low + choose([199, 199, 199, 4, 2, 0]),
         ignore_index=choose([255, -100, -1, 0]),
         weight_positives=choose([True, False]),
+        scope=choose(["image", "batch"]),
+        scale=choose(["authors", "none"]),
+        stop_gradient=choose(["authors", "authors", "none"]),
     )
     logit_size = choose([size, size, (9, 8), (13, 14), (4, 5)])
     target_size = choose([size, logit_size, (9, 8), (12, 15), (4, 3)])
@@ -108,13 +116,15 @@ def test_equals_the_plain_recomputation(seed: int) -> None:
     embeddings.requires_grad_()
 
     expected = plain_pne(embeddings, logits, target, chosen)
-    actual = PNELoss(**vars(chosen)).compute(embeddings, logits, target)
-    assert actual.num_pairs.item() == expected.num_pairs
-    assert actual.num_anchors.item() == expected.num_anchors
-    assert actual.loss.item() == pytest.approx(expected.loss, rel=1e-9, abs=1e-12)
-    torch.testing.assert_close(
-        gradient(actual.loss, embeddings), expected.gradient, rtol=1e-8, atol=1e-10
-    )
+    for implementation in ("fast", "reference"):
+        loss = PNELoss(**vars(chosen), implementation=implementation)
+        actual = loss.compute(embeddings, logits, target)
+        assert actual.num_pairs.item() == expected.num_pairs
+        assert actual.num_anchors.item() == expected.num_anchors
+        assert actual.loss.item() == pytest.approx(expected.loss, rel=1e-9, abs=1e-12)
+        torch.testing.assert_close(
+            gradient(actual.loss, embeddings), expected.gradient, rtol=1e-8, atol=1e-10
+        )
 
 
 def test_gradient_is_that_of_the_anchors_with_all_else_frozen() -> None:
@@ -349,4 +359,5 @@ def test_ignore_index_may_be_decided_later() -> None:
 
 
 def test_repr_names_the_settings() -> None:
-    assert "temperature=0.5, num_samples=7" in repr(PNELoss(temperature=0.5, num_samples=7))
+    said = repr(PNELoss(temperature=0.5, num_samples=7, scale="none"))
+    assert all(part in said for part in ("temperature=0.5", "num_samples=7", "scale='none'"))

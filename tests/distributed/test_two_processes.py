@@ -145,6 +145,8 @@ def test_two_processes_test_as_one_does(tmp_path: Path) -> None:
         "5",
         "--data.eval_batch_size",
         "2",
+        "--figures.num_images",
+        "8",
         *QUICK,
     ]
     written = command(*map(str, args)).run_folder

@@ -1,0 +1,134 @@
+"""Pixel contrast without a memory: hard and easy anchors of each class against all other classes.
+
+Wang et al., "Exploring Cross-Image Pixel Contrast for Semantic Segmentation", ICCV 2021,
+arXiv 2101.11939.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pne_seg.contrast.interface import ContrastResult, Selection, SelectiveLoss
+from pne_seg.contrast.pairs import (
+    PixelSets,
+    image_numbers,
+    mark_unlabelled,
+    ranges,
+    refuse_labels,
+)
+
+
+@dataclass(frozen=True)
+class AnchorSelection(Selection):
+    """The sampled anchors: their classes (T,), and of how many classes of an image they are."""
+
+    classes: Tensor
+    num_sets: int
+
+
+class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
+    """Pulls pixels of a class together and pushes those of different classes apart.
+
+    Of each class of an image with more than `max_views` pixels, the same number of pixels is
+    drawn: half of them wrong ones (hard), half right ones (easy), more of the one where the other
+    has too few. For an anchor a with the positives p (all other drawn pixels of its class, of any
+    image) and the negatives n (the drawn pixels of other classes)::
+
+        l_a = -τ/τ_base · mean_p log(exp s(a, p) / (exp s(a, p) + sum_n exp s(a, n)))
+
+    with s = cosine similarity / τ. The loss is the mean over the anchors that have a positive.
+    `num_pairs` counts the classes of images that were drawn from, `num_anchors` the drawn pixels.
+
+    Computed in float32, or float64 where the embeddings are, also under autocast.
+
+    Args:
+        temperature: τ > 0, divides the cosine similarity.
+        base_temperature: τ_base > 0, divides the loss.
+        max_samples: most anchors of a batch.
+        max_views: most anchors of a class of an image; classes with no more pixels are left out.
+        ignore_index: label to leave out, any integer.
+
+    Raises:
+        ValueError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        base_temperature: float = 0.07,
+        max_samples: int = 1024,
+        max_views: int = 100,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        for name, value in (("temperature", temperature), ("base_temperature", base_temperature)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        for name, number in (("max_samples", max_samples), ("max_views", max_views)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        self.temperature = temperature
+        self.base_temperature = base_temperature
+        self.max_samples = max_samples
+        self.max_views = max_views
+        self.ignore_index = ignore_index
+
+    def select(self, logits: Tensor, target: Tensor) -> AnchorSelection:
+        """Draw the anchors, for logits (B, C, h, w) and int64 labels (B, h, w)."""
+        classes = logits.shape[1]
+        wrong = logits.max(dim=1).indices != target
+        key = (image_numbers(target) * classes + target) * 2 + wrong
+        unlabelled = len(target) * classes * 2
+        key = mark_unlabelled(key, target, classes, self.ignore_index, unlabelled)
+        sets = PixelSets.of(key, shuffle_above=0)
+        if len(sets.key) and sets.key[-1] > unlabelled:
+            refuse_labels(target, classes, self.ignore_index)
+
+        # Easy (0) and hard (1) pixels of each class of an image: where they begin, and how many.
+        is_labelled = sets.key < unlabelled
+        class_of_image, column = sets.key[is_labelled] // 2, sets.key[is_labelled] % 2
+        found, row = class_of_image.unique(return_inverse=True)
+        first, size = torch.zeros(2, len(found), 2, dtype=torch.int64)
+        first[row, column], size[row, column] = sets.first[is_labelled], sets.size[is_labelled]
+        large = size.sum(1) > self.max_views
+        first, size = first[large][: self.max_samples], size[large][: self.max_samples]
+
+        views = min(self.max_views, self.max_samples // max(1, len(size)))
+        hard = torch.minimum(size[:, 1], (views - size[:, 0]).clamp(min=views // 2))
+        count = torch.stack([views - hard, hard], dim=1).flatten()
+        at = first.flatten().repeat_interleave(count) + ranges(count)
+        pixels = sets.order[at.to(target.device, non_blocking=True)]
+        return AnchorSelection(pixels, pixels[:0], target.flatten()[pixels], len(size))
+
+    def score(
+        self,
+        varying: Tensor,
+        constant: Tensor,  # noqa: ARG002  # there are none
+        selection: AnchorSelection,
+    ) -> ContrastResult:
+        """Score the embeddings (T, D) of the drawn pixels, all of which vary."""
+        z = varying.to(torch.promote_types(varying.dtype, torch.float32))
+        with torch.autocast(z.device.type, enabled=False):
+            z = F.normalize(z, dim=1)
+            similarity = z @ z.T / self.temperature  # (T, T)
+            same = selection.classes[:, None] == selection.classes
+            lowest = torch.finfo(z.dtype).min
+            negatives = similarity.masked_fill(same, lowest).logsumexp(1, keepdim=True)
+            losses = torch.logaddexp(similarity, negatives) - similarity  # (T, T), a by p
+            positive = same.to(z.dtype).fill_diagonal_(0)
+            count = positive.sum(1)
+            per_anchor = (positive * losses).sum(1) / count.clamp(min=1)
+            total = per_anchor.sum() / count.count_nonzero().clamp(min=1)
+        scale = self.temperature / self.base_temperature
+        counts = (selection.num_sets, len(varying))
+        return ContrastResult(
+            total * scale,
+            *(torch.full((), n, dtype=torch.int64, device=z.device) for n in counts),
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, for ``print(loss)``."""
+        names = ("temperature", "base_temperature", "max_samples", "max_views", "ignore_index")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
