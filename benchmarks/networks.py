@@ -10,11 +10,12 @@ counted for one image in evaluation on the meta device.
 
 A step is forward, losses, backward and the optimiser's step in float32 with everything of the
 recipe: auxiliary head, dropout, drop-path, SGD or AdamW. With and without the contrast (PNE and its
-projection) it is the same module, called in turn; a rate is the median of the rounds. The learning
-rate is 0, so that all rounds are the same step. The scores of an untrained network confuse classes
-at random; so those of a half-trained one (benchmarks/synthetic.py, 13 classes an image, a tenth of
-the pixels wrong) are added to them, in both cases. Memory is the peak of a step with its gradients,
-beyond weights and optimiser state. Each row runs in a process of its own.
+projection, of all pixels or of the used ones) it is the same module, called in turn; a rate is the
+median of the rounds. The learning rate is 0, so that all rounds are the same step. The scores of an
+untrained network confuse classes at random; so those of a half-trained one
+(benchmarks/synthetic.py, 13 classes an image, a tenth of the pixels wrong) are added to them, in
+both cases. Memory is the peak of a step with its gradients, beyond weights and optimiser state.
+Each row runs in a process of its own.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,8 @@ ROWS = (
 )
 HEADER = (
     *("method", "backbone", "parameters", "GFLOP 512×512", "GFLOP 512×1024"),
-    *("images/s", "with contrast", "time", "GB", "with contrast", "pairs", "wrong pixels in them"),
+    *("images/s", "with contrast", "time", "project: used", "GB", "with contrast"),
+    *("project: used", "pairs", "wrong pixels in them"),
 )
 
 
@@ -64,8 +66,8 @@ class Figures:
         parameters: of the network.
         square: operations of an image of 512 × 512.
         wide: operations of an image of 512 × 1024.
-        seconds: of a step, without and with the contrast.
-        memory: bytes at a step's peak, without and with the contrast.
+        seconds: of a step, without the contrast, with it, and with used pixels projected.
+        memory: bytes at a step's peak, the same.
         pairs: pairs of classes that counted in a step.
         anchors: wrong pixels in them.
     """
@@ -73,8 +75,8 @@ class Figures:
     parameters: int
     square: int
     wide: int
-    seconds: tuple[float, float]
-    memory: tuple[float, float]
+    seconds: tuple[float, float, float]
+    memory: tuple[float, float, float]
     pairs: int
     anchors: int
 
@@ -142,21 +144,22 @@ def measure(method_name: str, encoder: str, arguments: argparse.Namespace) -> Fi
     assert isinstance(optimizer, torch.optim.Optimizer)
     batch = {"image": images.to(arguments.device), "mask": target.to(arguments.device)}
 
-    def step(term: PNE | None) -> None:
-        module.contrast = term
+    def step(project: Literal["all", "used"] | None) -> None:
+        module.contrast = contrast if project else None
+        contrast.project = project or "all"
         module.training_step(batch, 0).backward()
         optimizer.step()
         optimizer.zero_grad()  # last, so that no gradients are held before a step
 
-    calls = {"without": partial(step, None), "with": partial(step, contrast)}
+    calls = {str(project): partial(step, project) for project in (None, "all", "used")}
     seconds = interleaved(calls, arguments.rounds, arguments.device)
     memory = {name: peak_memory(call, arguments.device) for name, call in calls.items()}
     return Figures(
         parameters=sum(parameter.numel() for parameter in bare.parameters()),
         square=operations(bare, 512, 512),
         wide=operations(bare, 512, 1024),
-        seconds=(seconds["without"], seconds["with"]),
-        memory=(memory["without"], memory["with"]),
+        seconds=(seconds["None"], seconds["all"], seconds["used"]),
+        memory=(memory["None"], memory["all"], memory["used"]),
         pairs=int(logged["train/contrast_pairs"]),
         anchors=int(logged["train/contrast_anchors"]),
     )
@@ -226,7 +229,7 @@ def _half_train(network: nn.Module, images: Tensor, device: str) -> Tensor:
 
 
 def _cells(figures: Figures, batch: int) -> list[str]:
-    without, with_contrast = figures.seconds
+    without, with_contrast, used = figures.seconds
     return [
         f"{figures.parameters:,}",
         f"{figures.square / 1e9:.0f}",
@@ -234,6 +237,7 @@ def _cells(figures: Figures, batch: int) -> list[str]:
         f"{batch / without:.3g}",
         f"{batch / with_contrast:.3g}",
         f"×{with_contrast / without:.3f}",
+        f"×{used / without:.3f}",
         *(f"{value / 1e9:.2f}" for value in figures.memory),
         str(figures.pairs),
         str(figures.anchors),

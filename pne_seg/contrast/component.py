@@ -3,36 +3,26 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from pne_seg.contrast.gather import take
 from pne_seg.contrast.infonce import InfoNCELoss
-from pne_seg.contrast.interface import ContrastiveLoss, resize_nearest
+from pne_seg.contrast.interface import (
+    ContrastiveLoss,
+    ContrastResult,
+    SelectiveLoss,
+    eager,
+    prepare,
+    resize_nearest,
+)
 from pne_seg.contrast.pixel_contrast import PixelContrastLoss
 from pne_seg.contrast.pne import PNELoss
+from pne_seg.contrast.projection import Projection
 from pne_seg.taps import Classifier, Tap, find_classifier, probe
 from pne_seg.terms import LossTerm, TrainingTerm
-
-
-class Projection(nn.Sequential):
-    """1×1 conv (no bias) → BN → ReLU → 1×1 conv, from features to embeddings.
-
-    Args:
-        in_channels: channels of the feature; also the hidden width.
-        embedding_dim: channels D of the embedding.
-
-    Shape: (B, in_channels, h, w) → (B, D, h, w). At 512 channels and D = 256: 394,496 parameters.
-    """
-
-    def __init__(self, in_channels: int, embedding_dim: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, in_channels, kernel_size=1, bias=False),
-            nn.BatchNorm2d(in_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(in_channels, embedding_dim, kernel_size=1),
-        )
 
 
 class Contrast(TrainingTerm):
@@ -50,11 +40,15 @@ class Contrast(TrainingTerm):
         min_stride: finest grid of embeddings, in image pixels per embedding: a network whose
             feature comes at stride 1 or 2 is subsampled to it before the projection, and logits and
             labels with it. `None` keeps the feature's own resolution.
+        project: "all" projects all pixels, as the authors; "used" those that the loss reads, and
+            takes batch statistics over them: less time and memory, and no gradient through pixels
+            that the loss holds constant.
         feature_module: name of the module whose *input* is the feature; found when not given.
         logits_module: name of the module whose *output* is the class scores; found when not given.
 
     Raises:
-        ValueError: a setting out of its range, or only one of the two modules named.
+        ValueError: a setting out of its range, only one of the two modules named, or a loss that
+            cannot select its pixels with `project="used"`.
     """
 
     def __init__(
@@ -64,6 +58,7 @@ class Contrast(TrainingTerm):
         warmup_steps: int = 0,
         embedding_dim: int = 256,
         min_stride: int | None = 4,
+        project: Literal["all", "used"] = "all",
         feature_module: str | None = None,
         logits_module: str | None = None,
     ) -> None:
@@ -76,6 +71,13 @@ class Contrast(TrainingTerm):
             raise ValueError(f"embedding_dim must be 1 or more, got {embedding_dim}.")
         if min_stride is not None and min_stride < 1:
             raise ValueError(f"min_stride must be 1 or more, or null, got {min_stride}.")
+        if project not in ("all", "used"):
+            raise ValueError(f"project must be 'all' or 'used', got {project!r}.")
+        if project == "used" and not isinstance(loss, SelectiveLoss):
+            raise ValueError(
+                f"project='used' needs a loss that selects its pixels (a SelectiveLoss), and "
+                f"{type(loss).__name__} is none. Use project='all'."
+            )
         if (feature_module is None) != (logits_module is None):
             raise ValueError("Name both 'feature_module' and 'logits_module', or neither.")
         self.loss = loss
@@ -83,6 +85,7 @@ class Contrast(TrainingTerm):
         self.warmup_steps = warmup_steps
         self.embedding_dim = embedding_dim
         self.min_stride = min_stride
+        self.project = project
         self.feature_module = feature_module
         self.logits_module = logits_module
         self.projection: Projection | None = None
@@ -140,8 +143,11 @@ class Contrast(TrainingTerm):
         if self.projection is None:
             raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
         feature, logits = self._take()
-        embeddings = self.projection(self._subsample(feature, target))
-        result = self.loss.compute(embeddings, logits, target)
+        feature = self._subsample(feature, target)
+        if self.project == "used":
+            result = self._score_used(self.projection, feature, logits, target)
+        else:
+            result = self.loss.compute(self.projection(feature), logits, target)
         return LossTerm(
             name="contrast",
             value=result.loss,
@@ -151,6 +157,20 @@ class Contrast(TrainingTerm):
                 "contrast_anchors": result.num_anchors,
             },
         )
+
+    @eager
+    def _score_used(
+        self, projection: Projection, feature: Tensor, logits: Tensor, target: Tensor
+    ) -> ContrastResult:
+        """Select the pixels first, and project these."""
+        assert isinstance(self.loss, SelectiveLoss)
+        selection = self.loss.select(*prepare(feature, logits, target))
+        varying = take(feature, selection.varying)
+        pixels = selection.constant
+        if len(varying) + len(pixels) < 2:  # too few for batch statistics, which all ranks exchange
+            pixels = torch.cat([pixels, torch.arange(2, device=pixels.device)])
+        embeddings, constant = projection.project_pixels(varying, take(feature.detach(), pixels))
+        return self.loss.score(embeddings, constant[: len(selection.constant)], selection)
 
     def _take(self) -> tuple[Tensor, Tensor]:
         feature, logits = (tap.take() for tap in self.taps)

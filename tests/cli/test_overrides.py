@@ -261,6 +261,7 @@ def test_another_contrast_starts_from_its_own_defaults(
     ("name", "loss", "settings"),
     [
         ("PNE", PNELoss, {"scope": "batch", "scale": "none", "implementation": "reference"}),
+        ("PNE", PNELoss, {"project": "used"}),
         ("PNE", PNELoss, {"stop_gradient": "none", "sampling": "random", "num_samples": 9}),
         ("InfoNCE", InfoNCELoss, {"temperature": 0.2, "weight_positives": False}),
         ("PixelContrast", PixelContrastLoss, {"base_temperature": 0.5, "max_views": 20}),
@@ -274,7 +275,9 @@ def test_losses_in_the_slot_and_their_switches(
     place = ["--trainer.default_root_dir", tmp_path]
     run = command("fit", "--config", tiny, "--model.contrast", name, *given, *place)
     assert type(run.model.contrast.loss) is loss
-    state = vars(run.model.contrast.loss) | vars(getattr(run.model.contrast.loss, "sampler", run))
+    built_loss = run.model.contrast.loss
+    state = vars(run.model.contrast) | vars(built_loss)
+    state |= vars(getattr(built_loss, "sampler", run))
     assert {key: state[key] for key in settings} == settings
     assert run.trainer.callback_metrics["train/loss_contrast"] > 0
     assert run.run_folder is not None

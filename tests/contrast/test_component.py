@@ -11,9 +11,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from pne_seg.contrast import ContrastResult, PNELoss
-from pne_seg.contrast.component import PNE, Contrast
+from pne_seg.contrast import ContrastiveLoss, ContrastResult, PNELoss
+from pne_seg.contrast.component import PNE, Contrast, PixelContrast
 from pne_seg.contrast.interface import prepare
+from pne_seg.contrast.projection import Projection
 from pne_seg.taps import listening
 from tests.tiny_networks import Subsample, TinyNet, balance_classes, hook_count, same_tensors
 
@@ -237,6 +238,109 @@ def test_term_equals_the_loss_on_parts_taken_by_hand() -> None:
         "contrast_pairs": expected.num_pairs.item(),
         "contrast_anchors": expected.num_anchors.item(),
     }
+
+
+# ---- the projection of used pixels -------------------------------------------------------
+
+
+def test_pixels_that_all_vary_are_projected_as_an_image_is() -> None:
+    projection, by_hand = Projection(8, 5), Projection(8, 5)
+    by_hand.load_state_dict(projection.state_dict())
+    pixels = torch.randn(30, 8, requires_grad=True)
+    image = pixels.detach().T[None, :, :, None].requires_grad_()  # (1, 8, 30, 1)
+    projected, none = projection.project_pixels(pixels, pixels[:0].detach())
+    expected = by_hand(image)[0, :, :, 0].T
+    torch.testing.assert_close(projected, expected)
+    assert none.shape == (0, 5)
+    weights = torch.randn(30, 5)
+    (projected * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert pixels.grad is not None
+    assert image.grad is not None
+    torch.testing.assert_close(pixels.grad, image.grad[0, :, :, 0].T)
+    for (name, one), (_, other) in zip(
+        projection.named_parameters(), by_hand.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+    for mine, theirs in zip(projection.buffers(), by_hand.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_constant_pixels_enter_the_statistics_alone() -> None:
+    projection, by_hand = Projection(8, 5), Projection(8, 5)
+    by_hand.load_state_dict(projection.state_dict())
+    pixels = torch.randn(30, 8, requires_grad=True)
+    varying, constant = projection.project_pixels(pixels[:12], pixels[12:])
+    expected = by_hand(pixels.T[None, :, :, None])[0, :, :, 0].T
+    torch.testing.assert_close(torch.cat([varying, constant]), expected)
+    assert not constant.requires_grad
+    (varying * torch.randn(12, 5)).sum().backward()
+    assert pixels.grad is not None
+    assert pixels.grad[12:].count_nonzero() == 0
+    assert (pixels.grad[:12].abs().sum(1) > 0).all()
+
+
+def used_and_all(loss: str, target: Tensor, **settings: Any) -> list[Any]:
+    """The term, the tap's feature and the projection, with used pixels projected and with all."""
+    found = []
+    for project in ("used", "all"):
+        torch.manual_seed(0)
+        network = TinyNet(CLASSES)
+        kind = {"PNE": PNE, "PixelContrast": PixelContrast}[loss]
+        contrast = kind(project=project, embedding_dim=6, **settings)
+        contrast.attach(network, CLASSES, 255)
+        images = torch.randn(2, 3, 32, 32)
+        with listening(contrast.taps):
+            network(images)
+        found.append((contrast(target, 0), contrast.projection, network))
+    return found
+
+
+def test_used_pixels_give_the_loss_of_their_projection() -> None:
+    generator = torch.Generator().manual_seed(3)
+    target = torch.randint(0, CLASSES, (2, 32, 32), generator=generator)
+    (used, projection, network), (everything, _, _) = used_and_all("PNE", target)
+    for name, value in used.statistics.items():
+        assert value == everything.statistics[name] > 0
+    # Other batch statistics: another value, but near.
+    assert used.value.item() == pytest.approx(everything.value.item(), rel=0.1)
+    assert used.value.item() != everything.value.item()
+    used.weighted.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in projection.parameters())
+    assert network.encoder[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "settings"),
+    [
+        ("PNE", None, {}),  # nothing labelled
+        ("PNE", (0, 1), {"max_anchors": 0}),  # no pair counts
+        ("PixelContrast", (0,), {"max_views": 1}),  # one pixel
+    ],
+)
+def test_few_pixels_are_projected_with_others(
+    loss: str, labels: tuple[int, ...] | None, settings: dict[str, Any]
+) -> None:
+    target = torch.full((2, 32, 32), 255)
+    if labels is not None:
+        target[0, :, :16], target[0, :, 16:] = labels[0], labels[-1]
+    term, projection, network = used_and_all(loss, target, **settings)[0]
+    assert term.value.item() == pytest.approx(0, abs=1e-6)
+    term.weighted.backward()
+    for parameter in projection.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() < 1e-6
+    assert network.encoder[0].weight.grad.abs().max() < 1e-6
+
+
+def test_a_loss_that_selects_nothing_needs_all() -> None:
+    class Whole(ContrastiveLoss):
+        """Reads all embeddings."""
+
+    with pytest.raises(ValueError, match=r"Whole is none\. Use project='all'"):
+        Contrast(Whole(), project="used")
+    with pytest.raises(ValueError, match="project must be 'all' or 'used', got 'some'"):
+        Contrast(PNELoss(), project="some")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def test_processes_without_labels_or_pairs_keep_step(method: str, trained: Path)
     expected_to_move = {
         "none_with_labels": set(),
         "none_with_pairs": {"network", "auxiliary"},
+        "used_without_pairs": {"network", "auxiliary"},
     }
     assert moved == expected_to_move.get(method, {"network", "auxiliary", "contrast"})
 

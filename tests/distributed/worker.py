@@ -36,6 +36,8 @@ HARD: dict[str, tuple[dict[str, Any], Callable[[int, int], str]]] = {
     "in_turn": ({"warmup_steps": 1}, lambda rank, step: "none" if rank == step else "all"),
     "none_with_pairs": ({}, lambda rank, step: "pixel"),
     "none_with_labels": ({}, lambda rank, step: "none"),
+    "used_in_turn": ({"project": "used"}, lambda rank, step: "none" if rank == step else "all"),
+    "used_without_pairs": ({"project": "used"}, lambda rank, step: "pixel"),
 }
 """Settings of the contrast, and which pixels of a rank's step have labels: a single pixel has a
 cross-entropy and makes no pair."""
