@@ -88,7 +88,9 @@ def test_each_method_takes_the_mean_of_both_processes_gradients(method: str, tra
     assert first.keys() == second.keys() == expected.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
-        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-6, msg=name)
+        # HRNet makes 2e-5 of a relative change of 1e-7 in two steps: small against the steps.
+        atol = 2e-6 + 5e-3 * float((expected[name] - before[name]).abs().max())
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=atol, msg=name)
     moved = {name for name, value in first.items() if not torch.equal(value, before[name])}
     assert any(name.startswith("contrast.") for name in moved)
     assert any(name.startswith("network.encoder.") for name in moved)
