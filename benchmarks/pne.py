@@ -1,4 +1,4 @@
-"""What the PNE loss costs.
+"""What the PNE loss costs, beside its definition and its peers.
 
 python -m benchmarks.pne                    all cases, then the share of a training step
 python -m benchmarks.pne --fast             fewer rounds, the loop at the small cases only
@@ -22,10 +22,16 @@ from benchmarks.measure import interleaved, machine, peak_memory
 from benchmarks.plain_loop import loop_loss
 from benchmarks.step import training_step
 from benchmarks.synthetic import Batch, Case, make_batch
-from pne_seg.contrast import Pairs, PNELoss
+from pne_seg.contrast import ContrastiveLoss, InfoNCELoss, Pairs, PixelContrastLoss, PNELoss
 from pne_seg.contrast.interface import prepare
 
 CASES = ["2,19,64,128,256", "2,19,128,256,256", "4,150,128,128,256", "4,171,64,64,256"]
+LOSSES: dict[str, ContrastiveLoss] = {
+    "PNE": PNELoss(),
+    "PNE-reference": PNELoss(implementation="reference"),
+    "InfoNCE": InfoNCELoss(),
+    "PixelContrast": PixelContrastLoss(),
+}
 STEP_CASE = Case(batch=2, classes=150, height=128, width=128)
 
 
@@ -59,9 +65,21 @@ def main() -> None:
         with_loop = not arguments.fast or case.height * case.width <= 64 * 128
         print(case_line(case, rounds, with_loop, arguments.device), flush=True)
     print("Q: pairs that count; anchors: wrong pixels of such a pair, on average")
+    print(f"\nforward + backward, ms (median)\n{'B,C,h,w,D':>18} {' '.join(LOSSES)}", flush=True)
+    for text in arguments.cases:
+        print(losses_line(text, min(3, rounds), arguments.device), flush=True)
     if not arguments.skip_step:
         batch = make_batch(STEP_CASE, device=arguments.device)
         print(training_step(batch, 2 if arguments.fast else 5, arguments.device))
+
+
+def losses_line(text: str, rounds: int, device: str) -> str:
+    """Measure all losses on one case."""
+    batch = make_batch(Case(*(int(number) for number in text.split(","))), device=device)
+    calls = {name: loss_call(loss, batch) for name, loss in LOSSES.items()}
+    seconds = interleaved(calls, rounds, device)
+    cells = [f"{seconds[name] * 1e3:>{len(name)}.1f}" for name in LOSSES]
+    return f"{text:>18} {' '.join(cells)}"
 
 
 def case_line(case: Case, rounds: int, with_loop: bool, device: str) -> str:
@@ -69,7 +87,7 @@ def case_line(case: Case, rounds: int, with_loop: bool, device: str) -> str:
     batch = make_batch(case, device=device)
     selection = select(batch)
     calls = {
-        "pne": pne_call(batch),
+        "pne": loss_call(PNELoss(), batch),
         "products": products_call(selection, case.channels, device),
         "fill": lambda: torch.zeros_like(batch.embeddings),
     }
@@ -97,9 +115,9 @@ def select(batch: Batch) -> Pairs:
     return PNELoss().select(logits, labels).pairs
 
 
-def pne_call(batch: Batch) -> Callable[[], object]:
-    """Forward and backward of PNELoss."""
-    loss, embeddings = PNELoss(), batch.embeddings.requires_grad_()
+def loss_call(loss: ContrastiveLoss, batch: Batch) -> Callable[[], object]:
+    """Forward and backward of a loss."""
+    embeddings = batch.embeddings.requires_grad_()
     return lambda: torch.autograd.grad(loss(embeddings, batch.logits, batch.target), embeddings)
 
 

@@ -35,7 +35,7 @@ class Contrast(TrainingTerm):
     Args:
         loss: called `loss.compute(embeddings, logits, target)`, as `PNELoss` is.
         weight: what the total loss multiplies the term by (the authors: 1.3).
-        warmup_steps: optimiser steps over which the weight rises linearly from 0; 0 for none.
+        warmup_steps: optimizer steps over which the weight rises linearly from 0; 0 for none.
         embedding_dim: channels D of the embedding.
         min_stride: finest grid of embeddings, in image pixels per embedding: a network whose
             feature comes at stride 1 or 2 is subsampled to it before the projection, and logits and
@@ -43,8 +43,8 @@ class Contrast(TrainingTerm):
         project: "all" projects all pixels, as the authors; "used" those that the loss reads, and
             takes batch statistics over them: less time and memory, and no gradient through pixels
             that the loss holds constant.
-        feature_module: name of the module whose *input* is the feature; found when not given.
-        logits_module: name of the module whose *output* is the class scores; found when not given.
+        feature_module: name of the module whose *input* is the feature; found by default.
+        logits_module: name of the module whose *output* is the logits; found by default.
 
     Raises:
         ValueError: a setting out of its range, only one of the two modules named, or a loss that
@@ -131,7 +131,7 @@ class Contrast(TrainingTerm):
 
         Args:
             target: (B, H, W) integer labels.
-            step: optimiser steps taken so far.
+            step: optimizer steps taken so far.
             size: not used: the labels of padding are ignored.
 
         Returns:
