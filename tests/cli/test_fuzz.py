@@ -58,7 +58,7 @@ def arguments(verb: str, fitted: Path) -> list[str]:
 def test_changed_configs(
     verb: str, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_changed(verb, arguments(verb, fitted), range(12), tmp_path, capsys)
+    run_changed(verb, arguments(verb, fitted), range(6), tmp_path, capsys)
 
 
 @pytest.mark.slow

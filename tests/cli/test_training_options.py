@@ -56,6 +56,7 @@ def test_losses_by_class_path() -> None:
     assert float(metrics["train/loss"]) == pytest.approx(float(total), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_moving_average_of_the_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,10 +28,8 @@ from tests.tiny_networks import same_tensors
 
 CLASSES = 5
 
-FAST: dict[str, Callable[[int], Any]] = {
+NETWORKS_TO_EXPORT: dict[str, Callable[[int], Any]] = {
     "deeplabv3": NETWORKS["deeplabv3"],
-}
-SLOW: dict[str, Callable[[int], Any]] = {  # HRNets and Swins are traced for long
     "upernet_resnet": NETWORKS["upernet_resnet"],
     "hrnetv2_resnet": lambda classes: networks.HRNetV2(
         "tu-resnet10t", None, decoder_channels=8, classes=classes
@@ -54,13 +52,13 @@ SLOW: dict[str, Callable[[int], Any]] = {  # HRNets and Swins are traced for lon
         "deeplabv3_mobilenet_v3_large", None, classes
     ),
 }
-ALL = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS_TO_EXPORT)
 def test_all_formats_agree_with_the_network(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = (FAST | SLOW)[name](CLASSES)
+    network = NETWORKS_TO_EXPORT[name](CLASSES)
     given = trained(network, CLASSES, tmp_path)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     layers = [type(layer) for layer in network.modules()]
@@ -239,6 +237,7 @@ def trained_without_settling(network: torch.nn.Module, folder: Path, slot: Any) 
     )
 
 
+@pytest.mark.slow
 def test_sides_of_more_than_the_stride(tmp_path: Path) -> None:
     """smp's Unet takes any side, but by cases; a graph of it takes those that halve evenly."""
     network = smp.Unet(
@@ -259,6 +258,7 @@ def test_sides_of_more_than_the_stride(tmp_path: Path) -> None:
     torch.testing.assert_close(program(images), plain_scores(network, images), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_size_that_is_asked_for(tmp_path: Path) -> None:
     network = NETWORKS["upernet_resnet"](CLASSES)
     given = trained(network, CLASSES, tmp_path)

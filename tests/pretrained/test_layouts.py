@@ -150,7 +150,10 @@ DEEPER: dict[str, tuple[Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("family", DEEPER)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[] if name == "ResNet" else pytest.mark.slow) for name in DEEPER],
+)
 def test_weights_of_a_deeper_network_are_refused(family: str, tmp_path: Path) -> None:
     """All of the shallower one is there; its scores would be nobody's."""
     deep, shallow = DEEPER[family]
