@@ -17,13 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pne_seg.contrast.interface import SHORTEST
 from pne_seg.contrast.pairs import Pairs, ranges
 
 BLOCK_SIZE = 128
 """Comparisons of a block, or n if that is more: large enough that the product outweighs the copy of
 the set, small enough that a set of few comparisons is not mostly padding."""
-
-_SHORTEST = 1e-12
 
 
 class Blocks(NamedTuple):
@@ -100,7 +99,7 @@ class _Score(torch.autograd.Function):
             rows = slice(begin, begin := begin + len(part))
             norm = torch.linalg.vector_norm(part, dim=1, keepdim=True)
             # With √τ in the scale, the product of two scaled vectors is their similarity.
-            scale[rows] = norm.mul(temperature**0.5).reciprocal_().masked_fill_(norm < _SHORTEST, 0)
+            scale[rows] = norm.mul(temperature**0.5).reciprocal_().masked_fill_(norm < SHORTEST, 0)
             torch.mul(part, scale[rows], out=vectors[rows])
 
         # (blocks, block size, D) x (blocks, n, D)

@@ -15,6 +15,10 @@ from pne_seg.contrast.gather import take
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+
+SHORTEST = 1e-12
+"""Vectors shorter than this have no direction: similarity 0, no gradient."""
+
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -36,6 +40,14 @@ class ContrastResult(NamedTuple):
     loss: Tensor
     num_pairs: Tensor
     num_anchors: Tensor
+
+    @classmethod
+    def of(cls, loss: Tensor, num_pairs: int, num_anchors: int) -> "ContrastResult":
+        """Put counts that the host knows beside the loss, on its device."""
+        counts = (num_pairs, num_anchors)
+        return cls(
+            loss, *(torch.full((), n, dtype=torch.int64, device=loss.device) for n in counts)
+        )
 
 
 class ContrastiveLoss(nn.Module):

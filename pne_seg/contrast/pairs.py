@@ -15,7 +15,7 @@ Scope = Literal["image", "batch"]
 
 
 class PixelSets(NamedTuple):
-    """The pixels of a batch in sets, those of one set after each other.
+    """The labeled pixels of a batch in sets, those of one set after each other.
 
     Attributes:
         order: the pixels, image · h · w + row · w + column, on the device.
@@ -30,22 +30,53 @@ class PixelSets(NamedTuple):
     size: Tensor
 
     @classmethod
-    def of(cls, key: Tensor, shuffle_above: int | None = None) -> "PixelSets":
-        """Sort pixels into sets of equal keys (any shape, int64), each in reading order.
+    def of(
+        cls,
+        trait: Tensor,
+        target: Tensor,
+        num_traits: int,
+        num_classes: int,
+        ignore_index: int,
+        pooled: Tensor | None = None,
+        shuffle_above: int | None = None,
+    ) -> "PixelSets":
+        """Sort pixels into sets of one image, label and trait, each set in reading order.
 
-        Sets of more than `shuffle_above` pixels come in random order. Two device synchronizations:
-        the number of the sets, and their keys and sizes.
+        The key of a set is (image · C + label) · `num_traits` + trait. Two device
+        synchronizations: the number of the sets, and their keys and sizes.
+
+        Args:
+            trait: (B, h, w) integers below `num_traits`.
+            target: (B, h, w) int64 labels.
+            num_traits: how many traits there are.
+            num_classes: C.
+            ignore_index: label whose pixels are in no set.
+            pooled: (B, h, w) pixels whose sets are those of the first image, by default none.
+            shuffle_above: sets of more pixels come in random order.
+
+        Raises:
+            ValueError: a label outside 0 … C - 1 that is not `ignore_index`.
         """
-        key = key.flatten()
+        image = torch.arange(len(target), device=target.device).view(-1, 1, 1)
+        if pooled is not None:
+            image = image.masked_fill(pooled, 0)
+        unlabeled = len(target) * num_classes * num_traits  # above all keys; bad labels: one more
+        key = (image * num_classes + target) * num_traits + trait
+        key.masked_fill_((target < 0) | (target >= num_classes), unlabeled + 1)
+        key = key.masked_fill_(target == ignore_index, unlabeled).flatten()
+
         ordered, order = key.sort(stable=True)
         keys, sizes = torch.unique_consecutive(ordered, return_counts=True)
         keys, sizes = torch.stack([keys, sizes]).cpu()
+        if len(keys) and keys[-1] > unlabeled:
+            _refuse_labels(target, num_classes, ignore_index)
         first = sizes.cumsum(0) - sizes
         if shuffle_above is not None:
             shuffle = torch.randperm(len(key), device=key.device)
             order = torch.cat([order, shuffle[key[shuffle].argsort(stable=True)]])
             first = first + len(key) * (sizes > shuffle_above)
-        return cls(order, keys, first, sizes)
+        labeled = int((keys < unlabeled).sum())
+        return cls(order, keys[:labeled], first[:labeled], sizes[:labeled])
 
 
 @dataclass(frozen=True)
@@ -153,25 +184,21 @@ class PairSampler:
         Raises:
             ValueError: a label outside 0 … C - 1 that is not `ignore_index`.
         """
-        image = image_numbers(target)
-        if self.scope == "batch":  # right pixels of all images in one set a class
-            image = image.masked_fill(prediction == target, 0)
-        key = (image * num_classes + target) * num_classes + prediction
-        unlabelled = target.shape[0] * num_classes * num_classes
-        key = mark_unlabelled(key, target, num_classes, self.ignore_index, unlabelled)
-        whole = self.num_samples if self.sampling == "random" else None
-        sets = PixelSets.of(key, shuffle_above=whole)
-        if len(sets.key) and sets.key[-1] > unlabelled:
-            refuse_labels(target, num_classes, self.ignore_index)
-        anchors, positives, negatives = self._pair(sets, unlabelled, num_classes)
-        return self._sample(sets, anchors, positives, negatives)
+        sets = PixelSets.of(
+            prediction,
+            target,
+            num_traits=num_classes,
+            num_classes=num_classes,
+            ignore_index=self.ignore_index,
+            # Right pixels of all images in one set per class.
+            pooled=prediction == target if self.scope == "batch" else None,
+            shuffle_above=self.num_samples if self.sampling == "random" else None,
+        )
+        return self._sample(sets, *self._pair(sets, num_classes), num_pixels=target.numel())
 
-    def _pair(
-        self, sets: PixelSets, unlabelled: int, num_classes: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _pair(self, sets: PixelSets, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
         """The sets (Q,) of each counted pair: anchors, positives and negatives."""
-        keys = sets.key[sets.key < unlabelled]
-        size = sets.size[: len(keys)]
+        keys, size = sets.key, sets.size
         label, prediction = keys // num_classes % num_classes, keys % num_classes
         home = keys // num_classes**2 if self.scope == "image" else torch.zeros_like(keys)
         positives, has_positives = _find(keys, (home * num_classes + label) * num_classes + label)
@@ -187,7 +214,12 @@ class PairSampler:
         return anchors, positives[anchors], negatives[anchors]
 
     def _sample(
-        self, sets: PixelSets, anchors: Tensor, positives: Tensor, negatives: Tensor
+        self,
+        sets: PixelSets,
+        anchors: Tensor,
+        positives: Tensor,
+        negatives: Tensor,
+        num_pixels: int,
     ) -> Pairs:
         """Take at most n pixels of each set, and number the pixels in the order of memory."""
         is_anchor = torch.zeros(len(sets.key), dtype=torch.bool)
@@ -204,7 +236,7 @@ class PairSampler:
         pixels, samples = torch.empty_like(members), torch.empty_like(members)
         # Reading the embeddings in the order of memory takes half the time of set by set.
         for part in (slice(num_anchors), slice(num_anchors, None)):
-            seen = members.new_zeros(int(sets.size.sum())).index_fill_(0, members[part], 1)
+            seen = members.new_zeros(num_pixels).index_fill_(0, members[part], 1)
             rank = seen.cumsum(0)[members[part]] - 1
             samples[part] = rank + (part.start or 0)
             pixels[samples[part]] = members[part]
@@ -220,20 +252,7 @@ class PairSampler:
         )
 
 
-def image_numbers(target: Tensor) -> Tensor:
-    """0 … B - 1 as (B, 1, 1)."""
-    return torch.arange(len(target), device=target.device).view(-1, 1, 1)
-
-
-def mark_unlabelled(
-    key: Tensor, target: Tensor, num_classes: int, ignore_index: int, unlabelled: int
-) -> Tensor:
-    """Keys of ignored pixels become `unlabelled`, those of bad labels one more: the last sets."""
-    key = key.masked_fill((target < 0) | (target >= num_classes), unlabelled + 1)
-    return key.masked_fill_(target == ignore_index, unlabelled)
-
-
-def refuse_labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
+def _refuse_labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
     """Raise a ValueError that names the labels which are no class."""
     outside = ((target < 0) | (target >= num_classes)) & (target != ignore_index)
     values = ", ".join(str(value) for value in sorted(set(target[outside].tolist()))[:5])

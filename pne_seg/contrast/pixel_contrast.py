@@ -11,13 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pne_seg.contrast.interface import ContrastResult, Selection, SelectiveLoss
-from pne_seg.contrast.pairs import (
-    PixelSets,
-    image_numbers,
-    mark_unlabelled,
-    ranges,
-    refuse_labels,
-)
+from pne_seg.contrast.pairs import PixelSets, ranges
 
 
 @dataclass(frozen=True)
@@ -79,19 +73,20 @@ class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
         """Draw the anchors, for logits (B, C, h, w) and int64 labels (B, h, w)."""
         classes = logits.shape[1]
         wrong = logits.max(dim=1).indices != target
-        key = (image_numbers(target) * classes + target) * 2 + wrong
-        unlabelled = len(target) * classes * 2
-        key = mark_unlabelled(key, target, classes, self.ignore_index, unlabelled)
-        sets = PixelSets.of(key, shuffle_above=0)
-        if len(sets.key) and sets.key[-1] > unlabelled:
-            refuse_labels(target, classes, self.ignore_index)
+        sets = PixelSets.of(
+            wrong,
+            target,
+            num_traits=2,
+            num_classes=classes,
+            ignore_index=self.ignore_index,
+            shuffle_above=0,
+        )
 
         # Easy (0) and hard (1) pixels of each class of an image: where they begin, and how many.
-        is_labelled = sets.key < unlabelled
-        class_of_image, column = sets.key[is_labelled] // 2, sets.key[is_labelled] % 2
-        found, row = class_of_image.unique(return_inverse=True)
+        column = sets.key % 2
+        found, row = (sets.key // 2).unique(return_inverse=True)
         first, size = torch.zeros(2, len(found), 2, dtype=torch.int64)
-        first[row, column], size[row, column] = sets.first[is_labelled], sets.size[is_labelled]
+        first[row, column], size[row, column] = sets.first, sets.size
         large = size.sum(1) > self.max_views
         first, size = first[large][: self.max_samples], size[large][: self.max_samples]
 
@@ -122,11 +117,7 @@ class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
             per_anchor = (positive * losses).sum(1) / count.clamp(min=1)
             total = per_anchor.sum() / count.count_nonzero().clamp(min=1)
         scale = self.temperature / self.base_temperature
-        counts = (selection.num_sets, len(varying))
-        return ContrastResult(
-            total * scale,
-            *(torch.full((), n, dtype=torch.int64, device=z.device) for n in counts),
-        )
+        return ContrastResult.of(total * scale, selection.num_sets, len(varying))
 
     def extra_repr(self) -> str:
         """The settings, for ``print(loss)``."""

@@ -23,11 +23,8 @@ from torch import Tensor
 
 from pne_seg.contrast.fast import fast_pne
 from pne_seg.contrast.gather import take
-from pne_seg.contrast.interface import ContrastResult, Selection, SelectiveLoss
+from pne_seg.contrast.interface import SHORTEST, ContrastResult, Selection, SelectiveLoss
 from pne_seg.contrast.pairs import Pairs, PairSampler, Sampling, Scope
-
-SHORTEST = 1e-12
-"""Vectors shorter than this have no direction: similarity 0, no gradient."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +141,7 @@ class PNELoss(SelectiveLoss[PairSelection]):
                 loss = self._definition(torch.cat([varying, constant]), log_q, pairs)
             if pairs.num_pairs and self.scale == "authors":
                 loss = loss * (pairs.num_anchors / (pairs.num_pairs * pairs.num_samples))
-        counts = (pairs.num_pairs, pairs.num_anchors)
-        return ContrastResult(
-            loss, *(torch.full((), n, dtype=torch.int64, device=loss.device) for n in counts)
-        )
+        return ContrastResult.of(loss, pairs.num_pairs, pairs.num_anchors)
 
     def _definition(self, z: Tensor, log_q: Tensor | None, pairs: Pairs) -> Tensor:
         anchors = pairs.grid(torch.arange(pairs.num_pairs))  # (Q, n)
