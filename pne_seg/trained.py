@@ -7,9 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pne_seg.checkpoint_file import (
-    read_checkpoint,
-)
+from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.description import DataDescription, description_in
 from pne_seg.errors import UserError
 from pne_seg.export.folder import CONFIG as NETWORK_CONFIG
@@ -25,12 +23,7 @@ from pne_seg.inference import (
 from pne_seg.networks.slot import Slot, build_network, complete_slot
 from pne_seg.pretrained.locating import HUB, fetch_from_hub, locate, shown_source
 from pne_seg.recorded_metrics import recorded_metrics
-from pne_seg.runs import (
-    CONFIG,
-    RUNS,
-    Run,
-    run_of_checkpoint,
-)
+from pne_seg.runs import CONFIG, RUNS, Run, run_of_checkpoint
 from pne_seg.settings_files import read_yaml
 from pne_seg.terms import TRAINING_TERMS
 from pne_seg.weights import fill_network

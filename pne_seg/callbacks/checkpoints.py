@@ -16,16 +16,10 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pne_seg.checkpoint_file import (
-    previous_checkpoint,
-    read_checkpoint,
-)
+from pne_seg.checkpoint_file import previous_checkpoint, read_checkpoint
 from pne_seg.errors import UserError
 from pne_seg.files import flush_folder, remove_abandoned, save_atomically
-from pne_seg.runs import (
-    BEST,
-    LAST,
-)
+from pne_seg.runs import BEST, LAST
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -24,7 +24,7 @@ layers, through biases and norms, all of them small.
 
 _REMEDY = (
     "\n  Lower the learning rate (model.optimizer.lr), set trainer.gradient_clip_val, use bf16 in "
-    "place of fp16, or look at these images with check-data."
+    "place of fp16, or look at the images with check-data."
 )
 
 

@@ -25,9 +25,7 @@ from pne_seg.callbacks import (
     Stopped,
     Summary,
 )
-from pne_seg.checkpoint_file import (
-    read_checkpoint,
-)
+from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli import predict
 from pne_seg.cli.advice import without_advice
 from pne_seg.cli.checks import (
@@ -57,13 +55,7 @@ from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import (
-    RUNS,
-    Evaluated,
-    check_name,
-    create_run,
-    describe_environment,
-)
+from pne_seg.runs import RUNS, Evaluated, check_name, create_run, describe_environment
 from pne_seg.weights import fill_network
 
 _DESCRIPTIONS = {

@@ -8,16 +8,10 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from pne_seg.checkpoint_file import (
-    read_checkpoint,
-)
+from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.errors import UserError
 from pne_seg.pretrained.locating import shown_source
-from pne_seg.runs import (
-    METRICS,
-    Evaluated,
-    run_of_checkpoint,
-)
+from pne_seg.runs import METRICS, Evaluated, run_of_checkpoint
 from pne_seg.settings_files import read_json, read_yaml
 
 LOADING_ONLY = ("batch_size", "eval_batch_size", "num_workers", "transforms", "seed", "cache")

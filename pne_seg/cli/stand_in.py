@@ -2,9 +2,7 @@
 
 import json
 
-from pne_seg.checkpoint_file import (
-    read_checkpoint,
-)
+from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli.parser import INTERNAL, Parser, settings_of
 from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
@@ -12,9 +10,7 @@ from pne_seg.data import SegmentationDataModule
 from pne_seg.description import DataDescription, description_in
 from pne_seg.errors import UserError
 from pne_seg.prediction import InputData
-from pne_seg.runs import (
-    Evaluated,
-)
+from pne_seg.runs import Evaluated
 
 _FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
 """Settings of the data that mean something for images from elsewhere."""

@@ -8,10 +8,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
-from pne_seg.checkpoint_file import (
-    check_checkpoint,
-    usable_checkpoint,
-)
+from pne_seg.checkpoint_file import check_checkpoint, usable_checkpoint
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned

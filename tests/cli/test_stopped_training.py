@@ -15,11 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from pne_seg.checkpoint_file import (
-    previous_checkpoint,
-    read_checkpoint,
-    usable_checkpoint,
-)
+from pne_seg.checkpoint_file import previous_checkpoint, read_checkpoint, usable_checkpoint
 from tests.cli.commands import REPOSITORY, TINY, write_config
 from tests.tiny_networks import same_tensors
 
