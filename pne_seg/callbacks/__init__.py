@@ -1,6 +1,7 @@
 """What every run carries beside its steps: checkpoints, figures, summary, predictions."""
 
 from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from pne_seg.callbacks.contrast_diagnostics import ContrastDiagnostics
 from pne_seg.callbacks.exact_resume import ExactResume
 from pne_seg.callbacks.figures import Figures
 from pne_seg.callbacks.finite_training import FiniteTraining
@@ -13,6 +14,7 @@ from pne_seg.callbacks.summary import Summary
 __all__ = [
     "AtomicCheckpointIO",
     "BestCheckpoint",
+    "ContrastDiagnostics",
     "ExactResume",
     "Figures",
     "FiniteTraining",

@@ -142,12 +142,7 @@ class Contrast(TrainingTerm):
         """
         if self.projection is None:
             raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
-        feature, logits = self._take()
-        feature = self._subsample(feature, target)
-        if self.project == "used":
-            result = self._score_used(self.projection, feature, logits, target)
-        else:
-            result = self.loss.compute(self.projection(feature), logits, target)
+        result = self.compute(*self._take(), target)
         return LossTerm(
             name="contrast",
             value=result.loss,
@@ -158,8 +153,22 @@ class Contrast(TrainingTerm):
             },
         )
 
+    def compute(self, feature: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
+        """Project and score a feature (B, in_channels, h, w), with its unweighted result.
+
+        Args:
+            feature: what enters the classifier.
+            logits: (B, C, h', w'), what leaves it.
+            target: (B, H, W) integer labels.
+        """
+        assert self.projection is not None
+        feature = self.subsample(feature, target)
+        if self.project == "used":
+            return self._project_used(self.projection, feature, logits, target)
+        return self.loss.compute(self.projection(feature), logits, target)
+
     @eager
-    def _score_used(
+    def _project_used(
         self, projection: Projection, feature: Tensor, logits: Tensor, target: Tensor
     ) -> ContrastResult:
         """Select the pixels first, and project these."""
@@ -183,7 +192,8 @@ class Contrast(TrainingTerm):
                 )
         return feature, logits
 
-    def _subsample(self, feature: Tensor, target: Tensor) -> Tensor:
+    def subsample(self, feature: Tensor, target: Tensor) -> Tensor:
+        """Bring a feature (B, C, h, w) to the grid of `min_stride`, for labels (B, H, W)."""
         if self.min_stride is None:
             return feature
         height, width = feature.shape[-2:]

@@ -1,0 +1,237 @@
+"""What the contrast does to a training: similarities of pixels, gradients, and a picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from pne_seg import report
+from pne_seg.contrast import SelectiveLoss, prepare
+from pne_seg.contrast.gather import take
+from pne_seg.contrast.interface import resize_nearest
+from pne_seg.data.base import SegmentationDataModule
+from pne_seg.module import Batch, SegmentationModule
+from pne_seg.taps import Tap, find_classifier, listening
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Labeled pixels of a batch: (P, channels) vectors by name, (P,) labels and predictions."""
+
+    vectors: dict[str, Tensor]
+    labels: Tensor
+    predictions: Tensor
+
+
+class ContrastDiagnostics(Callback):
+    """Log what the contrast rests on and what it does; off unless it is among the callbacks.
+
+    At each logging step of the training, for the batch at hand:
+
+    - `train/contrast_used`: the share of all pixels whose embeddings the loss reads;
+    - `train/gradient_contrast`, `train/gradient_losses`: the L2 norms of the gradients that the
+      weighted contrast and the losses on the logits send into the feature they share.
+
+    At each validation, on the first images of the split, for the embedding and for the feature that
+    it is made of (for the feature only if there is no contrast):
+
+    - `val/embedding_right_within`, `…_right_between`: the mean cosine of right pixels with the
+      other right pixels of their class, and with those of other classes;
+    - `val/embedding_wrong_within`, `…_wrong_between`: the mean cosine of wrong pixels with the
+      right pixels of their class, and with those of the class they were taken for.
+
+    `figures/embeddings.png` in the logger's folder shows these pixels' embeddings in two
+    dimensions, before the training (where Lightning's sanity check runs, else after the first
+    validation) and after the latest validation. The random state, the gradients and the weights of
+    the run are those of a run without the callback.
+
+    Args:
+        num_images: images of the first validation batch that are looked at, of each process.
+        num_pixels: labeled pixels of them that are looked at, drawn once.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+
+    def __init__(self, num_images: int = 4, num_pixels: int = 4096) -> None:
+        for name, value in (("num_images", num_images), ("num_pixels", num_pixels)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.num_images = num_images
+        self.num_pixels = num_pixels
+        self._classifier: list[Tap] = []  # the feature that enters it, the logits that leave it
+        self._terms: list[Tap] = []  # the losses, the contrast, and the labels that it gets
+        self._measures_step = False
+        self._before: report.Embeddings | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Hook the network and the losses, for training only."""
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, SegmentationModule):
+            raise TypeError(
+                f"ContrastDiagnostics needs a SegmentationModule, got {type(pl_module).__name__}"
+            )
+        if pl_module.contrast is None:
+            place = find_classifier(pl_module.network)
+            feature, logits = place.feature, place.logits
+        else:
+            feature, logits = (tap.module_name for tap in pl_module.contrast.taps)
+            self._terms = [
+                Tap("losses", "output"),
+                Tap("contrast", "output"),
+                Tap("contrast", "input"),
+            ]
+        self._classifier = [Tap(f"network.{feature}", "input"), Tap(f"network.{logits}", "output")]
+        for tap in (*self._classifier, *self._terms):
+            tap.attach(pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remove the hooks."""
+        for tap in (*self._classifier, *self._terms):
+            tap.detach()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Capture the tensors of a step that will be logged."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        self._measures_step = bool(self._terms and every and (batch_idx + 1) % every == 0)
+        for tap in (*self._classifier, *self._terms):
+            tap.listening = self._measures_step
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Measure the gradients at the feature, and log them with the share of used pixels."""
+        if not self._measures_step:
+            return
+        self._measures_step = False
+        feature, logits, losses, contrast, target = (
+            tap.take() for tap in (*self._classifier, *self._terms)
+        )
+        for tap in (*self._classifier, *self._terms):
+            tap.listening = False
+        pl_module.log("train/gradient_contrast", _gradient_norm(contrast.weighted, feature))
+        on_logits = torch.stack([term.weighted for term in losses]).sum()
+        pl_module.log("train/gradient_losses", _gradient_norm(on_logits, feature))
+        assert isinstance(pl_module, SegmentationModule)
+        assert pl_module.contrast is not None
+        if isinstance(pl_module.contrast.loss, SelectiveLoss):
+            grid = pl_module.contrast.subsample(feature.detach(), target)
+            devices = [feature.device] if feature.is_cuda else []
+            with torch.random.fork_rng(devices):  # random sampling draws from it
+                selection = pl_module.contrast.loss.select(*prepare(grid, logits, target))
+            used = len(selection.varying) + len(selection.constant)
+            pl_module.log("train/contrast_used", used / grid[:, 0].numel())
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look at the first batch of a validation in a training."""
+        if batch_idx or dataloader_idx or trainer.state.fn != "fit":
+            return
+        assert isinstance(pl_module, SegmentationModule)
+        with trainer.precision_plugin.val_step_context():
+            pixels = self._look(pl_module, batch)
+        for name, vectors in pixels.vectors.items():
+            for key, value in cosines(vectors, pixels.labels, pixels.predictions).items():
+                pl_module.log(f"val/{name}_{key}", value, batch_size=1, rank_zero_only=True)
+        if trainer.is_global_zero and trainer.log_dir is not None:
+            self._draw(trainer, pl_module, pixels, Path(trainer.log_dir))
+
+    def _look(self, module: SegmentationModule, batch: Batch) -> _Pixels:
+        """Run the network on some images, or on their first window where it sees windows."""
+        images = batch["image"][: self.num_images]
+        target = resize_nearest(batch["mask"][: self.num_images], images.shape[-2:])
+        window = module.scorer.inference.window
+        if window is not None:
+            images = images[..., : window[0], : window[1]]
+            target = target[..., : window[0], : window[1]]
+        with listening(self._classifier):
+            # Not by a call, which may be compiled for other sizes.
+            module.network.forward(module.preprocessing(images))
+        feature, logits = (tap.take() for tap in self._classifier)
+        target = module.preprocessing.pad(target.long(), module.ignore_index)
+        if module.contrast is not None:
+            feature = module.contrast.subsample(feature, target)
+        logits, labels = prepare(feature, logits, target)
+        labeled = (labels.flatten() != module.ignore_index).nonzero()[:, 0]
+        drawn = torch.randperm(len(labeled), generator=torch.Generator().manual_seed(0))
+        at = labeled[drawn[: self.num_pixels].sort().values.to(labeled.device)]
+        vectors = {"feature": take(feature, at)}
+        if module.contrast is not None and module.contrast.projection is not None:
+            project = module.contrast.projection.project_pixels
+            vectors["embedding"] = project(vectors["feature"][:0], vectors["feature"])[1]
+        return _Pixels(vectors, labels.flatten()[at], logits.argmax(1).flatten()[at])
+
+    def _draw(
+        self, trainer: Trainer, module: SegmentationModule, pixels: _Pixels, folder: Path
+    ) -> None:
+        when = f"step {trainer.global_step}"
+        vectors = pixels.vectors.get("embedding", pixels.vectors["feature"])
+        now = report.Embeddings(
+            when, *(x.float().cpu().numpy() for x in (vectors, pixels.labels, pixels.predictions))
+        )
+        self._before = self._before or now
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        report.plot_embeddings(
+            [self._before, now],
+            class_names=module.class_names,
+            palette=data.palette if isinstance(data, SegmentationDataModule) else None,
+            path=folder / "figures" / "embeddings.png",
+            title="Embeddings" if "embedding" in pixels.vectors else "Features",
+        )
+
+
+def cosines(vectors: Tensor, labels: Tensor, predictions: Tensor) -> dict[str, Tensor]:
+    """Mean cosine similarity of right and wrong pixels with right ones.
+
+    Args:
+        vectors: (P, D) of labeled pixels.
+        labels: (P,) int64 classes.
+        predictions: (P,) int64 classes.
+
+    Returns:
+        Scalars in -1…1. `right_within` and `right_between`: of right pixels with the other right
+        pixels of their class, with right pixels of other classes. `wrong_within` and
+        `wrong_between`: of wrong pixels with right pixels of their class, of the predicted class.
+        Each is the mean over the pixels that have such pixels, and left out if there are none.
+    """
+    unit = F.normalize(vectors.float(), dim=1)
+    right = predictions == labels
+    classes = int(torch.cat([labels, predictions]).max()) + 1 if len(labels) else 0
+    # The mean cosine with the pixels of a class is the product with the sum of their directions.
+    total = unit.new_zeros(classes, unit.shape[1]).index_add_(0, labels[right], unit[right])
+    count = labels[right].bincount(minlength=classes)
+    own = (unit * total[labels]).sum(1)
+    everywhere = unit @ total.sum(0)
+    parts = {
+        "right_within": (right, own - 1, count[labels] - 1),
+        "right_between": (right, everywhere - own, count.sum() - count[labels]),
+        "wrong_within": (~right, own, count[labels]),
+        "wrong_between": (~right, (unit * total[predictions]).sum(1), count[predictions]),
+    }
+    means = {}
+    for name, (among, similarity, others) in parts.items():
+        among = among & (others > 0)
+        if among.any():
+            means[name] = (similarity[among] / others[among]).mean()
+    return means
+
+
+def _gradient_norm(loss: Tensor, feature: Tensor) -> Tensor:
+    gradient = None
+    if loss.requires_grad:  # not with a contrast of weight 0 as a constant, say
+        (gradient,) = torch.autograd.grad(loss, feature, retain_graph=True, allow_unused=True)
+    return feature.new_zeros(()) if gradient is None else torch.linalg.vector_norm(gradient)
