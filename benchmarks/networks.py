@@ -2,19 +2,20 @@
 
 python -m benchmarks.networks --rounds 3                       all rows, 18 minutes on two cores
 python -m benchmarks.networks --only UPerNet --rounds 1
-python -m benchmarks.networks --device cuda --rounds 10 --batch 8
+python -m benchmarks.networks --device cuda --precision bf16 --rounds 10 --batch 8
 
 Parameters and operations are those of the network alone, without auxiliary head and projection.
 An operation is a multiplication or an addition (2 for a multiply-add, where papers often count 1),
 counted for one image in evaluation on the meta device.
 
-A step is forward, losses, backward and the optimiser's step in float32 with everything of the
-recipe: auxiliary head, dropout, drop-path, SGD or AdamW. With and without the contrast (PNE and its
-projection, of all pixels or of the used ones) it is the same module, called in turn; a rate is the
-median of the rounds. The learning rate is 0, so that all rounds are the same step. The scores of an
+A step is forward, losses, backward and the optimizer's step in float32 (or under autocast to bf16)
+with everything of the recipe: auxiliary head, dropout, drop-path, SGD or AdamW. With and without
+the contrast (PNE and its projection, of all pixels or of the used ones) it is the same module,
+called in turn; times are medians of the rounds, those with the contrast as multiples of the one
+without. The learning rate is 0, so that all rounds are the same step. The scores of an
 untrained network confuse classes at random; so those of a half-trained one
 (benchmarks/synthetic.py, 13 classes an image, a tenth of the pixels wrong) are added to them, in
-both cases. Memory is the peak of a step with its gradients, beyond weights and optimiser state.
+both cases. Memory is the peak of a step with its gradients, beyond weights and optimizer state.
 Each row runs in a process of its own.
 """
 
@@ -53,8 +54,8 @@ ROWS = (
 )
 HEADER = (
     *("method", "backbone", "parameters", "GFLOP 512×512", "GFLOP 512×1024"),
-    *("images/s", "with contrast", "time", "project: used", "GB", "with contrast"),
-    *("project: used", "pairs", "wrong pixels in them"),
+    *("images/s", "time, project: all", "used", "GB", "project: all", "used"),
+    *("pairs", "wrong pixels in them"),
 )
 
 
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="timed steps of each (default 3)")
     parser.add_argument("--crop", type=int, default=512, help="side of the crop (default 512)")
     parser.add_argument("--batch", type=int, default=2, help="images a step (default 2)")
+    parser.add_argument("--precision", choices=["32", "bf16"], default="32")
     parser.add_argument("--only", choices=sorted({method for method, _ in ROWS}))
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--row", type=int, help=argparse.SUPPRESS)  # how the rows' processes start
@@ -104,14 +106,14 @@ def main() -> None:
     print(machine(arguments.device))
     print(
         f"training step: {arguments.batch} crops of {arguments.crop} × {arguments.crop}, "
-        f"{CLASSES} classes, median of {arguments.rounds}\n"
+        f"{CLASSES} classes, {arguments.precision}, medians of {arguments.rounds}\n"
     )
     print(_line(HEADER), _line(["---", "---"] + ["---:"] * (len(HEADER) - 2)), sep="\n", flush=True)
     for row, (method, encoder) in enumerate(ROWS):
         if arguments.only in (None, method):
             command = [sys.executable, "-m", __spec__.name, "--row", str(row), *sys.argv[1:]]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-            cells = [f"failed, exit code {done.returncode}"]  # out of memory, say: go on
+            cells = [f"failed, exit code {done.returncode}"]  # out of memory, say: continue
             if not done.returncode:
                 cells = _cells(Figures(**json.loads(done.stdout)), arguments.batch)
             print(_line([method, encoder.removeprefix("tu-"), *cells]), flush=True)
@@ -123,7 +125,7 @@ def measure(method_name: str, encoder: str, arguments: argparse.Namespace) -> Fi
     Args:
         method_name: the method.
         encoder: the encoder's name.
-        arguments: `device`, `rounds`, `crop` in pixels and `batch` in images.
+        arguments: `device`, `rounds`, `crop` in pixels, `batch` in images and `precision`.
     """
     method = next(method for method in METHODS if method.name == method_name)
     config = method.config(encoder)
@@ -147,7 +149,10 @@ def measure(method_name: str, encoder: str, arguments: argparse.Namespace) -> Fi
     def step(project: Literal["all", "used"] | None) -> None:
         module.contrast = contrast if project else None
         contrast.project = project or "all"
-        module.training_step(batch, 0).backward()
+        bf16 = arguments.precision == "bf16"
+        with torch.autocast(arguments.device, torch.bfloat16, enabled=bf16):
+            loss = module.training_step(batch, 0)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()  # last, so that no gradients are held before a step
 
@@ -235,7 +240,6 @@ def _cells(figures: Figures, batch: int) -> list[str]:
         f"{figures.square / 1e9:.0f}",
         f"{figures.wide / 1e9:.0f}",
         f"{batch / without:.3g}",
-        f"{batch / with_contrast:.3g}",
         f"×{with_contrast / without:.3f}",
         f"×{used / without:.3f}",
         *(f"{value / 1e9:.2f}" for value in figures.memory),

@@ -1,20 +1,26 @@
-"""What the PNE loss costs, beside its definition and its peers.
+"""What the contrastive losses cost, beside the arithmetic that PNE's definition needs.
 
 python -m benchmarks.pne                    all cases, then the share of a training step
 python -m benchmarks.pne --fast             fewer rounds, the loop at the small cases only
 python -m benchmarks.pne --cases 2,19,64,128,256 --skip-step
 python -m benchmarks.pne --device cuda
 
-Each case is forward and backward of three things, called in turn: PNELoss; the same loss as a loop
-over images and pairs; and the two bare batched products (Q, n, D) x (Q, D, n) with their backward
-to the anchors, which is the arithmetic of the definition without selection, softmax, or a gradient
-for the embeddings. "fill" is what such a gradient costs before anything is computed: a tensor of
-zeros of the embeddings' size, contained in PNELoss and in the loop. Memory is the peak beyond the
-inputs; the products' inputs, 3 Q n D floats, are not counted as theirs.
+Everything is forward and backward, called in turn, and a ratio to the two bare batched products
+(Q, n, D) x (Q, D, n) with their backward to the anchors: the arithmetic of the definition without
+selection, softmax, or a gradient for the embeddings.
+
+used   the loss as `project: used` calls it: it selects its pixels and scores their embeddings
+all    the loss on a whole map of embeddings (B, D, h, w), as `project: all` calls it; its backward
+       writes a gradient of that size, mostly zeros
+loop   the same loss as PNE on a whole map, in a loop over images and pairs
+
+Memory is the peak beyond the inputs.
 """
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -22,17 +28,42 @@ from benchmarks.measure import interleaved, machine, peak_memory
 from benchmarks.plain_loop import loop_loss
 from benchmarks.step import training_step
 from benchmarks.synthetic import Batch, Case, make_batch
-from pne_seg.contrast import ContrastiveLoss, InfoNCELoss, Pairs, PixelContrastLoss, PNELoss
-from pne_seg.contrast.interface import prepare
+from pne_seg.contrast import InfoNCELoss, Pairs, PixelContrastLoss, PNELoss, SelectiveLoss, prepare
+from pne_seg.contrast.gather import take
 
 CASES = ["2,19,64,128,256", "2,19,128,256,256", "4,150,128,128,256", "4,171,64,64,256"]
-LOSSES: dict[str, ContrastiveLoss] = {
+LOSSES: dict[str, SelectiveLoss[Any]] = {
     "PNE": PNELoss(),
-    "PNE-reference": PNELoss(implementation="reference"),
+    "PNE, reference": PNELoss(implementation="reference"),
     "InfoNCE": InfoNCELoss(),
     "PixelContrast": PixelContrastLoss(),
 }
 STEP_CASE = Case(batch=2, classes=150, height=128, width=128)
+HEADER = (
+    "| B, C, h, w, D | Q | loss | used, ms | / products | MB | all, ms | / products | MB |\n"
+    "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds and bytes of a loss's forward and backward, called on used pixels and on all."""
+
+    case: str
+    pairs: int
+    loss: str
+    used: float
+    used_memory: float
+    all: float
+    all_memory: float
+    products: float
+
+    def __str__(self) -> str:
+        cells = [self.case, self.pairs, self.loss]
+        for seconds, memory in ((self.used, self.used_memory), (self.all, self.all_memory)):
+            ratio = seconds / self.products
+            cells += [f"{seconds * 1e3:.1f}", f"{ratio:.2f}", f"{memory / 1e6:.0f}"]
+        return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
@@ -52,86 +83,80 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     rounds = 5 if arguments.fast else arguments.rounds
-    print(machine(arguments.device), flush=True)
-
-    print(
-        "\nforward + backward, ms (median) and peak MB; a ratio below 1 is faster\n"
-        f"{'B,C,h,w,D':>18} {'Q':>4} {'anchors':>7} | {'PNELoss':>12} {'products':>12} {'fill':>5} "
-        f"{'loop':>12} | {'/ products':>10} {'loop / it':>9}",
-        flush=True,
-    )
+    print(f"{machine(arguments.device)}; medians of {rounds}\n\n{HEADER}", flush=True)
+    loops = []
     for text in arguments.cases:
         case = Case(*(int(number) for number in text.split(",")))
-        with_loop = not arguments.fast or case.height * case.width <= 64 * 128
-        print(case_line(case, rounds, with_loop, arguments.device), flush=True)
-    print("Q: pairs that count; anchors: wrong pixels of such a pair, on average")
-    print(f"\nforward + backward, ms (median)\n{'B,C,h,w,D':>18} {' '.join(LOSSES)}", flush=True)
-    for text in arguments.cases:
-        print(losses_line(text, min(3, rounds), arguments.device), flush=True)
+        batch = make_batch(case, device=arguments.device)
+        for cost in measure(batch, rounds, arguments.device):
+            print(cost, flush=True)
+        if not arguments.fast or case.height * case.width <= 64 * 128:
+            loops.append(f"{case}: {loop_ratio(batch, arguments.device):.0f} times PNE, all")
+    print("\nloop", *loops, sep="\n  ")
     if not arguments.skip_step:
         batch = make_batch(STEP_CASE, device=arguments.device)
         print(training_step(batch, 2 if arguments.fast else 5, arguments.device))
 
 
-def losses_line(text: str, rounds: int, device: str) -> str:
-    """Measure all losses on one case."""
-    batch = make_batch(Case(*(int(number) for number in text.split(","))), device=device)
-    calls = {name: loss_call(loss, batch) for name, loss in LOSSES.items()}
+def measure(batch: Batch, rounds: int, device: str) -> list[Cost]:
+    """Measure all losses on one batch, in turn with the products."""
+    used = {name: used_call(loss, batch) for name, loss in LOSSES.items()}
+    whole = {name: all_call(loss, batch) for name, loss in LOSSES.items()}
+    pairs = PNELoss().select(*prepare(batch.embeddings, batch.logits, batch.target)).pairs
+    calls = {f"used {name}": call for name, call in used.items()}
+    calls |= {f"all {name}": call for name, call in whole.items()}
+    calls["products"] = products_call(pairs, batch.embeddings.shape[1], device)
     seconds = interleaved(calls, rounds, device)
-    cells = [f"{seconds[name] * 1e3:>{len(name)}.1f}" for name in LOSSES]
-    return f"{text:>18} {' '.join(cells)}"
+    shape = (*batch.logits.shape[:2], *batch.embeddings.shape[2:], batch.embeddings.shape[1])
+    return [
+        Cost(
+            case=", ".join(map(str, shape)),
+            pairs=pairs.num_pairs,
+            loss=name,
+            used=seconds[f"used {name}"],
+            used_memory=peak_memory(used[name], device),
+            all=seconds[f"all {name}"],
+            all_memory=peak_memory(whole[name], device),
+            products=seconds["products"],
+        )
+        for name in LOSSES
+    ]
 
 
-def case_line(case: Case, rounds: int, with_loop: bool, device: str) -> str:
-    """Measure one case."""
-    batch = make_batch(case, device=device)
-    selection = select(batch)
-    calls = {
-        "pne": loss_call(PNELoss(), batch),
-        "products": products_call(selection, case.channels, device),
-        "fill": lambda: torch.zeros_like(batch.embeddings),
-    }
-    seconds = interleaved(calls, rounds, device)
-    memory = {name: peak_memory(call, device) for name, call in calls.items()}
-    loop, loop_ratio = "-", "-"
-    if with_loop:
-        # In turn with the loss again, and seldom: it takes seconds.
-        both = {"pne": calls["pne"], "loop": loop_call(batch)}
-        slow = interleaved(both, 3, device)
-        loop = f"{slow['loop'] * 1e3:.0f} {peak_memory(both['loop'], device) / 1e6:5.0f}MB"
-        loop_ratio = f"{slow['loop'] / slow['pne']:.0f}x"
-    cells = [f"{seconds[n] * 1e3:.1f} {memory[n] / 1e6:4.0f}MB" for n in ("pne", "products")]
-    return (
-        f"{case!s:>18} {selection.num_pairs:>4} "
-        f"{selection.num_anchors / selection.num_pairs:>7.1f} | {cells[0]:>12} {cells[1]:>12} "
-        f"{seconds['fill'] * 1e3:>5.1f} {loop:>12} | "
-        f"{seconds['pne'] / seconds['products']:>9.2f}x {loop_ratio:>9}"
-    )
+def used_call(loss: SelectiveLoss[Any], batch: Batch) -> Callable[[], object]:
+    """Return a call of the selection, the loss on the selected pixels, and its backward."""
+    selection = loss.select(*prepare(batch.embeddings, batch.logits, batch.target))
+    varying = take(batch.embeddings.detach(), selection.varying).requires_grad_()
+    constant = take(batch.embeddings.detach(), selection.constant)
+
+    def call() -> object:
+        selection = loss.select(*prepare(batch.embeddings, batch.logits, batch.target))
+        return torch.autograd.grad(loss.score(varying, constant, selection).loss, varying)
+
+    return call
 
 
-def select(batch: Batch) -> Pairs:
-    """The pairs of a batch."""
-    logits, labels = prepare(batch.embeddings, batch.logits, batch.target)
-    return PNELoss().select(logits, labels).pairs
-
-
-def loss_call(loss: ContrastiveLoss, batch: Batch) -> Callable[[], object]:
-    """Forward and backward of a loss."""
+def all_call(loss: SelectiveLoss[Any], batch: Batch) -> Callable[[], object]:
+    """Return a call of the loss on a whole map, and its backward."""
     embeddings = batch.embeddings.requires_grad_()
     return lambda: torch.autograd.grad(loss(embeddings, batch.logits, batch.target), embeddings)
 
 
-def loop_call(batch: Batch) -> Callable[[], object]:
-    """Forward and backward of the loop."""
+def loop_ratio(batch: Batch, device: str) -> float:
+    """Return how much longer the loop takes, which is called three times: it takes seconds."""
     embeddings = batch.embeddings.requires_grad_()
-    return lambda: torch.autograd.grad(
-        loop_loss(embeddings, batch.logits, batch.target), embeddings
-    )
+    inputs = (embeddings, batch.logits, batch.target)
+    calls = {
+        "PNE": all_call(LOSSES["PNE"], batch),
+        "loop": lambda: torch.autograd.grad(loop_loss(*inputs), embeddings),
+    }
+    seconds = interleaved(calls, 3, device)
+    return seconds["loop"] / seconds["PNE"]
 
 
-def products_call(selection: Pairs, channels: int, device: str) -> Callable[[], object]:
-    """The two products of Q pairs with n samples each, and their gradient for the anchors."""
-    shape = (selection.num_pairs, selection.num_samples, channels)
+def products_call(pairs: Pairs, channels: int, device: str) -> Callable[[], object]:
+    """Return the products of Q pairs with n samples each, and their gradient for the anchors."""
+    shape = (pairs.num_pairs, pairs.num_samples, channels)
     anchors, positives, negatives = torch.randn(3, *shape, device=device)
     anchors.requires_grad_()
     upstream = torch.randn(shape[0], shape[1], shape[1], device=device)
