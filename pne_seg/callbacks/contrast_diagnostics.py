@@ -67,6 +67,7 @@ class ContrastDiagnostics(Callback):
         self._terms: list[Tap] = []  # the losses, the contrast, and the labels that it gets
         self._measures_step = False
         self._before: report.Embeddings | None = None
+        self._folder: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hook the network and the losses, for training only."""
@@ -76,6 +77,8 @@ class ContrastDiagnostics(Callback):
             raise TypeError(
                 f"ContrastDiagnostics needs a SegmentationModule, got {type(pl_module).__name__}"
             )
+        folder = trainer.log_dir  # a broadcast: all processes have to ask
+        self._folder = Path(folder) if trainer.loggers and folder else None
         if pl_module.contrast is None:
             place = find_classifier(pl_module.network)
             feature, logits = place.feature, place.logits
@@ -147,8 +150,8 @@ class ContrastDiagnostics(Callback):
         for name, vectors in pixels.vectors.items():
             for key, value in cosines(vectors, pixels.labels, pixels.predictions).items():
                 pl_module.log(f"val/{name}_{key}", value, batch_size=1, rank_zero_only=True)
-        if trainer.is_global_zero and trainer.log_dir is not None:
-            self._draw(trainer, pl_module, pixels, Path(trainer.log_dir))
+        if trainer.is_global_zero and self._folder is not None:
+            self._draw(trainer, pl_module, pixels, self._folder)
 
     def _look(self, module: SegmentationModule, batch: Batch) -> _Pixels:
         """Run the network on some images, or on their first window where it sees windows."""
@@ -234,4 +237,4 @@ def _gradient_norm(loss: Tensor, feature: Tensor) -> Tensor:
     gradient = None
     if loss.requires_grad:  # not with a contrast of weight 0 as a constant, say
         (gradient,) = torch.autograd.grad(loss, feature, retain_graph=True, allow_unused=True)
-    return feature.new_zeros(()) if gradient is None else torch.linalg.vector_norm(gradient)
+    return (feature.new_zeros(1) if gradient is None else gradient).float().norm()

@@ -22,7 +22,7 @@ from pne_seg.inference import Inference
 from pne_seg.report import Embeddings, plot_embeddings
 from pne_seg.report.embeddings import principal_components
 from tests.contrast.plain_pne import Settings, plain_pairs
-from tests.training import CLASSES, NAMES, Pictures, normalised, tiny
+from tests.training import CLASSES, NAMES, Pictures, normalised, tiny, trainer
 
 MEASURED = ("right_within", "right_between", "wrong_within", "wrong_between")
 
@@ -41,7 +41,7 @@ def run(
         **settings,
     )
     torch.manual_seed(7)
-    trainer = Trainer(
+    recorded = Trainer(
         accelerator="cpu",
         logger=logger,
         callbacks=[ContrastDiagnostics(num_images=2)] if diagnose else [],
@@ -51,7 +51,7 @@ def run(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, Pictures().loader(2), Pictures().loader(2))
+    recorded.fit(module, Pictures().loader(2), Pictures().loader(2))
     with (folder / "run" / "0" / "metrics.csv").open(newline="") as file:
         return module, [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
@@ -149,6 +149,14 @@ def test_the_baseline_is_looked_at_by_its_feature(
     picture = cv2.imread(str(tmp_path / "run" / "0" / "figures" / "embeddings.png"))
     assert picture is not None
     assert picture.std() > 0
+
+
+def test_without_a_logger_nothing_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = SegmentationModule(tiny(), CLASSES, contrast=pne())
+    quiet = trainer(max_steps=1, callbacks=[ContrastDiagnostics()])
+    quiet.fit(module, Pictures().loader(2), Pictures().loader(2))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_uses_all_pixels(tmp_path: Path) -> None:

@@ -254,3 +254,18 @@ def test_a_schedule_of_unknown_length(capsys: pytest.CaptureFixture[str]) -> Non
     with contextlib.chdir(Path(tempfile.mkdtemp())):
         said = refused(capsys, "fit", "--config", SCENES, *SMALL, *endless, *off)
     assert "The schedule's length is unknown" in said
+
+
+def test_diagnostics_of_the_contrast(tmp_path: Path) -> None:
+    place = ["--trainer.default_root_dir", str(tmp_path), "--trainer.accelerator", "cpu"]
+    steps = ["--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1"]
+    diagnose = ["--trainer.callbacks", "ContrastDiagnostics", "--trainer.callbacks.num_images", "2"]
+    run = command("fit", "--config", SCENES, *SMALL, *steps, *place, *diagnose)
+    assert run.run_folder is not None
+    assert (run.run_folder / "figures" / "embeddings.png").is_file()
+    named = (run.run_folder / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train/gradient_contrast", "train/contrast_used", "val/embedding_wrong_within"} <= {
+        *named
+    }
+    # The saved config turns it on again.
+    assert "num_images: 2" in run.run_folder.joinpath("config.yaml").read_text()

@@ -119,8 +119,11 @@ def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     place = ["--trainer.default_root_dir", str(tmp_path)]
     ddp = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
     uneven = ["--data.val_size", "3"]  # one process scores two images, the other one
-    torchrun("cli.py", "fit", "--config", SCENES, *QUICK, *SMALL, *uneven, *ddp, *place)
+    looked = ["--trainer.callbacks", "ContrastDiagnostics", "--trainer.log_every_n_steps", "1"]
+    torchrun("cli.py", "fit", "--config", SCENES, *QUICK, *SMALL, *uneven, *ddp, *looked, *place)
     (run,) = (tmp_path / "runs" / "scenes_upernet_resnet18").iterdir()
+    assert (run / "figures" / "embeddings.png").is_file()
+    assert "train/gradient_contrast" in (run / "metrics.csv").read_text()
     best = run / "checkpoints" / "best.ckpt"
     together = json.loads((run / "metrics.json").read_text())
     one = ["--trainer.devices", "1", "--trainer.strategy", "auto"]  # two would start pytest again
