@@ -237,4 +237,5 @@ def _gradient_norm(loss: Tensor, feature: Tensor) -> Tensor:
     gradient = None
     if loss.requires_grad:  # not with a contrast of weight 0 as a constant, say
         (gradient,) = torch.autograd.grad(loss, feature, retain_graph=True, allow_unused=True)
-    return (feature.new_zeros(1) if gradient is None else gradient).float().norm()
+    norm: Tensor = (feature.new_zeros(1) if gradient is None else gradient).float().norm()
+    return norm
