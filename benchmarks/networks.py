@@ -216,7 +216,7 @@ def _half_train(network: nn.Module, images: Tensor, device: str) -> Tensor:
     tap = Tap(name, "output")
     tap.attach(network)
     with torch.no_grad(), listening([tap]):
-        network.eval()(images)
+        network.eval()(images[:1])
         height, width = tap.take().shape[-2:]
     tap.detach()
     network.train()
