@@ -1,0 +1,1 @@
+"""Many runs as one experiment: arms, seeds, and the statistics of their differences."""

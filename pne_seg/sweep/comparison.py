@@ -1,0 +1,276 @@
+"""Arms against the baseline, paired by seed: the figures, and the tables that show them."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pne_seg.errors import UserError
+from pne_seg.sweep.results import Arm
+from pne_seg.sweep.statistics import (
+    ENOUGH_SEEDS,
+    PairedDifference,
+    holm,
+    paired_bootstrap_interval,
+)
+
+Rows = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of one arm, minus the baseline's, over the seeds that both have.
+
+    Attributes:
+        arm: its name.
+        metric: its name.
+        mean: of the arm over these seeds, as a fraction.
+        baseline: the same of the baseline.
+        paired: the statistics of the differences.
+        p_holm: the p-value adjusted for the number of arms.
+    """
+
+    arm: str
+    metric: str
+    mean: float
+    baseline: float
+    paired: PairedDifference
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms of which the first is the baseline, measured on the same split in the same way.
+
+    Raises:
+        UserError: fewer than two arms, or an arm that shares no seed with the baseline.
+    """
+
+    arms: list[Arm]
+
+    def __post_init__(self) -> None:
+        if len(self.arms) < 2:
+            raise UserError(
+                "All runs have the same settings: there is one arm, and nothing to compare it with."
+            )
+        for arm in self.arms[1:]:
+            if not self.seeds(arm):
+                raise UserError(
+                    f"{arm.name}: seeds {_listed(arm.runs)}, but the baseline has seeds "
+                    f"{_listed(self.baseline.runs)}. Arms are compared within seeds: train both "
+                    "with the same --seed_everything."
+                )
+
+    @property
+    def baseline(self) -> Arm:
+        """The first arm."""
+        return self.arms[0]
+
+    @property
+    def split(self) -> str:
+        """`val` or `test`."""
+        return next(iter(self.baseline.runs.values())).split
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics that all runs have, in the order of the baseline's."""
+        runs = [run for arm in self.arms for run in arm.runs.values()]
+        return [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
+
+    def seeds(self, arm: Arm) -> list[int]:
+        """Return the seeds that an arm shares with the baseline."""
+        return sorted(arm.runs.keys() & self.baseline.runs.keys())
+
+    def differences(self, metric: str) -> list[Difference]:
+        """Compare every arm with the baseline by one metric; Holm over the arms."""
+        compared = []
+        for arm in self.arms[1:]:
+            seeds = self.seeds(arm)
+            ours, theirs = self.baseline.values(metric, seeds), arm.values(metric, seeds)
+            paired = PairedDifference.of(np.subtract(theirs, ours))
+            compared.append((arm, np.mean(theirs), np.mean(ours), paired))
+        adjusted = holm([paired.p_value for *_, paired in compared])
+        return [
+            Difference(arm.name, metric, float(mean), float(baseline), paired, p_holm)
+            for (arm, mean, baseline, paired), p_holm in zip(compared, adjusted, strict=True)
+        ]
+
+    def image_interval(self, arm: Arm) -> tuple[float, float, float] | None:
+        """Return the mean difference of the images' mIoU and its paired-bootstrap interval.
+
+        The images of both arms' trained networks, averaged over the shared seeds; None where they
+        were not scored one by one.
+        """
+        ours = [self.baseline.runs[seed].images for seed in self.seeds(arm)]
+        theirs = [arm.runs[seed].images for seed in self.seeds(arm)]
+        names = sorted(set.intersection(*(set(images) for images in (*ours, *theirs))))
+        if not names:
+            return None
+        values = np.array([[run[name] for name in names] for run in (*theirs, *ours)])
+        each = values[: len(theirs)].mean(0) - values[len(theirs) :].mean(0)
+        each = each[np.isfinite(each)]  # an image without a labeled pixel has no mIoU
+        return (float(each.mean()), *paired_bootstrap_interval(each)) if len(each) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures, as JSON holds them."""
+        return {
+            "split": self.split,
+            "arms": {
+                arm.name: {
+                    "runs": {str(seed): str(run.folder) for seed, run in sorted(arm.runs.items())},
+                    "metrics": {
+                        metric: arm.values(metric, sorted(arm.runs)) for metric in self.metrics
+                    },
+                }
+                for arm in self.arms
+            },
+            "differences": [
+                asdict(difference)
+                for metric in self.metrics
+                for difference in self.differences(metric)
+            ],
+        }
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """Return all figures as JSON; what is unknown is null."""
+    return json.dumps(_without_nan(comparison.as_dict()), indent=1, ensure_ascii=False) + "\n"
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """Return one row for each run and metric: arm, seed, folder, metric, value as a fraction."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "seed", "run", "split", "metric", "value"])
+    for arm in comparison.arms:
+        for seed, run in sorted(arm.runs.items()):
+            for metric in comparison.metrics:
+                row = [arm.name, seed, run.folder, run.split, metric, run.metrics[metric]]
+                writer.writerow(row)
+    return text.getvalue()
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Return the tables, in percent: mIoU by arm, then every other metric."""
+    baseline = comparison.baseline
+    parts = [
+        f"# {len(comparison.arms)} arms, {comparison.split} split, in percent\n",
+        f"The baseline is the arm of {_first(baseline).folder}; differences are to it, within "
+        "seeds.\n",
+        _table(*_miou_table(comparison)),
+        *_notes(comparison),
+    ]
+    for arm in comparison.arms[1:]:
+        if (images := comparison.image_interval(arm)) is not None:
+            mean, low, high = (_signed(value) for value in images)
+            parts.append(
+                f"{arm.name}: mean difference of the images' mIoU {mean}, paired bootstrap over "
+                f"images {low} to {high}: of these trained networks on other such images, not of "
+                "the methods.\n"
+            )
+    others = [metric for metric in comparison.metrics if metric != "mIoU"]
+    by_metric = {metric: comparison.differences(metric) for metric in others}
+    for index, arm in enumerate(comparison.arms[1:]):
+        rows = [
+            [metric, *_cells(by_metric[metric][index], _shows_p(comparison))] for metric in others
+        ]
+        header = ["metric", "baseline", "arm", *_difference_columns(comparison)]
+        parts += [f"## {arm.name}\n", _table(header, rows)]
+    return "\n".join(parts)
+
+
+def _miou_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    header = ["arm", "seeds", "mIoU", "std", "s/epoch", *_difference_columns(comparison)]
+    header += ["smallest shown", "seeds needed"]
+    rows = []
+    compared = [None, *comparison.differences("mIoU")]
+    for arm, difference in zip(comparison.arms, compared, strict=True):
+        values = arm.values("mIoU", sorted(arm.runs))
+        seconds = [run.seconds_per_epoch for run in arm.runs.values()]
+        row = [arm.name, _listed(arm.runs), _percent(float(np.mean(values)))]
+        row += [_percent(float(np.std(values, ddof=1))) if len(values) > 1 else "-"]
+        row += [f"{np.median(seconds):.3g}"]
+        if difference is None:
+            row += ["-"] * (len(header) - len(row))
+        else:
+            paired = difference.paired
+            row += _cells(difference, _shows_p(comparison))[2:]
+            row += [_percent(paired.detectable)]
+            row += ["-" if paired.seeds_needed is None else str(paired.seeds_needed)]
+        rows.append(row)
+    return header, rows
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = [
+        "Interval: 95%, Student's t on the differences. Smallest shown: the true difference that "
+        "these seeds detect with a chance of 80%. Seeds needed: for the difference seen, if it is "
+        "the true one.\n"
+    ]
+    few = min(len(comparison.seeds(arm)) for arm in comparison.arms[1:])
+    if _shows_p(comparison):
+        notes.append("p: exact sign-flip test; Holm: adjusted for the number of arms.\n")
+    else:
+        notes.append(
+            f"With {few} shared seed{'s' if few > 1 else ''} no test can give a p-value of 0.05: "
+            f"none is shown below {ENOUGH_SEEDS}.\n"
+        )
+    return notes
+
+
+def _shows_p(comparison: Comparison) -> bool:
+    return all(len(comparison.seeds(arm)) >= ENOUGH_SEEDS for arm in comparison.arms[1:])
+
+
+def _difference_columns(comparison: Comparison) -> list[str]:
+    columns = ["difference", "interval"]
+    return [*columns, "p", "p (Holm)"] if _shows_p(comparison) else columns
+
+
+def _cells(difference: Difference, shows_p: bool) -> list[str]:
+    paired = difference.paired
+    cells = [_percent(difference.baseline), _percent(difference.mean), _signed(paired.mean)]
+    known = math.isfinite(paired.low)
+    cells.append(f"{_signed(paired.low)} to {_signed(paired.high)}" if known else "-")
+    if shows_p:
+        cells += [f"{paired.p_value:.3f}", f"{difference.p_holm:.3f}"]
+    return cells
+
+
+def _table(header: Sequence[str], rows: Rows) -> str:
+    """Return a Markdown table whose columns are aligned, as a terminal shows it."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |\n"
+        for line in lines
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _first(arm: Arm) -> Any:
+    return next(iter(arm.runs.values()))
+
+
+def _listed(seeds: Any) -> str:
+    return " ".join(map(str, sorted(seeds)))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}" if math.isfinite(value) else "-"
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.2f}"

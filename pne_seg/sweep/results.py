@@ -1,0 +1,208 @@
+"""What finished runs say of themselves: settings, seed and metrics; and which form an arm."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pne_seg.errors import UserError
+from pne_seg.runs import METRICS, Run, open_run
+from pne_seg.settings_files import read_json, read_yaml
+
+_NOT_THE_METHOD = {
+    *("name", "ckpt_path", "allow", "figures", "seed_everything"),
+    *("trainer.callbacks", "trainer.default_root_dir", "trainer.enable_model_summary"),
+    *("trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.logger"),
+    *("last_checkpoint", "data.init_args.num_workers"),
+}
+"""Settings that may differ between runs of one arm."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The metrics of a run's best epoch on one split.
+
+    Attributes:
+        folder: of the run.
+        seed: `seed_everything`.
+        settings: the configuration, without what tells runs of one method apart.
+        split: `val` or `test`.
+        metrics: fractions by name without the split, such as `mIoU` and `IoU/road`.
+        protocol: how they were measured.
+        images: mIoU of each image by its name; empty on the validation split.
+        seconds_per_epoch: median of the training epochs; NaN if unknown.
+    """
+
+    folder: Path
+    seed: int
+    settings: dict[str, Any]
+    split: str
+    metrics: dict[str, float]
+    protocol: dict[str, Any]
+    images: dict[str, float]
+    seconds_per_epoch: float
+
+
+@dataclass
+class Arm:
+    """Runs that differ in their seed only, by seed."""
+
+    name: str
+    settings: dict[str, Any]
+    runs: dict[int, Result] = field(default_factory=dict)
+
+    def values(self, metric: str, seeds: Sequence[int]) -> list[float]:
+        """Return a metric of the seeds, in their order."""
+        return [self.runs[seed].metrics[metric] for seed in seeds]
+
+
+def read_results(folders: Sequence[Path]) -> list[Result]:
+    """Read runs: on the test split if all were tested, else on the validation split.
+
+    Raises:
+        UserError: a folder is no run or has no metrics, its test is of other weights than its best
+            epoch's, or two runs were measured in different ways.
+    """
+    runs = [open_run(folder) for folder in folders]
+    files = [_test_metrics(run) for run in runs]
+    tested = all(file is not None for file in files)
+    results = [_read(run, file if tested else None) for run, file in zip(runs, files, strict=True)]
+    for other in results[1:]:
+        first = results[0].protocol
+        for key in sorted(first.keys() | other.protocol.keys()):
+            if first.get(key) != other.protocol.get(key):
+                raise UserError(
+                    f"{results[0].folder} and {other.folder} were measured differently: {key} is "
+                    f"{first.get(key)} and {other.protocol.get(key)}. Run "
+                    f"{'test' if tested else 'validate'} on both with the same settings."
+                )
+    return results
+
+
+def group_arms(results: Sequence[Result]) -> list[Arm]:
+    """Put runs of the same settings together; the first run's arm comes first.
+
+    Raises:
+        UserError: two runs of the same settings have the same seed.
+    """
+    arms: list[Arm] = []
+    for result in results:
+        arm = next((arm for arm in arms if arm.settings == result.settings), None)
+        if arm is None:
+            arm = Arm("baseline", result.settings)
+            if arms:
+                arm.name = ", ".join(differences(arms[0].settings, result.settings))
+            arms.append(arm)
+        if (same := arm.runs.get(result.seed)) is not None:
+            raise UserError(
+                f"{same.folder} and {result.folder} have the same settings and the same seed "
+                f"({result.seed}). Leave one out."
+            )
+        arm.runs[result.seed] = result
+    return arms
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Name the settings in which a configuration differs from ours, with its values.
+
+    A class in another's place is one difference: `model.contrast InfoNCE`, not all its settings.
+    """
+    found = []
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        here, there = ours.get(key), theirs.get(key)
+        if here == there:
+            continue
+        if isinstance(here, dict) and isinstance(there, dict) and _same_class(here, there):
+            found += [
+                f"{key}.{rest}".replace(".init_args.", ".") for rest in differences(here, there)
+            ]
+        else:
+            found.append(f"{key} {_short(there)}")
+    return found
+
+
+def _same_class(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    return bool(here.get("class_path") == there.get("class_path"))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and "class_path" in value:
+        return str(value["class_path"]).rsplit(".", 1)[-1]
+    return "null" if value is None else str(value)
+
+
+def _test_metrics(run: Run) -> Path | None:
+    """Find the test of the best weights, by the run's own protocol rather than by another."""
+    files = [*run.folder.glob(f"test/best*/{METRICS}")]
+    return min(
+        files,
+        key=lambda file: (file.parent.name != "best", -file.stat().st_mtime),
+        default=None,
+    )
+
+
+def _read(run: Run, tested: Path | None) -> Result:
+    own = _json(run.folder / METRICS)
+    metrics, split = own, "val"
+    if tested is not None:
+        metrics, split = _json(tested), "test"
+        if metrics.get("step") != own.get("step"):
+            raise UserError(
+                f"{tested} is of step {metrics.get('step')}, but the best epoch of {run.folder} "
+                f"ended at step {own.get('step')}. Run `test --run {run.folder}` again."
+            )
+    config = read_yaml(run.config)
+    seed = config.get("seed_everything")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UserError(
+            f"{run.config}: seed_everything is {seed}, expected the number that a run is paired by."
+        )
+    named = {
+        name.removeprefix(f"{split}/"): float(value)
+        for name, value in metrics.items()
+        if name.startswith(f"{split}/") and isinstance(value, int | float) and math.isfinite(value)
+    }
+    if "mIoU" not in named:
+        raise UserError(
+            f"{tested or run.folder / METRICS} has no {split}/mIoU. Score the run again."
+        )
+    named.pop("majority_class_mIoU", None)
+    seconds = own.get("median_seconds_per_training_epoch")
+    return Result(
+        folder=run.folder,
+        seed=seed,
+        settings=_method(config),
+        split=split,
+        metrics=named,
+        protocol=metrics.get("protocol") or {},
+        images=_images(tested.parent / "images.csv") if tested is not None else {},
+        seconds_per_epoch=float(seconds) if seconds is not None else math.nan,
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise UserError(f"{file.parent} has no {file.name}: the run has not been scored yet.")
+    try:
+        content = read_json(file)
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}). Remove it, and score again.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _method(config: Any, prefix: str = "") -> dict[str, Any]:
+    kept = {}
+    for key, value in config.items():
+        if prefix + key not in _NOT_THE_METHOD:
+            nested = isinstance(value, dict)
+            kept[key] = _method(value, f"{prefix}{key}.") if nested else value
+    return kept
+
+
+def _images(file: Path) -> dict[str, float]:
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8") as opened:
+        return {row["name"]: float(row["mIoU"] or "nan") for row in csv.DictReader(opened)}
