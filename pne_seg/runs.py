@@ -66,8 +66,18 @@ class Run:
         return path
 
 
+def check_run_name(name: str) -> None:
+    """Refuse a run's name that is not that of a folder, or of folders within each other.
+
+    Raises:
+        UserError: a part of it is empty, too long, or would lead out of the folder of runs.
+    """
+    for part in name.split("/"):
+        check_name(part)
+
+
 def check_name(name: str) -> None:
-    """Refuse a run's name that is not that of one folder.
+    """Refuse a name that is not that of one folder.
 
     Raises:
         UserError: it is empty, too long, or would lead out of the folder of runs.
@@ -94,7 +104,7 @@ def create_run(root: Path, name: str) -> Run:
         UserError: the name is not that of one folder.
         OSError: the folder cannot be made.
     """
-    check_name(name)
+    check_run_name(name)
     parent = root / RUNS / name
     parent.mkdir(parents=True, exist_ok=True)
     for version in itertools.count(max(_versions(parent), default=-1) + 1):
@@ -137,7 +147,7 @@ def newest_last(root: Path, name: str) -> Path:
 
 
 def _newest_first(root: Path, name: str) -> list[Run]:
-    check_name(name)
+    check_run_name(name)
     parent = root / RUNS / name
     return [Run(parent / str(version)) for version in sorted(_versions(parent), reverse=True)]
 

@@ -5,6 +5,7 @@
     test       score it on the test split
     predict    write its predictions for images, videos or the test split
     export     write a trained network as safetensors, ONNX and torch.export
+    sweep      train and test arms with seeds, and compare them
     compare    compare finished runs: arms, seeds, intervals
     check-data decode every file of a data set, and report on it
     models     show which methods and encoders go together, with their numbers
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pne_seg.cli.command import SegmentationCLI
 
-VERBS = ("fit", "validate", "test", "predict", "export", "compare", "check-data", "models")
+VERBS = ("fit", "validate", "test", "predict", "export", "sweep", "compare", "check-data", "models")
 
 
 def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
@@ -32,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
     Returns:
         The command that ran, with `trainer`, `model`, `datamodule` and `run_folder`, for notebooks;
-        None after `export`, `compare`, `check-data`, `models` and the help.
+        None after `export`, `sweep`, `compare`, `check-data`, `models` and the help.
 
     Raises:
         SystemExit: code 2 after a mistake in the input, or where disk or memory ran out, which is
@@ -73,6 +74,11 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         from pne_seg.cli import export
 
         export.run(args[1:])
+        return None
+    if verb == "sweep":
+        from pne_seg.cli import sweep
+
+        sweep.run(args[1:])
         return None
     if verb == "compare":
         from pne_seg.cli import compare

@@ -55,7 +55,7 @@ from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
-from pne_seg.runs import RUNS, Evaluated, check_name, create_run, describe_environment
+from pne_seg.runs import RUNS, Evaluated, check_run_name, create_run, describe_environment
 from pne_seg.weights import fill_network
 
 _DESCRIPTIONS = {
@@ -100,7 +100,7 @@ class SegmentationCLI(LightningCLI):
             self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
         if verb == "fit":
-            check_name(self.name)
+            check_run_name(self.name)
         self.prediction = (
             predict.Prediction(self.settings, self.evaluated) if verb == "predict" else None
         )

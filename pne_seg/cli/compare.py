@@ -2,12 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pne_seg.cli.failures import Failing, naming, report
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
+
+if TYPE_CHECKING:
+    from pne_seg.sweep.comparison import Comparison
 
 _DESCRIPTION = """\
 Compare finished runs. Runs whose settings differ in the seed only form an arm, named by the
@@ -48,21 +52,30 @@ def run(args: Sequence[str]) -> None:
 def _compare(runs: Sequence[Path], output: Path | None) -> None:
     try:
         # The only part of the package that needs scipy.
-        from pne_seg.sweep.comparison import (
-            Comparison,
-            comparison_csv,
-            comparison_json,
-            comparison_markdown,
-        )
+        from pne_seg.sweep.comparison import Comparison
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "scipy":
             raise
         raise UserError("compare needs scipy: pip install 'pne-seg[sweep]'.") from error
     from pne_seg.sweep.results import group_arms, read_results
 
-    comparison = Comparison(group_arms(read_results(runs)))
+    _print(Comparison(group_arms(read_results(runs))), output)
+
+
+def write_comparison(arms: Mapping[str, Sequence[Path]], output: Path) -> None:
+    """Compare the runs of named arms, the baseline first; print the tables and write them."""
+    from pne_seg.sweep.comparison import Comparison
+    from pne_seg.sweep.results import name_arms, read_results
+
+    results = read_results([folder for folders in arms.values() for folder in folders])
+    names = [name for name, folders in arms.items() for _ in folders]
+    _print(Comparison(name_arms(names, results)), output)
+
+
+def _print(comparison: "Comparison", output: Path | None) -> None:
+    from pne_seg.sweep.comparison import comparison_csv, comparison_json, comparison_markdown
+
     text = comparison_markdown(comparison)
-    sys.stdout.write(text)
     if output is not None:
         files = {
             "md": text,
@@ -73,4 +86,6 @@ def _compare(runs: Sequence[Path], output: Path | None) -> None:
             output.mkdir(parents=True, exist_ok=True)
             for suffix, content in files.items():
                 write_bytes_atomically(output / f"comparison.{suffix}", content.encode())
+    sys.stdout.write(text)
+    if output is not None:
         print(f"Written to {output}")

@@ -21,7 +21,7 @@ from pne_seg.runs import (
     LAST,
     RUNS,
     Evaluated,
-    check_name,
+    check_run_name,
     newest_last,
     newest_run,
     open_run,
@@ -113,7 +113,7 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
         rank_zero_info(f"Weights: {file}")
         # Other weights may come under the same name, the same ones under another.
         name = f"{_short_name(weights)}-{digest_of_file(file)[:8]}"
-        check_name(run_name(settings))
+        check_run_name(run_name(settings))
         return Evaluated(file, root / RUNS / run_name(settings) / "weights", name, weights)
     if run is not None and which is not None and not Path(which).is_file():
         checkpoint = run.checkpoint(which)

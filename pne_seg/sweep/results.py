@@ -104,6 +104,14 @@ def group_arms(results: Sequence[Result]) -> list[Arm]:
     return arms
 
 
+def name_arms(names: Sequence[str], results: Sequence[Result]) -> list[Arm]:
+    """Put runs into arms by the names given for them; the first one's arm comes first."""
+    arms: dict[str, Arm] = {}
+    for name, result in zip(names, results, strict=True):
+        arms.setdefault(name, Arm(name, result.settings)).runs[result.seed] = result
+    return list(arms.values())
+
+
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Name the settings in which a configuration differs from ours, with its values.
 

@@ -1,0 +1,227 @@
+"""sweep: arms times seeds, each cell trained and tested, and the comparison of the arms."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from pne_seg.cli.compare import write_comparison
+from pne_seg.cli.failures import Failing, report
+from pne_seg.errors import UserError
+from pne_seg.runs import check_name
+
+if TYPE_CHECKING:
+    from pne_seg.sweep.study import CellState, Queue, Sweep
+
+_DESCRIPTION = """\
+Train and test arms with seeds, and compare them. A cell is an arm with a seed; its runs lie in
+runs/NAME/ARM/seedK/. The same command resumes a sweep that was stopped; further ones, on this
+machine or on others with the same --storage, work on it too. All other settings, such as
+--trainer.max_epochs 20, go to every cell."""
+_EXTRA = "sweep needs Optuna and scipy: pip install 'pne-seg[sweep]'."
+
+
+def run(args: Sequence[str]) -> None:
+    """Work on a sweep until all its cells are done.
+
+    Args:
+        args: as on the command line, without the verb.
+
+    Raises:
+        SystemExit: code 1 if a cell failed or is not done, 2 after a mistake in the input, which
+            is printed in a few lines, 130 if the user stopped it.
+    """
+    given, overrides = _parser().parse_known_args(args)
+    try:
+        code = _sweep(given, overrides)
+    except Exception as error:
+        report(error, Failing("sweep", elsewhere="--trainer.default_root_dir DIR"))
+        raise
+    if code:
+        raise SystemExit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "cli.py sweep",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", action="append", type=Path, default=[], help="of all cells; may be repeated")
+    add("--set", action="append", default=[], metavar="KEY=V1,V2", help="a setting's values")
+    add("--arms", type=Path, metavar="FILE", help="YAML: arms by name, each with its settings")
+    add("--seeds", default="0,1,2", metavar="0,1,2", help="of every arm (default: 0,1,2)")
+    add("--name", help="of the study (default: that of the first config)")
+    add("--only", action="append", metavar="ARM", help="work on this arm; may be repeated")
+    add("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
+    add("--time-budget", type=float, metavar="HOURS", help="stop all cells after so long")
+    add("--retry-failed", action="store_true", help="work on failed cells again")
+    add("--dry-run", action="store_true", help="list the cells, and how long they may take")
+    add("--status", action="store_true", help="show how far the sweep is, and leave")
+    add("--storage", metavar="URL", help="database of the queue (default: a file in runs/NAME)")
+    return parser
+
+
+def _sweep(given: argparse.Namespace, overrides: list[str]) -> int:
+    try:
+        from pne_seg.sweep.study import Queue
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("optuna", "sqlalchemy", "scipy"):
+            raise UserError(_EXTRA) from error
+        if error.name == "fcntl":
+            raise UserError("sweep runs on Linux and macOS only.") from error
+        raise
+    sweep = _plan(given, overrides)
+    if given.dry_run and not (sweep.folder / "study.db").is_file() and sweep.storage is None:
+        for cell in sweep.cells:
+            print(" ".join([cell.run_name, *cell.arm.arguments]))
+        print(f"{len(sweep.cells)} cells.")
+        return 0
+    queue = Queue(sweep)
+    if given.status or given.dry_run:
+        _print_table(queue, given.jobs)
+        return 0
+    queue.fill(given.retry_failed)
+    stop = threading.Event()
+    code = _work(queue, given, stop)
+    _print_table(queue, given.jobs)
+    versions = queue.code_versions()
+    if len(versions) > 1:
+        print(f"warning: cells were run by {len(versions)} versions of this package's code.")
+    states = queue.states()
+    done = [state.cell for state in states if state.state == "done"]
+    if len({cell.arm.name for cell in done}) > 1:
+        folders: dict[str, list[Path]] = {}
+        for cell in done:
+            finished = cell.finished(sweep.root)
+            if finished is not None:
+                folders.setdefault(cell.arm.name, []).append(finished.folder)
+        print()
+        write_comparison(folders, sweep.folder)
+    return code or int(len(done) < len(states))
+
+
+def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
+    from pne_seg.sweep.arms import grid, read_arms
+    from pne_seg.sweep.study import Sweep
+
+    if not given.config:
+        raise UserError("Missing: --config, the configuration of all cells.")
+    for path in given.config:
+        if not path.is_file():
+            raise UserError(f"--config {path} does not exist.")
+    if stray := next((item for item in overrides if not item.startswith("-")), None):
+        first = overrides.index(stray)
+        if first == 0:
+            raise UserError(f"{stray}: expected settings as --KEY VALUE.")
+    if given.arms and given.set:
+        raise UserError("--arms and --set both name arms. Give one of them.")
+    if given.jobs < 1:
+        raise UserError(f"--jobs {given.jobs}: expected 1 or more.")
+    name = given.name or given.config[0].stem
+    check_name(name)
+    arms = read_arms(given.arms) if given.arms else grid(given.set)
+    if given.only:
+        unknown = [only for only in given.only if only not in {arm.name for arm in arms}]
+        if unknown:
+            known = ", ".join(arm.name for arm in arms)
+            raise UserError(f"--only {unknown[0]}: no such arm. There are {known}.")
+        arms = [arm for arm in arms if arm.name in given.only]
+    return Sweep(
+        name=name,
+        root=Path(_value(overrides, "--trainer.default_root_dir") or "."),
+        arms=arms,
+        seeds=_seeds(given.seeds),
+        configs=given.config,
+        overrides=overrides,
+        storage=given.storage,
+    )
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError(f"--seeds {text}: expected different whole numbers, as 0,1,2.")
+    return seeds
+
+
+def _value(overrides: Sequence[str], key: str) -> str | None:
+    for index, item in enumerate(overrides):
+        if item == key and index + 1 < len(overrides):
+            return overrides[index + 1]
+        if item.startswith(f"{key}="):
+            return item.partition("=")[2]
+    return None
+
+
+def _work(queue: "Queue", given: argparse.Namespace, stop: threading.Event) -> int:
+    """Run cells; on a signal or at the end of the budget they stop after their present steps."""
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: Any) -> None:
+        if received:  # a second one
+            raise KeyboardInterrupt
+        received.append(number)
+        print("Stopping; the cells save their state. Once more to leave at once.", file=sys.stderr)
+        stop.set()
+
+    def finished(state: "CellState") -> None:
+        value = f" {100 * state.value:.2f}" if state.value is not None else ""
+        print(f"{state.cell.key}: {state.state}{value}", flush=True)
+        if state.state == "failed":
+            print(f"  {state.error}", flush=True)
+
+    timer = None
+    if given.time_budget is not None:
+        timer = threading.Timer(3600 * given.time_budget, stop.set)
+        timer.daemon = True
+        timer.start()
+    before = {
+        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        queue.work(given.jobs, stop, finished)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if timer is not None:
+            timer.cancel()
+    return 128 + received[0] if received else 0
+
+
+def _print_table(queue: "Queue", jobs: int) -> None:
+    """Print arms by seeds: test mIoU of what is done, the state of the others."""
+    from rich.console import Console
+    from rich.table import Table
+
+    sweep, states = queue.sweep, queue.states()
+    shown = {state.cell.key: _cell_text(state, sweep.root) for state in states}
+    table = Table("arm", *(f"seed {seed}" for seed in sweep.seeds))
+    for arm in sweep.arms:
+        table.add_row(arm.name, *(shown[f"{arm.name}/seed{seed}"] for seed in sweep.seeds))
+    Console().print(table)
+    done = [state for state in states if state.state == "done"]
+    left = len(states) - len(done)
+    text = f"{len(done)} of {len(states)} cells done"
+    if done and left:
+        hours = mean(state.seconds for state in done) * left / jobs / 3600
+        text += f"; about {hours:.2g} hours left with {jobs} at a time"
+    print(f"{text}.")
+
+
+def _cell_text(state: "CellState", root: Path) -> str:
+    if state.value is not None:
+        return f"{100 * state.value:.2f}"
+    if state.state == "running":
+        miou = state.cell.latest_miou(root)
+        return "running" if miou is None else f"running, val {100 * miou:.2f}"
+    return "waiting" if state.state == "new" else state.state

@@ -1,0 +1,183 @@
+"""One cell of a sweep, an arm with a seed: train it, test it, resume it where it was stopped."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import IO
+
+from pne_seg.checkpoint_file import previous_checkpoint
+from pne_seg.runs import METRICS, RUNS, Run
+from pne_seg.sweep.arms import ArmSettings
+
+LOG = "log.txt"
+_POLL = 0.2  # seconds between looks at a process
+_STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
+_TESTED = Path("test", "best", METRICS)
+
+
+class CellError(Exception):
+    """A command of a cell failed; the message holds its last lines."""
+
+
+class CellStoppedError(Exception):
+    """A cell was stopped from outside; it resumes from its last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm with a seed.
+
+    Attributes:
+        study: the study's name.
+        arm: its settings.
+        seed: `seed_everything`.
+    """
+
+    study: str
+    arm: ArmSettings
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """What tells it from the study's other cells."""
+        return f"{self.arm.name}/seed{self.seed}"
+
+    @property
+    def run_name(self) -> str:
+        """The name of its runs: one for each time it was started."""
+        return f"{self.study}/{self.key}"
+
+    def folder(self, root: Path) -> Path:
+        """Return the folder of its runs and its log."""
+        return root / RUNS / self.study / self.arm.name / f"seed{self.seed}"
+
+    def runs(self, root: Path) -> list[Run]:
+        """Return its runs, the newest first."""
+        folder = self.folder(root)
+        if not folder.is_dir():
+            return []
+        versions = [int(child.name) for child in folder.iterdir() if child.name.isdecimal()]
+        return [Run(folder / str(version)) for version in sorted(versions, reverse=True)]
+
+    def finished(self, root: Path) -> Run | None:
+        """Return the run that was trained to its end, if there is one."""
+        return next((run for run in self.runs(root) if (run.folder / METRICS).is_file()), None)
+
+    def is_tested(self, root: Path) -> bool:
+        """Tell whether its training has ended and was scored on the test split."""
+        run = self.finished(root)
+        return run is not None and (run.folder / _TESTED).is_file()
+
+    def latest_miou(self, root: Path) -> float | None:
+        """Return the latest validation mIoU that its newest run has logged."""
+        for run in self.runs(root):
+            with contextlib.suppress(OSError, ValueError):
+                header, *rows = (run.folder / "metrics.csv").read_text().splitlines()
+                column = header.split(",").index("val/mIoU")
+                values = [row.split(",")[column] for row in rows]
+                return float([value for value in values if value][-1:][0])
+        return None
+
+
+def run_cell(cell: Cell, root: Path, arguments: Sequence[str], stop: Event) -> float:
+    """Train and test a cell as far as that is not done; returns its test mIoU.
+
+    Each command is a process of its own and writes to `log.txt` in the cell's folder. The folder is
+    locked, by the process too: one that outlives its sweep is waited for, not joined by another.
+
+    Args:
+        cell: which.
+        root: the folder that `runs/` lies in.
+        arguments: settings of the whole sweep, `--config` files first.
+        stop: set to have the cell stop after its present step.
+
+    Raises:
+        CellError: a command failed.
+        CellStoppedError: it was stopped.
+    """
+    folder = cell.folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / ".lock", stop) as lock, (folder / LOG).open("a") as log:
+        if cell.finished(root) is None:
+            own = [*arguments, *cell.arm.arguments, "--seed_everything", str(cell.seed)]
+            _train(cell, root, [*own, "--name", cell.run_name], log, lock, stop)
+        run = cell.finished(root)
+        if run is None:
+            raise CellError(f"the training ended without {METRICS}; see {folder / LOG}")
+        if not cell.is_tested(root):
+            _command(["test", "--run", str(run.folder)], log, lock, stop)
+        metrics = json.loads((run.folder / _TESTED).read_text())
+    return float(metrics["test/mIoU"])
+
+
+def _train(
+    cell: Cell, root: Path, arguments: list[str], log: IO[str], lock: int, stop: Event
+) -> None:
+    resumable = any(
+        run.last.is_file() or previous_checkpoint(run.last).is_file() for run in cell.runs(root)
+    )
+    if resumable:
+        try:
+            _command(["fit", *arguments, "--ckpt_path", "last"], log, lock, stop)
+        except CellError:
+            # Killed after its last step, or its checkpoint is of no use: train from the beginning.
+            log.write("The training could not be resumed, and starts from the beginning.\n")
+        else:
+            return
+    _command(["fit", *arguments], log, lock, stop)
+
+
+def _command(arguments: Sequence[str], log: IO[str], lock: int, stop: Event) -> None:
+    log.write(f"\n== {arguments[0]} {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    log.flush()
+    begin = log.tell()
+    command = [sys.executable, "-c", "from pne_seg.cli import console; console()", *arguments]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        pass_fds=[lock],  # held as long as the process lives
+        start_new_session=True,  # Ctrl+C reaches the sweep, which passes it on
+    )
+    asked = False
+    while (code := process.poll()) is None:
+        if stop.wait(_POLL) and not asked:
+            process.send_signal(signal.SIGTERM)
+            asked = True
+        elif asked:
+            time.sleep(_POLL)
+    if code == 0:
+        return
+    if asked or code in _STOPPED:
+        raise CellStoppedError(f"stopped ({arguments[0]})")
+    with Path(log.name).open(errors="replace") as written:
+        written.seek(begin)
+        lines = [line.strip() for line in written.read().splitlines() if line.strip()]
+    raise CellError(f"{arguments[0]} ended with code {code}: {' / '.join(lines[-3:])}")
+
+
+@contextlib.contextmanager
+def _locked(path: Path, stop: Event) -> Iterator[int]:
+    """Hold a file's lock, waiting for whoever has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if stop.wait(_POLL):
+                    raise CellStoppedError("stopped while another process held the cell") from None
+        yield descriptor
+    finally:
+        os.close(descriptor)

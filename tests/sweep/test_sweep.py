@@ -1,0 +1,315 @@
+"""`sweep`: every cell once, whoever works on it and however it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import yaml
+
+from pne_seg.cli import main
+from pne_seg.runs import create_run
+from pne_seg.sweep import cells, study
+from pne_seg.sweep.arms import grid
+from pne_seg.sweep.cells import CellError, CellStoppedError
+from pne_seg.sweep.study import CellState, Queue, Sweep
+from tests.cli.commands import REPOSITORY, SCENES
+
+TINY = [
+    *("--data.train_size", "16", "--data.val_size", "4", "--data.test_size", "4"),
+    *("--data.batch_size", "4", "--data.num_workers", "0", "--trainer.accelerator", "cpu"),
+    *("--figures.num_images", "0"),
+]
+
+
+class Commands:
+    """Stands in for the commands of cells: writes what they leave, fails or waits as told."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.seen: list[str] = []
+        self.failing: set[str] = set()
+        self.slow: set[str] = set()
+
+    def __call__(
+        self, arguments: Sequence[str], _log: IO[str], _lock: int, stop: threading.Event
+    ) -> None:
+        verb = arguments[0]
+        if verb == "test":
+            folder = Path(arguments[2])
+            name = "/".join(folder.parts[-3:-1])
+        else:
+            name = arguments[arguments.index("--name") + 1].split("/", 1)[1]
+        self.seen.append(f"{verb} {name}" + (" resumed" if "--ckpt_path" in arguments else ""))
+        if name in self.failing:
+            raise CellError("fit ended with code 2: error: no such data")
+        if name in self.slow and stop.wait(20):
+            raise CellStoppedError("stopped (fit)")
+        if verb == "fit":
+            seed = int(arguments[arguments.index("--seed_everything") + 1])
+            run = create_run(self.root, arguments[arguments.index("--name") + 1])
+            config = {"seed_everything": seed, "model": {"contrast": name}}
+            run.config.write_text(yaml.safe_dump(config))
+            run.folder.joinpath("metrics.json").write_text(json.dumps({"step": 4}))
+        else:
+            test = folder / "test" / "best"
+            test.mkdir(parents=True)
+            value = 0.4 + 0.1 * ("PNE" in name) + 0.01 * int(name[-1])
+            (test / "metrics.json").write_text(json.dumps({"step": 4, "test/mIoU": value}))
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Cells whose commands take no time, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    replaced = Commands(tmp_path)
+    monkeypatch.setattr(cells, "_command", replaced)
+    return replaced
+
+
+def plan(root: Path, seeds: Sequence[int] = (0, 1), **changed: Any) -> Sweep:
+    (root / "base.yaml").write_text("trainer: {max_epochs: 1}\n")
+    settings: dict[str, Any] = {
+        "name": "s",
+        "root": root,
+        "arms": grid(["model.contrast=null,PNE"]),
+        "seeds": seeds,
+        "configs": [root / "base.yaml"],
+        "overrides": ["--trainer.max_epochs", "2"],
+    }
+    return Sweep(**settings | changed)
+
+
+def work(queue: Queue, jobs: int = 1, retry_failed: bool = False) -> list[CellState]:
+    seen: list[CellState] = []
+    queue.fill(retry_failed)
+    queue.work(jobs, threading.Event(), seen.append)
+    return seen
+
+
+EACH_ONCE = Counter(
+    f"{verb} contrast={arm}/seed{seed}"
+    for verb in ("fit", "test") for arm in ("null", "PNE") for seed in (0, 1)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_every_cell_is_trained_and_tested_once(
+    tmp_path: Path, commands: Commands, jobs: int
+) -> None:
+    queue = Queue(plan(tmp_path))
+    assert {state.state for state in queue.states()} == {"new"}
+    work(queue, jobs)
+    assert Counter(commands.seen) == EACH_ONCE
+    values = {state.cell.key: state.value for state in queue.states()}
+    assert values == {
+        f"contrast={arm}/seed{seed}": pytest.approx(base + 0.01 * seed)
+        for arm, base in (("null", 0.4), ("PNE", 0.5)) for seed in (0, 1)
+    }  # fmt: skip
+    # The same again does nothing; more seeds are added.
+    work(Queue(plan(tmp_path)))
+    assert Counter(commands.seen) == EACH_ONCE
+    work(Queue(plan(tmp_path, seeds=[0, 1, 2])))
+    assert len(commands.seen) == 12
+
+
+def test_two_workers_share_the_cells(tmp_path: Path, commands: Commands) -> None:
+    sweep = plan(tmp_path, seeds=range(6))
+    queues = [Queue(sweep), Queue(sweep)]
+    with ThreadPoolExecutor(2) as workers:
+        list(workers.map(work, queues))  # raises what a worker raised
+    assert len(commands.seen) == 24
+    assert set(Counter(commands.seen).values()) == {1}
+    assert {state.state for state in queues[0].states()} == {"done"}
+
+
+def test_a_cell_that_fails_leaves_the_others(tmp_path: Path, commands: Commands) -> None:
+    commands.failing = {"contrast=PNE/seed0"}
+    queue = Queue(plan(tmp_path))
+    work(queue)
+    states = {state.cell.key: state for state in queue.states()}
+    assert states["contrast=PNE/seed0"].state == "failed"
+    assert "no such data" in states["contrast=PNE/seed0"].error
+    assert sum(state.state == "done" for state in states.values()) == 3
+    # It is not tried again unless asked for.
+    commands.failing = set()
+    commands.seen.clear()
+    work(Queue(plan(tmp_path)))
+    assert commands.seen == []
+    work(Queue(plan(tmp_path)), retry_failed=True)
+    assert commands.seen == ["fit contrast=PNE/seed0", "test contrast=PNE/seed0"]
+
+
+def test_a_sweep_that_is_stopped_resumes(tmp_path: Path, commands: Commands) -> None:
+    commands.slow = {"contrast=PNE/seed0"}
+    queue, stop = Queue(plan(tmp_path)), threading.Event()
+    queue.fill(retry_failed=False)
+    worker = threading.Thread(target=queue.work, args=(1, stop, lambda _: None))
+    worker.start()
+    while "fit contrast=PNE/seed0" not in commands.seen:
+        time.sleep(0.05)
+    stop.set()
+    worker.join()
+    states = {state.cell.key: state.state for state in queue.states()}
+    assert states["contrast=PNE/seed0"] == "stopped"
+    # Its training had saved a checkpoint.
+    checkpoints = create_run(tmp_path, "s/contrast=PNE/seed0").folder / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "last.ckpt").touch()
+    commands.slow = set()
+    work(Queue(plan(tmp_path)))
+    assert commands.seen.count("fit contrast=PNE/seed0 resumed") == 1
+    assert {state.state for state in queue.states()} == {"done"}
+
+
+def test_the_cell_of_a_worker_that_died_is_taken_over(
+    tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "HEARTBEAT", 1)
+    dead = Queue(plan(tmp_path))
+    dead.fill(retry_failed=False)
+    trial = dead.study.ask()  # as a worker does that is killed before the cell is done
+    dead.study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    queue = Queue(plan(tmp_path))
+    work(queue)
+    assert Counter(commands.seen) == EACH_ONCE
+    assert {state.state for state in queue.states()} == {"done"}
+
+
+def test_what_changed_under_a_name_is_refused(tmp_path: Path, commands: Commands) -> None:
+    from pne_seg.errors import UserError
+
+    work(Queue(plan(tmp_path)))
+    with pytest.raises(UserError, match="overrides changed since the study began"):
+        Queue(plan(tmp_path, overrides=["--trainer.max_epochs", "3"]))
+    arm = grid(["model.contrast=InfoNCE"])[0]
+    renamed = type(arm)("contrast=PNE", arm.overrides)
+    with pytest.raises(UserError, match="the arm contrast=PNE had"):
+        Queue(plan(tmp_path, arms=[renamed]))
+    changed = plan(tmp_path)
+    (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 9}\n")
+    with pytest.raises(UserError, match="configs changed since the study began"):
+        Queue(changed)
+    assert commands.seen == [*commands.seen[:8]]
+
+
+def run_main(*args: object) -> int:
+    try:
+        main(["sweep", *map(str, args)])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_the_command(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "base.yaml").write_text("{}")
+    line = ["--config", "base.yaml", "--set", "model.contrast=null,PNE", "--seeds", "0,1"]
+    assert run_main(*line, "--dry-run") == 0
+    assert "base/contrast=PNE/seed1 --model.contrast PNE\n4 cells." in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    commands.failing = {"contrast=PNE/seed1"}
+    assert run_main(*line) == 1
+    text = capsys.readouterr().out
+    assert "contrast=PNE/seed1: failed\n  fit ended with code 2: error: no such data" in text
+    assert "3 of 4 cells done" in text
+    commands.failing = set()
+    assert run_main(*line, "--retry-failed", "--only", "contrast=PNE") == 0
+    capsys.readouterr()
+    assert run_main(*line, "--status") == 0
+    text = capsys.readouterr().out
+    assert "│ contrast=PNE  │ 50.00  │ 51.00  │" in text
+    assert "4 of 4 cells done." in text
+    assert run_main(*line) == 0
+    figures = json.loads((tmp_path / "runs" / "base" / "comparison.json").read_text())
+    (difference,) = figures["differences"]
+    assert difference["paired"]["mean"] == pytest.approx(0.1)
+
+
+def test_mistakes_are_answered_in_a_line(
+    tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "base.yaml").write_text("{}")
+    base = ["--config", "base.yaml"]
+    down = "postgresql+nothing://localhost/x"
+    for line, said in (
+        ([], "Missing: --config"),
+        (["--config", "none.yaml"], "--config none.yaml does not exist"),
+        ([*base, "--seeds", "0,x"], "--seeds 0,x: expected different whole numbers"),
+        ([*base, "--seeds", "0,0"], "--seeds 0,0: expected different"),
+        ([*base, "--jobs", "0"], "--jobs 0: expected 1 or more"),
+        ([*base, "--name", "a/b"], "holds a separator"),
+        ([*base, "--set", "lr=1", "--only", "lr=2"], "--only lr=2: no such arm. There are lr=1"),
+        ([*base, "stray"], "stray: expected settings as --KEY VALUE"),
+        ([*base, "--storage", down], f"--storage {down}"),
+    ):
+        assert run_main(*line) == 2
+        error = capsys.readouterr().err
+        assert said in error, error
+        assert len(error.splitlines()) <= 3
+    assert commands.seen == []
+
+
+def start(folder: Path, *args: str) -> "subprocess.Popen[str]":
+    line = [sys.executable, str(REPOSITORY / "cli.py"), "sweep", "--config", str(SCENES)]
+    line += ["--set", "model.contrast=PNE,null", "--seeds", "0", "--name", "real", *TINY, *args]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", ["the sweep", "the sweep and its cell", "nothing, but stops"])
+def test_a_sweep_that_was_killed_equals_one_that_was_not(tmp_path: Path, kills: str) -> None:
+    epochs = ("--trainer.max_epochs", "6")
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for folder in (undisturbed, disturbed):
+        folder.mkdir()
+    done = start(undisturbed, *epochs)
+    assert "2 of 2 cells done" in done.communicate(timeout=300)[0]
+
+    sweep = start(disturbed, *epochs)
+    first = disturbed / "runs" / "real" / "contrast=PNE" / "seed0" / "0"
+    deadline = time.monotonic() + 120
+    while not (first / "checkpoints" / "last.ckpt").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if kills == "nothing, but stops":
+        sweep.send_signal(signal.SIGTERM)
+        text = sweep.communicate(timeout=60)[0]
+        assert sweep.returncode == 128 + signal.SIGTERM, text
+    else:
+        children = subprocess.run(
+            ["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        sweep.kill()
+        for child in children if kills == "the sweep and its cell" else ():
+            os.kill(int(child), signal.SIGKILL)
+        sweep.communicate(timeout=60)
+    again = start(disturbed, *epochs)
+    text = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, text
+    assert "2 of 2 cells done" in text
+
+    figures = [
+        json.loads((folder / "runs" / "real" / "comparison.json").read_text())
+        for folder in (undisturbed, disturbed)
+    ]
+    metrics = [{arm: v["metrics"] for arm, v in each["arms"].items()} for each in figures]
+    assert metrics[0] == metrics[1]
+    assert figures[0]["differences"] == figures[1]["differences"]
+    for arm in ("PNE", "null"):
+        tests = [*(disturbed / "runs" / "real" / f"contrast={arm}").rglob("test/best/metrics.json")]
+        assert len(tests) == 1
