@@ -19,7 +19,7 @@ import optuna
 from filelock import FileLock
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 import pne_seg
@@ -156,6 +156,8 @@ class Queue:
         """Return the state of every cell of the sweep."""
         latest: dict[str, FrozenTrial] = {}
         for trial in self.study.get_trials(deepcopy=False):
+            if trial.state == TrialState.PRUNED:  # not this cell's turn
+                continue
             latest[trial.user_attrs.get("cell", "")] = trial
         return [_state(cell, latest.get(cell.key)) for cell in self.sweep.cells]
 
@@ -185,7 +187,9 @@ class Queue:
     ) -> None:
         def objective(trial: Trial) -> float:
             cell = cells.get(trial.user_attrs.get("cell", ""))
-            if cell is None:  # another worker took the last cell first, or it is another sweep's
+            # Another worker took the last cell first, or it is another sweep's, or two machines
+            # filled the queue at once.
+            if cell is None or self._has_earlier(trial, cell):
                 raise optuna.TrialPruned
             trial.set_user_attr("code", CODE)
             try:
@@ -212,6 +216,12 @@ class Queue:
             else:
                 return
 
+    def _has_earlier(self, trial: Trial, cell: Cell) -> bool:
+        states = (*_UNFINISHED, TrialState.COMPLETE)
+        trials = self.study.get_trials(deepcopy=False, states=states)
+        cells = [other.user_attrs.get("cell") for other in trials if other.number < trial.number]
+        return cell.key in cells
+
 
 def _open_study(url: str, name: str) -> optuna.Study:
     try:
@@ -231,9 +241,10 @@ def _open_study(url: str, name: str) -> optuna.Study:
         )
     except (SQLAlchemyError, ImportError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        shown = make_url(url).render_as_string() if "://" in url else url  # without a password
         raise UserError(
-            f"--storage {url}: {reason}. Expected a database that can be reached, such as "
-            "sqlite:///runs/study.db or postgresql+psycopg://user@host/database."
+            f"--storage {shown}: {reason}. Expected a database that can be reached, such as "
+            "sqlite:///runs/study.db or postgresql+pg8000://user@host/database."
         ) from error
 
 

@@ -185,6 +185,16 @@ def test_the_cell_of_a_worker_that_died_is_taken_over(
     assert {state.state for state in queue.states()} == {"done"}
 
 
+def test_a_queue_that_two_machines_filled_at_once(tmp_path: Path, commands: Commands) -> None:
+    queue = Queue(plan(tmp_path))
+    queue.fill(retry_failed=False)
+    for state in queue.states():
+        queue.study.enqueue_trial({}, user_attrs={"cell": state.cell.key})
+    work(queue)
+    assert Counter(commands.seen) == EACH_ONCE
+    assert {state.state for state in queue.states()} == {"done"}
+
+
 def test_what_changed_under_a_name_is_refused(tmp_path: Path, commands: Commands) -> None:
     from pne_seg.errors import UserError
 
@@ -241,7 +251,7 @@ def test_mistakes_are_answered_in_a_line(
 ) -> None:
     (tmp_path / "base.yaml").write_text("{}")
     base = ["--config", "base.yaml"]
-    down = "postgresql+nothing://localhost/x"
+    down, shown = (f"postgresql+nothing://me:{word}@host/x" for word in ("secret", "***"))
     for line, said in (
         ([], "Missing: --config"),
         (["--config", "none.yaml"], "--config none.yaml does not exist"),
@@ -251,11 +261,12 @@ def test_mistakes_are_answered_in_a_line(
         ([*base, "--name", "a/b"], "holds a separator"),
         ([*base, "--set", "lr=1", "--only", "lr=2"], "--only lr=2: no such arm. There are lr=1"),
         ([*base, "stray"], "stray: expected settings as --KEY VALUE"),
-        ([*base, "--storage", down], f"--storage {down}"),
+        ([*base, "--storage", down], f"--storage {shown}"),
     ):
         assert run_main(*line) == 2
         error = capsys.readouterr().err
         assert said in error, error
+        assert "secret" not in error
         assert len(error.splitlines()) <= 3
     assert commands.seen == []
 
@@ -270,18 +281,24 @@ def start(folder: Path, *args: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+EPOCHS = ("--trainer.max_epochs", "4")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert "2 of 2 cells done" in start(folder, *EPOCHS).communicate(timeout=300)[0]
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", ["the sweep", "the sweep and its cell", "nothing, but stops"])
-def test_a_sweep_that_was_killed_equals_one_that_was_not(tmp_path: Path, kills: str) -> None:
-    epochs = ("--trainer.max_epochs", "6")
-    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    for folder in (undisturbed, disturbed):
-        folder.mkdir()
-    done = start(undisturbed, *epochs)
-    assert "2 of 2 cells done" in done.communicate(timeout=300)[0]
-
-    sweep = start(disturbed, *epochs)
-    first = disturbed / "runs" / "real" / "contrast=PNE" / "seed0" / "0"
+def test_a_sweep_that_was_killed_equals_one_that_was_not(
+    tmp_path: Path, undisturbed: Path, kills: str
+) -> None:
+    sweep = start(tmp_path, *EPOCHS)
+    first = tmp_path / "runs" / "real" / "contrast=PNE" / "seed0" / "0"
     deadline = time.monotonic() + 120
     while not (first / "checkpoints" / "last.ckpt").is_file():
         assert time.monotonic() < deadline
@@ -298,18 +315,18 @@ def test_a_sweep_that_was_killed_equals_one_that_was_not(tmp_path: Path, kills: 
         for child in children if kills == "the sweep and its cell" else ():
             os.kill(int(child), signal.SIGKILL)
         sweep.communicate(timeout=60)
-    again = start(disturbed, *epochs)
+    again = start(tmp_path, *EPOCHS)
     text = again.communicate(timeout=300)[0]
     assert again.returncode == 0, text
     assert "2 of 2 cells done" in text
 
     figures = [
         json.loads((folder / "runs" / "real" / "comparison.json").read_text())
-        for folder in (undisturbed, disturbed)
+        for folder in (undisturbed, tmp_path)
     ]
     metrics = [{arm: v["metrics"] for arm, v in each["arms"].items()} for each in figures]
     assert metrics[0] == metrics[1]
     assert figures[0]["differences"] == figures[1]["differences"]
     for arm in ("PNE", "null"):
-        tests = [*(disturbed / "runs" / "real" / f"contrast={arm}").rglob("test/best/metrics.json")]
+        tests = [*(tmp_path / "runs" / "real" / f"contrast={arm}").rglob("test/best/metrics.json")]
         assert len(tests) == 1
