@@ -144,13 +144,14 @@ def test_another_seed_is_another_run(fitted: Path, tmp_path: Path) -> None:
     assert not (run_folder(run) / "figures").exists()
 
 
+@pytest.mark.parametrize("name", ["007", "study/arm"])
 def test_a_run_goes_to_the_working_directory_under_a_name_of_choice(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = command("fit", "--config", tiny, *NO_FIGURES, "--name", "007")
-    assert run_folder(run).resolve() == tmp_path / "runs" / "007" / "0"
-    assert yaml.safe_load((run_folder(run) / "config.yaml").read_text())["name"] == "007"
+    run = command("fit", "--config", tiny, *NO_FIGURES, "--name", name)
+    assert run_folder(run).resolve() == tmp_path / "runs" / name / "0"
+    assert yaml.safe_load((run_folder(run) / "config.yaml").read_text())["name"] == name
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.yaml", "runs"}
 
 
