@@ -33,7 +33,9 @@ def test_total_is_the_sum_of_its_parts(logged: dict[str, float]) -> None:
     data = Pictures()
     network = tiny()
     reference = copy.deepcopy(network)
-    module = SegmentationModule(network, CLASSES, contrast=pne(weight=0.7, temperature=0.5))
+    module = SegmentationModule(
+        network, CLASSES, contrast=pne(weight=0.7, temperature=0.5, project="all")
+    )
     assert module.contrast is not None
     projection = copy.deepcopy(module.contrast.projection)
     assert projection is not None
@@ -122,7 +124,7 @@ class Watch(Callback):
 
 
 def watched_module(watch: Watch) -> SegmentationModule:
-    module = SegmentationModule(tiny(), CLASSES, contrast=pne())
+    module = SegmentationModule(tiny(), CLASSES, contrast=pne(project="all"))
     assert module.contrast is not None
     assert module.contrast.projection is not None
 

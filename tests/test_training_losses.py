@@ -49,7 +49,7 @@ def everything() -> SegmentationModule:
         loss=ohem(),
         extra_losses=extra_losses(),
         extra_loss_weights=WEIGHTS,
-        contrast=pne(weight=0.7),
+        contrast=pne(weight=0.7, project="all"),
         auxiliary=FCNHead(channels=4, dropout=0.0, feature_module="encoder", weight=0.3),
     )
 

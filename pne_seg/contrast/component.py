@@ -40,9 +40,10 @@ class Contrast(TrainingTerm):
         min_stride: finest grid of embeddings, in image pixels per embedding: a network whose
             feature comes at stride 1 or 2 is subsampled to it before the projection, and logits and
             labels with it. `None` keeps the feature's own resolution.
-        project: "all" projects all pixels, as the authors; "used" those that the loss reads, and
-            takes batch statistics over them: less time and memory, and no gradient through pixels
-            that the loss holds constant.
+        project: "used" projects the pixels that the loss reads and takes batch statistics over
+            them: less time and memory, and no gradient through pixels that the loss holds constant.
+            "all" projects all pixels, as the authors. None is "used" where the loss selects its
+            pixels, as all losses of this package do, else "all".
         feature_module: name of the module whose *input* is the feature; found by default.
         logits_module: name of the module whose *output* is the logits; found by default.
 
@@ -58,7 +59,7 @@ class Contrast(TrainingTerm):
         warmup_steps: int = 0,
         embedding_dim: int = 256,
         min_stride: int | None = 4,
-        project: Literal["all", "used"] = "all",
+        project: Literal["all", "used"] | None = None,
         feature_module: str | None = None,
         logits_module: str | None = None,
     ) -> None:
@@ -71,8 +72,8 @@ class Contrast(TrainingTerm):
             raise ValueError(f"embedding_dim must be 1 or more, got {embedding_dim}.")
         if min_stride is not None and min_stride < 1:
             raise ValueError(f"min_stride must be 1 or more, or null, got {min_stride}.")
-        if project not in ("all", "used"):
-            raise ValueError(f"project must be 'all' or 'used', got {project!r}.")
+        if project not in ("all", "used", None):
+            raise ValueError(f"project must be 'all', 'used' or None, got {project!r}.")
         if project == "used" and not isinstance(loss, SelectiveLoss):
             raise ValueError(
                 f"project='used' needs a loss that selects its pixels (a SelectiveLoss), and "
@@ -85,7 +86,7 @@ class Contrast(TrainingTerm):
         self.warmup_steps = warmup_steps
         self.embedding_dim = embedding_dim
         self.min_stride = min_stride
-        self.project = project
+        self.project = project or ("used" if isinstance(loss, SelectiveLoss) else "all")
         self.feature_module = feature_module
         self.logits_module = logits_module
         self.projection: Projection | None = None

@@ -105,7 +105,7 @@ def test_attaches_to_any_network_and_leaves_it_as_it_is(case: Case) -> None:
     network = copy.deepcopy(bare)
     kind = type(network)
     recorder = Recorder()
-    contrast = Contrast(recorder, embedding_dim=24)
+    contrast = Contrast(recorder, embedding_dim=24, project="all")
     contrast.attach(network, CLASSES, ignore_index=255)
     assert type(network) is kind
     assert same_tensors(network.state_dict(), bare.state_dict())
@@ -190,7 +190,7 @@ def test_embeddings_and_labels_stay_aligned(
     target = (rows * width + columns)[None]
     network = Subsample(CLASSES, stride)
     recorder = Recorder()
-    contrast = Contrast(recorder, min_stride=min_stride)
+    contrast = Contrast(recorder, min_stride=min_stride, project="all")
     contrast.attach(network, CLASSES, ignore_index=0)
     contrast.projection = nn.Identity()  # type: ignore[assignment]
     with listening(contrast.taps):
@@ -212,7 +212,7 @@ def test_embeddings_and_labels_stay_aligned(
 
 def test_term_equals_the_loss_on_parts_taken_by_hand() -> None:
     network = TinyNet(CLASSES, stride=1, dropout=0.5)
-    contrast = PNE(weight=0.7, embedding_dim=6, temperature=0.3, num_samples=5)
+    contrast = PNE(weight=0.7, embedding_dim=6, temperature=0.3, num_samples=5, project="all")
     contrast.attach(network, CLASSES, ignore_index=9)
     images = torch.randn(2, 3, 16, 24)
     target = torch.randint(0, CLASSES, (2, 16, 24))
@@ -339,7 +339,9 @@ def test_a_loss_that_selects_nothing_needs_all() -> None:
 
     with pytest.raises(ValueError, match=r"Whole is none\. Use project='all'"):
         Contrast(Whole(), project="used")
-    with pytest.raises(ValueError, match="project must be 'all' or 'used', got 'some'"):
+    assert Contrast(Whole()).project == "all"
+    assert Contrast(PNELoss()).project == "used"
+    with pytest.raises(ValueError, match="project must be 'all', 'used' or None, got 'some'"):
         Contrast(PNELoss(), project="some")  # type: ignore[arg-type]
 
 
