@@ -12,10 +12,15 @@ A step is forward, losses, backward and the optimizer's step in float32 (or unde
 with everything of the recipe: auxiliary head, dropout, drop-path, SGD or AdamW. With and without
 the contrast (PNE and its projection, of all pixels or of the used ones) it is the same module,
 called in turn; times are medians of the rounds, those with the contrast as multiples of the one
-without. The learning rate is 0, so that all rounds are the same step. The scores of an
-untrained network confuse classes at random; so those of a half-trained one
-(benchmarks/synthetic.py, 13 classes an image, a tenth of the pixels wrong) are added to them, in
-both cases. Memory is the peak of a step with its gradients, beyond weights and optimizer state.
+without. On a busy machine steps differ by more than the contrast costs: "alone" is the contrast's
+own forward and backward on the tensors of such a step, in five times as many rounds, as a share of
+the step without it.
+
+The learning rate is 0, so that all rounds are the same step. The scores of an untrained network
+confuse classes at random; so those of a half-trained one (benchmarks/synthetic.py, 13 classes an
+image, a tenth of the pixels wrong) are added to them, in all cases. Memory is the peak of a step
+with its gradients, beyond weights and optimizer state.
+
 Each row runs in a process of its own.
 """
 
@@ -35,6 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import interleaved, machine, peak_memory
 from benchmarks.synthetic import Case, make_batch
 from pne_seg import PNE, SegmentationModule
+from pne_seg.contrast import ContrastResult
 from pne_seg.losses import CrossEntropy
 from pne_seg.networks import AuxiliaryLogits, FCNHead
 from pne_seg.networks.auxiliary import Auxiliary
@@ -54,7 +60,8 @@ ROWS = (
 )
 HEADER = (
     *("method", "backbone", "parameters", "GFLOP 512×512", "GFLOP 512×1024"),
-    *("images/s", "time, project: all", "used", "GB", "project: all", "used"),
+    *("images/s", "step, project: all", "used", "alone, project: all", "used"),
+    *("GB", "project: all", "used"),
     *("pairs", "wrong pixels in them"),
 )
 
@@ -68,6 +75,7 @@ class Figures:
         square: operations of an image of 512 × 512.
         wide: operations of an image of 512 × 1024.
         seconds: of a step, without the contrast, with it, and with used pixels projected.
+        alone: seconds of the contrast's own forward and backward, of all and of used pixels.
         memory: bytes at a step's peak, the same.
         pairs: pairs of classes that counted in a step.
         anchors: wrong pixels in them.
@@ -77,6 +85,7 @@ class Figures:
     square: int
     wide: int
     seconds: tuple[float, float, float]
+    alone: tuple[float, float]
     memory: tuple[float, float, float]
     pairs: int
     anchors: int
@@ -146,24 +155,52 @@ def measure(method_name: str, encoder: str, arguments: argparse.Namespace) -> Fi
     assert isinstance(optimizer, torch.optim.Optimizer)
     batch = {"image": images.to(arguments.device), "mask": target.to(arguments.device)}
 
+    bf16 = arguments.precision == "bf16"
+
     def step(project: Literal["all", "used"] | None) -> None:
         module.contrast = contrast if project else None
         contrast.project = project or "all"
-        bf16 = arguments.precision == "bf16"
         with torch.autocast(arguments.device, torch.bfloat16, enabled=bf16):
             loss = module.training_step(batch, 0)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()  # last, so that no gradients are held before a step
 
+    tensors: list[Tensor] = []
+    compute = contrast.compute
+
+    def capture(*given: Tensor) -> ContrastResult:
+        tensors[:] = [tensor.detach() for tensor in given]
+        return compute(*given)
+
+    contrast.compute = capture  # type: ignore[assignment,method-assign]
+    step("all")
+    contrast.compute = compute  # type: ignore[method-assign]
+    tensors[0].requires_grad_()
+
+    def contrast_alone(project: Literal["all", "used"]) -> None:
+        contrast.project = project
+        with torch.autocast(arguments.device, torch.bfloat16, enabled=bf16):
+            loss = compute(*tensors).loss
+        loss.backward()
+        tensors[0].grad = None
+
     calls = {str(project): partial(step, project) for project in (None, "all", "used")}
     seconds = interleaved(calls, arguments.rounds, arguments.device)
+    projects: tuple[Literal["all", "used"], ...] = ("all", "used")
+    alone = interleaved(
+        {project: partial(contrast_alone, project) for project in projects},
+        5 * arguments.rounds,
+        arguments.device,
+    )
+    tensors.clear()
     memory = {name: peak_memory(call, arguments.device) for name, call in calls.items()}
     return Figures(
         parameters=sum(parameter.numel() for parameter in bare.parameters()),
         square=operations(bare, 512, 512),
         wide=operations(bare, 512, 1024),
         seconds=(seconds["None"], seconds["all"], seconds["used"]),
+        alone=(alone["all"], alone["used"]),
         memory=(memory["None"], memory["all"], memory["used"]),
         pairs=int(logged["train/contrast_pairs"]),
         anchors=int(logged["train/contrast_anchors"]),
@@ -242,6 +279,7 @@ def _cells(figures: Figures, batch: int) -> list[str]:
         f"{batch / without:.3g}",
         f"×{with_contrast / without:.3f}",
         f"×{used / without:.3f}",
+        *(f"{seconds / without:.1%}" for seconds in figures.alone),
         *(f"{value / 1e9:.2f}" for value in figures.memory),
         str(figures.pairs),
         str(figures.anchors),

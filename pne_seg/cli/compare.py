@@ -1,6 +1,7 @@
 """compare: finished runs as arms and seeds, with the statistics of their differences."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from pne_seg.cli.failures import Failing, naming, report
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
+from pne_seg.runs import Run
 
 if TYPE_CHECKING:
     from pne_seg.sweep.comparison import Comparison
@@ -39,7 +41,7 @@ def run(args: Sequence[str]) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="write comparison.md, comparison.csv and comparison.json there",
+        help="write report.html, comparison.md, comparison.csv and comparison.json there",
     )
     given = parser.parse_args(args)
     try:
@@ -59,33 +61,58 @@ def _compare(runs: Sequence[Path], output: Path | None) -> None:
         raise UserError("compare needs scipy: pip install 'pne-seg[sweep]'.") from error
     from pne_seg.sweep.results import group_arms, read_results
 
-    _print(Comparison(group_arms(read_results(runs))), output)
-
-
-def write_comparison(arms: Mapping[str, Sequence[Path]], output: Path) -> None:
-    """Compare the runs of named arms, the baseline first; print the tables and write them."""
-    from pne_seg.sweep.comparison import Comparison
-    from pne_seg.sweep.results import name_arms, read_results
-
-    results = read_results([folder for folders in arms.values() for folder in folders])
-    names = [name for name, folders in arms.items() for _ in folders]
-    _print(Comparison(name_arms(names, results)), output)
-
-
-def _print(comparison: "Comparison", output: Path | None) -> None:
-    from pne_seg.sweep.comparison import comparison_csv, comparison_json, comparison_markdown
-
-    text = comparison_markdown(comparison)
+    comparison = Comparison(group_arms(read_results(runs)))
     if output is not None:
-        files = {
-            "md": text,
-            "csv": comparison_csv(comparison),
-            "json": comparison_json(comparison),
-        }
-        with naming(output):
-            output.mkdir(parents=True, exist_ok=True)
-            for suffix, content in files.items():
-                write_bytes_atomically(output / f"comparison.{suffix}", content.encode())
-    sys.stdout.write(text)
+        command = shlex.join(["python", "cli.py", "compare", *map(str, runs)])
+        write_comparison(comparison, output, "Comparison of runs", {}, command)
+    print_comparison(comparison, output)
+
+
+def print_comparison(comparison: "Comparison", output: Path | None) -> None:
+    """Print the tables, and where they were written."""
+    from pne_seg.sweep.comparison import comparison_markdown
+
+    sys.stdout.write(comparison_markdown(comparison))
     if output is not None:
         print(f"Written to {output}")
+
+
+def write_comparison(
+    comparison: "Comparison",
+    output: Path,
+    title: str,
+    resumed: Mapping[Path, Sequence[Path]],
+    command: str,
+) -> None:
+    """Write `comparison.md`, `.csv` and `.json`, and `report.html`.
+
+    Args:
+        comparison: what is written.
+        output: the folder; it is made if missing.
+        title: of the page.
+        resumed: runs that a run resumed, the oldest first.
+        command: what repeats it.
+    """
+    from pne_seg.sweep.comparison import comparison_csv, comparison_json, comparison_markdown
+    from pne_seg.sweep.report import report_html
+    from pne_seg.sweep.results import validation_curve
+
+    curves = {
+        arm.name: [
+            validation_curve([*resumed.get(run.folder, ()), run.folder])
+            for run in arm.runs.values()
+        ]
+        for arm in comparison.arms
+    }
+    first = Run(next(iter(comparison.baseline.runs.values())).folder)
+    environment = first.environment.read_text() if first.environment.is_file() else "unknown"
+    files = {
+        "comparison.md": comparison_markdown(comparison),
+        "comparison.csv": comparison_csv(comparison),
+        "comparison.json": comparison_json(comparison),
+        "report.html": report_html(comparison, title, curves, command, environment),
+    }
+    with naming(output):
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_bytes_atomically(output / name, content.encode())

@@ -1,6 +1,8 @@
 """sweep: arms times seeds, each cell trained and tested, and the comparison of the arms."""
 
 import argparse
+import contextlib
+import shlex
 import signal
 import sys
 import threading
@@ -9,12 +11,17 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from pne_seg.cli.compare import write_comparison
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from pne_seg.cli.compare import print_comparison, write_comparison
 from pne_seg.cli.failures import Failing, report
 from pne_seg.errors import UserError
 from pne_seg.runs import check_name
 
 if TYPE_CHECKING:
+    from pne_seg.sweep.cells import Cell
     from pne_seg.sweep.study import CellState, Queue, Sweep
 
 _DESCRIPTION = """\
@@ -37,7 +44,7 @@ def run(args: Sequence[str]) -> None:
     """
     given, overrides = _parser().parse_known_args(args)
     try:
-        code = _sweep(given, overrides)
+        code = _sweep(given, overrides, args)
     except Exception as error:
         report(error, Failing("sweep", elsewhere="--trainer.default_root_dir DIR"))
         raise
@@ -68,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sweep(given: argparse.Namespace, overrides: list[str]) -> int:
+def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str]) -> int:
     try:
         from pne_seg.sweep.study import Queue
     except ModuleNotFoundError as error:
@@ -78,33 +85,49 @@ def _sweep(given: argparse.Namespace, overrides: list[str]) -> int:
             raise UserError("sweep runs on Linux and macOS only.") from error
         raise
     sweep = _plan(given, overrides)
-    if given.dry_run and not (sweep.folder / "study.db").is_file() and sweep.storage is None:
+    is_new = sweep.storage is None and not (sweep.folder / "study.db").is_file()
+    if given.status and is_new:
+        raise UserError(f"--status: there is no study in {sweep.folder} yet.")
+    if given.dry_run and is_new:
         for cell in sweep.cells:
             print(" ".join([cell.run_name, *cell.arm.arguments]))
         print(f"{len(sweep.cells)} cells.")
         return 0
     queue = Queue(sweep)
     if given.status or given.dry_run:
-        _print_table(queue, given.jobs)
+        Console().print(_table(queue, given.jobs))
         return 0
     queue.fill(given.retry_failed)
     stop = threading.Event()
     code = _work(queue, given, stop)
-    _print_table(queue, given.jobs)
+    Console().print(_table(queue, given.jobs))
     versions = queue.code_versions()
     if len(versions) > 1:
         print(f"warning: cells were run by {len(versions)} versions of this package's code.")
     states = queue.states()
     done = [state.cell for state in states if state.state == "done"]
-    if len({cell.arm.name for cell in done}) > 1:
-        folders: dict[str, list[Path]] = {}
-        for cell in done:
-            finished = cell.finished(sweep.root)
-            if finished is not None:
-                folders.setdefault(cell.arm.name, []).append(finished.folder)
-        print()
-        write_comparison(folders, sweep.folder)
+    baseline = {cell.seed for cell in done if cell.arm == sweep.arms[0]}
+    paired = [cell for cell in done if cell.seed in baseline]
+    if len({cell.arm.name for cell in paired}) > 1:
+        paired.sort(key=lambda cell: sweep.arms.index(cell.arm))
+        _compare(sweep, paired, ["python", "cli.py", "sweep", *args])
     return code or int(len(done) < len(states))
+
+
+def _compare(sweep: "Sweep", cells: Sequence["Cell"], command: Sequence[str]) -> None:
+    from pne_seg.sweep.comparison import Comparison
+    from pne_seg.sweep.results import name_arms, read_results
+
+    finished = {cell: run.folder for cell in cells if (run := cell.finished(sweep.root))}
+    names = [cell.arm.name for cell in finished]
+    comparison = Comparison(name_arms(names, read_results([*finished.values()])))
+    resumed = {
+        folder: [run.folder for run in reversed(cell.runs(sweep.root)) if run.folder != folder]
+        for cell, folder in finished.items()
+    }
+    write_comparison(comparison, sweep.folder, sweep.name, resumed, shlex.join(command))
+    print()
+    print_comparison(comparison, sweep.folder)
 
 
 def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
@@ -165,20 +188,25 @@ def _value(overrides: Sequence[str], key: str) -> str | None:
 
 def _work(queue: "Queue", given: argparse.Namespace, stop: threading.Event) -> int:
     """Run cells; on a signal or at the end of the budget they stop after their present steps."""
+    from pne_seg.sweep.cells import kill_running
+
     received: list[int] = []
 
     def on_signal(number: int, _frame: Any) -> None:
-        if received:  # a second one
-            raise KeyboardInterrupt
+        if received:
+            kill_running()
+            return
         received.append(number)
         print("Stopping; the cells save their state. Once more to leave at once.", file=sys.stderr)
         stop.set()
 
+    console = Console(highlight=False, soft_wrap=True)
+
     def finished(state: "CellState") -> None:
         value = f" {100 * state.value:.2f}" if state.value is not None else ""
-        print(f"{state.cell.key}: {state.state}{value}", flush=True)
+        console.print(f"{state.cell.key}: {state.state}{value}", markup=False)
         if state.state == "failed":
-            print(f"  {state.error}", flush=True)
+            console.print(f"  {state.error}", markup=False)
 
     timer = None
     if given.time_budget is not None:
@@ -188,8 +216,17 @@ def _work(queue: "Queue", given: argparse.Namespace, stop: threading.Event) -> i
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
     }
+    live: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if console.is_terminal:
+        live = Live(
+            get_renderable=lambda: _table(queue, given.jobs),
+            console=console,
+            refresh_per_second=0.5,
+            transient=True,
+        )
     try:
-        queue.work(given.jobs, stop, finished)
+        with live:
+            queue.work(given.jobs, stop, finished)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -198,24 +235,20 @@ def _work(queue: "Queue", given: argparse.Namespace, stop: threading.Event) -> i
     return 128 + received[0] if received else 0
 
 
-def _print_table(queue: "Queue", jobs: int) -> None:
-    """Print arms by seeds: test mIoU of what is done, the state of the others."""
-    from rich.console import Console
-    from rich.table import Table
-
+def _table(queue: "Queue", jobs: int) -> Group:
+    """Return arms by seeds, test mIoU of what is done and the state of the others, with a line."""
     sweep, states = queue.sweep, queue.states()
     shown = {state.cell.key: _cell_text(state, sweep.root) for state in states}
     table = Table("arm", *(f"seed {seed}" for seed in sweep.seeds))
     for arm in sweep.arms:
         table.add_row(arm.name, *(shown[f"{arm.name}/seed{seed}"] for seed in sweep.seeds))
-    Console().print(table)
     done = [state for state in states if state.state == "done"]
     left = len(states) - len(done)
     text = f"{len(done)} of {len(states)} cells done"
     if done and left:
         hours = mean(state.seconds for state in done) * left / jobs / 3600
         text += f"; about {hours:.2g} hours left with {jobs} at a time"
-    print(f"{text}.")
+    return Group(table, f"{text}.")
 
 
 def _cell_text(state: "CellState", root: Path) -> str:

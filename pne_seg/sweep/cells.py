@@ -20,6 +20,7 @@ from pne_seg.sweep.arms import ArmSettings
 
 LOG = "log.txt"
 _POLL = 0.2  # seconds between looks at a process
+_RUNNING: set["subprocess.Popen[bytes]"] = set()
 _STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
 _TESTED = Path("test", "best", METRICS)
 
@@ -119,6 +120,12 @@ def run_cell(cell: Cell, root: Path, arguments: Sequence[str], stop: Event) -> f
     return float(metrics["test/mIoU"])
 
 
+def kill_running() -> None:
+    """End the commands of all cells of this process at once."""
+    for process in list(_RUNNING):
+        process.kill()
+
+
 def _train(
     cell: Cell, root: Path, arguments: list[str], log: IO[str], lock: int, stop: Event
 ) -> None:
@@ -149,6 +156,7 @@ def _command(arguments: Sequence[str], log: IO[str], lock: int, stop: Event) -> 
         pass_fds=[lock],  # held as long as the process lives
         start_new_session=True,  # Ctrl+C reaches the sweep, which passes it on
     )
+    _RUNNING.add(process)
     asked = False
     while (code := process.poll()) is None:
         if stop.wait(_POLL) and not asked:
@@ -156,6 +164,7 @@ def _command(arguments: Sequence[str], log: IO[str], lock: int, stop: Event) -> 
             asked = True
         elif asked:
             time.sleep(_POLL)
+    _RUNNING.discard(process)
     if code == 0:
         return
     if asked or code in _STOPPED:

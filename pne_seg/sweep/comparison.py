@@ -162,8 +162,8 @@ def comparison_markdown(comparison: Comparison) -> str:
         f"# {len(comparison.arms)} arms, {comparison.split} split, in percent\n",
         f"The baseline is the arm of {_first(baseline).folder}; differences are to it, within "
         "seeds.\n",
-        _table(*_miou_table(comparison)),
-        *_notes(comparison),
+        _table(*miou_table(comparison)),
+        *(f"{note}\n" for note in notes(comparison)),
     ]
     for arm in comparison.arms[1:]:
         if (images := comparison.image_interval(arm)) is not None:
@@ -173,18 +173,24 @@ def comparison_markdown(comparison: Comparison) -> str:
                 f"images {low} to {high}: of these trained networks on other such images, not of "
                 "the methods.\n"
             )
-    others = [metric for metric in comparison.metrics if metric != "mIoU"]
-    by_metric = {metric: comparison.differences(metric) for metric in others}
     for index, arm in enumerate(comparison.arms[1:]):
-        rows = [
-            [metric, *_cells(by_metric[metric][index], _shows_p(comparison))] for metric in others
-        ]
-        header = ["metric", "baseline", "arm", *_difference_columns(comparison)]
-        parts += [f"## {arm.name}\n", _table(header, rows)]
+        parts += [f"## {arm.name}\n", _table(*difference_table(comparison, index))]
     return "\n".join(parts)
 
 
-def _miou_table(comparison: Comparison) -> tuple[list[str], Rows]:
+def difference_table(comparison: Comparison, arm: int) -> tuple[list[str], Rows]:
+    """Return the header and the rows of all metrics but mIoU of `arms[1:][arm]`."""
+    header = ["metric", "baseline", "arm", *_difference_columns(comparison)]
+    rows = [
+        [metric, *_cells(comparison.differences(metric)[arm], shows_p_values(comparison))]
+        for metric in comparison.metrics
+        if metric != "mIoU"
+    ]
+    return header, rows
+
+
+def miou_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    """Return the header and the rows of the arms' mIoU, in percent."""
     header = ["arm", "seeds", "mIoU", "std", "s/epoch", *_difference_columns(comparison)]
     header += ["smallest shown", "seeds needed"]
     rows = []
@@ -199,37 +205,39 @@ def _miou_table(comparison: Comparison) -> tuple[list[str], Rows]:
             row += ["-"] * (len(header) - len(row))
         else:
             paired = difference.paired
-            row += _cells(difference, _shows_p(comparison))[2:]
+            row += _cells(difference, shows_p_values(comparison))[2:]
             row += [_percent(paired.detectable)]
             row += ["-" if paired.seeds_needed is None else str(paired.seeds_needed)]
         rows.append(row)
     return header, rows
 
 
-def _notes(comparison: Comparison) -> list[str]:
-    notes = [
+def notes(comparison: Comparison) -> list[str]:
+    """Return what explains the columns of `miou_table`."""
+    lines = [
         "Interval: 95%, Student's t on the differences. Smallest shown: the true difference that "
         "these seeds detect with a chance of 80%. Seeds needed: for the difference seen, if it is "
-        "the true one.\n"
+        "the true one."
     ]
     few = min(len(comparison.seeds(arm)) for arm in comparison.arms[1:])
-    if _shows_p(comparison):
-        notes.append("p: exact sign-flip test; Holm: adjusted for the number of arms.\n")
+    if shows_p_values(comparison):
+        lines.append("p: exact sign-flip test; Holm: adjusted for the number of arms.")
     else:
-        notes.append(
+        lines.append(
             f"With {few} shared seed{'s' if few > 1 else ''} no test can give a p-value of 0.05: "
-            f"none is shown below {ENOUGH_SEEDS}.\n"
+            f"none is shown below {ENOUGH_SEEDS}."
         )
-    return notes
+    return lines
 
 
-def _shows_p(comparison: Comparison) -> bool:
+def shows_p_values(comparison: Comparison) -> bool:
+    """Tell whether every arm has seeds enough for a p-value of 0.05."""
     return all(len(comparison.seeds(arm)) >= ENOUGH_SEEDS for arm in comparison.arms[1:])
 
 
 def _difference_columns(comparison: Comparison) -> list[str]:
     columns = ["difference", "interval"]
-    return [*columns, "p", "p (Holm)"] if _shows_p(comparison) else columns
+    return [*columns, "p", "p (Holm)"] if shows_p_values(comparison) else columns
 
 
 def _cells(difference: Difference, shows_p: bool) -> list[str]:

@@ -131,6 +131,20 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     return found
 
 
+def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
+    """Return validation mIoU by step from the `metrics.csv` of a run and of those it resumed."""
+    curve: dict[int, float] = {}
+    for folder in folders:
+        file = folder / "metrics.csv"
+        if not file.is_file():
+            continue
+        with file.open(newline="", encoding="utf-8") as opened:
+            for row in csv.DictReader(opened):
+                if row.get("val/mIoU"):
+                    curve[int(row["step"])] = float(row["val/mIoU"])
+    return curve
+
+
 def _same_class(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
     return bool(here.get("class_path") == there.get("class_path"))
 

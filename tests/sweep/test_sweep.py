@@ -260,6 +260,7 @@ def test_mistakes_are_answered_in_a_line(
         ([*base, "--jobs", "0"], "--jobs 0: expected 1 or more"),
         ([*base, "--name", "a/b"], "holds a separator"),
         ([*base, "--set", "lr=1", "--only", "lr=2"], "--only lr=2: no such arm. There are lr=1"),
+        ([*base, "--status"], "there is no study in runs/base yet"),
         ([*base, "stray"], "stray: expected settings as --KEY VALUE"),
         ([*base, "--storage", down], f"--storage {shown}"),
     ):
@@ -290,6 +291,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     assert "2 of 2 cells done" in start(folder, *EPOCHS).communicate(timeout=300)[0]
     return folder
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_the_cells_at_once(tmp_path: Path) -> None:
+    sweep = start(tmp_path, "--trainer.max_epochs", "1000")
+    log = tmp_path / "runs" / "real" / "contrast=PNE" / "seed0" / "log.txt"
+    deadline = time.monotonic() + 60
+    while not log.is_file() or "Run: " not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sweep.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    sweep.send_signal(signal.SIGINT)
+    text = sweep.communicate(timeout=30)[0]
+    assert sweep.returncode == 130, text
 
 
 @pytest.mark.slow

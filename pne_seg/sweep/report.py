@@ -1,0 +1,153 @@
+"""A comparison as one HTML page: no network, light and dark, phone and desktop."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+from pne_seg.sweep.comparison import (
+    Comparison,
+    difference_table,
+    miou_table,
+    notes,
+)
+from pne_seg.sweep.plots import Curve, Interval, color, curve_plot, forest_plot
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c1c1c; --paper: #ffffff; --faint: #63676d;
+  --line: #dcdfe3; --box: #f5f6f8; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e7e9; --paper: #16181b; --faint: #9aa0a8;
+  --line: #34383e; --box: #1f2226; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; color: var(--text);
+  background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+p.note, figcaption { color: var(--faint); font-size: 0.9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92rem; }
+th, td { padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;
+  white-space: nowrap; }
+pre { background: var(--box); padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
+svg { width: 100%; height: auto; min-width: 34rem; }
+svg text { fill: var(--text); font-size: 12px; }
+svg .tick { fill: var(--faint); } svg .grid { stroke: var(--line); }
+svg .zero { stroke: var(--faint); stroke-dasharray: 4 3; }
+.arm { display: inline-block; margin-right: 1.2rem; } .arm i { display: inline-block;
+  width: 0.8rem; height: 0.8rem; border-radius: 50%; margin-right: 0.4rem; }
+"""
+
+
+def report_html(
+    comparison: Comparison,
+    title: str,
+    curves: Mapping[str, Sequence[Curve]],
+    command: str,
+    environment: str,
+) -> str:
+    """Return the page.
+
+    Args:
+        comparison: the arms, of which the first is the baseline.
+        title: the heading.
+        curves: validation mIoU of each arm's seeds by step, as fractions.
+        command: what repeats it.
+        environment: versions and machine of a run.
+    """
+    split = {"val": "validation", "test": "test"}[comparison.split]
+    miou = comparison.differences("mIoU")
+    legend = "".join(
+        f'<span class="arm"><i style="background:{color(index)}"></i>{html.escape(arm.name)}</span>'
+        for index, arm in enumerate(comparison.arms)
+    )
+    rows = [
+        Interval(d.arm, *(100 * value for value in (d.paired.mean, d.paired.low, d.paired.high)))
+        for d in miou
+    ]
+    percent = {
+        name: [{step: 100 * value for step, value in curve.items()} for curve in each]
+        for name, each in curves.items()
+    }
+    baseline = html.escape(comparison.baseline.name)
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{len(comparison.arms)} arms on the {split} split, in percent. The baseline is "
+        f"{baseline}; differences are to it, within seeds.</p>",
+        _table(*miou_table(comparison)),
+        *(f'<p class="note">{html.escape(note)}</p>' for note in notes(comparison)),
+        "<h2>mIoU, difference to the baseline</h2>",
+        _figure(forest_plot(rows, "points of mIoU", color(1)), "Mean and 95% interval."),
+        "<h2>Validation mIoU during training</h2>",
+        f"<p>{legend}</p>",
+        _figure(curve_plot(percent, "validation mIoU"), "Mean over the seeds; lowest to highest."),
+        "<h2>Classes, difference to the baseline</h2>",
+        *_classes(comparison),
+        "<h2>All metrics</h2>",
+        *_all_metrics(comparison),
+        "<h2>Runs</h2>",
+        _table(["arm", "seed", "run"], _runs(comparison)),
+        f"<h2>Repeat it</h2><pre>{html.escape(command)}</pre>",
+        f"<h2>Environment</h2><pre>{html.escape(environment)}</pre>",
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _classes(comparison: Comparison) -> list[str]:
+    names = [name for name in comparison.metrics if name.startswith("IoU/")]
+    by_class = {name: comparison.differences(name) for name in names}
+    parts = []
+    for index, arm in enumerate(comparison.arms[1:]):
+        paired = {name: by_class[name][index].paired for name in names}
+        rows = [
+            Interval(name.removeprefix("IoU/"), 100 * p.mean, 100 * p.low, 100 * p.high)
+            for name, p in paired.items()
+        ]
+        rows.sort(key=lambda row: -row.mean)
+        caption = f"{arm.name}: IoU by class, the largest gain first."
+        if rows:
+            parts.append(_figure(forest_plot(rows, "points of IoU", color(index + 1)), caption))
+    return parts
+
+
+def _all_metrics(comparison: Comparison) -> list[str]:
+    parts = []
+    for index, arm in enumerate(comparison.arms[1:]):
+        parts += [f"<h3>{html.escape(arm.name)}</h3>", _table(*difference_table(comparison, index))]
+        images = comparison.image_interval(arm)
+        if images is not None and all(map(math.isfinite, images)):
+            mean, low, high = (f"{100 * value:+.2f}" for value in images)
+            parts.append(
+                f'<p class="note">Mean difference of the images\' mIoU {mean}, paired bootstrap '
+                f"over images {low} to {high}: of these trained networks on other such images, not "
+                "of the methods.</p>"
+            )
+    parts.append('<p class="note">Of dozens of metrics some intervals exclude 0 by chance.</p>')
+    return parts
+
+
+def _runs(comparison: Comparison) -> list[list[str]]:
+    return [
+        [arm.name, str(seed), str(run.folder)]
+        for arm in comparison.arms
+        for seed, run in sorted(arm.runs.items())
+    ]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _figure(picture: str, caption: str) -> str:
+    return (
+        f'<figure style="margin:0"><div class="wide">{picture}</div>'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
