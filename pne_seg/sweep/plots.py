@@ -37,14 +37,14 @@ def forest_plot(rows: Sequence[Interval], label: str, dot: str) -> str:
         label: of the axis.
         dot: color of the dots.
     """
-    left, right, top = 210, 130, 6
+    left, right, top = 210, 155, 6
     bottom = top + _ROW * len(rows)
     ends = [value for row in rows for value in row[1:] if math.isfinite(value)]
     scale = _Scale(min(0.0, *ends), max(0.0, *ends), left, _WIDTH - right)
     parts = [
         f'<line class="grid" x1="{scale(tick):.1f}" x2="{scale(tick):.1f}" y1="{top}" '
         f'y2="{bottom}"/><text class="tick" x="{scale(tick):.1f}" y="{bottom + 16}" '
-        f'text-anchor="middle">{tick:+g}</text>'
+        f'text-anchor="middle">{f"{tick:+g}" if tick else 0}</text>'
         for tick in scale.ticks
     ]
     zero = f"{scale(0):.1f}"

@@ -69,8 +69,8 @@ def report_html(
     baseline = html.escape(comparison.baseline.name)
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{len(comparison.arms)} arms on the {split} split, in percent. The baseline is "
-        f"{baseline}; differences are to it, within seeds.</p>",
+        f"<p>{len(comparison.arms)} arms on the {split} split, in percent. Differences are to "
+        f"the arm {baseline}, within seeds.</p>",
         _table(*miou_table(comparison)),
         *(f'<p class="note">{html.escape(note)}</p>' for note in notes(comparison)),
         "<h2>mIoU, difference to the baseline</h2>",

@@ -112,7 +112,7 @@ def test_a_run_is_the_same_with_and_without(tmp_path: Path, project: Any) -> Non
 
 
 def test_gradients_and_used_pixels_of_the_first_step(tmp_path: Path) -> None:
-    first = run(tmp_path, pne(weight=3.0, min_stride=None))[1][0]
+    first = run(tmp_path, pne(weight=3.0, min_stride=None, project="all"))[1][0]
 
     # The same step by hand, with the same weights of network and projection by the same seed.
     network, contrast = tiny().train(), pne()
