@@ -74,10 +74,12 @@ class Contrast(TrainingTerm):
             raise ValueError(f"min_stride must be 1 or more, or null, got {min_stride}.")
         if project not in ("all", "used", None):
             raise ValueError(f"project must be 'all', 'used' or None, got {project!r}.")
-        if project == "used" and not isinstance(loss, SelectiveLoss):
+        # A subclass with a `compute` of its own would not be asked for it.
+        selects = isinstance(loss, SelectiveLoss) and type(loss).compute is SelectiveLoss.compute
+        if project == "used" and not selects:
             raise ValueError(
-                f"project='used' needs a loss that selects its pixels (a SelectiveLoss), and "
-                f"{type(loss).__name__} is none. Use project='all'."
+                "project='used' needs a loss that selects its pixels (a SelectiveLoss, without a "
+                f"compute() of its own), and {type(loss).__name__} is none. Use project='all'."
             )
         if (feature_module is None) != (logits_module is None):
             raise ValueError("Name both 'feature_module' and 'logits_module', or neither.")
@@ -86,7 +88,7 @@ class Contrast(TrainingTerm):
         self.warmup_steps = warmup_steps
         self.embedding_dim = embedding_dim
         self.min_stride = min_stride
-        self.project = project or ("used" if isinstance(loss, SelectiveLoss) else "all")
+        self.project = project or ("used" if selects else "all")
         self.feature_module = feature_module
         self.logits_module = logits_module
         self.projection: Projection | None = None

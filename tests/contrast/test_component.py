@@ -337,9 +337,16 @@ def test_a_loss_that_selects_nothing_needs_all() -> None:
     class Whole(ContrastiveLoss):
         """Reads all embeddings."""
 
-    with pytest.raises(ValueError, match=r"Whole is none\. Use project='all'"):
-        Contrast(Whole(), project="used")
-    assert Contrast(Whole()).project == "all"
+    class Changed(PNELoss):
+        """Selects, but has a loss of its own on all embeddings."""
+
+        def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
+            return ContrastResult.of(embeddings.mean(), 0, 0)
+
+    for loss in (Whole(), Changed()):
+        with pytest.raises(ValueError, match=r"(Whole|Changed) is none\. Use project='all'"):
+            Contrast(loss, project="used")
+        assert Contrast(loss).project == "all"
     assert Contrast(PNELoss()).project == "used"
     with pytest.raises(ValueError, match="project must be 'all', 'used' or None, got 'some'"):
         Contrast(PNELoss(), project="some")  # type: ignore[arg-type]
