@@ -45,6 +45,9 @@ def run(args: Sequence[str]) -> None:
     given, overrides = _parser().parse_known_args(args)
     try:
         code = _sweep(given, overrides, args)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
         report(error, Failing("sweep", elsewhere="--trainer.default_root_dir DIR"))
         raise

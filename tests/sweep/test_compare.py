@@ -141,6 +141,7 @@ def test_without_all_tests_the_validation_split(
     assert "| 50.00 |" in text
 
 
+@pytest.mark.slow
 def test_two_real_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = []
     for number, extra in enumerate(([], ["--model.contrast", "InfoNCE"])):

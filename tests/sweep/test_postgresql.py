@@ -17,7 +17,10 @@ from pne_seg.sweep.study import Queue
 from tests.sweep.test_sweep import Commands, commands, plan, work  # noqa: F401  # a fixture
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-pytestmark = pytest.mark.skipif(not INSTALLED, reason="PostgreSQL is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not INSTALLED, reason="PostgreSQL is not installed"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,7 @@ def test_a_curve_continues_over_resumed_runs(tmp_path: Path) -> None:
     assert validation_curve(folders) == {10: 0.1, 20: 0.2, 30: 0.3}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize(("theme", "scheme"), [("dark", 0), ("light", 1)])
