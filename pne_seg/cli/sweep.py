@@ -17,6 +17,7 @@ from rich.table import Table
 
 from pne_seg.cli.compare import print_comparison, write_comparison
 from pne_seg.cli.failures import Failing, report
+from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.runs import check_name
 
@@ -80,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str]) -> int:
     try:
-        from pne_seg.sweep.study import Queue
+        import pne_seg.sweep.comparison  # noqa: F401  # needs scipy, at the end of hours of work
+        from pne_seg.sweep.study import Queue, without_password
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("optuna", "sqlalchemy", "scipy"):
             raise UserError(_EXTRA) from error
@@ -111,9 +113,11 @@ def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str])
     done = [state.cell for state in states if state.state == "done"]
     baseline = {cell.seed for cell in done if cell.arm == sweep.arms[0]}
     paired = [cell for cell in done if cell.seed in baseline]
-    if len({cell.arm.name for cell in paired}) > 1:
+    if len({cell.arm.name for cell in paired}) > 1 and not given.only:
         paired.sort(key=lambda cell: sweep.arms.index(cell.arm))
-        _compare(sweep, paired, ["python", "cli.py", "sweep", *args])
+        # The command is written into a page that others read.
+        shown = [without_password(argument) for argument in args]
+        _compare(sweep, paired, ["python", "cli.py", "sweep", *shown])
     return code or int(len(done) < len(states))
 
 
@@ -159,9 +163,11 @@ def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
             known = ", ".join(arm.name for arm in arms)
             raise UserError(f"--only {unknown[0]}: no such arm. There are {known}.")
         arms = [arm for arm in arms if arm.name in given.only]
+    settings = Settings.of([*(f"--config={path}" for path in given.config), *overrides])
+    settings.load()
     return Sweep(
         name=name,
-        root=Path(_value(overrides, "--trainer.default_root_dir") or "."),
+        root=Path(settings.get("trainer.default_root_dir") or "."),
         arms=arms,
         seeds=_seeds(given.seeds),
         configs=given.config,
@@ -178,15 +184,6 @@ def _seeds(text: str) -> list[int]:
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"--seeds {text}: expected different whole numbers, as 0,1,2.")
     return seeds
-
-
-def _value(overrides: Sequence[str], key: str) -> str | None:
-    for index, item in enumerate(overrides):
-        if item == key and index + 1 < len(overrides):
-            return overrides[index + 1]
-        if item.startswith(f"{key}="):
-            return item.partition("=")[2]
-    return None
 
 
 def _work(queue: "Queue", given: argparse.Namespace, stop: threading.Event) -> int:

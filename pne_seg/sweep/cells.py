@@ -17,6 +17,7 @@ from typing import IO
 from pne_seg.checkpoint_file import previous_checkpoint
 from pne_seg.runs import METRICS, RUNS, Run
 from pne_seg.sweep.arms import ArmSettings
+from pne_seg.sweep.results import validation_curve
 
 LOG = "log.txt"
 _POLL = 0.2  # seconds between looks at a process
@@ -80,13 +81,8 @@ class Cell:
 
     def latest_miou(self, root: Path) -> float | None:
         """Return the latest validation mIoU that its newest run has logged."""
-        for run in self.runs(root):
-            with contextlib.suppress(OSError, ValueError):
-                header, *rows = (run.folder / "metrics.csv").read_text().splitlines()
-                column = header.split(",").index("val/mIoU")
-                values = [row.split(",")[column] for row in rows]
-                return float([value for value in values if value][-1:][0])
-        return None
+        curve = validation_curve([run.folder for run in self.runs(root)][:1])
+        return curve[max(curve)] if curve else None
 
 
 def run_cell(cell: Cell, root: Path, arguments: Sequence[str], stop: Event) -> float:

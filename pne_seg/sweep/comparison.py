@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,13 @@ class Comparison:
 
     def differences(self, metric: str) -> list[Difference]:
         """Compare every arm with the baseline by one metric; Holm over the arms."""
+        return self._differences[metric]
+
+    @cached_property
+    def _differences(self) -> dict[str, list[Difference]]:
+        return {metric: self._compare(metric) for metric in self.metrics}
+
+    def _compare(self, metric: str) -> list[Difference]:
         compared = []
         for arm in self.arms[1:]:
             seeds = self.seeds(arm)

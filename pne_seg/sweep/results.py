@@ -13,7 +13,7 @@ from pne_seg.settings_files import read_json, read_yaml
 
 _NOT_THE_METHOD = {
     *("name", "ckpt_path", "allow", "figures", "seed_everything"),
-    *("trainer.callbacks", "trainer.default_root_dir", "trainer.enable_model_summary"),
+    *("trainer.default_root_dir", "trainer.enable_model_summary"),
     *("trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.logger"),
     *("last_checkpoint", "data.init_args.num_workers"),
 }

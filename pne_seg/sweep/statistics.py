@@ -4,6 +4,7 @@ A seed gives every arm the same initial weights, order and augmentation, so that
 by their differences within seeds.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,10 +131,15 @@ def t_test_power(effect: float, std: float, num_seeds: int) -> float:
     """
     freedom = num_seeds - 1
     shift = effect / std * math.sqrt(num_seeds)
-    # Over the quantiles of the sample variance: scipy's noncentral t is NaN for large shifts.
-    spread = np.sqrt(stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, freedom) / freedom)
-    bound = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * spread
+    bound = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * _spread(freedom)
     return float(np.mean(stats.norm.sf(bound - shift) + stats.norm.cdf(-bound - shift)))
+
+
+@functools.cache
+def _spread(freedom: int) -> npt.NDArray[np.float64]:
+    """Quantiles of the sample standard deviation; scipy's noncentral t is NaN for large shifts."""
+    variance = stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, freedom) / freedom
+    return np.sqrt(np.asarray(variance, dtype=np.float64))
 
 
 def detectable_effect(num_seeds: int, std: float) -> float:
@@ -193,8 +199,8 @@ def paired_bootstrap_interval(
     values = np.asarray(differences, dtype=np.float64)
     generator = np.random.default_rng(seed)
     means = [
-        values[generator.integers(len(values), size=(part, len(values)))].mean(1)
-        for part in [100] * (resamples // 100)
+        values[generator.integers(len(values), size=(100, len(values)))].mean(1)
+        for _ in range(resamples // 100)
     ]
     low, high = np.quantile(np.concatenate(means), [ALPHA / 2, 1 - ALPHA / 2])
     return float(low), float(high)

@@ -6,6 +6,7 @@ their cells back into the queue.
 
 import hashlib
 import json
+import re
 import threading
 import time
 import warnings
@@ -19,7 +20,7 @@ import optuna
 from filelock import FileLock
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import Connection, Engine, event, make_url
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 import pne_seg
@@ -241,11 +242,15 @@ def _open_study(url: str, name: str) -> optuna.Study:
         )
     except (SQLAlchemyError, ImportError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        shown = make_url(url).render_as_string() if "://" in url else url  # without a password
         raise UserError(
-            f"--storage {shown}: {reason}. Expected a database that can be reached, such as "
-            "sqlite:///runs/study.db or postgresql+pg8000://user@host/database."
+            f"--storage {without_password(url)}: {reason}. Expected a database that can be "
+            "reached, such as sqlite:///runs/study.db or postgresql+pg8000://user@host/database."
         ) from error
+
+
+def without_password(text: str) -> str:
+    """Return a text, or if it is a database's address, that without its password."""
+    return re.sub(r"(://[^/@\s:]*):[^@\s]*@", r"\1:***@", text)
 
 
 def _begin_with_a_lock(engine: Engine) -> None:

@@ -210,7 +210,25 @@ def test_what_changed_under_a_name_is_refused(tmp_path: Path, commands: Commands
     (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 9}\n")
     with pytest.raises(UserError, match="configs changed since the study began"):
         Queue(changed)
-    assert commands.seen == [*commands.seen[:8]]
+    assert len(commands.seen) == 8
+
+
+def test_passwords_are_not_written_down() -> None:
+    for address in ("postgresql+pg8000://me:s3:cret@host/x", "--storage=a://:s3@h"):
+        shown = study.without_password(address)
+        assert "s3" not in shown
+        assert ":***@h" in shown
+    assert study.without_password("sqlite:///runs/s.db") == "sqlite:///runs/s.db"
+    assert study.without_password("model.a=x:y@z") == "model.a=x:y@z"
+
+
+def test_a_run_without_a_validation_has_no_miou_yet(tmp_path: Path, commands: Commands) -> None:
+    cell = plan(tmp_path).cells[0]
+    assert cell.latest_miou(tmp_path) is None
+    file = create_run(tmp_path, cell.run_name).folder / "metrics.csv"
+    for rows, expected in (("", None), ("1,\n", None), ("1,\n2,0.25\n3,\n", 0.25)):
+        file.write_text(f"step,val/mIoU\n{rows}")
+        assert cell.latest_miou(tmp_path) == expected
 
 
 def run_main(*args: object) -> int:
@@ -229,6 +247,11 @@ def test_the_command(
     assert run_main(*line, "--dry-run") == 0
     assert "base/contrast=PNE/seed1 --model.contrast PNE\n4 cells." in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
+    # Where the cells' runs will lie, as their own commands read it.
+    (tmp_path / "elsewhere.yaml").write_text("trainer: {default_root_dir: other}")
+    for root in (["--config", "elsewhere.yaml"], ["--trainer.default_root_dir", "other"]):
+        assert run_main(*line, *root, "--status") == 2
+        assert "there is no study in other/runs/base yet" in capsys.readouterr().err
     commands.failing = {"contrast=PNE/seed1"}
     assert run_main(*line) == 1
     text = capsys.readouterr().out
