@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pne_seg.description import DataDescription
-from pne_seg.errors import UserError
 from pne_seg.inference import Inference
-from pne_seg.runs import METRICS, Run
-from pne_seg.settings_files import read_json
+from pne_seg.runs import METRICS, Run, read_metrics
 
 _EVALUATIONS = {"val": "validate", "test": "test"}
 
@@ -29,14 +27,14 @@ def recorded_metrics(
     found: dict[str, dict[str, Any]] = {}
     own = run.folder / METRICS
     if own.is_file():
-        metrics = _read_metrics(own)
+        metrics = read_metrics(own)
         # An older version's file says nothing of how complete it is.
         if metrics.get("step") == step and _protocol(metrics).get("complete", True):
             found["val"] = metrics
     for split, verb in _EVALUATIONS.items():
         files = (run.folder / verb).glob(f"{glob.escape(path.stem)}*/{METRICS}")
         for file in sorted(files, key=lambda file: (file.stat().st_mtime, file)):
-            metrics = _read_metrics(file)
+            metrics = read_metrics(file)
             protocol = _protocol(metrics)
             if (
                 (metrics.get("step"), metrics.get("checkpoint")) == (step, path.stem)
@@ -60,11 +58,3 @@ def _is(inference: Inference, saved: Any) -> bool:
         return Inference(**saved) == inference
     except (TypeError, ValueError):
         return False
-
-
-def _read_metrics(file: Path) -> dict[str, Any]:
-    try:
-        metrics = read_json(file)
-    except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}). Remove it, or score again.") from error
-    return metrics if isinstance(metrics, dict) else {}

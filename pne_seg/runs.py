@@ -8,9 +8,11 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 from pne_seg.checkpoint_file import previous_checkpoint
 from pne_seg.errors import UserError
+from pne_seg.settings_files import read_json
 
 RUNS = "runs"
 CONFIG = "config.yaml"
@@ -45,6 +47,11 @@ class Run:
     def last(self) -> Path:
         """The latest checkpoint, to resume from."""
         return self.folder / LAST
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether there is a latest checkpoint, or the one before it."""
+        return self.last.is_file() or previous_checkpoint(self.last).is_file()
 
     def checkpoint(self, which: str) -> Path:
         """`best`, `last`, or another file of the run's checkpoints.
@@ -122,7 +129,7 @@ def newest_run(root: Path, name: str) -> Run:
     Raises:
         UserError: there is none, or the name is not that of one folder.
     """
-    for run in _newest_first(root, name):
+    for run in runs_newest_first(root, name):
         if run.best.is_file():
             return run
     raise UserError(
@@ -137,8 +144,8 @@ def newest_last(root: Path, name: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    for run in _newest_first(root, name):
-        if run.last.is_file() or previous_checkpoint(run.last).is_file():
+    for run in runs_newest_first(root, name):
+        if run.is_resumable:
             return run.last
     raise UserError(
         f"--ckpt_path last: {root / RUNS / name} holds no run with {LAST}. Leave it out to start "
@@ -146,7 +153,12 @@ def newest_last(root: Path, name: str) -> Path:
     )
 
 
-def _newest_first(root: Path, name: str) -> list[Run]:
+def runs_newest_first(root: Path, name: str) -> list[Run]:
+    """Return the runs of a name, whatever they hold.
+
+    Raises:
+        UserError: the name is not that of a folder.
+    """
     check_run_name(name)
     parent = root / RUNS / name
     return [Run(parent / str(version)) for version in sorted(_versions(parent), reverse=True)]
@@ -170,6 +182,19 @@ def run_of_checkpoint(path: Path) -> Run | None:
     """The run that a checkpoint file lies in, if it lies in one."""
     run = Run(path.resolve().parent.parent)
     return run if run.config.is_file() else None
+
+
+def read_metrics(file: Path) -> dict[str, Any]:
+    """Read a `metrics.json`.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        metrics = read_json(file)
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}). Remove it, or score again.") from error
+    return metrics if isinstance(metrics, dict) else {}
 
 
 @dataclass(frozen=True)

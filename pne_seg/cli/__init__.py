@@ -16,6 +16,7 @@ every error comes with its traceback.
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from pne_seg.cli.command import SegmentationCLI
 
 VERBS = ("fit", "validate", "test", "predict", "export", "sweep", "compare", "check-data", "models")
+
+_MODULES = {
+    "export": "export",
+    "sweep": "sweep",
+    "compare": "compare",
+    "check-data": "check_data",
+    "models": "models",
+}
+"""Where the verbs that need no trainer are; the others are in `running`."""
 
 
 def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
@@ -65,30 +75,8 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         )
         raise SystemExit(2) from error
     # Loaded late: these packages take seconds, and help and typos need none of them.
-    if verb == "models":
-        from pne_seg.cli import models
-
-        models.run(args[1:])
-        return None
-    if verb == "export":
-        from pne_seg.cli import export
-
-        export.run(args[1:])
-        return None
-    if verb == "sweep":
-        from pne_seg.cli import sweep
-
-        sweep.run(args[1:])
-        return None
-    if verb == "compare":
-        from pne_seg.cli import compare
-
-        compare.run(args[1:])
-        return None
-    if verb == "check-data":
-        from pne_seg.cli import check_data
-
-        check_data.run(args[1:])
+    if verb in _MODULES:
+        import_module(f"pne_seg.cli.{_MODULES[verb]}").run(args[1:])
         return None
     from pne_seg.cli.running import run
 

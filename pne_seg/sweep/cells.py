@@ -14,8 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-from pne_seg.checkpoint_file import previous_checkpoint
-from pne_seg.runs import METRICS, RUNS, Run
+from pne_seg.runs import METRICS, RUNS, Run, runs_newest_first
 from pne_seg.sweep.arms import ArmSettings
 from pne_seg.sweep.results import validation_curve
 
@@ -60,24 +59,15 @@ class Cell:
 
     def folder(self, root: Path) -> Path:
         """Return the folder of its runs and its log."""
-        return root / RUNS / self.study / self.arm.name / f"seed{self.seed}"
+        return root / RUNS / self.run_name
 
     def runs(self, root: Path) -> list[Run]:
         """Return its runs, the newest first."""
-        folder = self.folder(root)
-        if not folder.is_dir():
-            return []
-        versions = [int(child.name) for child in folder.iterdir() if child.name.isdecimal()]
-        return [Run(folder / str(version)) for version in sorted(versions, reverse=True)]
+        return runs_newest_first(root, self.run_name)
 
     def finished(self, root: Path) -> Run | None:
         """Return the run that was trained to its end, if there is one."""
         return next((run for run in self.runs(root) if (run.folder / METRICS).is_file()), None)
-
-    def is_tested(self, root: Path) -> bool:
-        """Tell whether its training has ended and was scored on the test split."""
-        run = self.finished(root)
-        return run is not None and (run.folder / _TESTED).is_file()
 
     def latest_miou(self, root: Path) -> float | None:
         """Return the latest validation mIoU that its newest run has logged."""
@@ -110,7 +100,7 @@ def run_cell(cell: Cell, root: Path, arguments: Sequence[str], stop: Event) -> f
         run = cell.finished(root)
         if run is None:
             raise CellError(f"the training ended without {METRICS}; see {folder / LOG}")
-        if not cell.is_tested(root):
+        if not (run.folder / _TESTED).is_file():
             _command(["test", "--run", str(run.folder)], log, lock, stop)
         metrics = json.loads((run.folder / _TESTED).read_text())
     return float(metrics["test/mIoU"])
@@ -125,10 +115,7 @@ def kill_running() -> None:
 def _train(
     cell: Cell, root: Path, arguments: list[str], log: IO[str], lock: int, stop: Event
 ) -> None:
-    resumable = any(
-        run.last.is_file() or previous_checkpoint(run.last).is_file() for run in cell.runs(root)
-    )
-    if resumable:
+    if any(run.is_resumable for run in cell.runs(root)):
         try:
             _command(["fit", *arguments, "--ckpt_path", "last"], log, lock, stop)
         except CellError:

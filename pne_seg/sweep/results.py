@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pne_seg.errors import UserError
-from pne_seg.runs import METRICS, Run, open_run
-from pne_seg.settings_files import read_json, read_yaml
+from pne_seg.runs import METRICS, Run, open_run, read_metrics
+from pne_seg.settings_files import read_yaml
 
 _NOT_THE_METHOD = {
     *("name", "ckpt_path", "allow", "figures", "seed_everything"),
@@ -207,11 +207,7 @@ def _read(run: Run, tested: Path | None) -> Result:
 def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{file.parent} has no {file.name}: the run has not been scored yet.")
-    try:
-        content = read_json(file)
-    except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}). Remove it, and score again.") from error
-    return content if isinstance(content, dict) else {}
+    return read_metrics(file)
 
 
 def _method(config: Any, prefix: str = "") -> dict[str, Any]:
