@@ -3,10 +3,12 @@
 import json
 import math
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -144,7 +146,10 @@ class Summary(Callback):
         if self._epoch_seconds and fn == "fit":
             metrics["epochs"] = trainer.current_epoch
             metrics["seconds"] = time.perf_counter() - self._began
-            metrics["median_seconds_per_training_epoch"] = statistics.median(self._epoch_seconds)
+            seconds = statistics.median(self._epoch_seconds)
+            metrics["median_seconds_per_training_epoch"] = seconds
+            metrics["median_seconds_per_training_batch"] = seconds / trainer.num_training_batches
+            metrics["peak_memory_bytes"] = _peak_memory(trainer.strategy.root_device)
         # JSON has no NaN: a class that does not occur is null.
         clean = {
             key: None if isinstance(value, float) and math.isnan(value) else value
@@ -153,6 +158,18 @@ class Summary(Callback):
         clean["protocol"] = found
         text = json.dumps(clean, indent=2, ensure_ascii=False) + "\n"
         write_bytes_atomically(self.folder / METRICS, text.encode())
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """Return the most bytes that tensors took on a GPU, or on a CPU the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _rank(scores: Scores) -> float:
