@@ -8,28 +8,29 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from pne_seg.cli.compare import print_comparison, write_comparison
 from pne_seg.cli.failures import Failing, report
 from pne_seg.cli.settings import Settings
+from pne_seg.cli.sweep_status import status_table
 from pne_seg.errors import UserError
 from pne_seg.runs import check_name
 
 if TYPE_CHECKING:
     from pne_seg.sweep.cells import Cell
-    from pne_seg.sweep.study import CellState, Queue, Sweep
+    from pne_seg.sweep.search import Search
+    from pne_seg.sweep.study import Queue, Sweep, TaskState
 
 _DESCRIPTION = """\
 Train and test arms with seeds, and compare them. A cell is an arm with a seed; its runs lie in
 runs/NAME/ARM/seedK/. The same command resumes a sweep that was stopped; further ones, on this
 machine or on others with the same --storage, work on it too. All other settings, such as
 --trainer.max_epochs 20, go to every cell."""
+_BEST = 5  # arms of a search that are compared with the baseline
 _EXTRA = "sweep needs Optuna and scipy: pip install 'pne-seg[sweep]'."
 
 
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", action="append", type=Path, default=[], help="of all cells; may be repeated")
     add("--set", action="append", default=[], metavar="KEY=V1,V2", help="a setting's values")
     add("--arms", type=Path, metavar="FILE", help="YAML: arms by name, each with its settings")
+    add("--search", type=Path, metavar="FILE", help="YAML: ranges by setting, for Optuna's TPE")
+    add("--trials", type=int, default=20, metavar="N", help="arms of a search (default: 20)")
     add("--seeds", default="0,1,2", metavar="0,1,2", help="of every arm (default: 0,1,2)")
     add("--name", help="of the study (default: that of the first config)")
     add("--only", action="append", metavar="ARM", help="work on this arm; may be repeated")
@@ -82,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str]) -> int:
     try:
         import pne_seg.sweep.comparison  # noqa: F401  # needs scipy, at the end of hours of work
-        from pne_seg.sweep.study import Queue, without_password
+        from pne_seg.sweep.search import Search
+        from pne_seg.sweep.storage import naming_storage, without_password
+        from pne_seg.sweep.study import Queue
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("optuna", "sqlalchemy", "scipy"):
             raise UserError(_EXTRA) from error
@@ -94,37 +99,73 @@ def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str])
     if given.status and is_new:
         raise UserError(f"--status: there is no study in {sweep.folder} yet.")
     if given.dry_run and is_new:
-        for cell in sweep.cells:
-            print(" ".join([cell.run_name, *cell.arm.arguments]))
-        print(f"{len(sweep.cells)} cells.")
+        _list_cells(sweep)
         return 0
-    queue = Queue(sweep)
+    with naming_storage(sweep.url):
+        queue = sweep.queue() if isinstance(sweep, Search) else Queue(sweep)
+        if not given.status and not given.dry_run:
+            queue.fill(given.retry_failed)
+            code = _work(queue, given.jobs, given.time_budget)
+        states = queue.states()
+        versions = queue.code_versions()
+    Console().print(status_table(sweep, states, given.jobs))
     if given.status or given.dry_run:
-        Console().print(_table(queue, given.jobs))
         return 0
-    queue.fill(given.retry_failed)
-    stop = threading.Event()
-    code = _work(queue, given, stop)
-    Console().print(_table(queue, given.jobs))
-    versions = queue.code_versions()
     if len(versions) > 1:
         print(f"warning: cells were run by {len(versions)} versions of this package's code.")
-    states = queue.states()
-    done = [state.cell for state in states if state.state == "done"]
+    # The command is written into a page that others read.
+    command = ["python", "cli.py", "sweep", *map(without_password, args)]
+    if isinstance(sweep, Search):
+        _compare(sweep, sweep.trained_cells(states, _BEST), command)
+        _recommend(sweep, states, command)
+    elif not given.only:
+        _compare(sweep, _paired_cells(sweep, states), command)
+    ended = {"done", "pruned"}
+    return code or int(any(state.state not in ended for state in states))
+
+
+def _list_cells(sweep: "Sweep") -> None:
+    from pne_seg.sweep.search import Search
+
+    if isinstance(sweep, Search):
+        for name, given in sweep.space.items():
+            print(f"{name}: {given}")
+        seeds = len(sweep.seeds)
+        most = (sweep.num_trials + 1) * seeds
+        print(f"{sweep.num_trials} arms and the baseline, {seeds} seeds: {most} cells at most.")
+        return
+    for cell in sweep.cells:
+        print(" ".join([cell.run_name, *cell.arm.arguments]))
+    print(f"{len(sweep.cells)} cells.")
+
+
+def _paired_cells(sweep: "Sweep", states: Sequence["TaskState"]) -> list["Cell"]:
+    """Return the cells that are done and whose seed the baseline has too, arm by arm."""
+    ended = {state.key for state in states if state.state == "done"}
+    done = [cell for cell in sweep.cells if cell.key in ended]
     baseline = {cell.seed for cell in done if cell.arm == sweep.arms[0]}
-    paired = [cell for cell in done if cell.seed in baseline]
-    if len({cell.arm.name for cell in paired}) > 1 and not given.only:
-        paired.sort(key=lambda cell: sweep.arms.index(cell.arm))
-        # The command is written into a page that others read.
-        shown = [without_password(argument) for argument in args]
-        _compare(sweep, paired, ["python", "cli.py", "sweep", *shown])
-    return code or int(len(done) < len(states))
+    return [
+        cell for arm in sweep.arms for cell in done if cell.arm == arm and cell.seed in baseline
+    ]
+
+
+def _recommend(search: "Search", states: Sequence["TaskState"], command: Sequence[str]) -> None:
+    """Print how the best arm of a search is confirmed."""
+    file = search.write_best(states)
+    if file is None:
+        return
+    fresh = ",".join(str(max(search.seeds) + 1 + number) for number in range(6))
+    parts = ["--arms", str(file), "--seeds", fresh, "--name", f"{search.name}-confirmed"]
+    line = shlex.join([*command[:3], *search.config_arguments, *parts, *search.overrides])
+    print(f"The best of many looks better than it is. On fresh seeds and the test split:\n  {line}")
 
 
 def _compare(sweep: "Sweep", cells: Sequence["Cell"], command: Sequence[str]) -> None:
     from pne_seg.sweep.comparison import Comparison
     from pne_seg.sweep.results import name_arms, read_results
 
+    if len({cell.arm.name for cell in cells}) < 2:
+        return
     finished = {cell: run.folder for cell in cells if (run := cell.finished(sweep.root))}
     names = [cell.arm.name for cell in finished]
     comparison = Comparison(name_arms(names, read_results([*finished.values()])))
@@ -138,7 +179,8 @@ def _compare(sweep: "Sweep", cells: Sequence["Cell"], command: Sequence[str]) ->
 
 
 def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
-    from pne_seg.sweep.arms import grid, read_arms
+    from pne_seg.sweep.arms import ArmSettings, grid, read_arms
+    from pne_seg.sweep.search import BASELINE, Search, read_space
     from pne_seg.sweep.study import Sweep
 
     if not given.config:
@@ -150,13 +192,20 @@ def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
         first = overrides.index(stray)
         if first == 0:
             raise UserError(f"{stray}: expected settings as --KEY VALUE.")
-    if given.arms and given.set:
-        raise UserError("--arms and --set both name arms. Give one of them.")
-    if given.jobs < 1:
-        raise UserError(f"--jobs {given.jobs}: expected 1 or more.")
+    sources = [f"--{name}" for name in ("set", "arms", "search") if getattr(given, name)]
+    if len(sources) > 1:
+        raise UserError(f"{' and '.join(sources)} all name arms. Give one of them.")
+    if given.search and given.only:
+        raise UserError("--only names arms, and --search makes its own. Leave one out.")
+    for name in ("jobs", "trials"):
+        if getattr(given, name) < 1:
+            raise UserError(f"--{name} {getattr(given, name)}: expected 1 or more.")
     name = given.name or given.config[0].stem
     check_name(name)
-    arms = read_arms(given.arms) if given.arms else grid(given.set)
+    if given.search:
+        arms = [ArmSettings(BASELINE, ())]
+    else:
+        arms = read_arms(given.arms) if given.arms else grid(given.set)
     if given.only:
         unknown = [only for only in given.only if only not in {arm.name for arm in arms}]
         if unknown:
@@ -165,15 +214,18 @@ def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
         arms = [arm for arm in arms if arm.name in given.only]
     settings = Settings.of([*(f"--config={path}" for path in given.config), *overrides])
     settings.load()
-    return Sweep(
-        name=name,
-        root=Path(settings.get("trainer.default_root_dir") or "."),
-        arms=arms,
-        seeds=_seeds(given.seeds),
-        configs=given.config,
-        overrides=overrides,
-        storage=given.storage,
-    )
+    common: dict[str, Any] = {
+        "name": name,
+        "root": Path(settings.get("trainer.default_root_dir") or "."),
+        "arms": arms,
+        "seeds": _seeds(given.seeds),
+        "configs": given.config,
+        "overrides": overrides,
+        "storage": given.storage,
+    }
+    if given.search:
+        return Search(**common, space=read_space(given.search), num_trials=given.trials)
+    return Sweep(**common)
 
 
 def _seeds(text: str) -> list[int]:
@@ -186,10 +238,11 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _work(queue: "Queue", given: argparse.Namespace, stop: threading.Event) -> int:
+def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
     """Run cells; on a signal or at the end of the budget they stop after their present steps."""
     from pne_seg.sweep.cells import kill_running
 
+    stop = threading.Event()
     received: list[int] = []
 
     def on_signal(number: int, _frame: Any) -> None:
@@ -202,15 +255,15 @@ def _work(queue: "Queue", given: argparse.Namespace, stop: threading.Event) -> i
 
     console = Console(highlight=False, soft_wrap=True)
 
-    def finished(state: "CellState") -> None:
+    def finished(state: "TaskState") -> None:
         value = f" {100 * state.value:.2f}" if state.value is not None else ""
-        console.print(f"{state.cell.key}: {state.state}{value}", markup=False)
+        console.print(f"{state.key}: {state.state}{value}", markup=False)
         if state.state == "failed":
             console.print(f"  {state.error}", markup=False)
 
     timer = None
-    if given.time_budget is not None:
-        timer = threading.Timer(3600 * given.time_budget, stop.set)
+    if time_budget is not None:
+        timer = threading.Timer(3600 * time_budget, stop.set)
         timer.daemon = True
         timer.start()
     before = {
@@ -219,42 +272,17 @@ def _work(queue: "Queue", given: argparse.Namespace, stop: threading.Event) -> i
     live: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if console.is_terminal:
         live = Live(
-            get_renderable=lambda: _table(queue, given.jobs),
+            get_renderable=lambda: status_table(queue.sweep, queue.states(), jobs),
             console=console,
             refresh_per_second=0.5,
             transient=True,
         )
     try:
         with live:
-            queue.work(given.jobs, stop, finished)
+            queue.work(jobs, stop, finished)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         if timer is not None:
             timer.cancel()
     return 128 + received[0] if received else 0
-
-
-def _table(queue: "Queue", jobs: int) -> Group:
-    """Return arms by seeds, test mIoU of what is done and the state of the others, with a line."""
-    sweep, states = queue.sweep, queue.states()
-    shown = {state.cell.key: _cell_text(state, sweep.root) for state in states}
-    table = Table("arm", *(f"seed {seed}" for seed in sweep.seeds))
-    for arm in sweep.arms:
-        table.add_row(arm.name, *(shown[f"{arm.name}/seed{seed}"] for seed in sweep.seeds))
-    done = [state for state in states if state.state == "done"]
-    left = len(states) - len(done)
-    text = f"{len(done)} of {len(states)} cells done"
-    if done and left:
-        hours = mean(state.seconds for state in done) * left / jobs / 3600
-        text += f"; about {hours:.2g} hours left with {jobs} at a time"
-    return Group(table, f"{text}.")
-
-
-def _cell_text(state: "CellState", root: Path) -> str:
-    if state.value is not None:
-        return f"{100 * state.value:.2f}"
-    if state.state == "running":
-        miou = state.cell.latest_miou(root)
-        return "running" if miou is None else f"running, val {100 * miou:.2f}"
-    return "waiting" if state.state == "new" else state.state

@@ -76,12 +76,19 @@ def read_arms(file: Path) -> list[ArmSettings]:
             )
         if settings.get("baseline") is True:
             baselines.append(str(name))
-        overrides = [(str(k), _as_argument(v)) for k, v in settings.items() if k != "baseline"]
+        overrides = [(str(k), as_argument(v)) for k, v in settings.items() if k != "baseline"]
         arms.append(ArmSettings(str(name), tuple(overrides)))
     if len(baselines) != 1:
         found = f"{', '.join(baselines)} do" if baselines else "none does"
         raise UserError(f"{file}: one arm has 'baseline: true'; here {found}.")
     return _checked(sorted(arms, key=lambda arm: arm.name != baselines[0]))
+
+
+def as_argument(value: Any) -> str:
+    """Return a setting's value as the command line takes it."""
+    if isinstance(value, str):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
 def _checked(arms: list[ArmSettings]) -> list[ArmSettings]:
@@ -91,12 +98,6 @@ def _checked(arms: list[ArmSettings]) -> list[ArmSettings]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"Two arms would be called {', '.join(sorted(twice))}. Leave one out.")
     return arms
-
-
-def _as_argument(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
 def _split(values: str) -> list[str]:

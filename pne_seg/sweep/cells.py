@@ -75,8 +75,10 @@ class Cell:
         return curve[max(curve)] if curve else None
 
 
-def run_cell(cell: Cell, root: Path, arguments: Sequence[str], stop: Event) -> float:
-    """Train and test a cell as far as that is not done; returns its test mIoU.
+def run_cell(
+    cell: Cell, root: Path, arguments: Sequence[str], stop: Event, split: str = "test"
+) -> float:
+    """Train and test a cell as far as that is not done; returns the mIoU of its best epoch.
 
     Each command is a process of its own and writes to `log.txt` in the cell's folder. The folder is
     locked, by the process too: one that outlives its sweep is waited for, not joined by another.
@@ -86,6 +88,7 @@ def run_cell(cell: Cell, root: Path, arguments: Sequence[str], stop: Event) -> f
         root: the folder that `runs/` lies in.
         arguments: settings of the whole sweep, `--config` files first.
         stop: set to have the cell stop after its present step.
+        split: `test`, or `val` for a cell that is not tested.
 
     Raises:
         CellError: a command failed.
@@ -100,10 +103,13 @@ def run_cell(cell: Cell, root: Path, arguments: Sequence[str], stop: Event) -> f
         run = cell.finished(root)
         if run is None:
             raise CellError(f"the training ended without {METRICS}; see {folder / LOG}")
-        if not (run.folder / _TESTED).is_file():
+        file = run.folder / (_TESTED if split == "test" else METRICS)
+        if not file.is_file():
             _command(["test", "--run", str(run.folder)], log, lock, stop)
-        metrics = json.loads((run.folder / _TESTED).read_text())
-    return float(metrics["test/mIoU"])
+        miou = json.loads(file.read_text())[f"{split}/mIoU"]
+    if miou is None:
+        raise CellError(f"{file} has no mIoU: no class occurs in the labels")
+    return float(miou)
 
 
 def kill_running() -> None:

@@ -1,39 +1,38 @@
-"""The queue of a sweep: its cells as trials of an Optuna study, for one or many workers.
+"""The queue of a sweep: its tasks as trials of an Optuna study, for one or many workers.
 
-A cell is a trial whose `user_attrs` name it. Optuna's heartbeat finds workers that died, and puts
-their cells back into the queue.
+A task is a cell, or in a search an arm with all its seeds. Its trial's `user_attrs` name it.
+Optuna's heartbeat finds workers that died, and puts their tasks back into the queue.
 """
 
+import datetime
 import hashlib
 import json
-import re
 import threading
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import SQLAlchemyError
 
 import pne_seg
 from pne_seg.errors import UserError
 from pne_seg.runs import RUNS
 from pne_seg.sweep.arms import ArmSettings
 from pne_seg.sweep.cells import Cell, CellError, CellStoppedError, run_cell
+from pne_seg.sweep.storage import open_study
 
 HEARTBEAT = 10
-"""Seconds between signs of life of a worker; its cells are taken over after three times that."""
+"""Seconds between signs of life of a worker; its tasks are taken over after three times that."""
+
+Task = Callable[[Trial, threading.Event], float]
+"""Does a task and returns its mIoU, or raises `CellStoppedError` soon after the event is set."""
 
 _POLL = 0.5
-_SQLITE = {"connect_args": {"timeout": 60}}  # seconds to wait for another worker's write
 _UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 
 
@@ -65,15 +64,24 @@ class Sweep:
         return self.root / RUNS / self.name
 
     @property
+    def url(self) -> str:
+        """The database of the queue."""
+        return self.storage or f"sqlite:///{(self.folder / 'study.db').absolute()}"
+
+    @property
     def cells(self) -> list[Cell]:
         """All cells, seed by seed, so that pairs are complete early."""
         return [Cell(self.name, arm, seed) for seed in self.seeds for arm in self.arms]
 
     @property
+    def config_arguments(self) -> list[str]:
+        """The configs of all cells, as the command line takes them."""
+        return [part for path in self.configs for part in ("--config", str(path))]
+
+    @property
     def arguments(self) -> list[str]:
         """The settings of all cells, as the command line takes them."""
-        files = [part for path in self.configs for part in ("--config", str(path))]
-        return [*files, "--trainer.enable_progress_bar", "false", *self.overrides]
+        return [*self.config_arguments, "--trainer.enable_progress_bar", "false", *self.overrides]
 
     def definition(self) -> dict[str, Any]:
         """Return what must not change under one study's name."""
@@ -84,22 +92,26 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class CellState:
-    """The latest trial of a cell.
+class TaskState:
+    """The latest trial of a task.
 
     Attributes:
-        cell: which.
-        state: `waiting`, `running`, `done`, `failed` or `stopped`.
-        value: test mIoU of a cell that is done.
+        key: of the task.
+        state: `new`, `waiting`, `running`, `done`, `pruned`, `failed` or `stopped`.
+        value: mIoU of a task that is done or pruned.
         error: why it failed.
         seconds: it took; of one that runs, so far.
+        params: what a search chose for it.
+        seeds: mIoU of the seeds that a search has trained it with.
     """
 
-    cell: Cell
+    key: str
     state: str
     value: float | None = None
     error: str = ""
     seconds: float = 0.0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Mapping[int, float] = field(default_factory=dict)
 
 
 class Queue:
@@ -107,19 +119,23 @@ class Queue:
 
     Args:
         sweep: what it consists of.
+        tasks: by their keys, in their order; the sweep's cells by default.
+        options: of `optuna.create_study`, such as a sampler.
 
     Raises:
         UserError: the study's settings changed, or its storage cannot be reached.
     """
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(
+        self, sweep: Sweep, tasks: Mapping[str, Task] | None = None, **options: Any
+    ) -> None:
         self.sweep = sweep
+        self.tasks = _cell_tasks(sweep) if tasks is None else tasks
         sweep.folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        url = sweep.storage or f"sqlite:///{(sweep.folder / 'study.db').absolute()}"
         self._lock = FileLock(sweep.folder / ".study.lock")
         with self._lock:  # two workers that make the tables at once would fail
-            self.study = _open_study(url, sweep.name)
+            self.study = open_study(sweep.url, sweep.name, HEARTBEAT, options)
             self._check_definition()
 
     def _check_definition(self) -> None:
@@ -128,11 +144,12 @@ class Queue:
         if known is None:
             self.study.set_user_attr("definition", definition)
         elif known != definition:
-            changed = [key for key in definition if known.get(key) != definition[key]]
+            keys = [*dict.fromkeys([*known, *definition])]
+            changed = [key for key in keys if known.get(key) != definition.get(key)]
             raise UserError(
                 f"{self.sweep.name}: {' and '.join(changed)} changed since the study began "
-                f"({known[changed[0]]} then, {definition[changed[0]]} now). Its cells would be of "
-                "two kinds: give the new ones another --name."
+                f"({known.get(changed[0])} then, {definition.get(changed[0])} now). Its cells "
+                "would be of two kinds: give the new ones another --name."
             )
         for arm in self.sweep.arms:
             overrides = [list(pair) for pair in arm.overrides]
@@ -146,69 +163,65 @@ class Queue:
                 )
 
     def fill(self, retry_failed: bool) -> None:
-        """Enqueue cells that are not in the queue, were stopped, or failed if these are retried."""
-        again = {"stopped", "failed"} if retry_failed else {"stopped"}
+        """Enqueue tasks that are not in the queue, were stopped, or failed if these are retried."""
+        again = {"new", "stopped", "failed"} if retry_failed else {"new", "stopped"}
         with self._lock:
             for state in self.states():
-                if state.state in again or state.state == "new":
-                    self.study.enqueue_trial({}, user_attrs={"cell": state.cell.key})
+                if state.state in again:
+                    # What a search chose stays: some of the seeds may have been trained.
+                    self.study.enqueue_trial(dict(state.params), user_attrs={"task": state.key})
 
-    def states(self) -> list[CellState]:
-        """Return the state of every cell of the sweep."""
+    def states(self) -> list[TaskState]:
+        """Return the state of every task."""
         latest: dict[str, FrozenTrial] = {}
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.state == TrialState.PRUNED:  # not this cell's turn
-                continue
-            latest[trial.user_attrs.get("cell", "")] = trial
-        return [_state(cell, latest.get(cell.key)) for cell in self.sweep.cells]
+            if not trial.user_attrs.get("skipped"):
+                latest[trial.user_attrs.get("task", "")] = trial
+        return [_state(key, latest.get(key)) for key in self.tasks]
 
     def code_versions(self) -> list[str]:
-        """Return the versions of this package that cells were run by."""
+        """Return the versions of this package that tasks were done by."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return sorted({trial.user_attrs.get("code", "") for trial in trials})
 
-    def work(self, jobs: int, stop: threading.Event, finished: Callable[[CellState], None]) -> None:
-        """Run cells until none is left, here or at other workers, or `stop` is set.
+    def work(self, jobs: int, stop: threading.Event, finished: Callable[[TaskState], None]) -> None:
+        """Do tasks until none is left, here or at other workers, or `stop` is set.
 
         Args:
-            jobs: cells at a time.
-            stop: set to have all cells stop after their present step.
-            finished: called after each cell.
+            jobs: tasks at a time.
+            stop: set to have all tasks stop after their present step.
+            finished: called after each task.
         """
-        cells = {cell.key: cell for cell in self.sweep.cells}
         with ThreadPoolExecutor(jobs) as threads:
-            for worker in [threads.submit(self._work, cells, stop, finished) for _ in range(jobs)]:
+            for worker in [threads.submit(self._work, stop, finished) for _ in range(jobs)]:
                 worker.result()
 
-    def _work(
-        self,
-        cells: dict[str, Cell],
-        stop: threading.Event,
-        finished: Callable[[CellState], None],
-    ) -> None:
+    def _work(self, stop: threading.Event, finished: Callable[[TaskState], None]) -> None:
         def objective(trial: Trial) -> float:
-            cell = cells.get(trial.user_attrs.get("cell", ""))
-            # Another worker took the last cell first, or it is another sweep's, or two machines
+            key = trial.user_attrs.get("task", "")
+            # Another worker took the last task first, or it is another sweep's, or two machines
             # filled the queue at once.
-            if cell is None or self._has_earlier(trial, cell):
-                raise optuna.TrialPruned
+            if key not in self.tasks or self._has_earlier(trial, key):
+                trial.set_user_attr("skipped", True)
+                raise _SkippedError
             trial.set_user_attr("code", CODE)
             try:
-                value = run_cell(cell, self.sweep.root, self.sweep.arguments, stop)
+                value = self.tasks[key](trial, stop)
             except (CellError, CellStoppedError) as error:
                 stopped = isinstance(error, CellStoppedError)
                 trial.set_user_attr("error", str(error))
                 trial.set_user_attr("stopped", stopped)
-                finished(CellState(cell, "stopped" if stopped else "failed", error=str(error)))
+                finished(TaskState(key, "stopped" if stopped else "failed", error=str(error)))
                 raise
-            finished(CellState(cell, "done", value))
+            finished(TaskState(key, "pruned" if trial.user_attrs.get("pruned") else "done", value))
             return value
 
+        expected = (CellError, CellStoppedError, _SkippedError)
         while not stop.is_set():
             trials = self.study.get_trials(deepcopy=False, states=_UNFINISHED)
-            ours = [trial for trial in trials if trial.user_attrs.get("cell") in cells]
+            ours = [trial for trial in trials if trial.user_attrs.get("task") in self.tasks]
             if any(trial.state == TrialState.WAITING for trial in ours):
-                self.study.optimize(objective, n_trials=1, catch=(CellError, CellStoppedError))
+                self.study.optimize(objective, n_trials=1, catch=expected)
             elif ours:  # another worker's, which may die
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -217,74 +230,47 @@ class Queue:
             else:
                 return
 
-    def _has_earlier(self, trial: Trial, cell: Cell) -> bool:
+    def _has_earlier(self, trial: Trial, key: str) -> bool:
         states = (*_UNFINISHED, TrialState.COMPLETE)
         trials = self.study.get_trials(deepcopy=False, states=states)
-        cells = [other.user_attrs.get("cell") for other in trials if other.number < trial.number]
-        return cell.key in cells
+        tasks = [other.user_attrs.get("task") for other in trials if other.number < trial.number]
+        return key in tasks
 
 
-def _open_study(url: str, name: str) -> optuna.Study:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = RDBStorage(
-                url,
-                heartbeat_interval=HEARTBEAT,
-                grace_period=3 * HEARTBEAT,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-                engine_kwargs=_SQLITE if url.startswith("sqlite") else None,
-            )
-        if url.startswith("sqlite"):
-            _begin_with_a_lock(storage.engine)
-        return optuna.create_study(
-            study_name=name, storage=storage, direction="maximize", load_if_exists=True
-        )
-    except (SQLAlchemyError, ImportError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise UserError(
-            f"--storage {without_password(url)}: {reason}. Expected a database that can be "
-            "reached, such as sqlite:///runs/study.db or postgresql+pg8000://user@host/database."
-        ) from error
+class _SkippedError(Exception):
+    """Ends a trial whose task is not to be done."""
 
 
-def without_password(text: str) -> str:
-    """Return a text, or if it is a database's address, that without its password."""
-    return re.sub(r"(://[^/@\s:]*):[^@\s]*@", r"\1:***@", text)
+def _cell_tasks(sweep: Sweep) -> dict[str, Task]:
+    def task(cell: Cell) -> Task:
+        return lambda _, stop: run_cell(cell, sweep.root, sweep.arguments, stop)
+
+    return {cell.key: task(cell) for cell in sweep.cells}
 
 
-def _begin_with_a_lock(engine: Engine) -> None:
-    """Lock the file from the start of each transaction, as SQLAlchemy's documentation has it.
-
-    SQLite locks at the first write: two workers could both read that a trial is waiting, and both
-    take it.
-    """
-
-    def connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # or Python's driver would begin by itself
-
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    event.listen(engine, "connect", connect)
-    event.listen(engine, "begin", begin)
-    engine.dispose()  # connections made before
-
-
-def _state(cell: Cell, trial: FrozenTrial | None) -> CellState:
+def _state(key: str, trial: FrozenTrial | None) -> TaskState:
     if trial is None:
-        return CellState(cell, "new")
-    error = trial.user_attrs.get("error", "")
+        return TaskState(key, "new")
+    notes, seconds = trial.user_attrs, 0.0
+    if trial.datetime_start is not None:
+        end = trial.datetime_complete or datetime.datetime.now()
+        seconds = (end - trial.datetime_start).total_seconds()
+    names = {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
     if trial.state == TrialState.COMPLETE:
-        seconds = trial.duration.total_seconds() if trial.duration else 0.0
-        return CellState(cell, "done", trial.value, seconds=seconds)
-    if trial.state == TrialState.RUNNING:
-        begun = trial.datetime_start.timestamp() if trial.datetime_start else time.time()
-        return CellState(cell, "running", seconds=time.time() - begun)
-    if trial.state == TrialState.WAITING:
-        return CellState(cell, "waiting")
-    stopped = trial.user_attrs.get("stopped") or not error
-    return CellState(cell, "stopped" if stopped else "failed", error=error)
+        state = "pruned" if notes.get("pruned") else "done"
+    elif trial.state == TrialState.FAIL:
+        state = "failed" if notes.get("error") and not notes.get("stopped") else "stopped"
+    else:
+        state = names[trial.state]
+    return TaskState(
+        key=key,
+        state=state,
+        value=trial.value if trial.state == TrialState.COMPLETE else None,
+        error=notes.get("error", ""),
+        seconds=seconds,
+        params=trial.params,
+        seeds=trial.intermediate_values,
+    )
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -21,7 +21,8 @@ from pne_seg.runs import create_run
 from pne_seg.sweep import cells, study
 from pne_seg.sweep.arms import grid
 from pne_seg.sweep.cells import CellError, CellStoppedError
-from pne_seg.sweep.study import CellState, Queue, Sweep
+from pne_seg.sweep.storage import without_password
+from pne_seg.sweep.study import Queue, Sweep, TaskState
 from tests.cli.commands import REPOSITORY, SCENES
 
 TINY = [
@@ -89,8 +90,8 @@ def plan(root: Path, seeds: Sequence[int] = (0, 1), **changed: Any) -> Sweep:
     return Sweep(**settings | changed)
 
 
-def work(queue: Queue, jobs: int = 1, retry_failed: bool = False) -> list[CellState]:
-    seen: list[CellState] = []
+def work(queue: Queue, jobs: int = 1, retry_failed: bool = False) -> list[TaskState]:
+    seen: list[TaskState] = []
     queue.fill(retry_failed)
     queue.work(jobs, threading.Event(), seen.append)
     return seen
@@ -110,7 +111,7 @@ def test_every_cell_is_trained_and_tested_once(
     assert {state.state for state in queue.states()} == {"new"}
     work(queue, jobs)
     assert Counter(commands.seen) == EACH_ONCE
-    values = {state.cell.key: state.value for state in queue.states()}
+    values = {state.key: state.value for state in queue.states()}
     assert values == {
         f"contrast={arm}/seed{seed}": pytest.approx(base + 0.01 * seed)
         for arm, base in (("null", 0.4), ("PNE", 0.5)) for seed in (0, 1)
@@ -136,7 +137,7 @@ def test_a_cell_that_fails_leaves_the_others(tmp_path: Path, commands: Commands)
     commands.failing = {"contrast=PNE/seed0"}
     queue = Queue(plan(tmp_path))
     work(queue)
-    states = {state.cell.key: state for state in queue.states()}
+    states = {state.key: state for state in queue.states()}
     assert states["contrast=PNE/seed0"].state == "failed"
     assert "no such data" in states["contrast=PNE/seed0"].error
     assert sum(state.state == "done" for state in states.values()) == 3
@@ -159,7 +160,7 @@ def test_a_sweep_that_is_stopped_resumes(tmp_path: Path, commands: Commands) -> 
         time.sleep(0.05)
     stop.set()
     worker.join()
-    states = {state.cell.key: state.state for state in queue.states()}
+    states = {state.key: state.state for state in queue.states()}
     assert states["contrast=PNE/seed0"] == "stopped"
     # Its training had saved a checkpoint.
     checkpoints = create_run(tmp_path, "s/contrast=PNE/seed0").folder / "checkpoints"
@@ -190,7 +191,7 @@ def test_a_queue_that_two_machines_filled_at_once(tmp_path: Path, commands: Comm
     queue = Queue(plan(tmp_path))
     queue.fill(retry_failed=False)
     for state in queue.states():
-        queue.study.enqueue_trial({}, user_attrs={"cell": state.cell.key})
+        queue.study.enqueue_trial({}, user_attrs={"task": state.key})
     work(queue)
     assert Counter(commands.seen) == EACH_ONCE
     assert {state.state for state in queue.states()} == {"done"}
@@ -215,11 +216,11 @@ def test_what_changed_under_a_name_is_refused(tmp_path: Path, commands: Commands
 
 def test_passwords_are_not_written_down() -> None:
     for address in ("postgresql+pg8000://me:s3:cret@host/x", "--storage=a://:s3@h"):
-        shown = study.without_password(address)
+        shown = without_password(address)
         assert "s3" not in shown
         assert ":***@h" in shown
-    assert study.without_password("sqlite:///runs/s.db") == "sqlite:///runs/s.db"
-    assert study.without_password("model.a=x:y@z") == "model.a=x:y@z"
+    assert without_password("sqlite:///runs/s.db") == "sqlite:///runs/s.db"
+    assert without_password("model.a=x:y@z") == "model.a=x:y@z"
 
 
 def test_a_run_without_a_validation_has_no_miou_yet(tmp_path: Path, commands: Commands) -> None:

@@ -1,0 +1,97 @@
+"""The database of a sweep's queue: opened for several workers, its loss said in a line."""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from pne_seg.errors import UserError
+
+_SQLITE = {"connect_args": {"timeout": 60}}  # seconds to wait for another worker's write
+
+
+def open_study(url: str, name: str, heartbeat: int, options: Mapping[str, Any]) -> optuna.Study:
+    """Open a study of the highest mIoU, or create it.
+
+    Args:
+        url: of a database, as SQLAlchemy takes it.
+        name: of the study.
+        heartbeat: seconds between signs of life of a worker; its trials are enqueued again after
+            three times that.
+        options: of `optuna.create_study`, such as a sampler.
+
+    Raises:
+        UserError: the database cannot be reached, or its driver is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            storage = RDBStorage(
+                url,
+                heartbeat_interval=heartbeat,
+                grace_period=3 * heartbeat,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+                engine_kwargs=_SQLITE if url.startswith("sqlite") else None,
+            )
+        if url.startswith("sqlite"):
+            _begin_with_a_lock(storage.engine)
+        return optuna.create_study(
+            study_name=name,
+            storage=storage,
+            direction="maximize",
+            load_if_exists=True,
+            **options,
+        )
+    except (SQLAlchemyError, ImportError) as error:
+        raise UserError(
+            f"--storage {without_password(url)}: {_reason(error)}. Expected a database that can be "
+            "reached, such as sqlite:///runs/study.db or postgresql+pg8000://user@host/database."
+        ) from error
+
+
+@contextlib.contextmanager
+def naming_storage(url: str) -> Iterator[None]:
+    """Turn the loss of the database, as of a server that goes down, into an error in a line."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise UserError(
+            f"--storage {without_password(url)}: {_reason(error)}. What the cells have written so "
+            "far stays; the same command resumes once the database is back."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    # Optuna wraps SQLAlchemy's error, and that the driver's.
+    if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+def without_password(text: str) -> str:
+    """Return a text, or if it is a database's address, that without its password."""
+    return re.sub(r"(://[^/@\s:]*):[^@\s]*@", r"\1:***@", text)
+
+
+def _begin_with_a_lock(engine: Engine) -> None:
+    """Lock the file from the start of each transaction, as SQLAlchemy's documentation has it.
+
+    SQLite locks at the first write: two workers could both read that a trial is waiting, and both
+    take it.
+    """
+
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # or Python's driver would begin by itself
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", begin)
+    engine.dispose()  # connections made before
