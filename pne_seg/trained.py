@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -27,6 +27,9 @@ from pne_seg.runs import CONFIG, RUNS, Run, run_of_checkpoint
 from pne_seg.settings_files import read_yaml
 from pne_seg.terms import TRAINING_TERMS
 from pne_seg.weights import fill_network
+
+if TYPE_CHECKING:
+    from pne_seg.data import SegmentationDataModule
 
 _NETWORK = "network."
 _WITH_CONFIG = "For weights from elsewhere, give the config of their network and data too."
@@ -128,6 +131,36 @@ def load_trained(
     return _of_checkpoint(path, found, imports)
 
 
+def build_data(config: Mapping[str, Any], imports: Imports) -> "SegmentationDataModule":
+    """Build the configured data set; its files are not looked at.
+
+    Args:
+        config: settings of a run.
+        imports: what they may name.
+
+    Raises:
+        UserError: the settings are not valid, or name what they may not.
+    """
+    from jsonargparse import ArgumentParser
+
+    from pne_seg.data import SegmentationDataModule
+
+    try:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--data", type=SegmentationDataModule)
+        with imports.enforced(config.get("data")):
+            given = parser.parse_object({"data": config.get("data")})
+            imports.check(given.data, "data")
+            data: SegmentationDataModule = parser.instantiate(given).data
+        return data
+    except RefusedImportError:
+        raise
+    except Exception as error:  # a third-party class fails as it likes
+        if refusal := imports.explain(str(error), "data"):
+            raise refusal from error
+        raise UserError(f"data cannot be built: {' '.join(str(error).split())[:200]}") from error
+
+
 def _fetched_export(source: str) -> Path:
     """The folder in the Hugging Face cache that an export's files are fetched to."""
     if not (hub := HUB.fullmatch(source)) or hub[3]:
@@ -145,7 +178,7 @@ def _of_weights(source: str, config: Mapping[str, Any], imports: Imports) -> Tra
     settings = config.get("model")
     if not isinstance(settings, dict) or not settings.get("network") or not config.get("data"):
         raise UserError("The config names no network (model.network) or no data. Give a whole one.")
-    data = _description_from(config, imports)
+    data = build_data(config, imports).description
     slot = complete_slot(settings["network"], len(data.class_names), imports)
     network = build_network(slot, imports)
     loaded = fill_network(network, source, data.class_names)
@@ -272,7 +305,7 @@ def _description(
     if found := description_in(checkpoint, path):
         return found
     try:
-        return _description_from(config, imports)
+        return build_data(config, imports).description
     except RefusedImportError:
         raise
     except UserError as error:
@@ -281,28 +314,6 @@ def _description(
             f"set of {run.config} cannot be asked: {error}\n"
             "  Put the data where `data` in that file says, or change it there."
         ) from error
-
-
-def _description_from(config: Mapping[str, Any], imports: Imports) -> DataDescription:
-    """What the configured data set says of itself."""
-    from jsonargparse import ArgumentParser
-
-    from pne_seg.data import SegmentationDataModule
-
-    try:
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--data", type=SegmentationDataModule)
-        with imports.enforced(config.get("data")):
-            given = parser.parse_object({"data": config.get("data")})
-            imports.check(given.data, "data")
-            data: SegmentationDataModule = parser.instantiate(given).data
-        return data.description
-    except RefusedImportError:
-        raise
-    except Exception as error:  # a third-party class fails as it likes
-        if refusal := imports.explain(str(error), "data"):
-            raise refusal from error
-        raise UserError(f"data cannot be built: {' '.join(str(error).split())[:200]}") from error
 
 
 def _training_bytes(state: dict[str, Tensor]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from pne_seg.runs import Run
 
 if TYPE_CHECKING:
     from pne_seg.sweep.comparison import Comparison
+    from pne_seg.sweep.disagreement import Disagreement
 
 _DESCRIPTION = """\
 Compare finished runs. Runs whose settings differ in the seed only form an arm, named by the
@@ -70,7 +71,7 @@ def _compare(runs: Sequence[Path], output: Path | None) -> None:
 
 def print_comparison(comparison: "Comparison", output: Path | None) -> None:
     """Print the tables, and where they were written."""
-    from pne_seg.sweep.comparison import comparison_markdown
+    from pne_seg.sweep.tables import comparison_markdown
 
     sys.stdout.write(comparison_markdown(comparison))
     if output is not None:
@@ -93,9 +94,9 @@ def write_comparison(
         resumed: runs that a run resumed, the oldest first.
         command: what repeats it.
     """
-    from pne_seg.sweep.comparison import comparison_csv, comparison_json, comparison_markdown
     from pne_seg.sweep.report import report_html
     from pne_seg.sweep.results import validation_curve
+    from pne_seg.sweep.tables import comparison_csv, comparison_json, comparison_markdown
 
     curves = {
         arm.name: [
@@ -106,13 +107,28 @@ def write_comparison(
     }
     first = Run(next(iter(comparison.baseline.runs.values())).folder)
     environment = first.environment.read_text() if first.environment.is_file() else "unknown"
-    files = {
+    tables = {
         "comparison.md": comparison_markdown(comparison),
         "comparison.csv": comparison_csv(comparison),
         "comparison.json": comparison_json(comparison),
-        "report.html": report_html(comparison, title, curves, command, environment),
     }
     with naming(output):
         output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
+        for name, content in tables.items():
             write_bytes_atomically(output / name, content.encode())
+        page = report_html(comparison, title, curves, _pictures(comparison), command, environment)
+        write_bytes_atomically(output / "report.html", page.encode())
+
+
+def _pictures(comparison: "Comparison") -> "list[Disagreement]":
+    """Predict the images on which arms disagree most; the page does without if that fails."""
+    if comparison.split != "test":
+        return []
+    from pne_seg.sweep.disagreement import largest_disagreements
+
+    try:
+        return largest_disagreements(comparison)
+    except (UserError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        print(f"warning: the page shows no images on which arms disagree: {reason}")
+        return []

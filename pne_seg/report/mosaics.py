@@ -61,7 +61,7 @@ def training_mosaic(
     cells: list[Cell] = []
     shown: list[Labels] = []
     for image, label in list(zip(images, labels, strict=True))[:MAX_IMAGES]:
-        small_image, small_label = _shrink(image, label)
+        small_image, small_label = shrink(image, label)
         shown.append(small_label)
         cells.append(Cell(small_image))
         cells.append(Cell(overlay(small_image, small_label, colours, ignore_index, opacity=0.55)))
@@ -116,7 +116,7 @@ def validation_mosaic(
     shown: list[Labels] = []
     everything = list(zip(images, labels, predictions, names, strict=True))[:MAX_IMAGES]
     for image, label, prediction, name in everything:
-        small_image, small_label, small_prediction = _shrink(image, label, prediction)
+        small_image, small_label, small_prediction = shrink(image, label, prediction)
         shown += [small_label, small_prediction]
         rows.append(
             [
@@ -162,8 +162,19 @@ def _check_labels_of_all(
         checked_labels(labels, num_classes, ignore_index, what)
 
 
-def _shrink(image: Pixels, *maps: Labels) -> list[Labels]:
-    """Fit an image and its label maps into a mosaic cell, keeping the aspect ratio."""
+def shrink(image: Pixels, *maps: Labels) -> list[Labels]:
+    """Fit an image and its label maps into a mosaic cell, keeping the aspect ratio.
+
+    Args:
+        image: (H, W, 3) uint8.
+        maps: (H, W) integers each.
+
+    Returns:
+        The image and the maps, 400 × 300 pixels at most.
+
+    Raises:
+        ValueError: a map of another size than the image, or an image without pixels.
+    """
     image = checked_image(image)
     for labels in maps:
         check_same_size(image, np.asarray(labels), "labels")

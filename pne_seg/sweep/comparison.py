@@ -1,10 +1,6 @@
-"""Arms against the baseline, paired by seed: the figures, and the tables that show them."""
+"""Arms against the baseline, paired by seed."""
 
-import csv
-import io
-import json
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -14,13 +10,10 @@ import numpy as np
 from pne_seg.errors import UserError
 from pne_seg.sweep.results import Arm
 from pne_seg.sweep.statistics import (
-    ENOUGH_SEEDS,
     PairedDifference,
     holm,
     paired_bootstrap_interval,
 )
-
-Rows = list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +55,8 @@ class Comparison:
         for arm in self.arms[1:]:
             if not self.seeds(arm):
                 raise UserError(
-                    f"{arm.name}: seeds {_listed(arm.runs)}, but the baseline has seeds "
-                    f"{_listed(self.baseline.runs)}. Arms are compared within seeds: train both "
+                    f"{arm.name}: seeds {listed(arm.runs)}, but the baseline has seeds "
+                    f"{listed(self.baseline.runs)}. Arms are compared within seeds: train both "
                     "with the same --seed_everything."
                 )
 
@@ -108,20 +101,25 @@ class Comparison:
             for (arm, mean, baseline, paired), p_holm in zip(compared, adjusted, strict=True)
         ]
 
-    def image_interval(self, arm: Arm) -> tuple[float, float, float] | None:
-        """Return the mean difference of the images' mIoU and its paired-bootstrap interval.
+    def image_differences(self, arm: Arm) -> dict[str, float]:
+        """Return how much each test image's mIoU differs from the baseline's, by its name.
 
-        The images of both arms' trained networks, averaged over the shared seeds; None where they
-        were not scored one by one.
+        Both are averaged over the shared seeds. NaN for an image without a labeled pixel; empty if
+        the images were not scored one by one.
         """
         ours = [self.baseline.runs[seed].images for seed in self.seeds(arm)]
         theirs = [arm.runs[seed].images for seed in self.seeds(arm)]
         names = sorted(set.intersection(*(set(images) for images in (*ours, *theirs))))
-        if not names:
-            return None
-        values = np.array([[run[name] for name in names] for run in (*theirs, *ours)])
-        each = values[: len(theirs)].mean(0) - values[len(theirs) :].mean(0)
-        each = each[np.isfinite(each)]  # an image without a labeled pixel has no mIoU
+        pairs = [*zip(theirs, ours, strict=True)]
+        return {
+            name: float(np.mean([after[name] - before[name] for after, before in pairs]))
+            for name in names
+        }
+
+    def image_interval(self, arm: Arm) -> tuple[float, float, float] | None:
+        """Return the mean of `image_differences` and its paired-bootstrap interval, if known."""
+        each = np.array([*self.image_differences(arm).values()])
+        each = each[np.isfinite(each)]
         return (float(each.mean()), *paired_bootstrap_interval(each)) if len(each) else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -145,148 +143,6 @@ class Comparison:
         }
 
 
-def comparison_json(comparison: Comparison) -> str:
-    """Return all figures as JSON; what is unknown is null."""
-    return json.dumps(_without_nan(comparison.as_dict()), indent=1, ensure_ascii=False) + "\n"
-
-
-def comparison_csv(comparison: Comparison) -> str:
-    """Return one row for each run and metric: arm, seed, folder, metric, value as a fraction."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "seed", "run", "split", "metric", "value"])
-    for arm in comparison.arms:
-        for seed, run in sorted(arm.runs.items()):
-            for metric in comparison.metrics:
-                row = [arm.name, seed, run.folder, run.split, metric, run.metrics[metric]]
-                writer.writerow(row)
-    return text.getvalue()
-
-
-def comparison_markdown(comparison: Comparison) -> str:
-    """Return the tables, in percent: mIoU by arm, then every other metric."""
-    baseline = comparison.baseline
-    parts = [
-        f"# {len(comparison.arms)} arms, {comparison.split} split, in percent\n",
-        f"The baseline is the arm of {_first(baseline).folder}; differences are to it, within "
-        "seeds.\n",
-        _table(*miou_table(comparison)),
-        *(f"{note}\n" for note in notes(comparison)),
-    ]
-    for arm in comparison.arms[1:]:
-        if (images := comparison.image_interval(arm)) is not None:
-            mean, low, high = (_signed(value) for value in images)
-            parts.append(
-                f"{arm.name}: mean difference of the images' mIoU {mean}, paired bootstrap over "
-                f"images {low} to {high}: of these trained networks on other such images, not of "
-                "the methods.\n"
-            )
-    for index, arm in enumerate(comparison.arms[1:]):
-        parts += [f"## {arm.name}\n", _table(*difference_table(comparison, index))]
-    return "\n".join(parts)
-
-
-def difference_table(comparison: Comparison, arm: int) -> tuple[list[str], Rows]:
-    """Return the header and the rows of all metrics but mIoU of `arms[1:][arm]`."""
-    header = ["metric", "baseline", "arm", *_difference_columns(comparison)]
-    rows = [
-        [metric, *_cells(comparison.differences(metric)[arm], shows_p_values(comparison))]
-        for metric in comparison.metrics
-        if metric != "mIoU"
-    ]
-    return header, rows
-
-
-def miou_table(comparison: Comparison) -> tuple[list[str], Rows]:
-    """Return the header and the rows of the arms' mIoU, in percent."""
-    header = ["arm", "seeds", "mIoU", "std", "s/epoch", *_difference_columns(comparison)]
-    header += ["smallest shown", "seeds needed"]
-    rows = []
-    compared = [None, *comparison.differences("mIoU")]
-    for arm, difference in zip(comparison.arms, compared, strict=True):
-        values = arm.values("mIoU", sorted(arm.runs))
-        seconds = [run.seconds_per_epoch for run in arm.runs.values()]
-        row = [arm.name, _listed(arm.runs), _percent(float(np.mean(values)))]
-        row += [_percent(float(np.std(values, ddof=1))) if len(values) > 1 else "-"]
-        row += [f"{np.median(seconds):.3g}"]
-        if difference is None:
-            row += ["-"] * (len(header) - len(row))
-        else:
-            paired = difference.paired
-            row += _cells(difference, shows_p_values(comparison))[2:]
-            row += [_percent(paired.detectable)]
-            row += ["-" if paired.seeds_needed is None else str(paired.seeds_needed)]
-        rows.append(row)
-    return header, rows
-
-
-def notes(comparison: Comparison) -> list[str]:
-    """Return what explains the columns of `miou_table`."""
-    lines = [
-        "Interval: 95%, Student's t on the differences. Smallest shown: the true difference that "
-        "these seeds detect with a chance of 80%. Seeds needed: for the difference seen, if it is "
-        "the true one."
-    ]
-    few = min(len(comparison.seeds(arm)) for arm in comparison.arms[1:])
-    if shows_p_values(comparison):
-        lines.append("p: exact sign-flip test; Holm: adjusted for the number of arms.")
-    else:
-        lines.append(
-            f"With {few} shared seed{'s' if few > 1 else ''} no test can give a p-value of 0.05: "
-            f"none is shown below {ENOUGH_SEEDS}."
-        )
-    return lines
-
-
-def shows_p_values(comparison: Comparison) -> bool:
-    """Tell whether every arm has seeds enough for a p-value of 0.05."""
-    return all(len(comparison.seeds(arm)) >= ENOUGH_SEEDS for arm in comparison.arms[1:])
-
-
-def _difference_columns(comparison: Comparison) -> list[str]:
-    columns = ["difference", "interval"]
-    return [*columns, "p", "p (Holm)"] if shows_p_values(comparison) else columns
-
-
-def _cells(difference: Difference, shows_p: bool) -> list[str]:
-    paired = difference.paired
-    cells = [_percent(difference.baseline), _percent(difference.mean), _signed(paired.mean)]
-    known = math.isfinite(paired.low)
-    cells.append(f"{_signed(paired.low)} to {_signed(paired.high)}" if known else "-")
-    if shows_p:
-        cells += [f"{paired.p_value:.3f}", f"{difference.p_holm:.3f}"]
-    return cells
-
-
-def _table(header: Sequence[str], rows: Rows) -> str:
-    """Return a Markdown table whose columns are aligned, as a terminal shows it."""
-    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |\n"
-        for line in lines
-    )
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _first(arm: Arm) -> Any:
-    return next(iter(arm.runs.values()))
-
-
-def _listed(seeds: Any) -> str:
+def listed(seeds: Iterable[int]) -> str:
+    """Return seeds as messages and tables show them."""
     return " ".join(map(str, sorted(seeds)))
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}" if math.isfinite(value) else "-"
-
-
-def _signed(value: float) -> str:
-    return f"{100 * value:+.2f}"

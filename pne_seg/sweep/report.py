@@ -1,16 +1,21 @@
 """A comparison as one HTML page: no network, light and dark, phone and desktop."""
 
+import base64
 import html
+import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pne_seg.sweep.comparison import (
-    Comparison,
-    difference_table,
-    miou_table,
-    notes,
-)
+from PIL import Image
+
+from pne_seg.sweep.comparison import Comparison
 from pne_seg.sweep.plots import Curve, Interval, color, curve_plot, forest_plot
+from pne_seg.sweep.tables import difference_table, miou_table, notes, settings_table
+
+if TYPE_CHECKING:  # loads the networks
+    from pne_seg.data.images import Pixels
+    from pne_seg.sweep.disagreement import Disagreement
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1c1c; --paper: #ffffff; --faint: #63676d;
@@ -33,6 +38,8 @@ svg .tick { fill: var(--faint); } svg .grid { stroke: var(--line); }
 svg .zero { stroke: var(--faint); stroke-dasharray: 4 3; }
 .arm { display: inline-block; margin-right: 1.2rem; } .arm i { display: inline-block;
   width: 0.8rem; height: 0.8rem; border-radius: 50%; margin-right: 0.4rem; }
+figure { margin: 0; } .row { display: grid; gap: 0.4rem; margin-bottom: 1.2rem;
+  grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); } .row img { width: 100%; }
 """
 
 
@@ -40,6 +47,7 @@ def report_html(
     comparison: Comparison,
     title: str,
     curves: Mapping[str, Sequence[Curve]],
+    disagreements: "Sequence[Disagreement]",
     command: str,
     environment: str,
 ) -> str:
@@ -49,6 +57,7 @@ def report_html(
         comparison: the arms, of which the first is the baseline.
         title: the heading.
         curves: validation mIoU of each arm's seeds by step, as fractions.
+        disagreements: images to show.
         command: what repeats it.
         environment: versions and machine of a run.
     """
@@ -73,13 +82,16 @@ def report_html(
         f"the arm {baseline}, within seeds.</p>",
         _table(*miou_table(comparison)),
         *(f'<p class="note">{html.escape(note)}</p>' for note in notes(comparison)),
+        _table(*settings_table(comparison)),
         "<h2>mIoU, difference to the baseline</h2>",
         _figure(forest_plot(rows, "points of mIoU", color(1)), "Mean and 95% interval."),
         "<h2>Validation mIoU during training</h2>",
         f"<p>{legend}</p>",
         _figure(curve_plot(percent, "validation mIoU"), "Mean over the seeds; lowest to highest."),
         "<h2>Classes, difference to the baseline</h2>",
-        *_classes(comparison),
+        *_forests(comparison, "IoU/", "points of IoU", "IoU by class, the largest gain first."),
+        *_borders(comparison),
+        *_images(disagreements, comparison.baseline.name),
         "<h2>All metrics</h2>",
         *_all_metrics(comparison),
         "<h2>Runs</h2>",
@@ -97,21 +109,57 @@ def report_html(
     )
 
 
-def _classes(comparison: Comparison) -> list[str]:
-    names = [name for name in comparison.metrics if name.startswith("IoU/")]
-    by_class = {name: comparison.differences(name) for name in names}
+def _forests(comparison: Comparison, prefix: str, axis: str, caption: str) -> list[str]:
+    """Draw the differences of all metrics with a prefix, a figure for each arm."""
+    names = [name for name in comparison.metrics if name.startswith(prefix)]
     parts = []
     for index, arm in enumerate(comparison.arms[1:]):
-        paired = {name: by_class[name][index].paired for name in names}
+        paired = {name: comparison.differences(name)[index].paired for name in names}
         rows = [
-            Interval(name.removeprefix("IoU/"), 100 * p.mean, 100 * p.low, 100 * p.high)
+            Interval(name.removeprefix(prefix), 100 * p.mean, 100 * p.low, 100 * p.high)
             for name, p in paired.items()
         ]
-        rows.sort(key=lambda row: -row.mean)
-        caption = f"{arm.name}: IoU by class, the largest gain first."
+        if prefix == "IoU/":
+            rows.sort(key=lambda row: -row.mean)
         if rows:
-            parts.append(_figure(forest_plot(rows, "points of IoU", color(index + 1)), caption))
+            plot = forest_plot(rows, axis, color(index + 1))
+            parts.append(_figure(plot, f"{arm.name}: {caption}"))
     return parts
+
+
+def _borders(comparison: Comparison) -> list[str]:
+    caption = "mIoU of the pixels within so many pixels of a border between classes."
+    figures = _forests(comparison, "boundary_mIoU/", "points of mIoU", caption)
+    heading = "<h2>mIoU by distance to a border, difference to the baseline</h2>"
+    return [heading, *figures] if figures else []
+
+
+def _images(disagreements: "Sequence[Disagreement]", baseline: str) -> list[str]:
+    if not disagreements:
+        return []
+    parts = [
+        "<h2>Images on which arms disagree most</h2>",
+        "<p>By the mean difference of an image's mIoU over the seeds. Shown are the networks of "
+        "one seed.</p>",
+    ]
+    for found in disagreements:
+        before, after = (f"{100 * value:.1f}" for value in found.miou)
+        captions = ["image", "label", f"{baseline}, mIoU {before}", f"{found.arm}, mIoU {after}"]
+        cells = "".join(
+            f'<figure><img alt="{html.escape(caption)}" src="{_data_url(picture, caption)}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            for caption, picture in zip(captions, found.pictures, strict=True)
+        )
+        text = f"{found.image}: {100 * found.mean:+.1f} on average; seed {found.seed} is shown."
+        parts.append(f'<p class="note">{html.escape(text)}</p><div class="row">{cells}</div>')
+    return parts
+
+
+def _data_url(picture: "Pixels", caption: str) -> str:
+    kind = "jpeg" if caption == "image" else "png"  # JPEG would blur the colors of classes
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, kind)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _all_metrics(comparison: Comparison) -> list[str]:
@@ -148,6 +196,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _figure(picture: str, caption: str) -> str:
     return (
-        f'<figure style="margin:0"><div class="wide">{picture}</div>'
+        f'<figure><div class="wide">{picture}</div>'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )

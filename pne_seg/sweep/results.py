@@ -32,7 +32,8 @@ class Result:
         metrics: fractions by name without the split, such as `mIoU` and `IoU/road`.
         protocol: how they were measured.
         images: mIoU of each image by its name; empty on the validation split.
-        seconds_per_epoch: median of the training epochs; NaN if unknown.
+        seconds_per_batch: median in training; NaN if unknown.
+        peak_memory: most bytes in training, of the GPU or on a CPU of the process; NaN if unknown.
     """
 
     folder: Path
@@ -42,7 +43,8 @@ class Result:
     metrics: dict[str, float]
     protocol: dict[str, Any]
     images: dict[str, float]
-    seconds_per_epoch: float
+    seconds_per_batch: float = math.nan
+    peak_memory: float = math.nan
 
 
 @dataclass
@@ -191,7 +193,8 @@ def _read(run: Run, tested: Path | None) -> Result:
             f"{tested or run.folder / METRICS} has no {split}/mIoU. Score the run again."
         )
     named.pop("majority_class_mIoU", None)
-    seconds = own.get("median_seconds_per_training_epoch")
+    cost = [own.get(key) for key in ("median_seconds_per_training_batch", "peak_memory_bytes")]
+    seconds, memory = (math.nan if value is None else float(value) for value in cost)
     return Result(
         folder=run.folder,
         seed=seed,
@@ -200,7 +203,8 @@ def _read(run: Run, tested: Path | None) -> Result:
         metrics=named,
         protocol=metrics.get("protocol") or {},
         images=_images(tested.parent / "images.csv") if tested is not None else {},
-        seconds_per_epoch=float(seconds) if seconds is not None else math.nan,
+        seconds_per_batch=seconds,
+        peak_memory=memory,
     )
 
 

@@ -65,12 +65,12 @@ def test_validation_mosaic_shows_all_four_views_and_the_whole_image_accuracy(
 
 def test_label_order_survives_shrinking() -> None:
     labels = np.arange(8).repeat(256)[None].repeat(1024, axis=0)  # 8 stripes, 1024 × 2048
-    image, small = mosaics._shrink(flat(1024, 2048, 7), labels)
+    image, small = mosaics.shrink(flat(1024, 2048, 7), labels)
     assert image.shape == (200, 400, 3)
     assert small.shape == (200, 400)
     assert (image == 7).all()
     assert small[0].tolist() == np.arange(8).repeat(50).tolist()
-    _, same = mosaics._shrink(flat(300, 400, 0), np.arange(120_000).reshape(300, 400))
+    _, same = mosaics.shrink(flat(300, 400, 0), np.arange(120_000).reshape(300, 400))
     assert same.ravel().tolist() == list(range(120_000))
 
 

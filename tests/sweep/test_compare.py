@@ -1,15 +1,22 @@
 """`compare`: runs by hand as arms and seeds, with hand-computed figures; mistakes in a line."""
 
+import base64
 import copy
 import csv
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from pne_seg.cli import main
+from pne_seg.data import Scenes
+from pne_seg.errors import UserError
 from tests.cli.commands import SCENES, SMALL, command
 
 PNE = {"class_path": "pne_seg.PNE", "init_args": {"temperature": 1.0, "weight": 1.3}}
@@ -37,7 +44,8 @@ def write_run(
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     shared = {"step": 200, "protocol": {"data": "Scenes", "images": 2} | (protocol or {})}
-    own = {"val/mIoU": miou + 0.1, "median_seconds_per_training_epoch": 12.5} | shared
+    own = {"val/mIoU": miou + 0.1, "median_seconds_per_training_batch": 12.5} | shared
+    own["peak_memory_bytes"] = 3.25e9
     (folder / "metrics.json").write_text(json.dumps(own))
     if tested:
         test = folder / "test" / "best"
@@ -78,7 +86,7 @@ def test_arms_are_compared_within_seeds(tmp_path: Path, capsys: pytest.CaptureFi
     assert paired["p_value"] == 2 / 8
     assert road["metric"] == "IoU/road"
     assert road["paired"]["mean"] == pytest.approx(-0.02 / 3)
-    assert "| model.contrast null | 0 1 2 | 39.67 | 0.58 | 12.5    | -1.33 " in text
+    assert "| model.contrast null | 0 1 2 | 39.67 | 0.58 | 12.5    | 3.25 | -1.33 " in text
     assert "-2.77 to +0.10" in text
     # Three seeds: neither a p-value nor a claim.
     assert "| p" not in text
@@ -141,22 +149,97 @@ def test_without_all_tests_the_validation_split(
     assert "| 50.00 |" in text
 
 
-@pytest.mark.slow
-def test_two_real_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def real_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs that differ in their contrast; none is tested yet."""
     folders = []
-    for number, extra in enumerate(([], ["--model.contrast", "InfoNCE"])):
-        place = ["--trainer.default_root_dir", str(tmp_path / str(number))]
-        quick = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+    for extra in ([], ["--model.contrast", "InfoNCE", "--model.contrast.weight", "30"]):
+        place = ["--trainer.default_root_dir", str(tmp_path_factory.mktemp("run"))]
+        quick = ["--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
         run = command("fit", "--config", SCENES, *SMALL, *quick, *place, *extra)
         assert run.run_folder is not None
-        folders.append(str(run.run_folder))
-    capsys.readouterr()
-    main(["compare", *folders])
+        folders.append(run.run_folder)
+    return folders
+
+
+@pytest.mark.slow
+def test_two_real_runs(
+    tmp_path: Path, real_runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["compare", *map(str, real_runs)])
     text = capsys.readouterr().out
-    for name, folder in zip(("baseline", "model.contrast InfoNCE"), folders, strict=True):
+    names = ("baseline", "model.contrast InfoNCE")
+    for name, folder in zip(names, real_runs, strict=True):
         (row,) = (line for line in text.splitlines() if line.startswith(f"| {name}"))
-        miou = json.loads(Path(folder, "metrics.json").read_text())["val/mIoU"]
-        assert f"| {100 * miou:.2f} |" in row
+        own = json.loads(Path(folder, "metrics.json").read_text())
+        gigabytes = own["peak_memory_bytes"] / 1e9
+        seconds = own["median_seconds_per_training_batch"]
+        assert 0.1 < gigabytes < 100
+        assert seconds * 2 == own["median_seconds_per_training_epoch"]
+        assert f"| {100 * own['val/mIoU']:.2f} | - " in row
+        assert f"| {seconds:.3g} " in row
+        assert f"| {gigabytes:.3g} " in row
+
+    for folder in real_runs:
+        command("test", "--run", folder)
+    main(["compare", *map(str, real_runs), "--output", str(tmp_path)])
+    page = (tmp_path / "report.html").read_text()
+    tables = [read_images(folder / "test" / "best" / "images.csv") for folder in real_runs]
+    order = sorted(tables[0], key=lambda name: -abs(tables[1][name] - tables[0][name]))
+    shown = re.findall(r'<p class="note">(\S+): ([-+.\d]+) on average; seed (\d+) is shown', page)
+    assert [name for name, *_ in shown] == order[:2]
+    for name, mean, seed in shown:
+        assert float(mean) == pytest.approx(100 * (tables[1][name] - tables[0][name]), abs=0.051)
+        run = yaml.safe_load((real_runs[0] / "config.yaml").read_text())
+        assert int(seed) == run["seed_everything"]
+    # The pictures are those images' labels and predictions: enlarged, they score the same.
+    data = Scenes(test_size=2, height=32, width=32)
+    urls = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    pictures = [np.array(Image.open(io.BytesIO(base64.b64decode(url)))) for url in urls]
+    assert len(pictures) == 6
+    for index, (name, *_) in enumerate(shown):
+        label, *predictions = (classes(p, data) for p in pictures[3 * index : 3 * index + 3])
+        for prediction, table in zip(predictions, tables, strict=True):
+            assert mean_iou(label, prediction) == pytest.approx(table[name], abs=0.01)
+
+
+def read_images(file: Path) -> dict[str, float]:
+    with file.open(newline="") as opened:
+        return {row["name"]: float(row["mIoU"]) for row in csv.DictReader(opened)}
+
+
+def classes(picture: Any, data: Scenes) -> Any:
+    """Return the class of each pixel by its color; 255 for black, the ignored."""
+    matches = (picture[:, :, None] == np.array(data.palette)).all(-1)
+    return np.where(matches.any(-1), matches.argmax(-1), 255)
+
+
+def mean_iou(label: Any, prediction: Any) -> float:
+    """Over the classes that occur, one by one."""
+    counted, ious = label != 255, []
+    for index in np.union1d(label[counted], prediction[counted]):
+        ours, theirs = (label == index) & counted, (prediction == index) & counted
+        ious.append((ours & theirs).sum() / (ours | theirs).sum())
+    return float(np.mean(ious))
+
+
+@pytest.mark.slow
+def test_a_page_without_the_data_says_so(
+    tmp_path: Path,
+    real_runs: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(*_: object) -> None:
+        raise UserError("images/: no such folder")
+
+    for folder in real_runs:
+        command("test", "--run", folder)
+    monkeypatch.setattr(Scenes, "dataset", gone)
+    main(["compare", *map(str, real_runs), "--output", str(tmp_path)])
+    said = "warning: the page shows no images on which arms disagree: images/: no such folder"
+    assert said in capsys.readouterr().out
+    assert "Images on which" not in (tmp_path / "report.html").read_text()
 
 
 def test_mistakes_are_answered_in_a_line(

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from pne_seg.sweep.comparison import Comparison
+from pne_seg.sweep.disagreement import Disagreement
 from pne_seg.sweep.plots import Interval, curve_plot, forest_plot
 from pne_seg.sweep.report import report_html
 from pne_seg.sweep.results import Arm, Result, validation_curve
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-VOID = {"meta", "link", "line", "circle", "polygon", "polyline"}
+VOID = {"img", "meta", "link", "line", "circle", "polygon", "polyline"}
 
 
 def comparison() -> Comparison:
@@ -31,7 +32,7 @@ def comparison() -> Comparison:
             }
             images = {f"{i}.png": 0.5 + gain + 0.01 * i for i in range(20)}
             folder = Path(f"runs/study/{name}/seed{seed}/0")
-            arm.runs[seed] = Result(folder, seed, {}, "test", metrics, {}, images, 30.0)
+            arm.runs[seed] = Result(folder, seed, {}, "test", metrics, {}, images, 0.5, 2e9)
         arms.append(arm)
     return Comparison(arms)
 
@@ -42,7 +43,10 @@ def page() -> str:
         arm.name: [{100: 0.2 + seed / 100, 200: 0.4 + seed / 100} for seed in arm.runs]
         for arm in compared.arms
     }
-    return report_html(compared, "study", curves, "python cli.py sweep --set 'a=<1>'", "torch==2")
+    picture = np.full((30, 40, 3), 200, np.uint8)
+    shown = Disagreement("PNE <τ=1>", "a<b>.png", 0, 0.05, (0.4, 0.5), (picture,) * 4)
+    command = "python cli.py sweep --set 'a=<1>'"
+    return report_html(compared, "study", curves, [shown], command, "torch==2")
 
 
 class Balance(HTMLParser):
@@ -68,10 +72,13 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
     parser = Balance()
     parser.feed(text)
     assert parser.open == []
-    assert parser.loads == ["data:,"]
+    pictures = [url.partition(",")[0] for url in parser.loads]
+    assert pictures == ["data:", "data:image/jpeg;base64", *["data:image/png;base64"] * 3]
     assert "http" not in text
     assert "PNE &lt;τ=1&gt;" in text
     assert "<τ" not in text
+    assert "a&lt;b&gt;.png: +5.0 on average; seed 0 is shown." in text
+    assert "PNE &lt;τ=1&gt;, mIoU 50.0" in text
     for figure in comparison().differences("mIoU"):
         assert f"{100 * figure.paired.mean:+.2f}" in text
 
