@@ -53,8 +53,10 @@ def _cell_text(state: "TaskState", cell: "Cell", root: Path) -> str:
 
 
 def _arms_of_search(states: Sequence["TaskState"]) -> Table:
+    from pne_seg.sweep.arms import short_names
+
     names = [*dict.fromkeys(name for state in states for name in state.params)]
-    table = Table("arm", *names, "seeds", "val mIoU", "state")
+    table = Table("arm", *short_names(names).values(), "seeds", "val mIoU", "state")
     for state in states:
         if state.state in ("new", "waiting"):
             continue

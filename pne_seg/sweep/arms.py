@@ -49,7 +49,7 @@ def grid(sets: Sequence[str]) -> list[ArmSettings]:
         if key in axes:
             raise UserError(f"--set {key} is given twice. Give all its values in one.")
         axes[key] = _split(values)
-    names = _short_names(list(axes))
+    names = short_names(list(axes))
     arms = []
     for chosen in itertools.product(*axes.values()):
         overrides = tuple(zip(axes, chosen, strict=True))
@@ -91,6 +91,19 @@ def as_argument(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
+def short_names(keys: list[str]) -> dict[str, str]:
+    """Name each key by as few of its last parts as tell it from the others."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        for count in range(1, len(parts) + 1):
+            name = ".".join(parts[-count:])
+            if sum(other == name or other.endswith(f".{name}") for other in keys) == 1:
+                break
+        names[key] = name
+    return names
+
+
 def _checked(arms: list[ArmSettings]) -> list[ArmSettings]:
     for arm in arms:
         check_name(arm.name)
@@ -115,19 +128,6 @@ def _split(values: str) -> list[str]:
         else:
             parts[-1] += character
     return [part.strip() for part in parts]
-
-
-def _short_names(keys: list[str]) -> dict[str, str]:
-    """Name each key by as few of its last parts as tell it from the others."""
-    names = {}
-    for key in keys:
-        parts = key.split(".")
-        for count in range(1, len(parts) + 1):
-            name = ".".join(parts[-count:])
-            if sum(other == name or other.endswith(f".{name}") for other in keys) == 1:
-                break
-        names[key] = name
-    return names
 
 
 def _folder_name(name: str) -> str:

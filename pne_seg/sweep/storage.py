@@ -1,6 +1,7 @@
 """The database of a sweep's queue: opened for several workers, its loss said in a line."""
 
 import contextlib
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -58,19 +59,27 @@ def open_study(url: str, name: str, heartbeat: int, options: Mapping[str, Any]) 
 @contextlib.contextmanager
 def naming_storage(url: str) -> Iterator[None]:
     """Turn the loss of the database, as of a server that goes down, into an error in a line."""
+    pool = logging.getLogger("sqlalchemy.pool")  # prints a traceback for every lost connection
+    level = pool.level
+    pool.setLevel(logging.CRITICAL)
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except Exception as error:
+        lost: BaseException | None = error
+        # Optuna fails in various ways once its database has.
+        while lost is not None and not isinstance(lost, SQLAlchemyError):
+            lost = lost.__cause__ or lost.__context__
+        if lost is None:
+            raise
         raise UserError(
-            f"--storage {without_password(url)}: {_reason(error)}. What the cells have written so "
+            f"--storage {without_password(url)}: {_reason(lost)}. What the cells have written so "
             "far stays; the same command resumes once the database is back."
         ) from error
+    finally:
+        pool.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:
-    # Optuna wraps SQLAlchemy's error, and that the driver's.
-    if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ is not None:
-        error = error.__cause__
     return " ".join(str(getattr(error, "orig", None) or error).split())
 
 

@@ -1,14 +1,10 @@
 """`sweep`: every cell once, whoever works on it and however it ends."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -23,13 +19,6 @@ from pne_seg.sweep.arms import grid
 from pne_seg.sweep.cells import CellError, CellStoppedError
 from pne_seg.sweep.storage import without_password
 from pne_seg.sweep.study import Queue, Sweep, TaskState
-from tests.cli.commands import REPOSITORY, SCENES
-
-TINY = [
-    *("--data.train_size", "16", "--data.val_size", "4", "--data.test_size", "4"),
-    *("--data.batch_size", "4", "--data.num_workers", "0", "--trainer.accelerator", "cpu"),
-    *("--figures.num_images", "0"),
-]
 
 
 class Commands:
@@ -40,6 +29,7 @@ class Commands:
         self.seen: list[str] = []
         self.failing: set[str] = set()
         self.slow: set[str] = set()
+        self.before_third: Callable[[], None] | None = None
 
     def __call__(
         self, arguments: Sequence[str], _log: IO[str], _lock: int, stop: threading.Event
@@ -50,6 +40,8 @@ class Commands:
             name = "/".join(folder.parts[-3:-1])
         else:
             name = arguments[arguments.index("--name") + 1].split("/", 1)[1]
+        if len(self.seen) == 2 and self.before_third is not None:
+            self.before_third()
         self.seen.append(f"{verb} {name}" + (" resumed" if "--ckpt_path" in arguments else ""))
         if name in self.failing:
             raise CellError("fit ended with code 2: error: no such data")
@@ -295,74 +287,3 @@ def test_mistakes_are_answered_in_a_line(
         assert "secret" not in error
         assert len(error.splitlines()) <= 3
     assert commands.seen == []
-
-
-def start(folder: Path, *args: str) -> "subprocess.Popen[str]":
-    line = [sys.executable, str(REPOSITORY / "cli.py"), "sweep", "--config", str(SCENES)]
-    line += ["--set", "model.contrast=PNE,null", "--seeds", "0", "--name", "real", *TINY, *args]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(
-        line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
-
-
-EPOCHS = ("--trainer.max_epochs", "4")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert "2 of 2 cells done" in start(folder, *EPOCHS).communicate(timeout=300)[0]
-    return folder
-
-
-@pytest.mark.slow
-def test_a_second_signal_ends_the_cells_at_once(tmp_path: Path) -> None:
-    sweep = start(tmp_path, "--trainer.max_epochs", "1000")
-    log = tmp_path / "runs" / "real" / "contrast=PNE" / "seed0" / "log.txt"
-    deadline = time.monotonic() + 60
-    while not log.is_file() or "Run: " not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    sweep.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    sweep.send_signal(signal.SIGINT)
-    text = sweep.communicate(timeout=30)[0]
-    assert sweep.returncode == 130, text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", ["the sweep", "the sweep and its cell"])
-def test_a_sweep_that_was_killed_equals_one_that_was_not(
-    tmp_path: Path, undisturbed: Path, kills: str
-) -> None:
-    sweep = start(tmp_path, *EPOCHS)
-    first = tmp_path / "runs" / "real" / "contrast=PNE" / "seed0" / "0"
-    deadline = time.monotonic() + 120
-    while not (first / "checkpoints" / "last.ckpt").is_file():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    children = subprocess.run(
-        ["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True, check=True
-    ).stdout.split()
-    sweep.kill()
-    for child in children if kills == "the sweep and its cell" else ():
-        os.kill(int(child), signal.SIGKILL)
-    sweep.communicate(timeout=60)
-    again = start(tmp_path, *EPOCHS)
-    text = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, text
-    assert "2 of 2 cells done" in text
-
-    figures = [
-        json.loads((folder / "runs" / "real" / "comparison.json").read_text())
-        for folder in (undisturbed, tmp_path)
-    ]
-    metrics = [{arm: v["metrics"] for arm, v in each["arms"].items()} for each in figures]
-    assert metrics[0] == metrics[1]
-    assert figures[0]["differences"] == figures[1]["differences"]
-    for arm in ("PNE", "null"):
-        tests = [*(tmp_path / "runs" / "real" / f"contrast={arm}").rglob("test/best/metrics.json")]
-        assert len(tests) == 1

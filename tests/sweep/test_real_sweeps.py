@@ -1,0 +1,140 @@
+"""`sweep` with real cells: killed, stopped, out of disk, and equal to an undisturbed one."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import REPOSITORY, SCENES
+from tests.small_disk import small_disk
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    *("--data.train_size", "16", "--data.val_size", "4", "--data.test_size", "4"),
+    *("--data.batch_size", "4", "--data.num_workers", "0", "--trainer.accelerator", "cpu"),
+    *("--figures.num_images", "0"),
+]
+
+
+def start(folder: Path, *args: str) -> "subprocess.Popen[str]":
+    line = [sys.executable, str(REPOSITORY / "cli.py"), "sweep", "--config", str(SCENES)]
+    line += ["--set", "model.contrast=PNE,null", "--seeds", "0", "--name", "real", *TINY, *args]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+
+
+EPOCHS = ("--trainer.max_epochs", "4")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert "2 of 2 cells done" in start(folder, *EPOCHS).communicate(timeout=300)[0]
+    return folder
+
+
+def test_a_second_signal_ends_the_cells_at_once(tmp_path: Path) -> None:
+    sweep = start(tmp_path, "--trainer.max_epochs", "1000")
+    log = tmp_path / "runs" / "real" / "contrast=PNE" / "seed0" / "log.txt"
+    deadline = time.monotonic() + 60
+    while not log.is_file() or "Run: " not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    sweep.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    sweep.send_signal(signal.SIGINT)
+    text = sweep.communicate(timeout=30)[0]
+    assert sweep.returncode == 130, text
+
+
+def assert_equal_figures(folder: Path, undisturbed: Path) -> None:
+    """Compare all figures, bit for bit, and check that each cell was tested once."""
+    figures = [
+        json.loads((each / "runs" / "real" / "comparison.json").read_text())
+        for each in (undisturbed, folder)
+    ]
+    metrics = [{arm: v["metrics"] for arm, v in each["arms"].items()} for each in figures]
+    assert metrics[0] == metrics[1]
+    assert figures[0]["differences"] == figures[1]["differences"]
+    for arm in ("PNE", "null"):
+        tests = [*(folder / "runs" / "real" / f"contrast={arm}").rglob("test/best/metrics.json")]
+        assert len(tests) == 1
+
+
+def kill_with_cells(sweep: "subprocess.Popen[str]") -> None:
+    """Kill a sweep and the commands of its cells, as a machine that is switched off does."""
+    children = subprocess.run(
+        ["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    sweep.kill()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    sweep.communicate(timeout=60)
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not file.is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kills", ["the sweep", "the sweep and its cell"])
+def test_a_sweep_that_was_killed_equals_one_that_was_not(
+    tmp_path: Path, undisturbed: Path, kills: str
+) -> None:
+    sweep = start(tmp_path, *EPOCHS)
+    wait_for(tmp_path / "runs/real/contrast=PNE/seed0/0/checkpoints/last.ckpt")
+    if kills == "the sweep and its cell":
+        kill_with_cells(sweep)
+    else:
+        sweep.kill()
+        sweep.communicate(timeout=60)
+    again = start(tmp_path, *EPOCHS)
+    text = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, text
+    assert "2 of 2 cells done" in text
+    assert_equal_figures(tmp_path, undisturbed)
+
+
+def test_of_two_workers_one_is_killed(tmp_path: Path, undisturbed: Path) -> None:
+    workers = [start(tmp_path, *EPOCHS)]
+    wait_for(tmp_path / "runs/real/contrast=PNE/seed0/0/checkpoints/last.ckpt")
+    workers.append(start(tmp_path, *EPOCHS))  # takes the other cell
+    wait_for(tmp_path / "runs/real/contrast=null/seed0/log.txt")
+    kill_with_cells(workers[0])
+    text = workers[1].communicate(timeout=300)[0]
+    assert workers[1].returncode == 0, text
+    assert {"contrast=PNE/seed0: done", "contrast=null/seed0: done"} == {
+        line.rpartition(" ")[0] for line in text.splitlines() if "seed0: " in line
+    }
+    assert "2 of 2 cells done" in text
+    assert_equal_figures(tmp_path, undisturbed)
+
+
+def test_a_cell_that_runs_out_of_disk(tmp_path: Path, undisturbed: Path) -> None:
+    with small_disk(tmp_path / "disk", "10m") as resize:  # too little for a checkpoint
+        sweep = start(tmp_path / "disk", *EPOCHS)
+        text = sweep.communicate(timeout=300)[0]
+        assert sweep.returncode == 1, text
+        for arm in ("PNE", "null"):
+            (line,) = re.findall(rf"contrast={arm}/seed0: failed\n  (.+)\n", text)
+            assert line.startswith("fit ended with code 2: ")
+            assert "No space left on device" in line
+        assert "Traceback" not in text
+        resize("2g")
+        sweep = start(tmp_path / "disk", *EPOCHS, "--retry-failed")
+        text = sweep.communicate(timeout=300)[0]
+        assert sweep.returncode == 0, text
+        assert_equal_figures(tmp_path / "disk", undisturbed)
