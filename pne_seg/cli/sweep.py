@@ -240,7 +240,7 @@ def _seeds(text: str) -> list[int]:
 
 def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
     """Run cells; on a signal or at the end of the budget they stop after their present steps."""
-    from pne_seg.sweep.cells import kill_running
+    from pne_seg.sweep.cells import kill_running, make_workers
 
     stop = threading.Event()
     received: list[int] = []
@@ -279,7 +279,7 @@ def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
         )
     try:
         with live:
-            queue.work(jobs, stop, finished)
+            queue.work(make_workers(jobs, stop), finished)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import IO
@@ -23,6 +23,19 @@ _POLL = 0.2  # seconds between looks at a process
 _RUNNING: set["subprocess.Popen[bytes]"] = set()
 _STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
 _TESTED = Path("test", "best", METRICS)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What runs cells one after the other.
+
+    Attributes:
+        stop: set to have its cell stop after its present step.
+        environment: variables of its commands, beside those of this process.
+    """
+
+    stop: Event
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class CellError(Exception):
@@ -76,7 +89,7 @@ class Cell:
 
 
 def run_cell(
-    cell: Cell, root: Path, arguments: Sequence[str], stop: Event, split: str = "test"
+    cell: Cell, root: Path, arguments: Sequence[str], worker: Worker, split: str = "test"
 ) -> float:
     """Train and test a cell as far as that is not done; returns the mIoU of its best epoch.
 
@@ -87,7 +100,7 @@ def run_cell(
         cell: which.
         root: the folder that `runs/` lies in.
         arguments: settings of the whole sweep, `--config` files first.
-        stop: set to have the cell stop after its present step.
+        worker: that runs it.
         split: `test`, or `val` for a cell that is not tested.
 
     Raises:
@@ -96,20 +109,34 @@ def run_cell(
     """
     folder = cell.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / ".lock", stop) as lock, (folder / LOG).open("a") as log:
+    with _locked(folder / ".lock", worker.stop) as lock, (folder / LOG).open("a") as log:
         if cell.finished(root) is None:
             own = [*arguments, *cell.arm.arguments, "--seed_everything", str(cell.seed)]
-            _train(cell, root, [*own, "--name", cell.run_name], log, lock, stop)
+            _train(cell, root, [*own, "--name", cell.run_name], log, lock, worker)
         run = cell.finished(root)
         if run is None:
             raise CellError(f"the training ended without {METRICS}; see {folder / LOG}")
         file = run.folder / (_TESTED if split == "test" else METRICS)
         if not file.is_file():
-            _command(["test", "--run", str(run.folder)], log, lock, stop)
+            _command(["test", "--run", str(run.folder)], log, lock, worker)
         miou = json.loads(file.read_text())[f"{split}/mIoU"]
     if miou is None:
         raise CellError(f"{file} has no mIoU: no class occurs in the labels")
     return float(miou)
+
+
+def make_workers(jobs: int, stop: Event) -> list[Worker]:
+    """Return workers that share the machine's GPUs out among them, if there are several."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if jobs == 1 or gpus < 2:
+        return [Worker(stop)] * jobs
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = named.split(",") if named else [str(index) for index in range(gpus)]
+    # More jobs than GPUs go round; fewer have several each.
+    shares = [devices[job % gpus :: jobs] for job in range(jobs)]
+    return [Worker(stop, {"CUDA_VISIBLE_DEVICES": ",".join(share)}) for share in shares]
 
 
 def kill_running() -> None:
@@ -119,20 +146,20 @@ def kill_running() -> None:
 
 
 def _train(
-    cell: Cell, root: Path, arguments: list[str], log: IO[str], lock: int, stop: Event
+    cell: Cell, root: Path, arguments: list[str], log: IO[str], lock: int, worker: Worker
 ) -> None:
     if any(run.is_resumable for run in cell.runs(root)):
         try:
-            _command(["fit", *arguments, "--ckpt_path", "last"], log, lock, stop)
+            _command(["fit", *arguments, "--ckpt_path", "last"], log, lock, worker)
         except CellError:
             # Killed after its last step, or its checkpoint is of no use: train from the beginning.
             log.write("The training could not be resumed, and starts from the beginning.\n")
         else:
             return
-    _command(["fit", *arguments], log, lock, stop)
+    _command(["fit", *arguments], log, lock, worker)
 
 
-def _command(arguments: Sequence[str], log: IO[str], lock: int, stop: Event) -> None:
+def _command(arguments: Sequence[str], log: IO[str], lock: int, worker: Worker) -> None:
     log.write(f"\n== {arguments[0]} {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     log.flush()
     begin = log.tell()
@@ -143,12 +170,13 @@ def _command(arguments: Sequence[str], log: IO[str], lock: int, stop: Event) -> 
         stdout=log,
         stderr=subprocess.STDOUT,
         pass_fds=[lock],  # held as long as the process lives
+        env=os.environ | worker.environment,
         start_new_session=True,  # Ctrl+C reaches the sweep, which passes it on
     )
     _RUNNING.add(process)
     asked = False
     while (code := process.poll()) is None:
-        if stop.wait(_POLL) and not asked:
+        if worker.stop.wait(_POLL) and not asked:
             process.send_signal(signal.SIGTERM)
             asked = True
         elif asked:

@@ -4,7 +4,6 @@ The test split takes no part, or the figures of the arm that is chosen would be 
 """
 
 import statistics
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from optuna.trial import Trial
 from pne_seg.errors import UserError
 from pne_seg.settings_files import read_yaml
 from pne_seg.sweep.arms import ArmSettings, as_argument
-from pne_seg.sweep.cells import Cell, run_cell
+from pne_seg.sweep.cells import Cell, Worker, run_cell
 from pne_seg.sweep.study import Queue, Sweep, Task, TaskState
 
 BASELINE = "baseline"
@@ -85,13 +84,13 @@ class Search(Sweep):
         return file
 
     def _task(self, key: str) -> Task:
-        def run(trial: Trial, stop: threading.Event) -> float:
+        def run(trial: Trial, worker: Worker) -> float:
             space = {} if key == BASELINE else self.space
             arm = self.arm(key, {name: _suggest(trial, name, space[name]) for name in space})
             values: list[float] = []
             for seed in self.seeds:
                 cell = Cell(self.name, arm, seed)
-                values.append(run_cell(cell, self.root, self.arguments, stop, split="val"))
+                values.append(run_cell(cell, self.root, self.arguments, worker, split="val"))
                 trial.report(values[-1], seed)
                 if key != BASELINE and len(values) < len(self.seeds) and trial.should_prune():
                     trial.set_user_attr("pruned", True)

@@ -7,7 +7,6 @@ Optuna's heartbeat finds workers that died, and puts their tasks back into the q
 import datetime
 import hashlib
 import json
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,14 +22,14 @@ import pne_seg
 from pne_seg.errors import UserError
 from pne_seg.runs import RUNS
 from pne_seg.sweep.arms import ArmSettings
-from pne_seg.sweep.cells import Cell, CellError, CellStoppedError, run_cell
+from pne_seg.sweep.cells import Cell, CellError, CellStoppedError, Worker, run_cell
 from pne_seg.sweep.storage import open_study
 
 HEARTBEAT = 10
 """Seconds between signs of life of a worker; its tasks are taken over after three times that."""
 
-Task = Callable[[Trial, threading.Event], float]
-"""Does a task and returns its mIoU, or raises `CellStoppedError` soon after the event is set."""
+Task = Callable[[Trial, Worker], float]
+"""Does a task and returns its mIoU, or raises `CellError` or `CellStoppedError`."""
 
 _POLL = 0.5
 _UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
@@ -184,19 +183,18 @@ class Queue:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return sorted({trial.user_attrs.get("code", "") for trial in trials})
 
-    def work(self, jobs: int, stop: threading.Event, finished: Callable[[TaskState], None]) -> None:
-        """Do tasks until none is left, here or at other workers, or `stop` is set.
+    def work(self, workers: Sequence[Worker], finished: Callable[[TaskState], None]) -> None:
+        """Do tasks until none is left, here or elsewhere, or the workers are stopped.
 
         Args:
-            jobs: tasks at a time.
-            stop: set to have all tasks stop after their present step.
+            workers: each does a task at a time.
             finished: called after each task.
         """
-        with ThreadPoolExecutor(jobs) as threads:
-            for worker in [threads.submit(self._work, stop, finished) for _ in range(jobs)]:
-                worker.result()
+        with ThreadPoolExecutor(len(workers)) as threads:
+            for done in [threads.submit(self._work, worker, finished) for worker in workers]:
+                done.result()
 
-    def _work(self, stop: threading.Event, finished: Callable[[TaskState], None]) -> None:
+    def _work(self, worker: Worker, finished: Callable[[TaskState], None]) -> None:
         def objective(trial: Trial) -> float:
             key = trial.user_attrs.get("task", "")
             # Another worker took the last task first, or it is another sweep's, or two machines
@@ -206,7 +204,7 @@ class Queue:
                 raise _SkippedError
             trial.set_user_attr("code", CODE)
             try:
-                value = self.tasks[key](trial, stop)
+                value = self.tasks[key](trial, worker)
             except (CellError, CellStoppedError) as error:
                 stopped = isinstance(error, CellStoppedError)
                 trial.set_user_attr("error", str(error))
@@ -217,7 +215,7 @@ class Queue:
             return value
 
         expected = (CellError, CellStoppedError, _SkippedError)
-        while not stop.is_set():
+        while not worker.stop.is_set():
             trials = self.study.get_trials(deepcopy=False, states=_UNFINISHED)
             ours = [trial for trial in trials if trial.user_attrs.get("task") in self.tasks]
             if any(trial.state == TrialState.WAITING for trial in ours):
@@ -226,7 +224,7 @@ class Queue:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     optuna.storages.fail_stale_trials(self.study)
-                stop.wait(_POLL)
+                worker.stop.wait(_POLL)
             else:
                 return
 
@@ -243,7 +241,7 @@ class _SkippedError(Exception):
 
 def _cell_tasks(sweep: Sweep) -> dict[str, Task]:
     def task(cell: Cell) -> Task:
-        return lambda _, stop: run_cell(cell, sweep.root, sweep.arguments, stop)
+        return lambda _, worker: run_cell(cell, sweep.root, sweep.arguments, worker)
 
     return {cell.key: task(cell) for cell in sweep.cells}
 

@@ -1,7 +1,6 @@
 """`sweep --search`: what is chosen, pruned and resumed, on planted objectives."""
 
 import json
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -13,7 +12,7 @@ from pne_seg.cli import main
 from pne_seg.errors import UserError
 from pne_seg.runs import create_run
 from pne_seg.sweep import cells
-from pne_seg.sweep.cells import CellStoppedError
+from pne_seg.sweep.cells import CellStoppedError, Worker
 from pne_seg.sweep.search import Search, read_space
 
 SEEDS = (0, 1, 2, 3, 4, 5)
@@ -29,7 +28,7 @@ class Planted:
         self.stop_after = 10**6
 
     def __call__(
-        self, arguments: Sequence[str], _log: IO[str], _lock: int, _stop: threading.Event
+        self, arguments: Sequence[str], _log: IO[str], _lock: int, _worker: Worker
     ) -> None:
         assert arguments[0] == "fit"  # the test split takes no part
         if len(self.trained) >= self.stop_after:

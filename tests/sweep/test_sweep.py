@@ -16,7 +16,7 @@ from pne_seg.cli import main
 from pne_seg.runs import create_run
 from pne_seg.sweep import cells, study
 from pne_seg.sweep.arms import grid
-from pne_seg.sweep.cells import CellError, CellStoppedError
+from pne_seg.sweep.cells import CellError, CellStoppedError, Worker
 from pne_seg.sweep.storage import without_password
 from pne_seg.sweep.study import Queue, Sweep, TaskState
 
@@ -31,9 +31,7 @@ class Commands:
         self.slow: set[str] = set()
         self.before_third: Callable[[], None] | None = None
 
-    def __call__(
-        self, arguments: Sequence[str], _log: IO[str], _lock: int, stop: threading.Event
-    ) -> None:
+    def __call__(self, arguments: Sequence[str], _log: IO[str], _lock: int, worker: Worker) -> None:
         verb = arguments[0]
         if verb == "test":
             folder = Path(arguments[2])
@@ -45,7 +43,7 @@ class Commands:
         self.seen.append(f"{verb} {name}" + (" resumed" if "--ckpt_path" in arguments else ""))
         if name in self.failing:
             raise CellError("fit ended with code 2: error: no such data")
-        if name in self.slow and stop.wait(20):
+        if name in self.slow and worker.stop.wait(20):
             raise CellStoppedError("stopped (fit)")
         if verb == "fit":
             seed = int(arguments[arguments.index("--seed_everything") + 1])
@@ -85,7 +83,7 @@ def plan(root: Path, seeds: Sequence[int] = (0, 1), **changed: Any) -> Sweep:
 def work(queue: Queue, jobs: int = 1, retry_failed: bool = False) -> list[TaskState]:
     seen: list[TaskState] = []
     queue.fill(retry_failed)
-    queue.work(jobs, threading.Event(), seen.append)
+    queue.work([Worker(threading.Event())] * jobs, seen.append)
     return seen
 
 
@@ -146,7 +144,7 @@ def test_a_sweep_that_is_stopped_resumes(tmp_path: Path, commands: Commands) -> 
     commands.slow = {"contrast=PNE/seed0"}
     queue, stop = Queue(plan(tmp_path)), threading.Event()
     queue.fill(retry_failed=False)
-    worker = threading.Thread(target=queue.work, args=(1, stop, lambda _: None))
+    worker = threading.Thread(target=queue.work, args=([Worker(stop)], lambda _: None))
     worker.start()
     while "fit contrast=PNE/seed0" not in commands.seen:
         time.sleep(0.05)
@@ -261,6 +259,36 @@ def test_the_command(
     figures = json.loads((tmp_path / "runs" / "base" / "comparison.json").read_text())
     (difference,) = figures["differences"]
     assert difference["paired"]["mean"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("visible", "jobs", "expected"),
+    [
+        (None, 1, [None]),  # it may use all of them
+        (None, 4, ["0", "1", "2", "3"]),
+        (None, 2, ["0,2", "1,3"]),
+        ("6,7,4,5", 4, ["6", "7", "4", "5"]),
+        ("6,7,4,5", 6, ["6", "7", "4", "5", "6", "7"]),
+    ],
+)
+def test_jobs_share_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, jobs: int, expected: list[str | None]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    workers = cells.make_workers(jobs, threading.Event())
+    assert [worker.environment.get("CUDA_VISIBLE_DEVICES") for worker in workers] == expected
+
+
+def test_a_command_has_its_workers_environment(tmp_path: Path) -> None:
+    worker = Worker(threading.Event(), {"PYTHONVERBOSE": "1"})
+    with (tmp_path / "log.txt").open("a") as log:
+        cells._command(["--help"], log, log.fileno(), worker)
+    text = (tmp_path / "log.txt").read_text()
+    assert "cli.py VERB --help" in text
+    assert "import _frozen_importlib" in text  # what Python prints by that variable
 
 
 def test_mistakes_are_answered_in_a_line(
