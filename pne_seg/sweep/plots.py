@@ -12,7 +12,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of the arms; they can be told apart by color-blind eyes, on light and on dark (Okabe and Ito)."""
 
 _ROW = 24
-_WIDTH = 720
+_WIDTH = 600
 
 
 class Interval(NamedTuple):
@@ -29,15 +29,16 @@ def color(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
-def forest_plot(rows: Sequence[Interval], label: str, dot: str) -> str:
+def forest_plot(rows: Sequence[Interval], label: str, colors: Sequence[str]) -> str:
     """Draw means with their intervals, one under the other, and a line at 0.
 
     Args:
         rows: from top to bottom.
         label: of the axis.
-        dot: color of the dots.
+        colors: of the rows; those of `color`, or one for all.
     """
-    left, right, top = 210, 155, 6
+    left = min(260, 20 + 8 * max(len(row.name) for row in rows))
+    right, top = 160, 6
     bottom = top + _ROW * len(rows)
     ends = [value for row in rows for value in row[1:] if math.isfinite(value)]
     scale = _Scale(min(0.0, *ends), max(0.0, *ends), left, _WIDTH - right)
@@ -50,6 +51,7 @@ def forest_plot(rows: Sequence[Interval], label: str, dot: str) -> str:
     zero = f"{scale(0):.1f}"
     parts.append(f'<line class="zero" x1="{zero}" x2="{zero}" y1="{top}" y2="{bottom}"/>')
     for index, row in enumerate(rows):
+        dot = colors[index % len(colors)]
         y = top + _ROW * (index + 0.5)
         text = f"{row.mean:+.2f}"
         parts.append(

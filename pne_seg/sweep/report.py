@@ -11,7 +11,7 @@ from PIL import Image
 
 from pne_seg.sweep.comparison import Comparison
 from pne_seg.sweep.plots import Curve, Interval, color, curve_plot, forest_plot
-from pne_seg.sweep.tables import difference_table, miou_table, notes, settings_table
+from pne_seg.sweep.tables import COSTS, arms_table, difference_table, miou_table, notes
 
 if TYPE_CHECKING:  # loads the networks
     from pne_seg.data.images import Pixels
@@ -23,7 +23,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --text: #e6e7e9; --paper: #16181b; --faint: #9aa0a8;
   --line: #34383e; --box: #1f2226; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem; color: var(--text);
+body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem 4rem; color: var(--text);
   background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 p.note, figcaption { color: var(--faint); font-size: 0.9rem; }
@@ -32,8 +32,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;
   white-space: nowrap; }
 pre { background: var(--box); padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
-svg { width: 100%; height: auto; min-width: 34rem; }
-svg text { fill: var(--text); font-size: 12px; }
+svg { width: 100%; height: auto; max-width: 42rem; }
+svg text { fill: var(--text); font-size: 14px; }
 svg .tick { fill: var(--faint); } svg .grid { stroke: var(--line); }
 svg .zero { stroke: var(--faint); stroke-dasharray: 4 3; }
 .arm { display: inline-block; margin-right: 1.2rem; } .arm i { display: inline-block;
@@ -63,9 +63,10 @@ def report_html(
     """
     split = {"val": "validation", "test": "test"}[comparison.split]
     miou = comparison.differences("mIoU")
+    colors = [color(index) for index in range(len(comparison.arms))]
     legend = "".join(
-        f'<span class="arm"><i style="background:{color(index)}"></i>{html.escape(arm.name)}</span>'
-        for index, arm in enumerate(comparison.arms)
+        f'<span class="arm"><i style="background:{dot}"></i>{html.escape(arm.name)}</span>'
+        for dot, arm in zip(colors, comparison.arms, strict=True)
     )
     rows = [
         Interval(d.arm, *(100 * value for value in (d.paired.mean, d.paired.low, d.paired.high)))
@@ -82,9 +83,10 @@ def report_html(
         f"the arm {baseline}, within seeds.</p>",
         _table(*miou_table(comparison)),
         *(f'<p class="note">{html.escape(note)}</p>' for note in notes(comparison)),
-        _table(*settings_table(comparison)),
+        _table(*arms_table(comparison)),
+        f'<p class="note">{html.escape(COSTS)}</p>',
         "<h2>mIoU, difference to the baseline</h2>",
-        _figure(forest_plot(rows, "points of mIoU", color(1)), "Mean and 95% interval."),
+        _figure(forest_plot(rows, "points of mIoU", colors[1:]), "Mean and 95% interval."),
         "<h2>Validation mIoU during training</h2>",
         f"<p>{legend}</p>",
         _figure(curve_plot(percent, "validation mIoU"), "Mean over the seeds; lowest to highest."),
@@ -122,7 +124,7 @@ def _forests(comparison: Comparison, prefix: str, axis: str, caption: str) -> li
         if prefix == "IoU/":
             rows.sort(key=lambda row: -row.mean)
         if rows:
-            plot = forest_plot(rows, axis, color(index + 1))
+            plot = forest_plot(rows, axis, [color(index + 1)])
             parts.append(_figure(plot, f"{arm.name}: {caption}"))
     return parts
 

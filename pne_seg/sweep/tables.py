@@ -15,6 +15,11 @@ from pne_seg.sweep.statistics import ENOUGH_SEEDS
 
 Rows = list[list[str]]
 
+COSTS = (
+    "s/batch: median in training. GB: most memory in training, of the GPU or a CPU's process."
+)
+"""Explains the columns of `arms_table`."""
+
 
 def comparison_json(comparison: Comparison) -> str:
     """Return all figures as JSON; what is unknown is null."""
@@ -51,10 +56,9 @@ def comparison_markdown(comparison: Comparison) -> str:
                 f"images {low} to {high}: of these trained networks on other such images, not of "
                 "the methods.\n"
             )
-    _, settings = settings_table(comparison)
-    for index, (name, differing) in enumerate(settings):
-        parts += [f"## {name}\n", f"Differs from the baseline in: {differing}\n"]
-        parts += [_table(*difference_table(comparison, index))]
+    parts += ["## Arms\n", _table(*arms_table(comparison)), f"{COSTS}\n"]
+    for index, arm in enumerate(comparison.arms[1:]):
+        parts += [f"## {arm.name}\n", _table(*difference_table(comparison, index))]
     return "\n".join(parts)
 
 
@@ -71,17 +75,14 @@ def difference_table(comparison: Comparison, arm: int) -> tuple[list[str], Rows]
 
 def miou_table(comparison: Comparison) -> tuple[list[str], Rows]:
     """Return the header and the rows of the arms' mIoU, in percent."""
-    header = ["arm", "seeds", "mIoU", "std", "s/batch", "GB", *_difference_columns(comparison)]
+    header = ["arm", "seeds", "mIoU", "std", *_difference_columns(comparison)]
     header += ["smallest shown", "seeds needed"]
     rows = []
     compared = [None, *comparison.differences("mIoU")]
     for arm, difference in zip(comparison.arms, compared, strict=True):
         values = arm.values("mIoU", sorted(arm.runs))
-        seconds = np.median([run.seconds_per_batch for run in arm.runs.values()])
-        memory = np.median([run.peak_memory for run in arm.runs.values()])
         row = [arm.name, listed(arm.runs), _percent(float(np.mean(values)))]
         row += [_percent(float(np.std(values, ddof=1))) if len(values) > 1 else "-"]
-        row += [_known(seconds, 3), _known(memory / 1e9, 3)]
         if difference is None:
             row += ["-"] * (len(header) - len(row))
         else:
@@ -93,13 +94,16 @@ def miou_table(comparison: Comparison) -> tuple[list[str], Rows]:
     return header, rows
 
 
-def settings_table(comparison: Comparison) -> tuple[list[str], Rows]:
-    """Return the header and, for each arm, the settings in which it differs from the baseline."""
-    ours = comparison.baseline.settings
-    rows = [
-        [arm.name, ", ".join(differences(ours, arm.settings)) or "-"] for arm in comparison.arms[1:]
-    ]
-    return ["arm", "differs from the baseline in"], rows
+def arms_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    """Return the header and the rows of the arms' settings and costs."""
+    header = ["arm", "differs from the baseline in", "s/batch", "GB"]
+    rows = []
+    for arm in comparison.arms:
+        seconds = np.median([run.seconds_per_batch for run in arm.runs.values()])
+        memory = np.median([run.peak_memory for run in arm.runs.values()])
+        differing = ", ".join(differences(comparison.baseline.settings, arm.settings)) or "-"
+        rows.append([arm.name, differing, _known(seconds), _known(memory / 1e9)])
+    return header, rows
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -107,8 +111,7 @@ def notes(comparison: Comparison) -> list[str]:
     lines = [
         "Interval: 95%, Student's t on the differences. Smallest shown: the true difference that "
         "these seeds detect with a chance of 80%. Seeds needed: for the difference seen, if it is "
-        "the true one. s/batch: median of training; GB: most memory in training, of the GPU or on "
-        "a CPU of the process."
+        "the true one."
     ]
     few = min(len(comparison.seeds(arm)) for arm in comparison.arms[1:])
     if shows_p_values(comparison):
@@ -163,8 +166,8 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}" if math.isfinite(value) else "-"
 
 
-def _known(value: float, digits: int) -> str:
-    return f"{value:.{digits}g}" if math.isfinite(value) else "-"
+def _known(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "-"
 
 
 def _signed(value: float) -> str:

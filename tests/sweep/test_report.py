@@ -84,7 +84,7 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
 
 
 def test_the_forest_plot_is_to_scale() -> None:
-    svg = forest_plot([Interval("a", 1, 0, 2), Interval("b", -1, -1.5, -0.5)], "points", "red")
+    svg = forest_plot([Interval("a", 1, 0, 2), Interval("b", -1, -1.5, -0.5)], "points", ["red"])
     dots = [float(x) for x in re.findall(r'<circle fill="red" cx="([\d.]+)"', svg)]
     lines = [tuple(map(float, pair)) for pair in re.findall(r'x1="([\d.]+)" x2="([\d.]+)" y1', svg)]
     (zero,) = (float(x) for x in re.findall(r'class="zero" x1="([\d.]+)"', svg))
