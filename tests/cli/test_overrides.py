@@ -292,15 +292,15 @@ def test_losses_in_the_slot_and_their_switches(
     assert built.weight == run.model.contrast.weight == weights.get(name, 1.3)
 
 
-def test_the_loss_that_the_readme_shows(
+def test_the_custom_loss_of_the_docs(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    (code,) = [block for block in readme.split("```") if "class MeanMargin" in block]
+    page = (REPOSITORY / "docs" / "contrast.md").read_text()
+    (code,) = [block for block in page.split("```") if "class MeanMargin" in block]
     (tmp_path / "my_loss.py").write_text(code.removeprefix("python\n"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    after = readme[readme.index(code) :]
+    after = page[page.index(code) :]
     given = after[after.index("`--model.contrast") + 1 : after.index("my_loss.MeanMargin")]
     run = command(
         "fit", "--config", tiny, *given.split(), "my_loss.MeanMargin",
