@@ -144,7 +144,7 @@ def test_each_other_config_takes_a_training_step(
 @pytest.mark.parametrize("config", [*CONFIGS, *OVERLAYS], ids=lambda path: path.stem)
 def test_each_config_is_short_and_says_what_it_is(config: Path) -> None:
     lines = config.read_text().splitlines()
-    assert len(lines) <= 40
+    assert len(lines) <= 60
     assert lines[0].startswith("# ")
 
 
