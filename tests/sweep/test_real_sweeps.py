@@ -40,7 +40,7 @@ EPOCHS = ("--trainer.max_epochs", "4")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a sweep that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert "2 of 2 cells done" in start(folder, *EPOCHS).communicate(timeout=300)[0]
+    assert "2 of 2 cells done" in start(folder, *EPOCHS).communicate(timeout=600)[0]
     return folder
 
 
@@ -102,7 +102,7 @@ def test_a_sweep_that_was_killed_equals_one_that_was_not(
         sweep.kill()
         sweep.communicate(timeout=60)
     again = start(tmp_path, *EPOCHS)
-    text = again.communicate(timeout=300)[0]
+    text = again.communicate(timeout=600)[0]
     assert again.returncode == 0, text
     assert "2 of 2 cells done" in text
     assert_equal_figures(tmp_path, undisturbed)
@@ -114,7 +114,7 @@ def test_of_two_workers_one_is_killed(tmp_path: Path, undisturbed: Path) -> None
     workers.append(start(tmp_path, *EPOCHS))  # takes the other cell
     wait_for(tmp_path / "runs/real/contrast=null/seed0/log.txt")
     kill_with_cells(workers[0])
-    text = workers[1].communicate(timeout=300)[0]
+    text = workers[1].communicate(timeout=600)[0]
     assert workers[1].returncode == 0, text
     assert {"contrast=PNE/seed0: done", "contrast=null/seed0: done"} == {
         line.rpartition(" ")[0] for line in text.splitlines() if "seed0: " in line
@@ -126,7 +126,7 @@ def test_of_two_workers_one_is_killed(tmp_path: Path, undisturbed: Path) -> None
 def test_a_cell_that_runs_out_of_disk(tmp_path: Path, undisturbed: Path) -> None:
     with small_disk(tmp_path / "disk", "10m") as resize:  # too little for a checkpoint
         sweep = start(tmp_path / "disk", *EPOCHS)
-        text = sweep.communicate(timeout=300)[0]
+        text = sweep.communicate(timeout=600)[0]
         assert sweep.returncode == 1, text
         for arm in ("PNE", "null"):
             (line,) = re.findall(rf"contrast={arm}/seed0: failed\n  (.+)\n", text)
@@ -135,6 +135,6 @@ def test_a_cell_that_runs_out_of_disk(tmp_path: Path, undisturbed: Path) -> None
         assert "Traceback" not in text
         resize("2g")
         sweep = start(tmp_path / "disk", *EPOCHS, "--retry-failed")
-        text = sweep.communicate(timeout=300)[0]
+        text = sweep.communicate(timeout=600)[0]
         assert sweep.returncode == 0, text
         assert_equal_figures(tmp_path / "disk", undisturbed)
