@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from threading import RLock
 from types import ModuleType
 from typing import Any
@@ -109,18 +109,11 @@ class Imports:
             RefusedImportError: the setting may not name it.
             ImportError: there is no such module.
             AttributeError: the module has no such attribute.
-            ValueError: the name has no dot.
+            ValueError: it is not a dotted name.
         """
         if reason := self.refused(name):
             raise self._refusal(key, name, reason)
-        module, _, attribute = name.rpartition(".")
-        try:
-            found = getattr(import_module(module), attribute)
-        except ModuleNotFoundError:
-            outer, _, inner = module.rpartition(".")  # a class within a class
-            if not outer:
-                raise
-            found = getattr(getattr(import_module(outer), inner), attribute)
+        found = resolve_name(name)
         if reason := self._unfit(found, called=True):
             raise self._refusal(key, name, reason, path_of(found))
         return found
@@ -181,7 +174,12 @@ class Imports:
             values = parsed if isinstance(parsed, dict) else vars(parsed)
             named, built = values.get("class_path"), None
             if isinstance(named, str) and "." in named:
-                built = self._named(named, key)
+                try:
+                    built = self.resolve(named, key)
+                except RefusedImportError:
+                    raise
+                except (ImportError, AttributeError, ValueError):
+                    pass  # not a class path: a value of a mapping that jsonargparse parsed
             for name, value in values.items():
                 if name == "init_args" and built is not None:
                     given = vars(value) if isinstance(value, Namespace) else value
@@ -214,14 +212,6 @@ class Imports:
         """Return `allow`, with the C modules behind those of the standard library."""
         implied = [f"_{name}" for name in self.allow]
         return (*self.allow, *implied, *(_OS if "os" in self.allow else ()))
-
-    def _named(self, name: str, key: str) -> Any:
-        try:
-            return self.resolve(name, key)
-        except (ImportError, AttributeError, ValueError) as error:
-            if isinstance(error, RefusedImportError):
-                raise
-            return None  # not a class path: a value of a mapping that jsonargparse parsed
 
     def _unfit(self, found: Any, called: bool = False) -> str | None:
         """Return why settings may not hold an object, None if they may.

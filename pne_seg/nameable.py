@@ -61,11 +61,7 @@ def why_unfit(found: Any, called: bool) -> str | None:
 
 def under(name: str, entries: Collection[str]) -> bool:
     """Return whether a dotted name is one of the entries, or below one."""
-    while name:
-        if name in entries:
-            return True
-        name = name.rpartition(".")[0]
-    return False
+    return any(f"{name}.".startswith(f"{entry}.") for entry in entries)
 
 
 def path_of(found: Any) -> str:

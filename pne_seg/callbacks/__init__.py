@@ -1,4 +1,4 @@
-"""What every run carries beside its steps: checkpoints, figures, summary, predictions."""
+"""Callbacks of the runs: checkpoints, resume, signals, guards, figures, summary, predictions."""
 
 from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from pne_seg.callbacks.contrast_diagnostics import ContrastDiagnostics
