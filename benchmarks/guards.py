@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from pne_seg.callbacks import ExactResume, FiniteTraining, LabelledPixels, StopOnSignal
+from pne_seg.callbacks import ExactResume, FiniteTraining, LabeledPixels, StopOnSignal
 from pne_seg.cli import main
 from pne_seg.cli.command import SegmentationCLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "scenes_upernet_resnet18.yaml"
-GUARDS = (FiniteTraining, LabelledPixels, ExactResume, StopOnSignal)
+GUARDS = (FiniteTraining, LabeledPixels, ExactResume, StopOnSignal)
 HOOKS = (
     "on_train_batch_start",
     "on_before_backward",

@@ -1,6 +1,5 @@
-"""Checkpoint files: whether they are as they were written, and what they hold."""
+"""Read checkpoint files, and check that they are as they were written."""
 
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,22 @@ from pne_seg.files import check_regular
 
 
 def previous_checkpoint(path: Path) -> Path:
-    """Where the checkpoint before a `last.ckpt` is kept: `last.previous.ckpt`."""
+    """Return where the checkpoint before a `last.ckpt` is kept: `last.previous.ckpt`."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def check_checkpoint(path: Path) -> None:
-    """Make sure, before anything is built, that a checkpoint is there and as it was written.
+    """Check, before anything is built, that a checkpoint exists and is as it was written.
 
     Raises:
-        UserError: it is missing, no complete file of PyTorch's (a zip archive), or the checksum of
-            a part of it does not match.
+        UserError: it is missing, not a complete file of PyTorch's (a zip archive), or a checksum
+            in it does not match.
     """
     if not path.exists():
         raise UserError(f"--ckpt_path {path} does not exist.")
-    found = check_regular(path)
+    status = check_regular(path)
     try:
-        damaged = _damaged_member(path.resolve(), found.st_size, found.st_mtime_ns)
+        damaged = _damaged_member(path.resolve(), status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
     except (BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
@@ -42,7 +41,7 @@ def check_checkpoint(path: Path) -> None:
 
 @lru_cache(maxsize=8)  # a command asks several times, and each reads the whole file
 def _damaged_member(path: Path, _size: int, _changed: int) -> str | None:
-    """The first member of a zip archive whose checksum does not match."""
+    """Return the first member of a zip archive whose checksum does not match."""
     with ZipFile(path) as archive:
         if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
             raise BadZipFile("PyTorch compresses nothing; this could expand without end.")
@@ -53,7 +52,7 @@ def usable_checkpoint(path: Path) -> Path:
     """Return a checkpoint, or the one kept before it if it is missing or damaged.
 
     Raises:
-        UserError: it is, and there is none before it or that is damaged too.
+        UserError: neither can be used.
     """
     try:
         check_checkpoint(path)
@@ -62,7 +61,7 @@ def usable_checkpoint(path: Path) -> Path:
         if not previous.is_file():
             raise
         check_checkpoint(previous)
-        from lightning.pytorch.utilities import rank_zero_warn  # loading a network needs none of it
+        from lightning.pytorch.utilities import rank_zero_warn  # not needed to load a network
 
         rank_zero_warn(f"{error} The one saved before it is used: {previous}")
         return previous
@@ -74,14 +73,14 @@ def read_checkpoint(path: Path, map_tensors: bool = True) -> dict[str, Any]:
 
     Args:
         path: the file.
-        map_tensors: whether tensors are mapped from the file, not copied, as suits who takes only
-            some of them, or copies them.
+        map_tensors: whether to map tensors from the file instead of copying them; for callers that
+            use only some of them, or copy them.
 
     Raises:
         UserError: it is missing or damaged, holds more than tensors and plain values, or is not a
             checkpoint of a run.
     """
-    import torch
+    import torch  # not needed to check a file
 
     check_checkpoint(path)
     try:
@@ -93,15 +92,10 @@ def read_checkpoint(path: Path, map_tensors: bool = True) -> dict[str, Any]:
             f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
             "tensors and plain values, which is not opened because it could run code."
         ) from error
-    if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("state_dict")):
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and (torch.is_tensor(value) or name.endswith("_extra_state"))
+        for name, value in state.items()
+    ):
         raise UserError(f"{path} holds no state dict of a run. Give a checkpoint that fit wrote.")
-    return checkpoint
-
-
-def _is_state_dict(value: Any) -> bool:
-    from torch import Tensor
-
-    return isinstance(value, Mapping) and all(
-        isinstance(name, str) and (isinstance(held, Tensor) or name.endswith("_extra_state"))
-        for name, held in value.items()
-    )
+    return dict(checkpoint)

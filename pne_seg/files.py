@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and regular files told from pipes and devices."""
+"""Write files whole or not at all, and tell regular files from pipes and devices."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from pne_seg.errors import UserError
 
-fcntl: Any = None  # on Windows, where a file that is open cannot be removed anyway
+fcntl: Any = None  # on Windows, where an open file cannot be removed anyway
 with contextlib.suppress(ImportError):
     import fcntl
 
@@ -20,7 +20,6 @@ _TEMPORARY = re.compile(r"\.(.+)\.[\w-]+\.tmp(\.mp4)?")
 _JUST_MADE = 5.0
 """Seconds in which a temporary file may not have its lock yet."""
 _DAY = 24 * 3600.0
-
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -45,11 +44,11 @@ def save_atomically(
     Args:
         path: the file to make or replace; its folder is made if missing.
         write: called with the open binary file.
-        previous: where the older file is kept; None replaces it. A kill between the two moves
-            leaves it there, and no file at `path`.
+        previous: where to keep the older file; if None, it is replaced. A kill between the two
+            moves leaves it there, and no file at `path`.
 
     Raises:
-        OSError: the file cannot be written; the older one is as it was.
+        OSError: the file cannot be written; the older one is unchanged.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,15 +64,24 @@ def save_atomically(
             with contextlib.suppress(FileNotFoundError):
                 target.replace(previous)
         temporary.replace(target)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(target)  # the system names no file after a failed write
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Call `save_atomically` with content that is in memory."""
+    save_atomically(path, lambda file: file.write(content))
 
 
 def remove_abandoned(paths: Iterable[Path]) -> None:
     """Remove the temporary files that killed writers left beside these files.
 
-    A writer that is alive, on whichever machine, holds a lock on its file. Encoders of videos hold
-    none, and some file systems have none: there a file is left over once it is a day old.
+    A live writer, on any machine, holds a lock on its file. Encoders of videos hold none, and some
+    file systems have none: there a file is abandoned once it is a day old.
 
     Args:
         paths: files that `save_atomically`, or an encoder, would have made.
@@ -83,67 +91,49 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
         names.setdefault(path.parent, set()).add(path.name)
     for folder, wanted in names.items():
         for file in folder.glob(".*.tmp*"):
-            found = _TEMPORARY.fullmatch(file.name)
+            match = _TEMPORARY.fullmatch(file.name)
             with contextlib.suppress(OSError):  # another command may have removed it
-                if found and found[1] in wanted and _is_abandoned(file, locked=not found[2]):
+                if match and match[1] in wanted and _is_abandoned(file, has_lock=not match[2]):
                     file.unlink()
 
 
-def write_bytes_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """`save_atomically` for content that is at hand."""
-    save_atomically(path, lambda file: file.write(content))
-
-
-def _is_abandoned(file: Path, locked: bool) -> bool:
+def _is_abandoned(file: Path, has_lock: bool) -> bool:
     age = time.time() - file.stat().st_mtime
-    if not locked or age < _JUST_MADE:
+    if not has_lock or age < _JUST_MADE:
         return age > _DAY
     with file.open("rb") as opened:
         return _lock(opened) or age > _DAY
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Lock an open file for as long as it is open; False if another process has the lock."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: nothing is certain there
-        return False
-    return True
-
-
-def flush_folder(folder: Path) -> None:
-    """Wait until the names of a folder's files are on the disk, where the system can do so."""
-    with contextlib.suppress(OSError):  # Windows, and some network file systems
-        descriptor = os.open(folder, os.O_RDONLY)
+    """Lock an open file until it is closed; return False if that fails."""
+    if fcntl is not None:
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another process has the lock, or the file system has no locks
+            return False
+    return True
 
 
 def check_regular(path: str | os.PathLike[str], name: object = None) -> os.stat_result:
     """Refuse anything but a regular file, before it is opened; links are followed.
 
     Args:
-        path: what is to be opened.
+        path: the file.
         name: what messages call it; the path if None.
 
     Returns:
-        What the system says of the file, such as its size.
+        What the system knows of the file, such as its size.
 
     Raises:
-        UserError: there is something else.
-        OSError: there is nothing, or it cannot be looked at.
+        UserError: it is not a regular file.
+        OSError: it does not exist, or cannot be accessed.
     """
-    found = Path(path).stat()
-    if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise UserError(
             f"{path if name is None else name}: is {kind}, not a regular file. Replace or remove "
             "it."
         )
-    return found
+    return status

@@ -1,8 +1,8 @@
-"""What settings may name: modules, classes and functions of the packages that belong to them.
+"""Check what settings name, before it is imported and before it is called.
 
 A config, a run or an export may come from anywhere, and what it names is imported and called. So a
-name is checked twice: before it is imported, by jsonargparse's import control, which every parser
-of this project runs under, and before it is called, by what it turned out to be.
+name is checked twice: before the import, by jsonargparse's import control, under which every parser
+of this project runs, and before the call, by the object that was imported.
 """
 
 import inspect
@@ -13,61 +13,61 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from threading import RLock
 from types import ModuleType
 from typing import Any
 
 from pne_seg.errors import UserError
-from pne_seg.nameable import PACKAGES, misfit, path_of, under
+from pne_seg.nameable import PACKAGES, path_of, under, why_unfit
 from pne_seg.runs import RUNS
 from pne_seg.settings_files import check_yaml
 
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
-_OS = ("posix", "nt", "posixpath", "ntpath")  # where what `os` holds is defined
+_OS = ("posix", "nt", "posixpath", "ntpath")  # where the functions of `os` are defined
 _STANDARD = str(Path(os.__file__).parent)
 _SITE = re.compile(r"[/\\](?:site|dist)-packages(?:[/\\]|$)")
-_LOCK = RLock()  # jsonargparse's import control is one for the whole process
+_LOCK = RLock()  # jsonargparse's import control holds for the whole process
 
 
 class RefusedImportError(UserError):
-    """A setting names what it may not; the message says how to allow it."""
+    """A setting names something that is not allowed; the message says how to allow it."""
 
 
 @dataclass(frozen=True)
 class Imports:
-    """What settings of some origin may name.
+    """What settings may name, depending on where they come from.
 
     Attributes:
-        allow: further packages or modules, whatever they hold.
+        allow: further packages or modules, with everything in them.
         own: whether the settings are the user's, which may also name modules that are neither
             installed nor of the standard library: those in the working directory or on PYTHONPATH.
         setting: how messages write a setting.
-        remedy: how messages say what to do.
+        fix: how messages write the way to allow a package.
     """
 
     allow: tuple[str, ...] = ()
     own: bool = False
     setting: str = "{}"
-    remedy: str = 'pass allow=["{}"]'
+    fix: str = 'pass allow=["{}"]'
 
     def __post_init__(self) -> None:
         for name in self.allow:
             if not all(part.isidentifier() for part in name.split(".")):
                 raise UserError(
-                    f"{self.remedy.format(name)}: {name!r} is not the name of a module. Give one "
+                    f"{self.fix.format(name)}: {name!r} is not the name of a module. Give one "
                     "such as my_package."
                 )
             if under(name, ("jsonargparse",)):
                 raise UserError(f"{name} decides what may be imported; it is never allowed.")
 
     def trusting(self, texts: Sequence[str]) -> "Imports":
-        """These, and the user's own modules as far as the texts, which the user wrote, name them.
+        """Also allow the user's own modules that are named in texts.
 
         Args:
-            texts: values of settings.
+            texts: values of settings that the user wrote.
         """
         users = replace(self, own=True)
         names = [name for text in texts for name in _NAME.findall(text)]
@@ -75,7 +75,7 @@ class Imports:
         return replace(self, allow=(*self.allow, *sorted(own)))
 
     def refused(self, name: str) -> str | None:
-        """Why settings may not name something, None if they may; imports nothing.
+        """Return why settings may not name something, None if they may; import nothing.
 
         Args:
             name: dotted.
@@ -88,7 +88,7 @@ class Imports:
         if root in sys.stdlib_module_names:
             return "settings may not name what is in Python's standard library"
         if known := [entry for entry in PACKAGES if under(entry, (root,)) and "._" not in entry]:
-            return f"of {root}, settings may name {', '.join(known)} alone"
+            return f"of {root}, settings may name only {', '.join(known)}"
         installed = _is_installed(root)
         if installed is None:
             return None  # importing it will say so
@@ -108,29 +108,22 @@ class Imports:
         Raises:
             RefusedImportError: the setting may not name it.
             ImportError: there is no such module.
-            AttributeError: there is no such thing in it.
-            ValueError: the name has no dot.
+            AttributeError: the module has no such attribute.
+            ValueError: it is not a dotted name.
         """
         if reason := self.refused(name):
             raise self._refusal(key, name, reason)
-        module, _, attribute = name.rpartition(".")
-        try:
-            found = getattr(import_module(module), attribute)
-        except ModuleNotFoundError:
-            outer, _, inner = module.rpartition(".")  # a class within a class
-            if not outer:
-                raise
-            found = getattr(getattr(import_module(outer), inner), attribute)
+        found = resolve_name(name)
         if reason := self._unfit(found, called=True):
             raise self._refusal(key, name, reason, path_of(found))
         return found
 
     @contextmanager
     def enforced(self, *settings: Any) -> Iterator[None]:
-        """Have jsonargparse refuse, before it imports it, what may not be named.
+        """Have jsonargparse refuse, before an import, what settings may not name.
 
         Args:
-            *settings: what is parsed or built meanwhile.
+            *settings: the settings that are parsed or built in the context.
         """
         import jsonargparse
         import yaml
@@ -163,14 +156,14 @@ class Imports:
                 jsonargparse.set_loader("yaml", load, (yaml.YAMLError,))
 
     def check(self, parsed: Any, key: str = "") -> None:
-        """Refuse what may not be called, in settings that are parsed and not built yet.
+        """Check that parsed settings name only what may be called, before anything is built.
 
         Args:
             parsed: jsonargparse's namespace, or a part of it.
             key: its setting, for messages.
 
         Raises:
-            RefusedImportError: there is such a thing.
+            RefusedImportError: they do not.
         """
         from jsonargparse import Namespace
 
@@ -181,7 +174,12 @@ class Imports:
             values = parsed if isinstance(parsed, dict) else vars(parsed)
             named, built = values.get("class_path"), None
             if isinstance(named, str) and "." in named:
-                built = self._named(named, key)
+                try:
+                    built = self.resolve(named, key)
+                except RefusedImportError:
+                    raise
+                except (ImportError, AttributeError, ValueError):
+                    pass  # not a class path: a value of a mapping that jsonargparse parsed
             for name, value in values.items():
                 if name == "init_args" and built is not None:
                     given = vars(value) if isinstance(value, Namespace) else value
@@ -196,10 +194,10 @@ class Imports:
             raise self._refusal(key, path_of(parsed), reason)
 
     def explain(self, message: str, key: str) -> RefusedImportError | None:
-        """The refusal behind an error of jsonargparse's, None if it is another error.
+        """Return the refusal behind an error of jsonargparse, None if it is another error.
 
         Args:
-            message: the error's.
+            message: of the error; jsonargparse keeps the refused name nowhere else.
             key: the outermost setting that it is about.
         """
         found = re.search(r"Importing '([\w.]+)' is not allowed", message)
@@ -211,24 +209,16 @@ class Imports:
 
     @cached_property
     def _allowed(self) -> tuple[str, ...]:
-        """`allow`, with the modules in C that the standard library's stand for."""
+        """Return `allow`, with the C modules behind those of the standard library."""
         implied = [f"_{name}" for name in self.allow]
         return (*self.allow, *implied, *(_OS if "os" in self.allow else ()))
 
-    def _named(self, name: str, key: str) -> Any:
-        try:
-            return self.resolve(name, key)
-        except (ImportError, AttributeError, ValueError) as error:
-            if isinstance(error, RefusedImportError):
-                raise
-            return None  # a value that is no class path: jsonargparse took it for one of a mapping
-
     def _unfit(self, found: Any, called: bool = False) -> str | None:
-        """Why an object is not for settings, None if it is.
+        """Return why settings may not hold an object, None if they may.
 
         Args:
-            found: imported.
-            called: whether it is called to build a value, not given as one.
+            found: the imported object.
+            called: whether it is called to build a value, not used as one.
         """
         if isinstance(found, partial):
             return self._unfit(found.func, called)
@@ -237,22 +227,20 @@ class Imports:
             return None
         if not under(path, PACKAGES):
             known = _is_installed(path.partition(".")[0]) is not None
-            return self.refused(path) if known else "it is of no module"
-        return misfit(found, called)
+            return self.refused(path) if known else "it belongs to no module"
+        return why_unfit(found, called)
 
     def _refusal(
         self, key: str, name: str, reason: str, path: str | None = None
     ) -> RefusedImportError:
         root = (path or name).partition(".")[0]
-        remedy = f"\n  If you trust it, {self.remedy.format(root)}."
+        fix = f"\n  If you trust it, {self.fix.format(root)}." if root != "jsonargparse" else ""
         setting = self.setting.format(key) if key else "A setting"
-        return RefusedImportError(
-            f"{setting} names {name}: {reason}.{remedy if root != 'jsonargparse' else ''}"
-        )
+        return RefusedImportError(f"{setting} names {name}: {reason}.{fix}")
 
 
 def imported(path: str) -> Any:
-    """What a path names, if that takes no import beyond this project's packages; else None."""
+    """Return what a path names, None if that takes an import beyond this project's packages."""
     if not under(path, PACKAGES) and path.rpartition(".")[0] not in sys.modules:
         return None
     try:
@@ -262,18 +250,18 @@ def imported(path: str) -> Any:
 
 
 def is_own(run: Path, *roots: Path) -> bool:
-    """Whether a run's folder lies among the user's runs.
+    """Return whether a run is one of the user's own.
 
     Args:
-        run: the folder.
-        *roots: what holds a folder `runs`; the working directory always does.
+        run: the run's folder.
+        *roots: folders with a folder `runs` of the user's, besides the working directory.
     """
     folder = run.resolve()
     return any((root / RUNS).resolve() in folder.parents for root in (Path(), *roots))
 
 
 def _is_installed(root: str) -> bool | None:
-    """Whether a package is installed, not merely found; None if there is none of that name."""
+    """Return whether a package is installed, not merely found; None if there is none."""
     module = sys.modules.get(root)
     spec = getattr(module, "__spec__", None)
     if module is None:
@@ -286,8 +274,8 @@ def _is_installed(root: str) -> bool | None:
     if spec is None:
         return False  # such as __main__, of a script or a notebook
     # Some loaders give paths, where Python's own give strings.
-    places = [str(place) for place in spec.submodule_search_locations or []] or [spec.origin or ""]
-    return any(place.startswith(_STANDARD) or _SITE.search(place) for place in places)
+    paths = [str(path) for path in spec.submodule_search_locations or []] or [spec.origin or ""]
+    return any(path.startswith(_STANDARD) or _SITE.search(path) for path in paths)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -299,7 +287,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _is_default(built: Any, argument: str, value: Any) -> bool:
-    """Whether a function or class is what a signature has as its default."""
+    """Return whether a function or class is the default of an argument."""
     if not callable(value):
         return False
     for owner in getattr(built, "__mro__", (built,)):

@@ -1,4 +1,4 @@
-"""What any settings may name: the packages of this project, and what of them fits a setting."""
+"""The packages that any settings may name, and which of their objects fit a setting."""
 
 import inspect
 import sys
@@ -22,7 +22,7 @@ PACKAGES = (
     ),
     "lightning.pytorch.cli.ReduceLROnPlateau",
 )
-"""Packages and modules; `_CLASSES` and `_FUNCTIONS` say what of them."""
+"""Packages and modules; `_CLASSES` and `_FUNCTIONS` limit what of them may be named."""
 
 _CLASSES = (
     "torch.nn.Module",
@@ -38,38 +38,34 @@ _CLASSES = (
 )
 """A class of `PACKAGES` is one of these or, such as `Inference`, a dataclass."""
 _FUNCTIONS = ("torch.nn.functional", "torchvision.ops")
-"""Whose functions may be given where a function is taken; also the three of `PACKAGES`."""
+"""Modules whose functions may be values of settings; so may the three of `PACKAGES`."""
 _BUILDERS = "torchvision.models"
-"""Whose functions may be called for a network."""
+"""The module whose functions may be called to build a network."""
 
 
-def misfit(found: Any, called: bool) -> str | None:
-    """Why an object of `PACKAGES` fits no setting, None if it fits one.
+def why_unfit(found: Any, called: bool) -> str | None:
+    """Return why an object of `PACKAGES` fits no setting, None if it fits one.
 
     Args:
         found: a class, a function or an instance.
-        called: whether it is called to build a value, not given as one.
+        called: whether it is called to build a value, not used as one.
     """
     kind = found if isinstance(found, type) or inspect.isroutine(found) else type(found)
     if isinstance(kind, type):
         if is_dataclass(kind) or issubclass(kind, tuple(filter(None, map(_loaded, _CLASSES)))):
             return None
-        return "it is no class for a setting (a network, loss, optimizer, transform, callback)"
+        return "it is not a class for settings (a network, loss, optimizer, transform, callback)"
     fits = _builds_network(found) if called else _is_plain(found)
-    return None if fits else "it is a function, and none that belongs to a network or loss"
+    return None if fits else "it is not a function of a network or loss"
 
 
 def under(name: str, entries: Collection[str]) -> bool:
-    """Whether a dotted name is one of the entries, or lies below one."""
-    while name:
-        if name in entries:
-            return True
-        name = name.rpartition(".")[0]
-    return False
+    """Return whether a dotted name is one of the entries, or below one."""
+    return any(f"{name}.".startswith(f"{entry}.") for entry in entries)
 
 
 def path_of(found: Any) -> str:
-    """Where an object, or the class of an instance, is defined."""
+    """Return the dotted path of an object, or of an instance's class."""
     if isinstance(found, ModuleType):
         return found.__name__
     if not (isinstance(found, type) or inspect.isroutine(found)):
@@ -79,13 +75,13 @@ def path_of(found: Any) -> str:
 
 
 def _loaded(path: str) -> Any:
-    """What a path names, None if its module is not loaded."""
+    """Return what a path names, None if its module is not loaded."""
     module, _, name = path.rpartition(".")
     return getattr(sys.modules.get(module), name, None)
 
 
 def _is_plain(function: Any) -> bool:
-    """Whether a function is one of tensors, such as an activation or a loss."""
+    """Return whether a function takes tensors, such as an activation or a loss."""
     homes = [vars(sys.modules[home]) for home in _FUNCTIONS if home in sys.modules]
     known = [value for home in homes for name, value in home.items() if not name.startswith("_")]
     known += [_loaded(path) for path in PACKAGES if path.count(".") == 1]

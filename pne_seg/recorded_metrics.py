@@ -1,4 +1,4 @@
-"""The scores of a checkpoint, as its training and later evaluations wrote them down."""
+"""The metrics of a checkpoint, as its training and later evaluations recorded them."""
 
 import glob
 from pathlib import Path
@@ -19,16 +19,21 @@ def recorded_metrics(
     inference: Inference,
     normalization: dict[str, list[float]],
 ) -> dict[str, dict[str, Any]]:
-    """The scores of this very checkpoint by split, as the run's own data and protocol give them.
+    """Return the recorded metrics of a checkpoint by split, for the run's data and protocol.
 
-    A later evaluation's go before those that the training ended with; of several the newest is
-    taken.
+    Those of a later evaluation replace those of the training; of several the newest are taken.
+
+    Args:
+        path: the checkpoint.
+        step: optimizer steps done when it was saved.
+        run: the run that wrote it.
+        data: the run's data.
+        inference: the run's protocol.
+        normalization: `mean` and `std` of the run.
     """
     found: dict[str, dict[str, Any]] = {}
-    own = run.folder / METRICS
-    if own.is_file():
-        metrics = read_metrics(own)
-        # An older version's file says nothing of how complete it is.
+    if (file := run.folder / METRICS).is_file():
+        metrics = read_metrics(file)
         if metrics.get("step") == step and _protocol(metrics).get("complete", True):
             found["val"] = metrics
     for split, verb in _EVALUATIONS.items():
@@ -40,8 +45,7 @@ def recorded_metrics(
                 (metrics.get("step"), metrics.get("checkpoint")) == (step, path.stem)
                 and (protocol.get("split"), protocol.get("data")) == (split, data.data)
                 and protocol.get("complete") is metrics.get("same_data") is True
-                and _is(inference, protocol.get("inference"))
-                # An older version's file says nothing of it.
+                and _is_same(inference, protocol.get("inference"))
                 and all(protocol.get(key, value) == value for key, value in normalization.items())
             ):
                 found[split] = metrics
@@ -53,7 +57,7 @@ def _protocol(metrics: dict[str, Any]) -> dict[str, Any]:
     return protocol if isinstance(protocol, dict) else {}
 
 
-def _is(inference: Inference, saved: Any) -> bool:
+def _is_same(inference: Inference, saved: Any) -> bool:
     try:
         return Inference(**saved) == inference
     except (TypeError, ValueError):

@@ -1,6 +1,5 @@
 """Run folders: where a run writes, and which checkpoint a later command takes."""
 
-import itertools
 import os
 import platform
 import shlex
@@ -24,7 +23,7 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Run:
-    """One folder `runs/<name>/<version>/`."""
+    """A run folder, `runs/<name>/<version>/`."""
 
     folder: Path
 
@@ -40,7 +39,7 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best validation score."""
+        """The checkpoint with the best validation mIoU."""
         return self.folder / BEST
 
     @property
@@ -54,27 +53,21 @@ class Run:
         return self.last.is_file() or previous_checkpoint(self.last).is_file()
 
     def checkpoint(self, which: str) -> Path:
-        """`best`, `last`, or another file of the run's checkpoints.
+        """Return `best`, `last`, or another file of the run's checkpoints.
 
         Raises:
-            UserError: there is none; those that there are get listed.
+            UserError: it does not exist; the existing ones are listed.
         """
         path = self.folder / "checkpoints" / f"{which.removesuffix('.ckpt')}.ckpt"
         if not path.is_file():
-            there = sorted(file.stem for file in path.parent.glob("*.ckpt"))
-            raise UserError(
-                f"{path} does not exist"
-                + (
-                    f"; there are {', '.join(there)}."
-                    if there
-                    else ": the run saved no checkpoint yet."
-                )
-            )
+            names = sorted(file.stem for file in path.parent.glob("*.ckpt"))
+            found = f"; there are {', '.join(names)}." if names else ": the run saved none yet."
+            raise UserError(f"{path} does not exist{found}")
         return path
 
 
 def check_run_name(name: str) -> None:
-    """Refuse a run's name that is not that of a folder, or of folders within each other.
+    """Check that a run's name is that of a folder, or of nested folders.
 
     Raises:
         UserError: a part of it is empty, too long, or would lead out of the folder of runs.
@@ -84,12 +77,11 @@ def check_run_name(name: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is not that of one folder.
+    """Check that a name is that of a single folder.
 
     Raises:
         UserError: it is empty, too long, or would lead out of the folder of runs.
     """
-    shown = ascii(name if len(name) <= 80 else f"{name[:80]} …")
     if not name.strip() or name != name.strip() or name.endswith("."):
         reason = "is empty, or begins or ends with a space or a dot"
     elif any(character in "/\\" or not character.isprintable() for character in name):
@@ -98,36 +90,37 @@ def check_name(name: str) -> None:
         reason = f"is longer than {_LONGEST_NAME} bytes"
     else:
         return
+    shown = ascii(name if len(name) <= 80 else f"{name[:80]} …")
     raise UserError(
-        f"The run's name {shown} {reason}. It is the name of a folder in {RUNS}/: give another one "
-        "by --name."
+        f"The run's name {shown} {reason}. It names a folder in {RUNS}/; give another by --name."
     )
 
 
 def create_run(root: Path, name: str) -> Run:
-    """Make the next free folder `root/runs/name/<version>`; safe against runs started together.
+    """Make the next free folder `root/runs/name/<version>`; safe if several runs start at once.
 
     Raises:
-        UserError: the name is not that of one folder.
+        UserError: the name is not that of a folder.
         OSError: the folder cannot be made.
     """
-    check_run_name(name)
-    parent = root / RUNS / name
-    parent.mkdir(parents=True, exist_ok=True)
-    for version in itertools.count(max(_versions(parent), default=-1) + 1):
+    newest = runs_newest_first(root, name)[:1]
+    version = int(newest[0].folder.name) + 1 if newest else 0
+    while True:
+        folder = root / RUNS / name / str(version)
         try:
-            (parent / str(version)).mkdir()
+            folder.mkdir(parents=True)
+            return Run(folder)
         except FileExistsError:
-            continue
-        return Run(parent / str(version))
-    raise AssertionError("count() does not end")
+            if not folder.is_dir():
+                raise
+            version += 1
 
 
 def newest_run(root: Path, name: str) -> Run:
-    """Find the newest run of a name that has a best checkpoint.
+    """Return the newest run of a name that has a best checkpoint.
 
     Raises:
-        UserError: there is none, or the name is not that of one folder.
+        UserError: there is none, or the name is not that of a folder.
     """
     for run in runs_newest_first(root, name):
         if run.best.is_file():
@@ -139,7 +132,7 @@ def newest_run(root: Path, name: str) -> Run:
 
 
 def newest_last(root: Path, name: str) -> Path:
-    """Find the latest checkpoint of the newest run of a name that has one.
+    """Return the latest checkpoint of the newest run of a name that has one.
 
     Raises:
         UserError: there is none.
@@ -161,11 +154,13 @@ def runs_newest_first(root: Path, name: str) -> list[Run]:
     """
     check_run_name(name)
     parent = root / RUNS / name
-    return [Run(parent / str(version)) for version in sorted(_versions(parent), reverse=True)]
+    children = parent.iterdir() if parent.is_dir() else ()
+    versions = (int(child.name) for child in children if child.name.isdecimal())
+    return [Run(parent / str(version)) for version in sorted(versions, reverse=True)]
 
 
 def open_run(folder: Path) -> Run:
-    """A run by its folder.
+    """Return the run in a folder.
 
     Raises:
         UserError: the folder holds no `config.yaml`.
@@ -179,7 +174,7 @@ def open_run(folder: Path) -> Run:
 
 
 def run_of_checkpoint(path: Path) -> Run | None:
-    """The run that a checkpoint file lies in, if it lies in one."""
+    """Return the run that a checkpoint file belongs to, if any."""
     run = Run(path.resolve().parent.parent)
     return run if run.config.is_file() else None
 
@@ -193,19 +188,19 @@ def read_metrics(file: Path) -> dict[str, Any]:
     try:
         metrics = read_json(file)
     except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}). Remove it, or score again.") from error
+        raise UserError(f"{file} is damaged ({error}). Remove it, or evaluate again.") from error
     return metrics if isinstance(metrics, dict) else {}
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Weights that a command uses, and where what it makes of them is kept.
+    """Weights that a command uses, and where it keeps the results.
 
     Attributes:
         file: a checkpoint, or a file of weights from elsewhere.
-        folder: evaluations, predictions and exports lie below it.
+        folder: where evaluations, predictions and exports are kept.
         name: what they are called there.
-        source: of weights from elsewhere, as it was given; None for a checkpoint.
+        source: of weights from elsewhere, as given; None for a checkpoint.
     """
 
     file: Path
@@ -215,28 +210,22 @@ class Evaluated:
 
     @classmethod
     def of_checkpoint(cls, file: Path) -> "Evaluated":
-        """A checkpoint, whose run keeps the results; one without a run has them beside it."""
+        """Keep the results in the checkpoint's run, or beside a checkpoint without a run."""
         run = run_of_checkpoint(file)
         return cls(file, run.folder if run is not None else file.parent, file.stem)
 
     def output(self, verb: str, protocol: str = "") -> Path:
-        """Where a command writes.
+        """Return the folder that a command writes to.
 
         Args:
             verb: such as `test`.
-            protocol: its `Inference.label`; figures of several protocols are compared.
+            protocol: its `Inference.label`; the metrics of several protocols are kept apart.
         """
         return self.folder / verb / "_".join(filter(None, [self.name, protocol]))
 
 
-def _versions(parent: Path) -> list[int]:
-    if not parent.is_dir():
-        return []
-    return [int(child.name) for child in parent.iterdir() if child.name.isdecimal()]
-
-
 def describe_environment() -> str:
-    """Machine, command line and every installed package with its version."""
+    """Describe machine, command line and every installed package with its version."""
     import torch
 
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

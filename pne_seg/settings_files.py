@@ -1,4 +1,4 @@
-"""YAML and JSON that may come from anywhere, read within bounds.
+"""Read YAML and JSON that may come from anywhere, within bounds.
 
 YAML repeats a value by name: a few lines of such references mean billions of values, and a file of
 brackets alone exceeds Python's recursion limit. Both are refused before anything is built.
@@ -13,7 +13,7 @@ import yaml
 from pne_seg.errors import UserError
 
 MAX_BYTES = 1_000_000
-"""Size of a file; the longest config of this project has 2 kB."""
+"""Largest size of a file; the longest config of this project has 2 kB."""
 MAX_VALUES = 20_000
 """Keys and values of a YAML text, each reference counted as what it stands for."""
 MAX_DEPTH = 50
@@ -27,7 +27,7 @@ def read_yaml(file: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        UserError: it is not YAML, or beyond the bounds.
+        UserError: it is not YAML, or exceeds the bounds.
         OSError: it cannot be read.
     """
     return parse_yaml(_text(file), str(file))
@@ -41,12 +41,12 @@ def parse_yaml(text: str, source: str) -> Any:
         source: what messages call it.
 
     Raises:
-        UserError: it is not YAML, or beyond the bounds.
+        UserError: it is not YAML, or exceeds the bounds.
     """
     check_yaml(text, source)
     try:
         return yaml.load(text, _LOADER)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date or number
         raise UserError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -54,28 +54,27 @@ def read_json(file: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is not JSON, or beyond the bounds.
+        UserError: it is not JSON, or exceeds the bounds.
         OSError: it cannot be read.
     """
+    text = _text(file)
     try:
-        content = json.loads(_text(file))
+        content = json.loads(text)
     except RecursionError as error:
         raise _too_deep(str(file)) from error
     except ValueError as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{file} is not valid JSON: {error}") from error
-    check_values(content, str(file))
+    _check_values(content, str(file))
     return content
 
 
 def check_yaml(text: str, source: str, within: int = 0) -> None:
-    """Refuse a text that is beyond the bounds as YAML; one that is not YAML passes.
+    """Check that a text, parsed as YAML, stays within the bounds; a text that is not YAML passes.
 
     Args:
         text: of a file, or a value of a setting.
         source: what messages call it.
-        within: how many texts it is a value of: values are parsed again, by their type.
+        within: number of texts that it is nested in: values are parsed again, by their type.
 
     Raises:
         UserError: it has too many values or levels, or a value that contains itself.
@@ -113,14 +112,14 @@ def check_yaml(text: str, source: str, within: int = 0) -> None:
             if len(levels) > MAX_DEPTH:
                 raise _too_deep(source)
     except yaml.YAMLError:
-        return  # a text; where YAML is needed, parsing it says what is wrong
+        return  # plain text; where YAML is required, parsing reports the error
 
 
-def check_values(content: Any, source: str, depth: int = 0) -> None:
-    """Refuse content, read from JSON, that is too deep or holds texts that are beyond the bounds.
+def _check_values(content: Any, source: str, depth: int = 0) -> None:
+    """Check that content read from JSON, and the texts in it, stay within the bounds.
 
     Raises:
-        UserError: it does.
+        UserError: they do not.
     """
     if depth > MAX_DEPTH:
         raise _too_deep(source)
@@ -128,7 +127,7 @@ def check_values(content: Any, source: str, depth: int = 0) -> None:
         check_yaml(content, source)
     elif isinstance(content, dict | list):
         for value in content.values() if isinstance(content, dict) else content:
-            check_values(value, source, depth + 1)
+            _check_values(value, source, depth + 1)
 
 
 def _text(file: Path) -> str:

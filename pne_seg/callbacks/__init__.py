@@ -1,4 +1,4 @@
-"""What every run carries beside its steps: checkpoints, figures, summary, predictions."""
+"""Callbacks of the runs: checkpoints, resume, signals, guards, figures, summary, predictions."""
 
 from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from pne_seg.callbacks.contrast_diagnostics import ContrastDiagnostics
@@ -6,7 +6,7 @@ from pne_seg.callbacks.exact_resume import ExactResume
 from pne_seg.callbacks.figures import Figures
 from pne_seg.callbacks.finite_training import FiniteTraining
 from pne_seg.callbacks.image_scores import ImageScores
-from pne_seg.callbacks.labels import LabelledPixels
+from pne_seg.callbacks.labeled_pixels import LabeledPixels
 from pne_seg.callbacks.prediction_writer import PredictionWriter
 from pne_seg.callbacks.stop_on_signal import StopOnSignal, Stopped
 from pne_seg.callbacks.summary import Summary
@@ -19,7 +19,7 @@ __all__ = [
     "Figures",
     "FiniteTraining",
     "ImageScores",
-    "LabelledPixels",
+    "LabeledPixels",
     "LastCheckpoint",
     "PredictionWriter",
     "StopOnSignal",

@@ -1,12 +1,9 @@
-"""Checkpoints that a kill cannot truncate: `best.ckpt` by score and `last.ckpt` by time."""
+"""Checkpoints that a kill cannot truncate: `best.ckpt` by mIoU and `last.ckpt` by time."""
 
-import errno
-import os
-import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -18,12 +15,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from pne_seg.checkpoint_file import previous_checkpoint, read_checkpoint
 from pne_seg.errors import UserError
-from pne_seg.files import flush_folder, remove_abandoned, save_atomically
+from pne_seg.files import remove_abandoned, save_atomically
 from pne_seg.runs import BEST, LAST
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes, then renames; reads what has the right checksums.
+    """Save beside the target, flush, then rename; on loading, compare the checksums.
 
     The file before a `last.ckpt` is kept as `last.previous.ckpt`.
     """
@@ -34,30 +31,30 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint.
 
         Args:
-            checkpoint: what to save.
-            path: the file; its folder is made.
-            storage_options: not taken, as in the parent class.
+            checkpoint: tensors and plain values.
+            path: the file; its folder is made if missing.
+            storage_options: not supported, as in the parent class.
 
         Raises:
-            OSError: it cannot be written; the older one is as it was.
+            OSError: it cannot be written; the older one is unchanged.
         """
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO takes no storage options.")
-        target = Path(path)
-        previous = previous_checkpoint(target) if target.name == LAST.name else None
-        remove_abandoned([target])
-        try:
-            save_atomically(target, lambda file: torch.save(checkpoint, file), previous)
-        except (OSError, RuntimeError) as error:
-            # PyTorch's writer hides the reason behind an error of its own.
-            reason: BaseException | None = error
-            while reason is not None and not isinstance(reason, OSError):
-                reason = reason.__context__
-            if reason is None:
+
+        def write(file: BinaryIO) -> None:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # PyTorch's writer raises it after the system's error, such as a full disk.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
                 raise
-            said = reason.strerror or str(reason)
-            raise OSError(reason.errno or errno.EIO, said, os.fspath(target)) from error
-        flush_folder(target.parent)
+
+        target = Path(path)
+        remove_abandoned([target])
+        save_atomically(
+            target, write, previous_checkpoint(target) if target.name == LAST.name else None
+        )
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None
@@ -66,28 +63,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Args:
             path: the file.
-            map_location: not taken; Lightning moves what it loads.
-            weights_only: not taken; it always is so.
+            map_location: ignored; Lightning moves what it loads.
+            weights_only: ignored; it is always true.
 
         Raises:
             UserError: it is damaged, or holds more than tensors and plain values.
         """
-        # An optimizer keeps the very tensors that it loads, longer than the file may be there.
+        # An optimizer keeps the tensors that it loads, longer than the file may exist.
         checkpoint = read_checkpoint(Path(path), map_tensors=False)
-        version = checkpoint.get("pytorch-lightning_version")
-        if not isinstance(version, str) or not re.match(r"\d+\.\d+", version):
+        if "pytorch-lightning_version" not in checkpoint:
             raise UserError(
-                f"{path} does not name the version of Lightning that wrote it. Use another "
-                "checkpoint of the run."
+                f"{path} has no pytorch-lightning_version. Use another checkpoint of the run."
             )
         return checkpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/best.ckpt`, the weights with the best score so far.
+    """Keep `checkpoints/best.ckpt`, the weights with the best metric so far.
 
     Args:
-        monitor: the score.
+        monitor: the metric.
         mode: whether more or less of it is better.
     """
 
@@ -99,10 +94,10 @@ class BestCheckpoint(ModelCheckpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Bring the best checkpoint of the resumed run into this one's folder, with its score."""
+        """Copy the best checkpoint of the resumed run into this run's folder."""
         state = checkpoint.get("callbacks", {}).get(self.state_key) or {}
-        score, resumed = state.get("best_model_score"), trainer.ckpt_path
-        if score is None or resumed is None or self.dirpath is None:
+        best, resumed = state.get("best_model_score"), trainer.ckpt_path
+        if best is None or resumed is None or self.dirpath is None:
             return
         source, target = Path(resumed).with_name(BEST.name), Path(self.dirpath, BEST.name)
         try:
@@ -111,29 +106,32 @@ class BestCheckpoint(ModelCheckpoint):
                 return
         except UserError as error:
             rank_zero_warn(
-                f"The best checkpoint so far is not available; the best score starts over: {error}"
+                f"The best checkpoint so far is not available; {self.monitor} starts over: {error}"
             )
             return
         if trainer.is_global_zero:
             with source.open("rb") as file:
                 save_atomically(target, lambda copy: shutil.copyfileobj(file, copy))
-        self.best_model_score = self.kth_value = self.current_score = score
+        self.best_model_score = self.kth_value = self.current_score = best
         self.best_model_path = self.kth_best_model_path = str(target)
-        self.best_k_models = {str(target): score}
+        self.best_k_models = {str(target): best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Do nothing: `on_load_checkpoint` takes what holds in another folder."""
+        """Do nothing: `on_load_checkpoint` restores what holds in another folder."""
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `checkpoints/last.ckpt`, to resume from, and the one before it.
+    """Keep `checkpoints/last.ckpt`, to resume from, and the one before it.
 
-    It is saved after the last step, and every few minutes, whatever else is asked for.
+    It is also saved after the last step, and every few minutes.
 
     Args:
         every_n_epochs: how often, in training epochs; 1 by default.
-        every_n_train_steps: how often, in optimizer steps, in place of epochs.
-        every_n_minutes: how long after the last time at most.
+        every_n_train_steps: how often, in optimizer steps instead of epochs.
+        every_n_minutes: longest time between two checkpoints.
+
+    Attributes:
+        saved_step: optimizer steps done at the latest checkpoint; 0 before the first.
 
     Raises:
         ValueError: a value is not positive.
@@ -145,79 +143,71 @@ class LastCheckpoint(Checkpoint):
         every_n_train_steps: int | None = None,
         every_n_minutes: float = 5.0,
     ) -> None:
-        given = {
-            "every_n_epochs": every_n_epochs,
-            "every_n_train_steps": every_n_train_steps,
-            "every_n_minutes": every_n_minutes,
-        }
-        for name, value in given.items():
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}.")
         if every_n_epochs is None and every_n_train_steps is None:
             every_n_epochs = 1
         self.every_n_epochs = every_n_epochs
         self.every_n_train_steps = every_n_train_steps
         self.every_n_minutes = every_n_minutes
-        self._saved_step = 0
+        for name, value in vars(self).items():
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}.")
+        self.saved_step = 0
         self._saved_time = 0.0
-        self._waiting = False  # for the step's row to be with the loggers
+        self._due = False  # waits until the loggers have the step's row
+
+    def path(self, trainer: Trainer) -> Path:
+        """Return the checkpoint's file."""
+        return Path(trainer.log_dir or trainer.default_root_dir) / LAST
 
     def save(self, trainer: Trainer) -> None:
         """Save the checkpoint; all processes must call it."""
         for logger in trainer.loggers:
             logger.save()  # the rows up to here would be lost with the process
         trainer.save_checkpoint(self.path(trainer))
-        self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
-        self._waiting = False
-
-    @property
-    def saved_step(self) -> int:
-        """Optimizer step of the checkpoint; 0 before the first."""
-        return self._saved_step
-
-    def path(self, trainer: Trainer) -> Path:
-        """Return the checkpoint's file."""
-        return Path(trainer.log_dir or trainer.default_root_dir) / LAST
+        self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        self._due = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count minutes and steps from here."""
-        self._saved_time, self._saved_step = time.monotonic(), trainer.global_step
+        self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check whether to save, between two optimizer steps; loggers get the row after this."""
+        """Check whether to save before the next step; loggers get the row of this one first."""
         if not _is_dry(trainer) and not is_accumulating(trainer, batch_idx):
-            self._waiting |= self._is_step(trainer) or self._is_time(trainer, batch_idx)
+            every, step = self.every_n_train_steps, trainer.global_step
+            steps_passed = every is not None and step % every == 0 and step != self.saved_step
+            self._due |= steps_passed or self._time_passed(trainer, batch_idx)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time."""
-        if self._waiting:
+        """Save if it is due."""
+        if self._due:
             self.save(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is time, and ahead of a validation in which several processes cannot agree."""
+        """Save if it is due, and before a validation in which several processes cannot agree."""
         in_training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         several = trainer.world_size > 1 and in_training and not _is_dry(trainer)
-        if self._waiting or several:
+        if self._due or several:
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is the epoch for it, or the last."""
+        """Save if it is due after this epoch, or if it is the last."""
         if _is_dry(trainer):
             return
-        number = trainer.current_epoch + 1
-        due = self.every_n_epochs is not None and number % self.every_n_epochs == 0
-        if due or self._waiting or self._is_end(trainer):
+        epochs = trainer.current_epoch + 1
+        ends = (
+            trainer.should_stop
+            or 0 < (trainer.max_epochs or -1) <= epochs
+            or 0 <= trainer.max_steps <= trainer.global_step
+        )
+        if ends or self._due or (self.every_n_epochs and epochs % self.every_n_epochs == 0):
             self.save(trainer)
 
-    def _is_step(self, trainer: Trainer) -> bool:
-        every, step = self.every_n_train_steps, trainer.global_step
-        return every is not None and step % every == 0 and step != self._saved_step
-
-    def _is_time(self, trainer: Trainer, batch_idx: int) -> bool:
+    def _time_passed(self, trainer: Trainer, batch_idx: int) -> bool:
         several = trainer.world_size > 1
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if several and (batch_idx + 1) % (every or 1):
@@ -225,18 +215,12 @@ class LastCheckpoint(Checkpoint):
         late = time.monotonic() - self._saved_time > 60 * self.every_n_minutes
         return bool(trainer.strategy.broadcast(late)) if several else late
 
-    def _is_end(self, trainer: Trainer) -> bool:
-        by_steps = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
-        epochs = trainer.max_epochs
-        by_epochs = epochs not in (None, -1) and trainer.current_epoch + 1 >= epochs
-        return bool(by_steps or by_epochs or trainer.should_stop)
-
 
 def _is_dry(trainer: Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
 def is_accumulating(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether gradients are held back after a batch, which no checkpoint would keep."""
+    """Return whether gradients are held back after a batch, which no checkpoint would keep."""
     last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
     return bool((batch_idx + 1) % trainer.accumulate_grad_batches) and not last

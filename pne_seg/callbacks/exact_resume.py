@@ -1,14 +1,14 @@
-"""Bit-exact resume: the position of a training, as its checkpoints keep it.
+"""Bit-exact resume: the position of a training and its random states, kept in checkpoints.
 
 Lightning saves the counters of its loops wherever they happen to be, and guesses from their
-differences where to go on. With `max_steps`, within an epoch, and around a validation the guess is
+differences where to resume. With `max_steps`, within an epoch, and around a validation the guess is
 wrong: an epoch is skipped, a validation repeated, a step logged twice (Lightning's issues 19617 and
-19403). So a checkpoint here says in plain numbers where the training stands, and the counters are
-written from these when it is loaded. Random number generators resume from their saved states.
+19403). So checkpoints also hold the position in plain numbers, from which the counters are written
+when a checkpoint is loaded.
 """
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,80 +27,48 @@ AVERAGED_BUFFERS = "averaged_buffers"
 """Keys of a checkpoint."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Position:
-    """Where a training stands.
+    """Where a training stands between two steps.
 
     Attributes:
-        epoch: the present one, from 0.
-        batch: batches of it that are done; 0 between two epochs.
+        epoch: the current one, from 0.
+        batch: number of its batches that are done; 0 between two epochs.
         validation_due: whether a validation comes next.
-        batches: done in all epochs.
-        steps_logged: Lightning's count of steps, by which loggers number their rows.
-        batch_size: images in a batch of all processes; 0 if it is not known.
+        batches: number of batches done in all epochs.
+        batch_size: images in a batch of all processes; 0 if unknown.
     """
 
-    epoch: int
-    batch: int
-    validation_due: bool
-    batches: int
-    steps_logged: int
-    batch_size: int
+    epoch: int = 0
+    batch: int = 0
+    validation_due: bool = False
+    batches: int = 0
+    batch_size: int = 0
 
-    @classmethod
-    def of(cls, trainer: Trainer, validating: bool) -> "Position":
-        """Read the position of a trainer between two steps.
-
-        Args:
-            trainer: in training, or after it.
-            validating: whether it is within a validation, which then is still due.
-        """
-        loop: Any = trainer.fit_loop.epoch_loop
-        progress, epochs = loop.batch_progress, loop.trainer.fit_loop.epoch_progress.current
-        done = progress.current.processed
-        fetched = progress.current.ready > done  # the next batch is at hand
-        last = progress.is_last_batch or done >= trainer.num_training_batches
-        ended = last and not fetched
-        # As callbacks are told of a batch's end, and in a validation after it, the step is not yet
-        # counted as logged.
-        at_end = progress.current.completed < done
-        counted = loop._batches_that_stepped + (1 if done and (at_end or trainer.validating) else 0)
-        fetcher = trainer.fit_loop._data_fetcher
-        if at_end and fetcher is not None:
-            validating = bool(loop._should_check_val_fx(fetcher))
-        started = max(epochs.started, 1)
-        if not done:
-            epoch, batch = epochs.processed, 0
-        elif ended and not validating:
-            epoch, batch = started, 0
-        else:
-            epoch, batch = started - 1, done
-        batches, size = progress.total.processed, _batch_size(trainer)
-        return cls(epoch, batch, validating, batches, counted, size)
-
-    def write(self, loops: dict[str, Any]) -> None:
-        """Write the counters of Lightning's training loop in the forms that it resumes correctly.
+    def write(self, loops: dict[str, Any], step: int) -> None:
+        """Write the counters of Lightning's training loop in the form that it resumes correctly.
 
         Args:
             loops: a checkpoint's `loops["fit_loop"]`, changed in place.
+            step: number of optimizer steps done.
         """
         begun = self.epoch + (1 if self.batch else 0)
         epochs = _counters(begun, begun, self.epoch, self.epoch)
         loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
-        # Lightning ends a batch that is not complete, and counts it as logged; before a validation
-        # it does so after it.
-        ending = 1 if self.batch and not self.validation_due else 0
+        # Lightning completes an incomplete batch, and counts it as logged; before a validation it
+        # does so after it.
+        open_batch = 1 if self.batch and not self.validation_due else 0
         loops["epoch_loop.batch_progress"] = {
-            "total": _counters(self.batches, self.batches, self.batches, self.batches - ending),
-            "current": _counters(self.batch, self.batch, self.batch, self.batch - ending),
+            "total": _counters(self.batches, self.batches, self.batches, self.batches - open_batch),
+            "current": _counters(self.batch, self.batch, self.batch, self.batch - open_batch),
             "is_last_batch": False,
         }
-        uncounted = 1 if self.batch else 0
-        loops["epoch_loop.state_dict"] = {"_batches_that_stepped": self.steps_logged - uncounted}
-        validation = _counters(1, 1, 0, 0) if self.validation_due else _counters(0, 0, 0, 0)
+        logged = step - (1 if self.batch else 0)
+        loops["epoch_loop.state_dict"] = {"_batches_that_stepped": logged}
+        begun = 1 if self.validation_due else 0
         loops["epoch_loop.val_loop.batch_progress"] = {
-            "total": validation,
-            "current": dict(validation),
+            "total": _counters(begun, begun, 0, 0),
+            "current": _counters(begun, begun, 0, 0),
             "is_last_batch": False,
         }
 
@@ -110,49 +78,57 @@ def _counters(ready: int, started: int, processed: int, completed: int) -> dict[
 
 
 class ExactResume(Callback):
-    """Saves position and random states in checkpoints and restores them on a resume.
+    """Save position and random states in checkpoints, and restore them on a resume.
 
     Raises:
         UserError: on a resume, if nothing is left to train.
     """
 
     def __init__(self) -> None:
-        self._validating = False
-        self._resumed: Position | None = None
-        self._step = 0  # of the resumed checkpoint
-        self._random_states: list[dict[str, Any]] = []
-        self._between_batches: dict[str, Any] = {}
-        self._averaged_buffers: dict[str, Tensor] = {}
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Mark the validation as due until it ends."""
-        self._validating = not trainer.sanity_checking
-        self._between_batches = random_state()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Mark it as done, and restore the limit of steps that `on_fit_start` raised."""
-        self._validating = False
-        self._between_batches = random_state()
-        if self._is_final_validation(trainer):
-            trainer.fit_loop.epoch_loop.max_steps = self._step
-            self._resumed = None
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the random states, which reading the next batch may change."""
-        self._between_batches = random_state()
+        self.position = Position()
+        # As of the last batch or validation: reading the next batch may change it.
+        self._random_state: dict[str, Any] = {}
+        self._loaded: dict[str, Any] = {}  # of the resumed checkpoint, until it is restored
+        self._raised_limit: int | None = None  # `max_steps` during a last validation
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the random states, which reading the next batch may change."""
-        self._between_batches = random_state()
+        """Count the batch."""
+        loop = trainer.fit_loop
+        self.position.batch = batch_idx + 1
+        self.position.batches += 1
+        assert loop._data_fetcher is not None
+        due = loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+        self._end_batch_or_validation(trainer, bool(due))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Mark the validation as due until it ends."""
+        self.position.validation_due = not trainer.sanity_checking
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Mark the validation as done, and restore the limit that `on_fit_start` raised."""
+        self._end_batch_or_validation(trainer, False)
+        if self._raised_limit is not None:
+            trainer.fit_loop.epoch_loop.max_steps = self._raised_limit
+            self._raised_limit = None
+
+    def _end_batch_or_validation(self, trainer: Trainer, validation_due: bool) -> None:
+        here = self.position
+        here.validation_due = validation_due
+        last = trainer.is_last_batch or here.batch >= trainer.num_training_batches
+        if here.batch and last and not validation_due:
+            here.epoch, here.batch = here.epoch + 1, 0
+        self._random_state = random_state()
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Save position, random states and averaged buffers."""
-        checkpoint[POSITION] = asdict(Position.of(trainer, self._validating))
-        states = [self._between_batches or random_state()]
+        data = _data(trainer)
+        size = 0 if data is None else data.batch_size * trainer.world_size
+        checkpoint[POSITION] = asdict(replace(self.position, batch_size=size))
+        states = [self._random_state or random_state()]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, states[0])
@@ -166,72 +142,47 @@ class ExactResume(Callback):
     ) -> None:
         """Write the counters that Lightning is about to load."""
         if POSITION not in checkpoint:
-            return  # of an earlier version: as Lightning has it
-        position = _for_batch_size(Position(**checkpoint[POSITION]), _batch_size(trainer))
-        self._step = int(checkpoint["global_step"])
-        _check_something_left(trainer, position, self._step)
-        position.write(checkpoint["loops"]["fit_loop"])
-        # Now, because a schedule that asks for its length has the loader made.
-        _set_start(trainer, position.epoch, position.batch)
-        self._resumed = position
-        self._random_states = list(checkpoint.get(RANDOM_STATES) or [])
-        self._averaged_buffers = dict(checkpoint.get(AVERAGED_BUFFERS) or {})
+            return  # of another program: Lightning resumes it its way
+        step, data = int(checkpoint["global_step"]), _data(trainer)
+        self.position = Position(**checkpoint[POSITION])
+        if data is not None:
+            self.position = _for_batch_size(self.position, data.batch_size * trainer.world_size)
+            # Here, because a schedule that asks for its length has the loader made.
+            data.start = self.position.epoch, self.position.batch
+        _check_something_left(trainer, self.position, step)
+        self.position.write(checkpoint["loops"]["fit_loop"], step)
+        keys = ("global_step", RANDOM_STATES, AVERAGED_BUFFERS)
+        self._loaded = {key: checkpoint[key] for key in keys if key in checkpoint}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise the limit of steps for a final validation, which Lightning would skip."""
-        if self._resumed is not None and self._resumed.validation_due:
-            loop = trainer.fit_loop.epoch_loop
-            if loop.max_steps == self._step:
-                loop.max_steps += 1
-
-    def _is_final_validation(self, trainer: Trainer) -> bool:
-        resumed = self._resumed is not None and self._resumed.validation_due
-        return resumed and trainer.fit_loop.epoch_loop.max_steps == self._step + 1
+        """Raise the limit of steps for a last validation, which Lightning would skip."""
+        loop = trainer.fit_loop.epoch_loop
+        if self.position.validation_due and loop.max_steps == self._loaded.get("global_step"):
+            self._raised_limit = loop.max_steps
+            loop.max_steps += 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore flags and random states once everything is built."""
-        if self._resumed is None:
+        loaded, self._loaded = self._loaded, {}
+        if not loaded:
             return
         loop = trainer.fit_loop
         # It has done its work; left on, it keeps epoch-wise schedules from their first step.
         loop._restarting = False
-        if not self._resumed.batch:
+        if not self.position.batch:
             # With `max_steps` Lightning takes any resume for one within an epoch.
             loop.epoch_loop.restarting = False
             loop.epoch_loop.reset_restart_stage()
-        _set_start(trainer, 0, 0)  # for the next training with these data
-        if len(self._random_states) == trainer.world_size:
-            restore_random_state(self._random_states[trainer.global_rank])
-        self._random_states = []
+        if (data := _data(trainer)) is not None:
+            data.start = 0, 0  # for the next training with these data
+        states = loaded.get(RANDOM_STATES, [])
+        if len(states) == trainer.world_size:
+            restore_random_state(states[trainer.global_rank])
+        self._random_state = random_state()
+        saved = loaded.get(AVERAGED_BUFFERS, {})
         for name, buffer in _averaged_buffers(trainer).items():
-            if name in self._averaged_buffers:
-                buffer.copy_(self._averaged_buffers[name])
-
-
-def _averaged_buffers(trainer: Trainer) -> dict[str, Tensor]:
-    """Averages of what no state dict holds: even of constants they differ in the last digit."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        average = getattr(callback, "_average_model", None)
-        if isinstance(callback, WeightAveraging) and average is not None:
-            saved = average.module.state_dict()
-            buffers = dict(average.module.named_buffers())
-            return {
-                name: buffer
-                for name, buffer in buffers.items()
-                if name not in saved and buffer.is_floating_point()
-            }
-    return {}
-
-
-def _set_start(trainer: Trainer, epoch: int, batch: int) -> None:
-    data = _data(trainer)
-    if data is not None:
-        data.start = epoch, batch
-
-
-def _batch_size(trainer: Trainer) -> int:
-    data = _data(trainer)
-    return 0 if data is None else data.batch_size * trainer.world_size
+            if name in saved:
+                buffer.copy_(saved[name])
 
 
 def _data(trainer: Trainer) -> SegmentationDataModule | None:
@@ -239,39 +190,58 @@ def _data(trainer: Trainer) -> SegmentationDataModule | None:
     return data if isinstance(data, SegmentationDataModule) else None
 
 
+def _averaged_buffers(trainer: Trainer) -> dict[str, Tensor]:
+    """Return the averages of buffers that no state dict holds.
+
+    Even those of constants differ from the constant in the last digit.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        average = getattr(callback, "_average_model", None)
+        if isinstance(callback, WeightAveraging) and average is not None:
+            saved = average.module.state_dict()
+            return {
+                name: buffer
+                for name, buffer in average.module.named_buffers()
+                if name not in saved and buffer.is_floating_point()
+            }
+    return {}
+
+
 def _for_batch_size(position: Position, batch_size: int) -> Position:
-    """Count the samples seen of the present epoch in batches of another size."""
-    if not position.batch or batch_size in (0, position.batch_size) or not position.batch_size:
+    """Count the images done of the current epoch in batches of another size."""
+    if not position.batch or not position.batch_size or batch_size == position.batch_size:
         return position
     batch = position.batch * position.batch_size // batch_size
     rank_zero_info(
         f"The checkpoint was saved within epoch {position.epoch}, after {position.batch} batches "
         f"of {position.batch_size} images; with batches of {batch_size} it resumes after {batch}."
     )
-    values = asdict(position) | {"batch": batch, "batch_size": batch_size}
-    if not batch:
-        values["validation_due"] = False
-    return Position(**values)
+    return replace(
+        position,
+        batch=batch,
+        batch_size=batch_size,
+        validation_due=position.validation_due and batch > 0,
+    )
 
 
 def _check_something_left(trainer: Trainer, position: Position, step: int) -> None:
     if position.validation_due or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     max_steps, max_epochs = trainer.max_steps, trainer.max_epochs
-    limit = None
     if max_steps != -1 and step >= max_steps:
         limit = f"max_steps {max_steps}"
     elif max_epochs is not None and max_epochs != -1 and position.epoch >= max_epochs:
         limit = f"max_epochs {max_epochs}"
-    if limit is not None:
-        raise UserError(
-            f"The checkpoint is of step {step} after {position.epoch} epochs, where {limit} ends "
-            "the training: nothing is left to train. Raise that limit of the trainer."
-        )
+    else:
+        return
+    raise UserError(
+        f"The checkpoint is of step {step} after {position.epoch} epochs, where {limit} ends "
+        "the training: nothing is left to train. Raise that limit of the trainer."
+    )
 
 
 def random_state() -> dict[str, Any]:
-    """Collect the states of all generators of random numbers, as tensors and plain values."""
+    """Return the states of all random number generators, as tensors and plain values."""
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 (the global one)
     state = {
         "torch": torch.get_rng_state(),
@@ -284,7 +254,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Set the states that `random_state` collected."""
+    """Set the states that `random_state` returned."""
     torch.set_rng_state(state["torch"].cpu())
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002

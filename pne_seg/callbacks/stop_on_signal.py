@@ -1,4 +1,4 @@
-"""Ends a training on SIGTERM or SIGINT after the present step, with a checkpoint."""
+"""End a training on SIGTERM or SIGINT after the current step, with a checkpoint."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from pne_seg.callbacks.checkpoints import LastCheckpoint, is_accumulating
 
-_SAME = 1.0
+_REPEAT = 1.0
 """Seconds within which a launcher of several processes may pass the same signal on again."""
 
 
@@ -25,8 +25,8 @@ class Stopped(SystemExit):
 
     Args:
         signum: the signal.
-        step: optimizer steps taken.
-        checkpoint: what the training resumes from, if there is anything.
+        step: number of optimizer steps done.
+        checkpoint: the file to resume from, if any.
     """
 
     def __init__(self, signum: int, step: int, checkpoint: Path | None) -> None:
@@ -42,25 +42,25 @@ class Stopped(SystemExit):
 
 
 class StopOnSignal(Callback):
-    """Finishes the step, saves `last.ckpt` and raises `Stopped`; a second signal ends at once.
+    """Finish the step, save `last.ckpt` and raise `Stopped`; a second signal ends at once.
 
-    All processes stop after the same step, whichever of them got the signal. Within a validation
-    one process saves too; several rely on the checkpoint from its start. SLURM's signal to requeue
-    waits for the end of the step as well and is then handled by Lightning.
+    All processes stop after the same step, whichever of them got the signal. Within a validation a
+    single process saves too; several rely on the checkpoint from its start. SLURM's signal to
+    requeue also waits for the end of the step and is then handled by Lightning.
 
     Args:
-        last: what saves; None saves nothing.
+        last: saves the checkpoint; if None, none is saved.
     """
 
     def __init__(self, last: LastCheckpoint | None) -> None:
         self.last = last
-        self.signum = 0  # 0 before a signal
+        self.signum = 0  # the signal of this process; 0 before one
         self._time = 0.0
         self._requeue: Callable[[], Any] | None = None
-        self._requeue_asked = self._requeue_due = False
-        self._launcher: Any = None
+        self._requeue_asked = False
+        self._agreed = (0, False)  # signal and requeue, of all processes after the last step
         self._several = False
-        self._stopping = 0
+        self._launcher: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Register the handlers; Lightning restores the previous ones at the end."""
@@ -83,9 +83,8 @@ class StopOnSignal(Callback):
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if not self.signum:
             self.signum, self._time = signum, time.monotonic()
-        elif not self._several or time.monotonic() - self._time > _SAME:
-            if hasattr(self._launcher, "kill"):
-                self._launcher.kill(signal.SIGKILL)
+        elif not self._several or time.monotonic() - self._time > _REPEAT:
+            self._kill_others()
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 
@@ -95,30 +94,33 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Agree on whether to stop, between two optimizer steps; loggers get the row after this."""
+        """Agree on whether to stop before the next step; loggers get the row of this one first."""
         if is_accumulating(trainer, batch_idx):
             return
-        self._stopping, self._requeue_due = self._agreed(trainer)
+        self._agreed = self.signum, self._requeue_asked
+        if self._several:
+            asked = torch.tensor(self._agreed, device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            self._agreed = int(asked[0]), bool(asked[1])
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Stop or requeue ahead of a step."""
-        if self._requeue_due and self._requeue is not None:
-            self._requeue_asked = self._requeue_due = False
+        """Stop or requeue before a step."""
+        signum, requeue = self._agreed
+        if requeue and self._requeue is not None:
+            self._requeue_asked, self._agreed = False, (signum, False)
             self._requeue()
-        if self._stopping:
-            self._stop(trainer, self._stopping)
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop ahead of a validation, which a resume begins with."""
-        if self._stopping:
-            self._stop(trainer, self._stopping)
+        """Stop before a validation, with which a resume then begins."""
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between two epochs."""
-        if self._stopping:
-            self._stop(trainer, self._stopping)
+        if self._agreed[0]:
+            self._stop(trainer, self._agreed[0])
 
     def on_validation_batch_end(
         self,
@@ -133,22 +135,16 @@ class StopOnSignal(Callback):
         if not self.signum or trainer.sanity_checking:
             return
         if self._several:
-            if hasattr(self._launcher, "kill"):  # they would wait for this process
-                self._launcher.kill(signal.SIGKILL)
+            self._kill_others()  # they would wait for this process
             raise Stopped(self.signum, trainer.global_step, self._checkpoint(trainer))
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, WeightAveraging):  # the weights in training come back
+            if isinstance(callback, WeightAveraging):  # the trained weights come back
                 callback.on_validation_epoch_end(trainer, pl_module)
         self._stop(trainer, self.signum)
 
-    def _agreed(self, trainer: Trainer) -> tuple[int, bool]:
-        if not self._several:
-            return self.signum, self._requeue_asked
-        own = [self.signum, int(self._requeue_asked)]
-        asked = torch.tensor(own, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-        signum, requeue = asked.tolist()
-        return int(signum), bool(requeue)
+    def _kill_others(self) -> None:
+        if hasattr(self._launcher, "kill"):
+            self._launcher.kill(signal.SIGKILL)
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         if self.last is not None and self.last.saved_step != trainer.global_step:

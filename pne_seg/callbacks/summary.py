@@ -1,34 +1,33 @@
-"""The figures of a run: a table on the screen and `metrics.json` in its folder."""
+"""The metrics of a run: a table on the screen and `metrics.json` in its folder."""
 
 import json
 import math
 import statistics
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from pne_seg.callbacks.tables import (
-    Seen,
-    print_boundary_scores,
-    print_protocol,
-    print_scores,
-    protocol,
-)
+from pne_seg.boundaries import BoundaryScores
+from pne_seg.callbacks.protocol import ImageCounts, count_images, in_words, protocol
 from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import Scores
 from pne_seg.module import SegmentationModule
+from pne_seg.report.wording import percent
 from pne_seg.runs import METRICS
-
-_STAGES = {"fit": "val", "validate": "val", "test": "test"}
 
 
 class _Result(NamedTuple):
-    """The scores of an evaluation, how they came about, and in a training when."""
+    """The metrics of an evaluation, its protocol, and in a training its epoch and step."""
 
     scores: Scores
     protocol: dict[str, Any]
@@ -36,24 +35,24 @@ class _Result(NamedTuple):
 
 
 class Summary(Callback):
-    """Prints the scores and writes them, as fractions, with their protocol to `metrics.json`.
+    """Print the metrics and write them, as fractions, with their protocol to `metrics.json`.
 
-    A test also has the scores near the borders between classes. For a training run the scores are
-    those of the epoch with the best mIoU, which is also the one of `best.ckpt`.
+    A test also has the metrics near the borders between classes. Those of a training are from the
+    epoch with the best mIoU, as is `best.ckpt`.
     """
 
     def __init__(self) -> None:
-        self.folder: Path | None = None  # of the run; nothing is written without one
-        self.origin: dict[str, Any] = {}  # what `metrics.json` says of the checkpoint scored
+        self.folder: Path | None = None  # of the run; if None, nothing is written
+        self.origin: dict[str, Any] = {}  # further values of `metrics.json`: what was evaluated
         self._best: _Result | None = None
-        self._epoch_seconds: list[float] = []  # of training alone
-        self._began = self._epoch_began = self._validation_began = 0.0
-        self._seen = Seen()
         self._resumed: dict[str, Any] | None = None
+        self._counts: ImageCounts = Counter()
+        self._epoch_seconds: list[float] = []  # of training, without validation
+        self._began = self._epoch_began = self._validation_began = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clocks, and take over the best scores together with the best checkpoint."""
-        self._began = self._epoch_began = time.perf_counter()
+        """Start the clock, and restore the best metrics together with the best checkpoint."""
+        self._began = time.perf_counter()
         best = trainer.checkpoint_callback
         if self._resumed and isinstance(best, ModelCheckpoint) and best.best_model_path:
             scores = Scores.from_matrix(self._resumed["matrix"])
@@ -64,13 +63,13 @@ class Summary(Callback):
         """Start the epoch's clock."""
         self._epoch_began = time.perf_counter()
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the epoch's clock."""
-        self._validation_began = time.perf_counter()
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the epoch's clock."""
         self._epoch_seconds.append(time.perf_counter() - self._epoch_began)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the epoch's clock."""
+        self._validation_began = time.perf_counter()
 
     def on_validation_batch_end(
         self,
@@ -81,62 +80,73 @@ class Summary(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Note how many images there are, and of which sizes."""
-        self._seen.add(batch)
+        """Count the images."""
+        self._counts += count_images(batch)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the epoch's clock, and keep the scores if they are the best so far."""
+        """Resume the epoch's clock, and keep the metrics if they are the best so far."""
         self._epoch_began += time.perf_counter() - self._validation_began
-        seen, self._seen = self._seen, Seen()
-        if trainer.sanity_checking or not isinstance(pl_module, SegmentationModule):
+        result = self._result(trainer, pl_module)
+        if result is None:
             return
-        scores = pl_module.scores
-        if scores is None:
-            return
-        found = protocol(trainer, pl_module, seen)
-        if self._best is None or _rank(scores) > _rank(self._best.scores):
-            when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-            self._best = _Result(scores, found, when if trainer.state.fn == "fit" else {})
+        if self._best is None or _rank(result.scores) > _rank(self._best.scores):
+            self._best = result
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the split."""
-        seen, self._seen = self._seen, Seen()
-        if isinstance(pl_module, SegmentationModule) and pl_module.scores is not None:
-            self._best = _Result(pl_module.scores, protocol(trainer, pl_module, seen), {})
-            self._report(trainer, pl_module)
+        self._best = self._result(trainer, pl_module)
+        self._report(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the run."""
-        if isinstance(pl_module, SegmentationModule):
-            self._report(trainer, pl_module)
+        self._report(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep the best scores so far."""
+        """Return the best metrics so far."""
         if self._best is None:
             return {}
         scores, found, when = self._best
         return {"matrix": scores.matrix, "protocol": found, "when": when}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember them until it is known whether their checkpoint is at hand."""
+        """Keep them until it is known whether their checkpoint is available."""
         self._resumed = state_dict or None
 
-    def _report(self, trainer: Trainer, module: SegmentationModule) -> None:
+    def _result(self, trainer: Trainer, module: LightningModule) -> _Result | None:
+        counts, self._counts = self._counts, Counter()
+        if trainer.sanity_checking or not isinstance(module, SegmentationModule):
+            return None
+        if module.scores is None:
+            return None
+        when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        in_training = trainer.state.fn == "fit"
+        found = protocol(trainer, module, counts)
+        return _Result(module.scores, found, when if in_training else {})
+
+    def _report(self, trainer: Trainer, module: LightningModule) -> None:
         if self._best is None or not trainer.is_global_zero:
             return
+        assert isinstance(module, SegmentationModule)
         scores, found, when = self._best
-        fn = str(trainer.state.fn.value) if trainer.state.fn else ""
-        stage = _STAGES[fn]
+        fn = trainer.state.fn
+        stage = "test" if fn == "test" else "val"
         boundary = module.boundary_scores if fn == "test" else None
-        print_scores(scores, module.class_names, stage, when)
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 120  # a file or a pipe has no width to fold the table to
+        console.print(_class_table(scores, module.class_names, stage, when))
+        console.print(
+            f"pixel accuracy {percent(scores.pixel_accuracy)}; mIoU of always predicting the most "
+            f"frequent class {percent(scores.majority_miou)}"
+        )
         if boundary is not None:
-            print_boundary_scores(boundary)
+            console.print(_boundary_table(boundary))
         if fn != "fit":
-            print_protocol(module, found)
+            console.print(Text(in_words(found, module.scorer.inference)))
         if self.folder is None:
             return
         metrics: dict[str, Any] = scores.as_dict(stage, module.class_names) | when | self.origin
@@ -144,20 +154,25 @@ class Summary(Callback):
             metrics |= boundary.as_dict(stage)
         metrics[f"{stage}/majority_class_mIoU"] = scores.majority_miou
         if self._epoch_seconds and fn == "fit":
-            metrics["epochs"] = trainer.current_epoch
-            metrics["seconds"] = time.perf_counter() - self._began
             seconds = statistics.median(self._epoch_seconds)
-            metrics["median_seconds_per_training_epoch"] = seconds
-            metrics["median_seconds_per_training_batch"] = seconds / trainer.num_training_batches
-            metrics["peak_memory_bytes"] = _peak_memory(trainer.strategy.root_device)
+            metrics |= {
+                "epochs": trainer.current_epoch,
+                "seconds": time.perf_counter() - self._began,
+                "median_seconds_per_training_epoch": seconds,
+                "median_seconds_per_training_batch": seconds / trainer.num_training_batches,
+                "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
+            }
         # JSON has no NaN: a class that does not occur is null.
-        clean = {
+        content = {
             key: None if isinstance(value, float) and math.isnan(value) else value
             for key, value in metrics.items()
-        }
-        clean["protocol"] = found
-        text = json.dumps(clean, indent=2, ensure_ascii=False) + "\n"
+        } | {"protocol": found}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_bytes_atomically(self.folder / METRICS, text.encode())
+
+
+def _rank(scores: Scores) -> float:
+    return -1.0 if math.isnan(scores.miou) else scores.miou
 
 
 def _peak_memory(device: torch.device) -> int | None:
@@ -172,5 +187,34 @@ def _peak_memory(device: torch.device) -> int | None:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _rank(scores: Scores) -> float:
-    return -1.0 if math.isnan(scores.miou) else scores.miou
+def _class_table(
+    scores: Scores, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
+) -> Table:
+    """Tabulate IoU, accuracy and share of pixels of each class, and the means, in percent."""
+    best = f" (best epoch, {when['epoch']}; step {when['step']})" if when else ""
+    title = f"{stage} metrics in percent{best}"
+    table = Table(title=title, title_justify="left", show_footer=True)
+    table.add_column("class", footer="mean over classes that occur")
+    table.add_column("IoU", justify="right", footer=percent(scores.miou))
+    table.add_column("accuracy", justify="right", footer=percent(scores.macc))
+    table.add_column("share of pixels", justify="right")
+    columns = (scores.iou.tolist(), scores.accuracy.tolist(), scores.pixel_share.tolist())
+    for name, *values in zip(class_names, *columns, strict=True):
+        table.add_row(Text(name), *map(percent, values))
+    return table
+
+
+def _boundary_table(boundary: BoundaryScores) -> Table:
+    """Tabulate the means by the distance to the nearest border between classes, in percent."""
+    title = "by distance to the nearest border between classes"
+    table = Table(title=title, title_justify="left")
+    table.add_column("distance")
+    for name in ("mIoU", "pixel accuracy", "share of pixels"):
+        table.add_column(name, justify="right")
+    last = max(boundary.within)
+    total = int(boundary.within[last].matrix.sum() + boundary.beyond.matrix.sum())
+    rows = {f"up to {width} px": scores for width, scores in boundary.within.items()}
+    for name, scores in (rows | {f"more than {last} px": boundary.beyond}).items():
+        share = int(scores.matrix.sum()) / total if total else float("nan")
+        table.add_row(name, *map(percent, (scores.miou, scores.pixel_accuracy, share)))
+    return table

@@ -18,7 +18,7 @@ from pne_seg.callbacks import (
     Figures,
     FiniteTraining,
     ImageScores,
-    LabelledPixels,
+    LabeledPixels,
     LastCheckpoint,
     PredictionWriter,
     StopOnSignal,
@@ -218,7 +218,7 @@ class SegmentationCLI(LightningCLI):
             if writes:
                 config["logger"] = [self._open_run(), *_as_loggers(config["logger"])]
             averaging = _as_list(self.config_init["ema"])
-            callbacks += [FiniteTraining(), LabelledPixels(), *averaging, *self._reporting()]
+            callbacks += [FiniteTraining(), LabeledPixels(), *averaging, *self._reporting()]
             callbacks += [ExactResume()]
             callbacks += self._checkpointing(config)
         else:
@@ -229,7 +229,7 @@ class SegmentationCLI(LightningCLI):
                 evaluation = Evaluation(self.verb, self.evaluated, self.config, label)
                 if writes:
                     self.run_folder = evaluation.folder
-                callbacks += [LabelledPixels(), *self._reporting(evaluation.origin)]
+                callbacks += [LabeledPixels(), *self._reporting(evaluation.origin)]
             elif writes:
                 self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
                 job = self.prediction.prepare(

@@ -34,7 +34,7 @@ class Override:
         return [f"--{self.key}"] if self.value is None else [f"--{self.key}={self.value}"]
 
 
-_OWN = Imports(own=True, setting="--{}", remedy="add --allow {}")
+_OWN = Imports(own=True, setting="--{}", fix="add --allow {}")
 
 
 @dataclass
