@@ -3,7 +3,8 @@
 import json
 
 from pne_seg.checkpoint_file import read_checkpoint
-from pne_seg.cli.parser import INTERNAL, Parser, settings_of
+from pne_seg.cli.mistakes import INTERNAL, settings_of
+from pne_seg.cli.parser import Parser
 from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule

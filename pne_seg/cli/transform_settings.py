@@ -7,7 +7,7 @@ from typing import Any
 
 import albumentations as A
 
-from pne_seg.cli.parser import nearest
+from pne_seg.cli.mistakes import nearest
 
 
 def unknown_transform_setting(data: Any) -> str | None:
