@@ -193,19 +193,25 @@ class Imports:
         ):
             raise self._refusal(key, path_of(parsed), reason)
 
-    def explain(self, message: str, key: str) -> RefusedImportError | None:
-        """Return the refusal behind an error of jsonargparse, None if it is another error.
+    def refused_in(self, settings: Any, key: str) -> RefusedImportError | None:
+        """Return the refusal of the first name in settings, None if all are allowed.
 
         Args:
-            message: of the error; jsonargparse keeps the refused name nowhere else.
-            key: the outermost setting that it is about.
+            settings: a value, as it was read; what reads like the name of a module counts as one.
+            key: its setting, for messages.
         """
-        found = re.search(r"Importing '([\w.]+)' is not allowed", message)
-        if not found:
-            return None
-        inner = re.findall(r'Parser key "([^"]+)"', message[: found.start()])[1:]
-        key = ".".join([key, *inner]).replace(".init_args", "")
-        return self._refusal(key, found[1], self.refused(found[1]) or "settings may not name it")
+        if isinstance(settings, str):
+            reason = self.refused(settings) if _NAME.fullmatch(settings) else None
+            return self._refusal(key, settings, reason) if reason else None
+        parts: list[tuple[str, Any]] = []
+        if isinstance(settings, dict):
+            for name, value in settings.items():
+                inner = key if name in ("class_path", "init_args") else f"{key}.{name}"
+                parts.append((inner, value))
+        elif isinstance(settings, list | tuple):
+            parts = [(key, value) for value in settings]
+        found = (self.refused_in(value, inner) for inner, value in parts)
+        return next((refusal for refusal in found if refusal), None)
 
     @cached_property
     def _allowed(self) -> tuple[str, ...]:

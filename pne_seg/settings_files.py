@@ -5,6 +5,7 @@ brackets alone exceeds Python's recursion limit. Both are refused before anythin
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,31 @@ def parse_yaml(text: str, source: str) -> Any:
         return yaml.load(text, _LOADER)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date or number
         raise UserError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def line_of(file: Path, names: Sequence[str]) -> int | None:
+    """Find the line of a YAML file that sets a key, None if the file does not mention it.
+
+    Args:
+        file: a file that `read_yaml` can read.
+        names: parts of the key; `init_args` may be left out.
+    """
+    node, line = yaml.compose(_text(file), _LOADER), None
+    for name in names:
+        found = _entries(node)
+        if name not in found and "init_args" in found:
+            found = _entries(found["init_args"][1])
+        if name not in found:
+            return None
+        line, node = found[name]
+    return line
+
+
+def _entries(node: Any) -> dict[str, tuple[int, Any]]:
+    """Lines and values of a mapping in YAML, by key."""
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {key.value: (key.start_mark.line + 1, value) for key, value in node.value}
 
 
 def read_json(file: Path) -> Any:

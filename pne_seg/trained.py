@@ -156,7 +156,7 @@ def build_data(config: Mapping[str, Any], imports: Imports) -> "SegmentationData
     except RefusedImportError:
         raise
     except Exception as error:  # a third-party class fails as it likes
-        if refusal := imports.explain(str(error), "data"):
+        if refusal := imports.refused_in(config.get("data"), "data"):
             raise refusal from error
         raise UserError(f"data cannot be built: {' '.join(str(error).split())[:200]}") from error
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pne_seg.cli.building import build_error, dropped_setting
 from pne_seg.cli.failures import Failing, naming, report
 from pne_seg.cli.parser import ALLOW_HELP, Parser
-from pne_seg.cli.refusals import refusal
 from pne_seg.cli.settings import Settings
-from pne_seg.cli.transform_settings import unknown_transform_setting
 from pne_seg.data import Folder, SegmentationDataModule
 from pne_seg.data.inspection import SPLITS, Inspection, as_json, inspect, report_text
 from pne_seg.errors import UserError
@@ -57,8 +56,8 @@ def _check(args: Sequence[str]) -> bool:
         raise UserError(
             "Missing: data. Give a --config file that sets it, --data CLASS, or a folder."
         )
-    if complaint := unknown_transform_setting(config.data.as_dict()):
-        raise UserError(complaint)
+    if dropped := dropped_setting({}, config.data.as_dict()):
+        raise UserError(dropped)
     splits = _splits(config.splits)
     if config.processes is not None and config.processes < 1:
         raise UserError(f"--processes {config.processes}: expected a number, 1 or more.")
@@ -66,10 +65,9 @@ def _check(args: Sequence[str]) -> bool:
         with settings.enforced():
             data = parser.instantiate(config).data
     except Exception as error:
-        said = refusal(error, {})
-        if said is None:
-            raise
-        raise said from error
+        if reason := build_error(error, {}):
+            raise reason from error
+        raise
     output = _output(config.output, data)
     data.prepare_data()  # downloads, where the settings ask for it
     inspection = inspect(data, splits, config.processes)

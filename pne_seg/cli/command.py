@@ -27,7 +27,7 @@ from pne_seg.callbacks import (
 )
 from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli import predict
-from pne_seg.cli.advice import without_advice
+from pne_seg.cli.building import build_error, dropped_setting
 from pne_seg.cli.checks import (
     FROM_DATA,
     check_against_data,
@@ -39,7 +39,6 @@ from pne_seg.cli.evaluation import Evaluation
 from pne_seg.cli.failures import is_out_of_memory, naming, one_line
 from pne_seg.cli.memory import less_memory
 from pne_seg.cli.parser import ALLOW_HELP, Parser
-from pne_seg.cli.refusals import refusal, unused_encoder_settings
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import (
     WEIGHTS_HELP,
@@ -48,7 +47,6 @@ from pne_seg.cli.start import (
     weights_to_score,
     without_pretrained,
 )
-from pne_seg.cli.transform_settings import unknown_transform_setting
 from pne_seg.data import SegmentationDataModule
 from pne_seg.description import check_same_classes
 from pne_seg.errors import UserError
@@ -181,19 +179,15 @@ class SegmentationCLI(LightningCLI):
         if self.checkpoint is not None or self.evaluated is not None:
             without_pretrained(self.config["model.network"])
         network = _as_dict(self.config.get("model.network"))
-        complaint = unused_encoder_settings(network) or unknown_transform_setting(
-            _as_dict(self.config["data"])
-        )
-        if complaint:
-            raise UserError(complaint)
+        if dropped := dropped_setting(network, _as_dict(self.config["data"])):
+            raise UserError(dropped)
         try:
-            with without_advice(), self.settings.enforced():
+            with self.settings.enforced():
                 super().instantiate_classes()
         except Exception as error:
-            said = refusal(error, network)
-            if said is None:
-                raise
-            raise said from error
+            if reason := build_error(error, network):
+                raise reason from error
+            raise
 
     # ---- the trainer and the run's folder ------------------------------------------------
 
@@ -299,31 +293,30 @@ class SegmentationCLI(LightningCLI):
         stop = next((found for found in callbacks if isinstance(found, StopOnSignal)), None)
         if prediction is not None:
             options |= prediction.options()
-        with without_advice():
-            try:
-                if prediction is None or prediction.has_work:
-                    getattr(self.trainer, self.verb)(self.model, **options)
-            except UserError:
+        try:
+            if prediction is None or prediction.has_work:
+                getattr(self.trainer, self.verb)(self.model, **options)
+        except UserError:
+            raise
+        except Exception as error:
+            if stop is not None and stop.signum and self.trainer.world_size > 1:
+                # A process that stopped in a validation leaves the others without a partner.
+                raise Stopped(stop.signum, self.trainer.global_step, None) from error
+            loading = bool(self.trainer._checkpoint_connector._loaded_checkpoint)
+            if not loading or is_out_of_memory(error) or isinstance(error, OSError):
                 raise
-            except Exception as error:
-                if stop is not None and stop.signum and self.trainer.world_size > 1:
-                    # A process that stopped in a validation leaves the others without a partner.
-                    raise Stopped(stop.signum, self.trainer.global_step, None) from error
-                loading = bool(self.trainer._checkpoint_connector._loaded_checkpoint)
-                if not loading or is_out_of_memory(error) or isinstance(error, OSError):
-                    raise
-                # Lightning holds the checkpoint's content until all of it has been taken over.
-                raise UserError(
-                    f"{checkpoint} does not fit the network and settings here, or is damaged: "
-                    f"{type(error).__name__}: {one_line(error)}\n"
-                    "  Use the config of the run that wrote it (--run takes both from one run), or "
-                    "another checkpoint."
-                ) from error
-            except SystemExit as leaving:
-                # Lightning leaves with code 1, as for a file that could not be read.
-                if isinstance(leaving.__context__, KeyboardInterrupt):
-                    raise KeyboardInterrupt from leaving
-                raise
+            # Lightning holds the checkpoint's content until all of it has been taken over.
+            raise UserError(
+                f"{checkpoint} does not fit the network and settings here, or is damaged: "
+                f"{type(error).__name__}: {one_line(error)}\n"
+                "  Use the config of the run that wrote it (--run takes both from one run), or "
+                "another checkpoint."
+            ) from error
+        except SystemExit as leaving:
+            # Lightning leaves with code 1, as for a file that could not be read.
+            if isinstance(leaving.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from leaving
+            raise
         complete = prediction is None or prediction.finish(first=this_rank() == 0)
         if self.run_folder is not None:
             rank_zero_info(f"Written to {self.run_folder}")

@@ -11,8 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.cli.evaluation import LOADING_ONLY
+from pne_seg.cli.input_data import replace_data
 from pne_seg.cli.settings import Settings
-from pne_seg.cli.stand_in import replace_data
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.inference import Inference

@@ -1,12 +1,34 @@
 """A run of fit, validate, test or predict, and how it ends: by itself, by a signal or an error."""
 
+import ctypes
+import os
+import signal
+import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from pne_seg.callbacks import Stopped
 from pne_seg.cli.command import SegmentationCLI, this_rank
 from pne_seg.cli.failures import Failing, is_out_of_memory, report
-from pne_seg.cli.processes import end_other_processes, follow_first_process
+
+_FIRST = "PNE_SEG_FIRST_PROCESS"
+_PATIENCE = 10.0  # seconds that the others have to say what happened to them
+_PR_SET_PDEATHSIG = 1
+
+_IRRELEVANT = (
+    ".*does not have many workers.*",  # more loader processes on a machine of two cores
+    ".*smaller than the logging interval.*",
+    ".*LeafSpec.* is deprecated.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*For 'tu-' .* encoders, `encoder_weights` should be.*",
+)
+"""Warnings of other packages that do not apply here."""
 
 
 def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
@@ -17,16 +39,19 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
             where `predict` could not read or write a file; code 130 where the user stopped it.
     """
     command: SegmentationCLI | None = None
-    follow_first_process(this_rank())
+    _follow_first_process(this_rank())
     try:
-        command = SegmentationCLI(verb, args)
-        command.start()
+        with warnings.catch_warnings():
+            for message in _IRRELEVANT:
+                warnings.filterwarnings("ignore", message=message)
+            command = SegmentationCLI(verb, args)
+            command.start()
         return command
     except Stopped as stopped:
         if this_rank() == 0:
             print(stopped, file=sys.stderr)
         if command is not None:
-            end_other_processes(command.trainer)
+            _end_other_processes(command.trainer)
         raise SystemExit(stopped.code) from None
     except KeyboardInterrupt:
         if this_rank() == 0:
@@ -38,7 +63,7 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
             report(error, _failing(verb, command, error))
         finally:
             if command is not None:
-                end_other_processes(command.trainer)
+                _end_other_processes(command.trainer)
         raise
 
 
@@ -54,3 +79,38 @@ def _failing(verb: str, command: SegmentationCLI | None, error: Exception) -> Fa
         less_memory=command.less_memory(error) if is_out_of_memory(error) else "",
         workers=command.datamodule.num_workers,
     )
+
+
+# ---- the processes of one run on several devices: where one ends, so do the others -------------
+
+
+def _follow_first_process(rank: int) -> None:
+    """End this process with the first one, which started it and may be killed; on Linux only.
+
+    It would wait for the first one's answer: for half an hour while they connect.
+
+    Args:
+        rank: of this process, 0 for the first one.
+    """
+    first = os.environ.get(_FIRST)
+    if rank == 0:
+        os.environ[_FIRST] = str(os.getpid())  # those that it starts inherit it
+    elif first is not None and sys.platform == "linux":
+        if first == str(os.getppid()):
+            # By the kernel: while processes connect, no thread of Python's runs.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if not Path("/proc", first).exists():  # it ended before this line
+            raise SystemExit(1)
+
+
+def _end_other_processes(trainer: Trainer) -> None:
+    """Wait a moment for the processes that this one started, then end them."""
+    launcher = trainer.strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        return
+    deadline = time.monotonic() + _PATIENCE
+    for process in launcher.procs:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()

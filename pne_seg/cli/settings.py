@@ -6,6 +6,7 @@ null silently brings the slot back. Here a slot whose class changes starts afres
 null is refused.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import yaml
 
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports, imported
-from pne_seg.settings_files import check_yaml, parse_yaml, read_yaml
+from pne_seg.settings_files import check_yaml, line_of, parse_yaml, read_yaml
 
 Config = dict[str, Any]
 
@@ -108,6 +109,45 @@ class Settings:
             if isinstance(value, dict):
                 return _look_up(value, key.removeprefix(f"{given}."))
         return _look_up(self.config, key)
+
+    def tree(self) -> Config:
+        """Files and overrides in one, as far as their keys and classes go.
+
+        An override's value is a text unless it is a list or a mapping; what overrides set of a
+        class stands beside its `class_path`.
+        """
+        tree = copy.deepcopy(self.config)
+        for override in self.overrides:
+            if override.value is None:
+                continue
+            *parents, last = _plain(override.key).split(".")
+            node = tree
+            for name in parents:
+                inner, found = node.get("init_args"), node.get(name)
+                if name not in node and isinstance(inner, dict) and name in inner:
+                    node, found = inner, inner[name]
+                if not isinstance(found, dict):
+                    found = {} if found is None else {"class_path": found}
+                node[name] = node = found
+            value = _parse(override) if override.value[:1] in ("{", "[") else override.value
+            old = node.get(last)
+            if isinstance(old, dict) and not isinstance(value, list):
+                value = {**old, **(value if isinstance(value, dict) else {"class_path": value})}
+            node[last] = value
+        return tree
+
+    def place(self, key: str) -> str:
+        """A line that says where a setting stands; empty for one of the command line.
+
+        Args:
+            key: dotted, `init_args` may be left out of it.
+        """
+        if any(_within(key, _plain(override.key)) for override in self.overrides):
+            return ""
+        for file in reversed(self.files):
+            if (line := line_of(file, key.split("."))) is not None:
+                return f"\n  It stands in {file}, line {line}."
+        return ""
 
     def enforced(self) -> AbstractContextManager[None]:
         """Have jsonargparse refuse what the settings may not name."""

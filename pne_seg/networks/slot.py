@@ -67,7 +67,7 @@ def build_network(slot: Slot, imports: Imports | None = None) -> nn.Module:
     except RefusedImportError:
         raise
     except Exception as error:  # a class of anyone's refuses as it likes
-        if refusal := imports.explain(str(error), _KEY):
+        if refusal := imports.refused_in(slot, _KEY):
             raise refusal from error
         raise UserError(
             f"{slot['class_path']} cannot be built from its saved settings: "

@@ -52,7 +52,11 @@ def test_a_mistyped_key(
     else:
         args = [f"--{plain if place.endswith('plain') else key}", "1"]
     said = refused(capsys, "fit", "--config", tiny, *args)
-    assert said == f"error: There is no setting --{plain}.\n  The nearest is --{near}."
+    expected = f"error: There is no setting --{plain}.\n  The nearest is --{near}."
+    if place == "file":
+        line = 1 + key.count(".")  # each part of the key on a line
+        expected += f"\n  It stands in {tiny.with_name('x.yaml')}, line {line}."
+    assert said == expected
 
 
 @pytest.mark.parametrize("verb", ["validate", "predict"])
@@ -133,6 +137,7 @@ def test_an_unknown_class(
     said = refused(capsys, "fit", "--config", tiny, *args)
     assert f"--{slot} {name}: no class of that name." in said
     assert f"The nearest is {near}." in said
+    assert (f"It stands in {tiny.with_name('x.yaml')}, line " in said) == (place == "file")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +158,10 @@ def test_a_number_in_place_of_a_list(
     said = refused(capsys, "fit", "--config", tiny, *args)
     if place == "file":
         value, expected = str(float(value)), expected.replace(value, str(float(value)))
-    assert said == f"error: --{key} {value}: expected a list such as {expected}."
+    first, *rest = said.splitlines()
+    assert first == f"error: --{key} {value}: expected a list such as {expected}."
+    assert len(rest) == (place == "file")
+    assert all(f"It stands in {tiny.with_name('x.yaml')}, line " in line for line in rest)
 
 
 @pytest.mark.parametrize("verb", ["fit", "test", "predict"])
@@ -165,10 +173,12 @@ def test_a_config_whose_network_is_not_here(
     content = yaml.safe_load(config.read_text())
     content["model"]["network"]["class_path"] = "my_nets.Net"
     config.write_text(yaml.safe_dump(content))
+    line = config.read_text().splitlines().index("  network:") + 1
     said = refused(capsys, verb, *(["--config", config] if verb == "fit" else ["--run", run]))
     assert said == (
         "error: --model.network my_nets.Net is not to be found here (No module named 'my_nets').\n"
-        "  Start where Python finds its file, or install its package."
+        "  Start where Python finds its file, or install its package.\n"
+        f"  It stands in {config}, line {line}."
     )
 
 

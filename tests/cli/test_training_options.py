@@ -136,7 +136,10 @@ def test_flags(options: list[str]) -> None:
         (["--model.auxiliary", "FCNHead", "--model.auxiliary.stage", "9"], "there is no stage 9"),
         (["--model.auxiliary", "AuxiliaryLogits"], "has no module 'decoder.region_classifier'"),
         (["--model.network.encoder_name", "tu-resnet19"], "The nearest is tu-resnet18."),
-        (["--model.network.encoder_weights", "imagnet"], "Available options are: ['imagenet'"),
+        (
+            ["--model.network.encoder_weights", "imagnet"],
+            "encoder_weights imagnet: the encoder resnet18 has no such weights. Give one of ",
+        ),
         (
             ["--model.network.dict_kwargs", "{drop_path_rate: 0.1}"],
             "the encoder resnet18 takes no settings",

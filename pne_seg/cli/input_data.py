@@ -1,10 +1,11 @@
-"""With `predict --input`, images from elsewhere stand in for the data of the run."""
+"""With `predict --input`, images from elsewhere take the place of the run's data."""
 
 import json
 
 from pne_seg.checkpoint_file import read_checkpoint
-from pne_seg.cli.parser import INTERNAL, Parser, settings_of
-from pne_seg.cli.refusals import refusal
+from pne_seg.cli.building import build_error
+from pne_seg.cli.mistakes import INTERNAL, settings_of
+from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
 from pne_seg.description import DataDescription, description_in
@@ -24,7 +25,7 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
     Args:
         settings: loaded; changed in place.
         given: what is to be predicted.
-        evaluated: whose classes, colors and image size the stand-in has.
+        evaluated: whose classes, colors and image size the input has.
 
     Raises:
         UserError: the checkpoint cannot be read, or a setting is one of the run's data.
@@ -34,7 +35,7 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
         if any(override.key == "data" for override in settings.overrides):
             raise UserError(
                 "--data names a data set, --input other images in its place. Give one of them; "
-                "classes and colours come with the checkpoint."
+                "classes and colors come with the checkpoint."
             )
         _refuse_settings_of_the_run(settings)
     else:
@@ -47,13 +48,13 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
     trained = settings.config.get("data")
     own = (trained.get("init_args") or {}) if isinstance(trained, dict) else {}
     kept = {key: own[key] for key in ("eval_batch_size", "num_workers") if key in own}
-    stand_in = description.as_dict()
-    base = stand_in["resize_base"]
+    described = description.as_dict()
+    base = described["resize_base"]
     settings.config["data"] = {
         "class_path": f"{InputData.__module__}.{InputData.__name__}",
         "init_args": {
             "input": given,
-            "description": json.loads(json.dumps(stand_in)),  # lists for tuples, as YAML has them
+            "description": json.loads(json.dumps(described)),  # lists for tuples, as YAML has them
             "resize_base": None if base is None else list(base),
             **kept,
         },
@@ -61,7 +62,7 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
 
 
 def _refuse_settings_of_the_run(settings: Settings) -> None:
-    """Refuse what the run's data would take, and their stand-in does not.
+    """Refuse what the run's data would take, and `--input` does not.
 
     Raises:
         UserError: there is such a setting.
@@ -103,9 +104,10 @@ def _description_from_config(settings: Settings, weights: str) -> DataDescriptio
             data = parser.instantiate(parser.parse(own)).data
         return DataDescription.from_dict(data.description.as_dict())
     except Exception as error:
-        said = refusal(error, {})
-        if said is None:
+        reason = build_error(error, {})
+        if reason is None:
             raise
         raise UserError(
-            f"{weights} does not name its classes, so the data of its config are needed:\n  {said}"
+            f"{weights} does not name its classes, so the data of its config are needed:\n"
+            f"  {reason}"
         ) from error
