@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pne_seg.export.folder import FORMATS, read_network
 from pne_seg.export.programs import INPUT, smallest_side
 from pne_seg.imports import Imports
-from pne_seg.inference import ImageScorer, Preprocessing
+from pne_seg.inference import Predictor, Preprocessing
 
 TOLERANCE = 1e-4
 """Largest difference in class scores, of the largest score where that is above 1."""
@@ -62,13 +62,13 @@ def compare(
         preprocessing: the network's.
         sizes: (batch, height, width) of the images.
     """
-    scorer = ImageScorer(network, preprocessing)
+    predictor = Predictor(network, preprocessing)
     generator = torch.Generator().manual_seed(0)
     difference = largest = 0.0
     for batch, height, width in sizes:
         images = torch.randint(0, 256, (batch, 3, height, width), generator=generator).float()
         with torch.inference_mode():
-            expected = scorer.scores(images)
+            expected = predictor.logits(images)
             got = run(images)
         if got.shape != expected.shape:
             return Agreement(float("inf"), largest, tuple(sizes))
@@ -92,7 +92,7 @@ def runner(
     """
     path = folder / FORMATS[format]
     if format == "safetensors":
-        return ImageScorer(read_network(folder, imports), preprocessing).scores
+        return Predictor(read_network(folder, imports), preprocessing).logits
     if format == "torch":
         program: Runner = torch.export.load(path).module()
         return program

@@ -47,7 +47,7 @@ class PixelsToScores(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float32 in 0–255, sides divisible by the stride → (B, C, H, W)."""
-        logits: Tensor = self.network(self.preprocessing.normalise(images))
+        logits: Tensor = self.network(self.preprocessing.normalize(images))
         size = images.shape[-2:]
         # While traced, sizes are expressions: to ask whether two are equal would hold the graph to
         # the answer.

@@ -26,7 +26,7 @@ from pne_seg.export.folder import (
 )
 from pne_seg.export.programs import Traced, first_line, trace, write_onnx, write_program
 from pne_seg.export.weights import write_weights
-from pne_seg.inference import ImageScorer
+from pne_seg.inference import Predictor
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained
 
@@ -291,7 +291,7 @@ def _size_taken(trained: Trained) -> tuple[int, int] | None:
     sizes = sizes_to_try(trained.preprocessing.stride, None)
     try:
         compare(
-            ImageScorer(trained.network, trained.preprocessing).scores,
+            Predictor(trained.network, trained.preprocessing).logits,
             trained.network,
             trained.preprocessing,
             sizes,
