@@ -34,7 +34,7 @@ import yaml
 from torch import Tensor, nn
 
 from benchmarks.measure import interleaved, machine, peak_memory, peak_tensors
-from pne_seg.export.programs import trace, write_onnx
+from pne_seg.export.tracing import trace, write_onnx
 from pne_seg.imports import Imports
 from pne_seg.inference import Inference, Predictor, Preprocessing, network_stride
 from pne_seg.networks.slot import build_network, complete_slot
