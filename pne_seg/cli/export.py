@@ -12,10 +12,11 @@ from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
 from pne_seg.errors import UserError
 from pne_seg.export.hub_upload import check_push, is_public, push
+from pne_seg.export.output_folder import check_output
 from pne_seg.export.writer import (
     DisagreementError,
     Exported,
-    check_output,
+    check_packages,
     export,
     missing_packages,
     preview_of,
@@ -69,7 +70,8 @@ def _run(args: Sequence[str]) -> None:
     evaluated = weights_to_score(settings)
     assert evaluated is not None  # but for --help, which has ended
     output = _output(config.output, evaluated)
-    check_output(output, formats)
+    check_output(output)
+    check_packages(formats)
     if evaluated.source is None:
         trained = load_trained(evaluated.file, imports=replace(imports, own=False))
     else:

@@ -1,6 +1,5 @@
 """`export`: write a trained network's folder, and compare it before it takes its place."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
@@ -13,26 +12,16 @@ from pne_seg.errors import UserError
 from pne_seg.export.comparison import TOLERANCE, Agreement, compare, load_written, sizes_to_try
 from pne_seg.export.metadata import as_json, conventions, describe, header
 from pne_seg.export.model_card import is_edited, write_card
+from pne_seg.export.output_folder import STAGING, check_output, publish
 from pne_seg.export.tracing import Traced, first_line, trace, write_onnx, write_program
 from pne_seg.export.weights_file import write_weights
-from pne_seg.exported import (
-    CARD,
-    DESCRIPTION,
-    FILES,
-    FORMATS,
-    NEW_CARD,
-    PREVIEW,
-    UNFINISHED,
-    is_export,
-)
-from pne_seg.files import write_bytes_atomically
+from pne_seg.exported import CARD, DESCRIPTION, FORMATS, NEW_CARD, PREVIEW
 from pne_seg.inference import Predictor
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained
 
 _NEEDS = {"onnx": ("onnx", "onnxscript")}
 _DEFAULT_SIDE = 512
-_STAGING = ".unfinished_export."
 
 
 class DisagreementError(Exception):
@@ -78,28 +67,12 @@ def missing_packages(format: str) -> list[str]:
     return [name for name in _NEEDS.get(format, ()) if find_spec(name) is None]
 
 
-def check_output(folder: Path, formats: Collection[str]) -> None:
-    """Refuse what cannot be written, before anything is traced.
+def check_packages(formats: Collection[str]) -> None:
+    """Refuse formats whose packages are not installed.
 
     Raises:
-        UserError: the folder holds other files, or a new card that was edited, or a package is
-            missing.
+        UserError: one is missing.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output {folder} is a file. Give a folder.")
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    names = {name for name in names if not name.startswith(_STAGING)}
-    others = sorted(names - {*FILES} if is_export(folder) else names)
-    if others:
-        raise UserError(
-            f"--output {folder} holds files of other kinds ({others[0]}). Give a new folder, or "
-            f"one of an earlier export (with {DESCRIPTION}), which is replaced."
-        )
-    if is_edited(folder / NEW_CARD):
-        raise UserError(
-            f"{folder / NEW_CARD} was edited and would be replaced. Make it the card: rename it to "
-            f"{CARD}; or move it away."
-        )
     for format in formats:
         if missing := missing_packages(format):
             raise UserError(
@@ -135,7 +108,8 @@ def export(
             written in a format, or a file cannot be written.
         DisagreementError: a file returns other logits than the network; nothing is written.
     """
-    check_output(output, formats)
+    check_output(output)
+    check_packages(formats)
     stride = trained.preprocessing.stride
     if size is not None and (size[0] % stride or size[1] % stride):
         fitting = [_round_up(side, stride) for side in size]
@@ -148,7 +122,7 @@ def export(
     beside = output if output.is_mount() else output.resolve().parent
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=beside) as name:
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=beside) as name:
             folder = Path(name)
             done.formats = _write_formats(trained, folder, formats, size, say)
             say("Comparing with the network …")
@@ -161,7 +135,7 @@ def export(
                 shutil.copyfile(preview, folder / PREVIEW)
             card = NEW_CARD if is_edited(output / CARD) else CARD
             write_card(trained, content, folder / card, preview is not None)
-            _publish(folder, output)
+            publish(folder, output)
         done.files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     except OSError as error:
         raise UserError(
@@ -298,21 +272,3 @@ def preview_of(checkpoint: Path) -> Path | None:
     run = run_of_checkpoint(checkpoint)
     picture = run.folder / "figures" / "predictions.png" if run is not None else None
     return picture if picture is not None and picture.is_file() else None
-
-
-def _publish(folder: Path, output: Path) -> None:
-    """Move the files to their places, the description last: with it the export is whole."""
-    written = sorted(folder.iterdir(), key=lambda file: file.name == DESCRIPTION)
-    for file in written:  # a disk that is full says so here, before anything is replaced
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-    output.mkdir(exist_ok=True)
-    # Until the description is there, a mixture with an earlier export's files is not loaded.
-    unfinished = f'{{"{UNFINISHED}": true}}\n'
-    write_bytes_atomically(output / DESCRIPTION, unfinished.encode())
-    names = {file.name for file in written}
-    kept = {CARD} if NEW_CARD in names else set()
-    for name in {*FILES} - names - kept - {DESCRIPTION}:
-        (output / name).unlink(missing_ok=True)  # of another network: it must not stay beside this
-    for file in written:
-        file.replace(output / file.name)
