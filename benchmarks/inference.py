@@ -34,9 +34,9 @@ import yaml
 from torch import Tensor, nn
 
 from benchmarks.measure import interleaved, machine, peak_memory, peak_tensors
-from pne_seg.export.programs import trace, write_onnx
+from pne_seg.export.tracing import trace, write_onnx
 from pne_seg.imports import Imports
-from pne_seg.inference import ImageScorer, Inference, Preprocessing, network_stride
+from pne_seg.inference import Inference, Predictor, Preprocessing, network_stride
 from pne_seg.networks.slot import build_network, complete_slot
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -127,12 +127,12 @@ def measure_row(arguments: argparse.Namespace) -> Figures:
     if engine == "ONNX Runtime":
         classify = _onnx_runtime(network, preprocessing, images)
     else:
+        predictor = Predictor(network, preprocessing, inference)
         if engine == "compiled":
-            network.compile()
-        scorer = ImageScorer(network, preprocessing, inference)
+            predictor.compile()
 
         def classify() -> object:
-            return scorer.classes(images)
+            return predictor.classes(images)
 
     autocast: AbstractContextManager[object] = nullcontext()
     if precision == "bf16":
@@ -173,11 +173,11 @@ def measure_scores(arguments: argparse.Namespace) -> Figures:
     """
     classes, height, width = SCORES
     inference = list(SCORES_PROTOCOLS.values())[arguments.row]
-    scorer = ImageScorer(nn.Conv2d(3, classes, 1, stride=4), Preprocessing(), inference)
+    predictor = Predictor(nn.Conv2d(3, classes, 1, stride=4), Preprocessing(), inference)
     images = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
 
     def classify() -> object:
-        return scorer.classes(images)
+        return predictor.classes(images)
 
     with torch.inference_mode():
         memory = peak_memory(classify, "cpu")

@@ -23,8 +23,8 @@ from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     WHOLE_IMAGES,
-    ImageScorer,
     Inference,
+    Predictor,
     Preprocessing,
     network_stride,
     resize_logits,
@@ -128,7 +128,7 @@ class SegmentationModule(LightningModule):
             ignore_index,
         )
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
-        self.scorer = ImageScorer(network, self.preprocessing, inference or WHOLE_IMAGES)
+        self.scorer = Predictor(network, self.preprocessing, inference or WHOLE_IMAGES)
         check_output(network, num_classes)
         self.requirements = BatchRequirements(network, self.preprocessing.stride)
         self.contrast = contrast
@@ -175,6 +175,7 @@ class SegmentationModule(LightningModule):
             self.dropout.detach()
         if self.compile_network:
             self.network.compile()
+            self.scorer.compile()
 
     def teardown(self, stage: str) -> None:
         """Leave the network bare, whatever it is used for next."""
@@ -183,8 +184,8 @@ class SegmentationModule(LightningModule):
         self.dropout.detach()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores, see `ImageScorer.scores`."""
-        return self.scorer.scores(images)
+        """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores, see `Predictor.logits`."""
+        return self.scorer.logits(images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Refuse a batch that the network cannot be trained on, by the first one's size."""
@@ -241,7 +242,7 @@ class SegmentationModule(LightningModule):
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
         target = batch["mask"].long()
-        scored = self.scorer.score(batch["image"], target, self.ignore_index)
+        scored = self.scorer.evaluate(batch["image"], target, self.ignore_index)
         loss = (scored.loss / scored.pixels.clamp(min=1)).float()
         self.log(f"{stage}/loss", loss, batch_size=len(target), sync_dist=True)
         self.confusion.update(scored.classes, target)

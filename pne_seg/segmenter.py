@@ -16,7 +16,7 @@ from pne_seg.data.sources import open_file
 from pne_seg.description import Colour
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports
-from pne_seg.inference import ImageScorer, Inference
+from pne_seg.inference import Inference, Predictor
 from pne_seg.report import colour_labels, overlay
 from pne_seg.trained import Trained, load_trained, read_settings
 
@@ -49,7 +49,7 @@ class Segmenter:
         self.trained = trained
         network = trained.network.to(self.device)
         preprocessing = trained.preprocessing.to(self.device)
-        self._scorer = ImageScorer(network, preprocessing, inference or trained.inference)
+        self._scorer = Predictor(network, preprocessing, inference or trained.inference)
 
     @property
     def inference(self) -> Inference:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.description import DataDescription, description_in
 from pne_seg.errors import UserError
-from pne_seg.export.folder import CONFIG as NETWORK_CONFIG
-from pne_seg.export.folder import DESCRIPTION, WEIGHTS, is_export, read_export
+from pne_seg.exported import CONFIG as NETWORK_CONFIG
+from pne_seg.exported import DESCRIPTION, WEIGHTS, is_export, read_export
 from pne_seg.imports import Imports, RefusedImportError, is_own
 from pne_seg.inference import (
     IMAGENET_MEAN,

@@ -11,7 +11,7 @@ from torch import nn
 
 import pne_seg
 from pne_seg.errors import UserError
-from pne_seg.export.folder import CONFIG, DESCRIPTION, WEIGHTS
+from pne_seg.exported import CONFIG, DESCRIPTION, WEIGHTS
 from pne_seg.imports import Imports, RefusedImportError, is_own
 from pne_seg.networks.slot import build_network, complete_slot
 

@@ -390,7 +390,9 @@ def _same(one: Trained, other: Trained) -> None:
     assert one.inference == other.inference
 
 
-def test_loading_and_predicting_load_no_lightning(run: Path, tmp_path: Path) -> None:
+def test_loading_and_predicting_load_neither_lightning_nor_the_exporter(
+    run: Path, tmp_path: Path
+) -> None:
     import cv2
     import numpy as np
 
@@ -402,6 +404,7 @@ import sys, pne_seg
 for path in sys.argv[1:3]:
     print(pne_seg.load(path, device="cpu", allow=["tests"]).predict(sys.argv[3]).shape)
 loaded = [name for name in sys.modules if name.split(".")[0] in ("lightning", "albumentations")]
+loaded += [name for name in sys.modules if name == "pne_seg.export"]  # which imports what loads
 print(loaded)
 """
     done = subprocess.run(

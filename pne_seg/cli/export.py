@@ -11,36 +11,37 @@ from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
 from pne_seg.errors import UserError
-from pne_seg.export.folder import CARD, FORMATS, NEW_CARD, PREVIEW
-from pne_seg.export.push import check_push, push, seen_by_all
+from pne_seg.export.hub_upload import check_push, is_public, push
+from pne_seg.export.output_folder import check_output
 from pne_seg.export.writer import (
     DisagreementError,
     Exported,
-    check_output,
+    check_packages,
     export,
     missing_packages,
     preview_of,
 )
+from pne_seg.exported import CARD, FORMATS, NEW_CARD, PREVIEW
 from pne_seg.runs import Evaluated
 from pne_seg.trained import Trained, load_trained
 
 _DESCRIPTION = """\
 Write a trained network for use elsewhere: its weights, ONNX and torch.export with everything
-inside, and a model card. What was written is compared with the network; exit code 1 where it gives
+inside, and a model card. What was written is compared with the network; exit code 1 if it returns
 something else."""
 
 _OUTPUT = "RUN/export/CHECKPOINT"
 
 
 def run(args: Sequence[str]) -> None:
-    """Export a network and say what was written.
+    """Export a network and print what was written.
 
     Args:
         args: as on the command line, without the verb.
 
     Raises:
-        SystemExit: code 1 where a file gives other scores than the network, 2 after a mistake in
-            the input, which is printed in a few lines, 130 where the user stopped it.
+        SystemExit: code 1 if a file returns other logits than the network, 2 after a mistake in
+            the input, which is printed in a few lines, 130 if the user stopped it.
     """
     try:
         _run(args)
@@ -69,7 +70,8 @@ def _run(args: Sequence[str]) -> None:
     evaluated = weights_to_score(settings)
     assert evaluated is not None  # but for --help, which has ended
     output = _output(config.output, evaluated)
-    check_output(output, formats)
+    check_output(output)
+    check_packages(formats)
     if evaluated.source is None:
         trained = load_trained(evaluated.file, imports=replace(imports, own=False))
     else:
@@ -91,7 +93,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "-c", "--config", type=str, help="Its newest run is meant, or --weights for it."
     )
-    parser.add_argument("--name", type=str | None, help="The run's name, where not the config's.")
+    parser.add_argument("--name", type=str | None, help="The run's name, by default the config's.")
     parser.add_argument("--run", type=str | None, help="Run folder: config and best weights.")
     parser.add_argument(
         "--ckpt_path", type=str | None, help="Checkpoint, in a run's folder, in place of the best."
@@ -104,25 +106,24 @@ def _parser() -> Parser:
     parser.add_argument(
         "--formats",
         type=list[str] | str | None,
-        help=f"Which of {', '.join(FORMATS)}; all that the installed packages allow where not "
-        "given.",
+        help=f"Which of {', '.join(FORMATS)}; by default all that the installed packages allow.",
     )
     parser.add_argument(
         "--size",
         type=str | None,
-        help="Hold the graphs to this [HEIGHT, WIDTH]; any size where not given and possible.",
+        help="Fix the graphs at this [HEIGHT, WIDTH]; by default any size, if possible.",
     )
     parser.add_argument(
         "--push", type=str | None, help="Upload to this repository of the Hugging Face hub."
     )
     parser.add_argument(
-        "--public", type=bool, default=False, help="Whether a new repository is for all to see."
+        "--public", type=bool, default=False, help="Whether a new repository is public."
     )
     parser.add_argument(
         "--preview",
         type=bool | None,
-        help="Whether the run's picture, which shows validation images, goes with it; where not "
-        "given, unless it would be uploaded for all to see.",
+        help="Whether to include the run's picture, which shows validation images; by default "
+        "unless the upload is public.",
     )
     return parser
 
@@ -169,13 +170,13 @@ def _size(given: str) -> tuple[int, int]:
 def _with_preview(
     asked: bool | None, repository: str | None, public: bool, checkpoint: Path
 ) -> bool:
-    """Whether the run's picture is written; where all would see it, only if asked for."""
+    """Whether the run's picture is written; in a public repository, only if asked for."""
     if asked is not None:
         return asked
-    if repository is None or preview_of(checkpoint) is None or not seen_by_all(repository, public):
+    if repository is None or preview_of(checkpoint) is None or not is_public(repository, public):
         return True
     _progress(
-        f"Left out: {PREVIEW}, as it shows validation images and {repository} is for all to see. "
+        f"Left out: {PREVIEW}, as it shows validation images and {repository} is public. "
         "If the images may be shown, --preview true."
     )
     return False
@@ -233,19 +234,20 @@ def _of_file(name: str, done: Exported) -> str:
     if format is None:
         return ""
     said = []
+    written = done.formats[format]
     if format != "safetensors":
-        size, multiple = done.sizes[format], done.multiples[format]
+        size, multiple = written.size, written.multiple
         free = "any size" if multiple == 1 else f"any multiple of {multiple}"
-        said.append(free if size is None else f"{size[0]}×{size[1]} pixels alone")
-    agreement = done.agreements[format]
+        said.append(free if size is None else f"only {size[0]}×{size[1]} pixels")
+    agreement = written.agreement
     if agreement is None:
         said.append("not compared: pip install onnxruntime")
     else:
         said.append(
-            f"largest difference {agreement.difference:.1e} of scores up to {agreement.score:.3g}"
+            f"largest difference {agreement.difference:.1e} of logits up to {agreement.logit:.3g}"
         )
-    reason = done.reasons.get(format)
-    return "   " + ", ".join(said) + (f"\n    held to one size because: {reason}" if reason else "")
+    reason = f"\n    fixed at one size because: {written.reason}" if written.reason else ""
+    return "   " + ", ".join(said) + reason
 
 
 def _bytes(size: int) -> str:

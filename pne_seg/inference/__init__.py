@@ -1,5 +1,7 @@
-"""From camera pixels to classes: whole images or windows, several scales, in bounded memory."""
+"""From camera pixels to classes: whole images or sliding windows, scales, in bounded memory."""
 
+from pne_seg.inference.logit_maps import resize_logits
+from pne_seg.inference.predictor import Evaluation, Predictor
 from pne_seg.inference.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -7,17 +9,15 @@ from pne_seg.inference.preprocessing import (
     network_stride,
 )
 from pne_seg.inference.protocol import WHOLE_IMAGES, Inference
-from pne_seg.inference.score_maps import resize_logits
-from pne_seg.inference.scorer import ImageScorer, Scored
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "WHOLE_IMAGES",
-    "ImageScorer",
+    "Evaluation",
     "Inference",
+    "Predictor",
     "Preprocessing",
-    "Scored",
     "network_stride",
     "resize_logits",
 ]

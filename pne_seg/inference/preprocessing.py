@@ -1,4 +1,4 @@
-"""From camera pixels to what the network takes: normalise, pad to the stride."""
+"""From camera pixels to what the network takes: normalize, pad to the stride."""
 
 from collections.abc import Sequence
 
@@ -47,13 +47,13 @@ class Preprocessing(nn.Module):
         }
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0–255, uint8 or float → normalised and padded float (B, 3, H′, W′).
+        """(B, 3, H, W) in 0–255, uint8 or float → normalized and padded float (B, 3, H′, W′).
 
-        The border is added below and to the right, in the mean colour.
+        The border is added below and to the right, in the mean color.
         """
-        return self.pad(self.normalise(images), 0)
+        return self.pad(self.normalize(images), 0)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """(…, 3, H, W) in 0–255, uint8 or float → float, mean 0 and standard deviation 1."""
         return (images.to(self.mean.dtype) - self.mean) / self.std
 

@@ -1,8 +1,8 @@
-"""How an image is shown to the network: whole or in windows, at which scales, mirrored or not."""
+"""The protocol of inference: whole images or sliding windows, scales, mirrored or not."""
 
 from dataclasses import dataclass
 
-from pne_seg.inference.windows import Blend
+from pne_seg.inference.windows import Weighting
 
 _OVERLAP = 1 / 3
 _LARGEST_SCALE = 16
@@ -15,18 +15,17 @@ class Inference:
     Args:
         window: height and width of sliding windows, in pixels of the image that the network sees;
             None shows it the whole image.
-        stride: downwards and to the right from one window to the next, in pixels; by `overlap`
-            where not given.
-        overlap: share of a window that the next one covers again, below 1; a third where neither
-            this nor `stride` is given.
-        blend: weight of a window's pixels where windows overlap: `even`, or `gaussian`, which
-            counts a window's centre most.
-        windows_per_pass: windows that go through the network at a time; more are faster on a GPU
-            and take more memory.
-        scales: factors on the image's size. Several are shown in turn, and the mean of their class
-            probabilities at the image's size decides; `[0.5, 0.75, 1, 1.25, 1.5, 1.75]` is the
-            published baselines' choice.
-        flip: whether to show each also mirrored.
+        stride: vertical and horizontal step from one window to the next, in pixels; by default
+            what `overlap` says.
+        overlap: share of a window that the next one covers again, below 1; a third if neither this
+            nor `stride` is given.
+        blend: weighting of a window's pixels where windows overlap: `even` (constant), or
+            `gaussian`, which counts a window's center most.
+        windows_per_pass: windows in a batch of the network (MONAI's `sw_batch_size`); more are
+            faster on a GPU and take more memory.
+        scales: factors on the image's size. Of several, the class probabilities are averaged at the
+            image's size; `[0.5, 0.75, 1, 1.25, 1.5, 1.75]` is the published baselines' choice.
+        flip: whether to predict each mirrored image too, and average.
 
     Raises:
         ValueError: a setting out of range, or both `stride` and `overlap`.
@@ -35,7 +34,7 @@ class Inference:
     window: tuple[int, int] | None = None
     stride: tuple[int, int] | None = None
     overlap: float | None = None
-    blend: Blend = "even"
+    blend: Weighting = "even"
     windows_per_pass: int = 4
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
@@ -85,12 +84,12 @@ class Inference:
 
     @property
     def views(self) -> list[tuple[float, bool]]:
-        """Each scale, and whether mirrored, that the network is shown."""
+        """Each scale, unmirrored and, with `flip`, mirrored."""
         return [(scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flip]]
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Downwards and to the right from one window to the next, in pixels.
+        """Vertical and horizontal step from one window to the next, in pixels.
 
         Raises:
             ValueError: there are no windows.

@@ -1,4 +1,4 @@
-"""Where sliding windows lie, and what each of their pixels counts."""
+"""Positions of sliding windows, and the weight of each of their pixels."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Blend = Literal["even", "gaussian"]
+Weighting = Literal["even", "gaussian"]
 
 _SIGMA = 1 / 8
 """Standard deviation of the Gaussian weight, in sides of the window, as in nnU-Net."""
@@ -20,14 +20,14 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
 
     Args:
         length: of the side, in pixels.
-        window: of the window's side; a longer one lies at 0 and is to be cut to `length`.
+        window: of the window's side; a longer one lies at 0 and the caller cuts it to `length`.
         stride: from one window to the next, 1 or more and no more than `window`.
     """
     last = max(0, length - window)
     return [*range(0, last, stride), last]
 
 
-def window_places(
+def window_positions(
     size: Sequence[int], window: Sequence[int], stride: Sequence[int]
 ) -> list[tuple[int, int]]:
     """Top and left of each window over an image, row by row.
@@ -41,15 +41,15 @@ def window_places(
     return [(top, left) for top in tops for left in lefts]
 
 
-def window_weight(size: Sequence[int], blend: Blend) -> Tensor:
+def window_weight(size: Sequence[int], weighting: Weighting) -> Tensor:
     """(h, w) float32 weight of a window's pixels in the mean of overlapping windows.
 
     Args:
         size: height and width of the window, in pixels.
-        blend: `"even"` counts all pixels alike; `"gaussian"` the centre most, as a network sees
+        weighting: `"even"` is constant; `"gaussian"` counts the center most, as a network sees
             the least around pixels at the border (nnU-Net, Isensee et al. 2021).
     """
-    if blend == "even":
+    if weighting == "even":
         return torch.ones(*size)
     rows, columns = (_bell(side) for side in size)
     return rows[:, None] * columns[None, :]

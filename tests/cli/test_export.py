@@ -15,7 +15,7 @@ from pne_seg.cli import main
 from pne_seg.cli.export import _formats, _parser
 from pne_seg.errors import UserError
 from pne_seg.export import writer
-from pne_seg.export.programs import PixelsToScores
+from pne_seg.export.tracing import PixelsToLogits
 from tests.allowed import load_trained
 from tests.cli.commands import ALLOW, TINY, contents, refused, write_config
 from tests.tiny_networks import same_tensors
@@ -137,7 +137,7 @@ def test_an_edited_card_is_kept(
     written = card.read_bytes()
     exported(capsys, *args)  # as it was written, it is replaced
     assert not new.exists()
-    edited = written.replace(b"# license: yours", b"license: mit\n# yours")
+    edited = written.replace(b"library_name:", b"license: mit\nlibrary_name:")
     for content in (edited, b"mine\n", written + b"\nMore.\n", b"\xff"):
         card.write_bytes(content)
         assert main(["export", *map(str, args), ALLOW]) is None
@@ -189,7 +189,7 @@ def test_a_size_of_two_numbers(
     out = tmp_path / "out"
     for size in (["--size", 64, 96], ["--size", "[64, 96]"], ["--size=64,96"]):
         said = exported(capsys, "--run", run, "--output", out, "--formats", "[torch]", *size)
-        assert "64×96 pixels alone" in said
+        assert "only 64×96 pixels" in said
     program = torch.export.load(out / "model.pt2").module()
     assert program(torch.zeros(3, 3, 64, 96)).shape == (3, 11, 64, 96)
     with pytest.raises(Exception, match="96"):
@@ -202,13 +202,13 @@ def test_what_disagrees_is_not_written(
     out = tmp_path / "out"
     exported(capsys, "--run", run, "--output", out, *WEIGHTS)
     before = contents(out)
-    real = PixelsToScores.forward
-    monkeypatch.setattr(PixelsToScores, "forward", lambda self, images: real(self, images) + 0.01)
+    real = PixelsToLogits.forward
+    monkeypatch.setattr(PixelsToLogits, "forward", lambda self, images: real(self, images) + 0.01)
     with pytest.raises(SystemExit) as caught:
         main(["export", "--run", str(run), "--output", str(out), "--formats", "[torch]", ALLOW])
     assert caught.value.code == 1
     said = capsys.readouterr().err
-    assert "model.pt2 gives class scores up to 0.01 away from the network's" in said
+    assert "model.pt2 returns logits up to 0.01 away from the network's" in said
     assert "Nothing was written" in said
     assert contents(out) == before
     assert names(tmp_path) == {"out", "root"}

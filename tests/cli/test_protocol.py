@@ -35,7 +35,7 @@ def by_hand(run: SegmentationCLI, protocol: dict[str, Any]) -> float:
                 model.network,
                 sample["image"][None],
                 sample["mask"].shape,
-                model.preprocessing.normalise,
+                model.preprocessing.normalize,
                 **protocol,
             )
         counts.update(probabilities.argmax(1), sample["mask"][None].long())

@@ -16,8 +16,8 @@ from timm.models import swin_transformer, swin_transformer_v2
 
 from pne_seg import networks
 from pne_seg.errors import UserError
-from pne_seg.export.folder import FILES, read_export
 from pne_seg.export.writer import Exported, export
+from pne_seg.exported import FILES, read_export
 from pne_seg.inference import Preprocessing, network_stride
 from pne_seg.networks.swin import pad_before_shift
 from pne_seg.trained import Trained
@@ -65,8 +65,9 @@ def test_all_formats_agree_with_the_network(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     done = export(given, folder)
 
-    assert done.sizes == {"safetensors": None, "onnx": None, "torch": None}  # any size
-    assert done.reasons == {}
+    assert [*done.formats] == ["safetensors", "onnx", "torch"]
+    assert {written.size for written in done.formats.values()} == {None}  # any size
+    assert {written.reason for written in done.formats.values()} == {None}
     assert same_tensors(network.state_dict(), before)
     assert [type(layer) for layer in network.modules()] == layers
     _check_folder(folder, done)
@@ -120,7 +121,10 @@ def test_swins_windows(stage: Any, merging: Any, tmp_path: Path) -> None:
     preprocessing = Preprocessing(MEAN, STD, 8)
     given = trained(network, CLASSES, tmp_path, preprocessing=preprocessing)
     done = export(given, tmp_path / "out", ["onnx", "torch"])
-    assert done.sizes == {"onnx": None, "torch": None}
+    assert {format: written.size for format, written in done.formats.items()} == {
+        "onnx": None,
+        "torch": None,
+    }
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()
     for images in (pixels(1, 3, 64, 224), pixels(3, 3, 136, 72)):
         expected = plain_scores(network, images)
@@ -187,7 +191,7 @@ def test_the_search_for_pickles_finds_them(tmp_path: Path) -> None:
 
 
 class OneSize(torch.nn.Module):
-    """Takes 64×96 pixels alone, as transformers with fixed positions do."""
+    """Takes only 64×96 pixels, as transformers with fixed positions do."""
 
     def __init__(self, num_classes: int = CLASSES) -> None:
         super().__init__()
@@ -207,13 +211,13 @@ def test_a_network_of_one_size_is_held_to_it_and_says_so(tmp_path: Path) -> None
     given = trained_without_settling(network, tmp_path, slot)
     folder = tmp_path / "out"
     done = export(given, folder)
-    assert done.sizes["onnx"] == done.sizes["torch"] == (64, 96)
-    assert "64×96 alone" in done.reasons["torch"]
+    assert done.formats["onnx"].size == done.formats["torch"].size == (64, 96)
+    assert "64×96 alone" in str(done.formats["torch"].reason)
     content = json.loads((folder / "segmentation.json").read_text())
     for name in ("model.onnx", "model.pt2"):
         assert content["files"][name]["size"] == [64, 96]
         assert content["files"][name]["fixed_because"]
-    assert "64×96 pixels (height×width), that size alone" in (folder / "README.md").read_text()
+    assert "64×96 pixels (height×width), that size only" in (folder / "README.md").read_text()
     images = pixels(3, 3, 64, 96)
     expected = plain_scores(network, images)
     found = run_onnx(folder / "model.onnx", images)
@@ -247,8 +251,9 @@ def test_sides_of_more_than_the_stride(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     done = export(given, folder, ["torch"])
     assert given.preprocessing.stride == 1
-    assert done.sizes == {"torch": None}
-    assert done.multiples == {"torch": 32}
+    assert [*done.formats] == ["torch"]
+    assert done.formats["torch"].size is None
+    assert done.formats["torch"].multiple == 32
     note = json.loads((folder / "segmentation.json").read_text())["files"]["model.pt2"]
     assert note["multiple_of"] == 32
     assert "both sides divisible by 32, 64 pixels or more" in note["input"]
@@ -263,8 +268,9 @@ def test_a_size_that_is_asked_for(tmp_path: Path) -> None:
     network = NETWORKS["upernet_resnet"](CLASSES)
     given = trained(network, CLASSES, tmp_path)
     done = export(given, tmp_path / "out", ["torch"], size=(96, 160))
-    assert done.sizes == {"torch": (96, 160)}
-    assert done.reasons == {}
+    assert [*done.formats] == ["torch"]
+    assert done.formats["torch"].size == (96, 160)
+    assert done.formats["torch"].reason is None
     with pytest.raises(UserError, match=r"--size \[65, 96\]: .*32.*\[96, 96\]"):
         export(given, tmp_path / "out", ["torch"], size=(65, 96))
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()

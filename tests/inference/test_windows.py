@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pne_seg.inference.windows import window_places, window_starts, window_weight
+from pne_seg.inference.windows import window_positions, window_starts, window_weight
 from tests.inference.plain import starts
 
 
@@ -41,7 +41,7 @@ def test_each_pixel_is_covered_and_none_beyond(length: int, window: int) -> None
 
 
 def test_places_are_row_by_row() -> None:
-    assert window_places((5, 9), (4, 4), (4, 3)) == [
+    assert window_positions((5, 9), (4, 4), (4, 3)) == [
         *[(0, 0), (0, 3), (0, 5)],
         *[(1, 0), (1, 3), (1, 5)],
     ]

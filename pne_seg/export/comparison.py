@@ -1,4 +1,4 @@
-"""Whether what was written gives what the network gives."""
+"""Compare what was written with the network that it was written from."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,43 +7,41 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pne_seg.export.folder import FORMATS, read_network
-from pne_seg.export.programs import INPUT, smallest_side
+from pne_seg.export.tracing import INPUT, smallest_side
+from pne_seg.exported import FORMATS, read_network
 from pne_seg.imports import Imports
-from pne_seg.inference import ImageScorer, Preprocessing
+from pne_seg.inference import Predictor, Preprocessing
 
 TOLERANCE = 1e-4
-"""Largest difference in class scores, of the largest score where that is above 1."""
+"""Largest difference in logits, relative to the largest logit if that is above 1."""
 
 Runner = Callable[[Tensor], Tensor]
-"""(B, 3, H, W) in 0–255 → (B, C, H, W) class scores."""
+"""(B, 3, H, W) in 0–255 → (B, C, H, W) logits."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file's class scores are from the network's.
+    """How far a file's logits are from the network's.
 
     Attributes:
         difference: the largest, over all images that were tried.
-        score: the largest score of the network.
-        sizes: (batch, height, width) of the images.
+        logit: the network's largest.
     """
 
     difference: float
-    score: float
-    sizes: tuple[tuple[int, int, int], ...]
+    logit: float
 
     @property
     def holds(self) -> bool:
         """Whether the difference is no more than rounding."""
-        return self.difference <= TOLERANCE * max(1.0, self.score)
+        return self.difference <= TOLERANCE * max(1.0, self.logit)
 
 
 def sizes_to_try(multiple: int, fixed: tuple[int, int] | None) -> tuple[tuple[int, int, int], ...]:
-    """(batch, height, width): two sizes, neither the traced one, or two batches of the one."""
+    """Return (batch, height, width): two sizes, neither the traced one, or two batches of one."""
     if fixed is not None:
         return (1, *fixed), (3, *fixed)
-    # Odd sides where they go.
+    # Odd sides, if they are possible.
     least, step = smallest_side(multiple), multiple * -(-17 // multiple)
     return (1, least, least + step), (3, 3 * least + step, least)
 
@@ -54,7 +52,7 @@ def compare(
     preprocessing: Preprocessing,
     sizes: Sequence[tuple[int, int, int]],
 ) -> Agreement:
-    """Compare class scores on random images.
+    """Compare logits on random images.
 
     Args:
         run: what was written.
@@ -62,37 +60,37 @@ def compare(
         preprocessing: the network's.
         sizes: (batch, height, width) of the images.
     """
-    scorer = ImageScorer(network, preprocessing)
+    predictor = Predictor(network, preprocessing)
     generator = torch.Generator().manual_seed(0)
     difference = largest = 0.0
     for batch, height, width in sizes:
         images = torch.randint(0, 256, (batch, 3, height, width), generator=generator).float()
         with torch.inference_mode():
-            expected = scorer.scores(images)
+            expected = predictor.logits(images)
             got = run(images)
         if got.shape != expected.shape:
-            return Agreement(float("inf"), largest, tuple(sizes))
+            return Agreement(float("inf"), largest)
         # Not max() of the two: NaN must not pass.
         apart = float((got - expected).abs().max())
         difference = apart if not apart <= difference else difference
         largest = max(largest, float(expected.abs().max()))
-    return Agreement(difference, largest, tuple(sizes))
+    return Agreement(difference, largest)
 
 
-def runner(
+def load_written(
     format: str, folder: Path, preprocessing: Preprocessing, imports: Imports
 ) -> Runner | None:
-    """What was written, loaded again; None where the means to run it are not installed.
+    """Load a written file again; None if the package to run it is not installed.
 
     Args:
         format: one of `FORMATS`.
         folder: of the export.
-        preprocessing: for the weights alone, which take normalised images.
+        preprocessing: for the weights, which take normalized images.
         imports: what the network's settings may name.
     """
     path = folder / FORMATS[format]
     if format == "safetensors":
-        return ImageScorer(read_network(folder, imports), preprocessing).scores
+        return Predictor(read_network(folder, imports), preprocessing).logits
     if format == "torch":
         program: Runner = torch.export.load(path).module()
         return program
@@ -103,7 +101,7 @@ def runner(
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Tensor:
-        (scores,) = session.run(None, {INPUT: images.numpy()})
-        return torch.from_numpy(scores)
+        (logits,) = session.run(None, {INPUT: images.numpy()})
+        return torch.from_numpy(logits)
 
     return run

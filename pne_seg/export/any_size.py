@@ -1,7 +1,7 @@
-"""Layers written anew so that a graph of them holds for any image size.
+"""Layers rewritten so that a graph of them is valid for any image size.
 
-Each gives what the layer that it replaces gives, up to rounding. A traced graph keeps sizes as
-expressions, and these layers are free of what cannot be kept: bins that depend on the size
+Each returns what the layer that it replaces returns, up to rounding. A traced graph keeps sizes as
+expressions, and these layers do without what cannot be kept: bins that depend on the size
 (adaptive pooling), fractions of sizes (timm's padding to the same size), comparisons of sizes
 (windows).
 """
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.models import swin_transformer, swin_transformer_v2
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ _PATCH_MERGINGS = (swin_transformer.PatchMerging, swin_transformer_v2.PatchMergi
 
 
 def for_any_size(network: nn.Module) -> nn.Module:
-    """A copy of a network, with the layers that hold a graph to one size replaced."""
+    """Return a copy of a network in which the layers that fix a graph's size are replaced."""
     network = copy.deepcopy(network)
     for name, layer in list(network.named_modules()):
         replacement = _replacement(layer)
@@ -35,33 +37,23 @@ def for_any_size(network: nn.Module) -> nn.Module:
 
 
 def _replacement(layer: nn.Module) -> nn.Module | None:
-    from timm.layers.conv2d_same import Conv2dSame
-    from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
-
     if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return _pooling(layer)
+        size = layer.output_size
+        height, width = size if isinstance(size, tuple) else (size, size)
+        if height is None or width is None or height == width == 1:
+            return None  # as wide as the image, or its mean: no bins
+        return MatrixPooling(height, width)
     if type(layer) in _SWIN_BLOCKS and layer.always_partition and layer.dynamic_mask:
         return AnySizeSwinBlock(layer)
     if type(layer) in _PATCH_MERGINGS:
         return EvenPatchMerging(layer)
-    for padded in (Conv2dSame, AvgPool2dSame, MaxPool2dSame):
-        if type(layer) is padded:
-            padding = SamePadding(layer, -math.inf if padded is MaxPool2dSame else 0.0)
-            layer.__class__ = padded.__mro__[1]  # the layer of torch that they are made of
-            return nn.Sequential(padding, layer)
+    if type(layer) in (Conv2dSame, AvgPool2dSame, MaxPool2dSame):
+        return SamePadded(layer)
     return None
 
 
-def _pooling(layer: nn.AdaptiveAvgPool2d) -> nn.Module | None:
-    size = layer.output_size
-    height, width = size if isinstance(size, tuple) else (size, size)
-    if height is None or width is None or height == width == 1:
-        return None  # as wide as the image, or its mean: no bins
-    return MatrixPooling(height, width)
-
-
 class MatrixPooling(nn.Module):
-    """`AdaptiveAvgPool2d` as products with two matrices, which are made for the size at hand.
+    """`AdaptiveAvgPool2d` as products with two matrices, computed for the size at hand.
 
     Args:
         height: rows of the output.
@@ -90,33 +82,35 @@ def _bins(like: Tensor, size: int, count: int) -> Tensor:
     return inside.to(like.dtype) / (end - first)
 
 
-class SamePadding(nn.Module):
-    """The padding of timm's layers that give ⌈side / stride⌉ pixels, in whole numbers.
+class SamePadded(nn.Module):
+    """A layer of timm's that returns ⌈side / stride⌉ pixels, padded in whole numbers.
 
     Args:
-        layer: a convolution or pooling with `kernel_size`, `stride` and, mostly, `dilation`.
-        value: of the border.
+        layer: a `Conv2dSame`, `AvgPool2dSame` or `MaxPool2dSame`, whose weights are shared.
     """
 
-    def __init__(self, layer: Any, value: float) -> None:
+    def __init__(self, layer: Any) -> None:
         super().__init__()
-        self.kernel_size: tuple[int, int] = layer.kernel_size
-        self.stride: tuple[int, int] = layer.stride
-        self.dilation: tuple[int, int] = getattr(layer, "dilation", (1, 1))
-        self.value = value
+        self.layer = layer
+        self.value = -math.inf if isinstance(layer, MaxPool2dSame) else 0.0
+        # The class of torch that timm's is derived from, which does not pad.
+        self.unpadded: Any = type(layer).__base__
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, H, W) → the same with a border."""
+        """(B, D, H, W) → (B, D′, ⌈H / stride⌉, ⌈W / stride⌉)."""
         above, below = self._border(x.shape[-2], 0)
         left, right = self._border(x.shape[-1], 1)
-        return F.pad(x, (left, right, above, below), value=self.value)
+        padded = F.pad(x, (left, right, above, below), value=self.value)
+        result: Tensor = self.unpadded.forward(self.layer, padded)
+        return result
 
     def _border(self, size: int, axis: int) -> tuple[int, int]:
-        stride = self.stride[axis]
-        reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
+        stride = self.layer.stride[axis]
+        dilation = getattr(self.layer, "dilation", (1, 1))[axis]
+        reach = (self.layer.kernel_size[axis] - 1) * dilation + 1
         missing = (size + stride - 1) // stride * stride - size + (reach - stride)
-        if reach < stride:  # else it is never below 0, which expressions are the simpler for
-            missing = torch.sym_max(missing, 0)  # type: ignore[assignment]
+        if reach < stride:  # else it is never below 0, and the expression stays simpler
+            missing = torch.sym_max(missing, 0)
         return missing // 2, missing - missing // 2
 
 
@@ -143,14 +137,14 @@ class EvenPatchMerging(nn.Module):
 
 
 class AnySizeSwinBlock(nn.Module):
-    """A Swin block, V2 too, its windows gathered by indices, in eval mode.
+    """A Swin block, V2 too, in eval mode, that gathers its windows by indices.
 
     Padding, shifting and cutting are one gathering of rows and one of columns each way. There are
-    two windows or more along each side (a further one holds padding only), because the sizes of a
+    two windows or more along each side (a second may hold only padding), because the size of a
     single one would be compared with 1 throughout.
 
     Args:
-        block: whose layers are shared; it partitions always and makes its mask for each image.
+        block: whose layers are shared; it always partitions and computes its mask per image.
     """
 
     def __init__(self, block: Any) -> None:
@@ -190,7 +184,7 @@ class AnySizeSwinBlock(nn.Module):
         return x.index_select(1, rows.back).index_select(2, columns.back)
 
     def _mask(self, rows: "_Side", columns: "_Side", dtype: torch.dtype) -> Tensor | None:
-        """(windows, positions, positions): −100 between parts that the shift brought together."""
+        """(windows, positions, positions): −100 between parts that the shift joined."""
         if not any(self.shift_size):
             return None
         down, across = rows.windows, columns.windows
@@ -212,11 +206,11 @@ class _Side:
         device: of the indices.
 
     Attributes:
-        windows: how many there are.
-        source: which token stands at each of `windows` × `window` positions.
+        windows: their number.
+        source: index of the token at each of `windows` × `window` positions.
         inside: whether there is one; the others are padding.
-        region: 0, 1 or 2, the parts that the roll brought together.
-        back: at which position each token stands.
+        region: 0, 1 or 2, the parts that the roll joined.
+        back: position of each token.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
-"""An export on the Hugging Face hub."""
+"""Upload an export to the Hugging Face hub."""
 
 import re
 from pathlib import Path
 
 from pne_seg.errors import UserError
-from pne_seg.export.folder import FILES, NEW_CARD
+from pne_seg.exported import FILES, NEW_CARD
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -26,31 +26,29 @@ def check_push(repository: str) -> None:
         )
 
 
-def seen_by_all(repository: str, public: bool) -> bool:
-    """Whether what is uploaded is for everyone to see.
+def is_public(repository: str, if_new: bool) -> bool:
+    """Return whether everyone can see what is uploaded.
 
     Args:
         repository: `user/name`.
-        public: whether a new one would be.
+        if_new: whether a new repository is public.
     """
     from huggingface_hub import HfApi
 
     api = HfApi()
     try:
-        if api.repo_exists(repository):
-            return not api.repo_info(repository).private
-        return public
-    except Exception:  # of the network, say; rather too careful than not
+        return not api.repo_info(repository).private if api.repo_exists(repository) else if_new
+    except Exception:  # the network is down, say: rather too careful than not
         return True
 
 
 def push(folder: Path, repository: str, public: bool) -> str:
-    """Upload an export; the repository is made where there is none.
+    """Upload an export; the repository is created if there is none.
 
     Args:
         folder: of the export.
         repository: `user/name`.
-        public: whether a new repository is for everyone to see.
+        public: whether a new repository is public.
 
     Returns:
         Its address.

@@ -1,7 +1,6 @@
 """The folder of an export: its files, and the network read back from them."""
 
 import contextlib
-import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import torch
 from torch import nn
 
 from pne_seg.errors import UserError
-from pne_seg.files import write_bytes_atomically
 from pne_seg.imports import Imports
 from pne_seg.networks.slot import build_network
 from pne_seg.settings_files import read_json
@@ -27,38 +25,16 @@ WEIGHTS = "model.safetensors"
 FILES = (CARD, NEW_CARD, CONFIG, DESCRIPTION, ONNX, PREVIEW, PROGRAM, WEIGHTS)
 """What an export may hold; `README.new.md` beside a card that the user has edited."""
 
-_UNFINISHED = '{"unfinished": true}\n'
-_SIGNATURE = "\n<!-- Written by pne_seg and not edited since: sha256 "
-
 FORMATS = {"safetensors": WEIGHTS, "onnx": ONNX, "torch": PROGRAM}
 """Format → its file."""
 
+UNFINISHED = "unfinished"
+"""Key of a description that says that the export was stopped midway."""
+
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder is one of an export."""
+    """Return whether a folder is one of an export."""
     return (folder / DESCRIPTION).is_file()
-
-
-def begin(folder: Path) -> None:
-    """Mark a folder as an export that is not whole; its description, written last, undoes it."""
-    write_bytes_atomically(folder / DESCRIPTION, _UNFINISHED.encode())
-
-
-def signed(card: str) -> str:
-    """A card's text with its digest, by which an edited card is known."""
-    return f"{card}{_SIGNATURE}{_digest(card)} -->\n"
-
-
-def is_edited(card: Path) -> bool:
-    """Whether a file is there that is not a card just as an export wrote it."""
-    if not card.exists():
-        return False
-    text, signature, rest = card.read_bytes().decode(errors="replace").rpartition(_SIGNATURE)
-    return not signature or rest != f"{_digest(text)} -->\n"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module, dict[str, Any]]:
@@ -66,7 +42,7 @@ def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module
 
     Args:
         folder: of the export.
-        imports: what its settings may name; nothing beyond this project's packages by default.
+        imports: what its settings may name; by default nothing beyond this project's packages.
 
     Returns:
         The network on the CPU, in eval mode, and what `segmentation.json` holds.
@@ -77,7 +53,7 @@ def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module
     """
     try:
         content = read_json(folder / DESCRIPTION)
-        if "unfinished" in content:
+        if UNFINISHED in content:
             raise UserError(f"{folder} is an export that was stopped midway. Export it again.")
         if not (folder / WEIGHTS).is_file():
             raise UserError(
@@ -112,11 +88,11 @@ def _check_classes(network: nn.Module, content: dict[str, Any], folder: Path) ->
 
 
 def read_network(folder: Path, imports: Imports | None = None) -> nn.Module:
-    """Rebuild a network from `config.json` and `model.safetensors`; CPU, eval mode.
+    """Rebuild a network from `config.json` and `model.safetensors`; on the CPU, in eval mode.
 
     Args:
         folder: that holds them.
-        imports: what the settings may name; nothing beyond this project's packages by default.
+        imports: what the settings may name; by default nothing beyond this project's packages.
     """
     config = read_json(folder / CONFIG)
     if "class_path" not in config:  # one of smp's or this package's, saved by itself

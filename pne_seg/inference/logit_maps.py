@@ -1,8 +1,8 @@
-"""Class scores at full size without holding them: each map gives any band of its rows on demand.
+"""Logits at full size without holding them: each map gives any band of its rows on demand.
 
-What the network computed is kept at its own resolution. It is enlarged, cut, mirrored, resized and
-stitched for the few rows that are asked for, so that the scores of an image of 2048×1024 in 171
-classes (1.4 GB as float32) are never there at once.
+What the network computed is kept at its own resolution. It is enlarged, cut, mirrored and stitched
+for the few rows that are asked for, so that the logits of an image of 2048×1024 in 171 classes
+(1.4 GB as float32) are never there at once.
 """
 
 from abc import ABC, abstractmethod
@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _BAND_ELEMENTS = 2**19
-"""Scores of a band: 2 MB as float32, few enough for a processor's cache to help."""
+"""Logits of a band: 2 MB as float32, few enough for a processor's cache to help."""
 _BAND_ROWS = 8
 """The least rows of a band: enlarging few of them would look at each row below several times."""
 _BAND_ELEMENTS_GPU = 2**25
 """On a GPU a band is a handful of kernels, which need more to do."""
 
 
-class ScoreMap(ABC):
-    """(B, C, H, W) scores of which bands of rows can be asked for.
+class LogitMap(ABC):
+    """(B, C, H, W) logits or probabilities, of which bands of rows can be asked for.
 
     Attributes:
         size: H and W, in pixels.
@@ -49,33 +49,33 @@ def _rows_of_a_band(band: Tensor) -> int:
     return max(_BAND_ROWS, most * band.shape[-2] // max(1, band.numel()))
 
 
-class Computed(ScoreMap):
-    """Scores as the network gave them.
+class Computed(LogitMap):
+    """Logits as the network returned them, or any other tensor of that shape.
 
     Args:
-        scores: (B, C, H, W), of any float type; calculated with as float32, or float64 as it is.
+        values: (B, C, H, W), of any float type; calculated with as float32, or float64 as it is.
     """
 
-    def __init__(self, scores: Tensor) -> None:
-        self.scores = scores
-        self.size = (scores.shape[-2], scores.shape[-1])
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.size = (values.shape[-2], values.shape[-1])
 
     def rows(self, start: int, stop: int) -> Tensor:
         """The rows, as float32 or float64."""
-        band = self.scores[..., start:stop, :]
+        band = self.values[..., start:stop, :]
         return band if band.dtype == torch.float64 else band.float()
 
 
-class Resized(ScoreMap):
+class Resized(LogitMap):
     """Bilinear resize, equal to `F.interpolate(…, mode="bilinear")` up to rounding.
 
     Args:
         source: the map to resize.
         size: height and width of the result, in pixels.
-        align_corners: whether the centres of the corner pixels stay in place.
+        align_corners: whether the centers of the corner pixels stay in place.
     """
 
-    def __init__(self, source: ScoreMap, size: Sequence[int], align_corners: bool = False) -> None:
+    def __init__(self, source: LogitMap, size: Sequence[int], align_corners: bool = False) -> None:
         self.source = source
         self.size = (size[0], size[1])
         self.align_corners = align_corners
@@ -118,7 +118,7 @@ class Resized(ScoreMap):
         )
 
 
-class Cut(ScoreMap):
+class Cut(LogitMap):
     """The top left part of a map.
 
     Args:
@@ -126,7 +126,7 @@ class Cut(ScoreMap):
         size: height and width of the part, in pixels.
     """
 
-    def __init__(self, source: ScoreMap, size: Sequence[int]) -> None:
+    def __init__(self, source: LogitMap, size: Sequence[int]) -> None:
         self.source = source
         self.size = (size[0], size[1])
 
@@ -135,14 +135,14 @@ class Cut(ScoreMap):
         return self.source.rows(start, stop)[..., : self.size[1]]
 
 
-class Mirrored(ScoreMap):
+class Mirrored(LogitMap):
     """A map with left and right exchanged.
 
     Args:
         source: the map to mirror.
     """
 
-    def __init__(self, source: ScoreMap) -> None:
+    def __init__(self, source: LogitMap) -> None:
         self.source = source
         self.size = source.size
 
@@ -152,20 +152,20 @@ class Mirrored(ScoreMap):
 
 
 class Tile(NamedTuple):
-    """Scores of a window.
+    """Logits of a window.
 
     Attributes:
         top: the window's first row in the image.
         left: its first column.
-        scores: of the window.
+        logits: of the window.
     """
 
     top: int
     left: int
-    scores: ScoreMap
+    logits: LogitMap
 
 
-class Stitched(ScoreMap):
+class Stitched(LogitMap):
     """Windows put together, their weighted mean where they overlap.
 
     Args:
@@ -182,15 +182,15 @@ class Stitched(ScoreMap):
     def rows(self, start: int, stop: int) -> Tensor:
         """The rows, from the windows that reach into them."""
         if len(self.tiles) == 1:
-            return self.tiles[0].scores.rows(start, stop)
+            return self.tiles[0].logits.rows(start, stop)
         total: Tensor | None = None
         weights: Tensor | None = None
-        for top, left, scores in self.tiles:
-            height, width = scores.size
+        for top, left, logits in self.tiles:
+            height, width = logits.size
             first, last = max(start, top), min(stop, top + height)
             if first >= last:
                 continue
-            band = scores.rows(first - top, last - top)
+            band = logits.rows(first - top, last - top)
             weight = self.weight[first - top : last - top].to(band.dtype)
             if total is None or weights is None:
                 total = band.new_zeros(*band.shape[:2], stop - start, self.size[1])

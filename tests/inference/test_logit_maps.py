@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pne_seg.inference import resize_logits, score_maps
-from pne_seg.inference.score_maps import Computed, Cut, Mirrored, Resized, ScoreMap, Stitched, Tile
+from pne_seg.inference import logit_maps, resize_logits
+from pne_seg.inference.logit_maps import Computed, Cut, LogitMap, Mirrored, Resized, Stitched, Tile
 from tests.inference.plain import plain_bilinear
 
 SIZES = [(6, 10), (9, 4), (2, 3), (3, 5), (1, 1), (13, 5), (3, 11)]
@@ -13,11 +13,11 @@ SIZES = [(6, 10), (9, 4), (2, 3), (3, 5), (1, 1), (13, 5), (3, 11)]
 
 @pytest.fixture(params=[1, 50, 10**9])
 def _band(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_maps, "_BAND_ELEMENTS", request.param)
-    monkeypatch.setattr(score_maps, "_BAND_ROWS", 1)
+    monkeypatch.setattr(logit_maps, "_BAND_ELEMENTS", request.param)
+    monkeypatch.setattr(logit_maps, "_BAND_ROWS", 1)
 
 
-def by_bands(scores: ScoreMap) -> torch.Tensor:
+def by_bands(scores: LogitMap) -> torch.Tensor:
     bands, expected = [], 0
     for rows, band in scores.bands():
         assert rows.start == expected

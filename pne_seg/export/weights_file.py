@@ -3,14 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import segmentation_models_pytorch as smp
 from torch import nn
 
 from pne_seg import networks
 from pne_seg.errors import UserError
-from pne_seg.export.folder import CONFIG, WEIGHTS
+from pne_seg.exported import CARD, CONFIG, WEIGHTS
 from pne_seg.networks.slot import Slot
 
 
@@ -19,8 +18,8 @@ def write_weights(
 ) -> None:
     """Write `config.json` and `model.safetensors`.
 
-    smp's networks and this package's write both themselves, so that `smp.from_pretrained` or
-    `pne_seg.networks.from_pretrained` loads them. Of any other the JSON holds class and settings.
+    smp's networks and this package's write their own `config.json`, so that `smp.from_pretrained`
+    or `pne_seg.networks.from_pretrained` loads them. Of any other it holds class and settings.
 
     Args:
         network: what to save.
@@ -36,33 +35,22 @@ def write_weights(
     from safetensors.torch import save_model
 
     try:
-        if loader(network) is not None:
+        if loading_library(network) is not None:
             network.save_pretrained(folder)  # type: ignore[operator]
-            (folder / "README.md").unlink(missing_ok=True)  # smp's own card
+            (folder / CARD).unlink(missing_ok=True)  # smp's own
         else:
-            save_model(network, str(folder / WEIGHTS))
             text = json.dumps(slot, indent=2, ensure_ascii=False) + "\n"
             (folder / CONFIG).write_text(text, encoding="utf-8")
-        _add_to_header(folder / WEIGHTS, metadata)
+        save_model(network, str(folder / WEIGHTS), {"format": "pt", **metadata})
     except SafetensorError as error:  # of a full disk too
         raise UserError(f"{WEIGHTS} cannot be written: {error}") from error
 
 
-def loader(network: nn.Module) -> str | None:
-    """The library whose `from_pretrained` loads the network; None where there is none."""
+def loading_library(network: nn.Module) -> str | None:
+    """Return the library whose `from_pretrained` loads the network; None if there is none."""
     kind = type(network)
     if getattr(smp, kind.__name__, None) is kind:
         return "segmentation_models_pytorch"
     if getattr(networks, kind.__name__, None) is kind:
         return "pne_seg.networks"
     return None
-
-
-def _add_to_header(file: Path, metadata: Mapping[str, str]) -> None:
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    with safe_open(file, framework="pt") as opened:
-        own: dict[str, str] = opened.metadata() or {}
-        tensors: dict[str, Any] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    save_file(tensors, file, metadata={"format": "pt", **metadata, **own})

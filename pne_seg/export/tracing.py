@@ -1,4 +1,4 @@
-"""One graph from camera pixels to class scores, traced by torch.export and written as ONNX."""
+"""One graph from camera pixels to logits, traced by torch.export and written as ONNX too."""
 
 import io
 import json
@@ -18,26 +18,26 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from pne_seg.errors import UserError
-from pne_seg.export.folder import DESCRIPTION
-from pne_seg.export.rewriting import for_any_size
+from pne_seg.export.any_size import for_any_size
+from pne_seg.exported import DESCRIPTION
 from pne_seg.inference import Preprocessing
 
 SMALLEST = 64
-"""Least side of an image in pixels, where any size goes; rounded up to what divides it."""
+"""Least side of an image in pixels, for graphs of any size; rounded up to a multiple."""
 
 _USUAL_STRIDE = 32
-"""Of encoders. Networks of any side have cases within, which multiples of this leave out."""
+"""Of encoders. Networks that take any side branch on it; multiples of this leave that out."""
 
 INPUT, OUTPUT = "images", "scores"
 """What the graphs call their one input and output."""
 
 
-class PixelsToScores(nn.Module):
-    """Normalisation, network, and scores at the image's size, in one graph.
+class PixelsToLogits(nn.Module):
+    """Normalization, network, and logits at the image's size, in one graph.
 
     Args:
-        network: normalised (B, 3, H, W) → (B, C, h, w).
-        preprocessing: normalises.
+        network: normalized (B, 3, H, W) → (B, C, h, w).
+        preprocessing: normalizes.
     """
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
@@ -47,10 +47,10 @@ class PixelsToScores(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float32 in 0–255, sides divisible by the stride → (B, C, H, W)."""
-        logits: Tensor = self.network(self.preprocessing.normalise(images))
+        logits: Tensor = self.network(self.preprocessing.normalize(images))
         size = images.shape[-2:]
-        # While traced, sizes are expressions: to ask whether two are equal would hold the graph to
-        # the answer.
+        # While traced, sizes are expressions: asking whether two are equal would fix the answer in
+        # the graph.
         if all(statically_known_true(a == b) for a, b in zip(logits.shape[-2:], size, strict=True)):
             return logits
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
@@ -63,8 +63,8 @@ class Traced:
     Attributes:
         program: takes images under the name `images`.
         multiple: pixels that must divide both sides of an image: the network's stride or more.
-        size: height and width that the graph is held to; None for any.
-        reason: why it is held to one size; None where it is not, or was asked to be.
+        size: height and width that the graph is fixed at; None for any.
+        reason: why it is fixed at one size; None if it is not, or was asked to be.
     """
 
     program: ExportedProgram
@@ -74,7 +74,7 @@ class Traced:
 
 
 def smallest_side(multiple: int) -> int:
-    """Least side of an image for graphs of any size: `SMALLEST`, rounded up to a multiple."""
+    """Return the least side of an image for graphs of any size."""
     return -(-SMALLEST // multiple) * multiple
 
 
@@ -87,16 +87,16 @@ def trace(
     """Trace a network for any batch and, where it allows that, any size.
 
     Args:
-        network: in eval mode; it is left as it is.
-        preprocessing: normalisation and stride.
-        size: height and width that the graph is held to where any size fails, or `fixed` is set.
-        fixed: whether to hold the graph to `size` without trying any other.
+        network: in eval mode; it is not changed.
+        preprocessing: normalization and stride.
+        size: height and width that the graph is fixed at if any size fails, or `fixed` is set.
+        fixed: whether to fix the graph at `size` without trying any other.
 
     Raises:
         UserError: it fails at the one size too.
     """
     stride, reason = preprocessing.stride, None
-    rewritten = PixelsToScores(for_any_size(network), preprocessing).eval()
+    rewritten = PixelsToLogits(for_any_size(network), preprocessing).eval()
     for multiple in () if fixed else sorted({stride, math.lcm(stride, _USUAL_STRIDE)}):
         try:
             return Traced(_export(rewritten, multiple, None), multiple)
@@ -104,8 +104,8 @@ def trace(
             reason = first_line(error)
     try:
         return Traced(_export(rewritten, stride, size), stride, size, reason)
-    except Exception:  # its layers may not be used as the rewritten ones can be
-        as_it_is = PixelsToScores(network, preprocessing).eval()
+    except Exception:  # its layers may not be called as the rewritten ones are
+        as_it_is = PixelsToLogits(network, preprocessing).eval()
     try:
         return Traced(_export(as_it_is, stride, size), stride, size, reason)
     except Exception as error:
@@ -122,7 +122,7 @@ def _export(graph: nn.Module, multiple: int, size: tuple[int, int] | None) -> Ex
     if size is None:
         least = smallest_side(multiple) // multiple
         shape |= {2: multiple * Dim("rows", min=least), 3: multiple * Dim("columns", min=least)}
-        # Two different sides, and more than one of everything: what a trace holds for special.
+        # Two different sides, and more than one of everything: a trace specializes on 1.
         size = 2 * smallest_side(multiple), 3 * smallest_side(multiple)
     with _quietly(), torch.no_grad():
         return torch.export.export(
@@ -171,7 +171,7 @@ def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[
 
 
 def _name_sides(graph: Any, any_size: bool) -> None:
-    """Call the free sides of input and output by their names, not by the tracer's expressions."""
+    """Name the free sides of input and output instead of the tracer's expressions."""
     import onnx_ir as ir
 
     for value in (*graph.inputs, *graph.outputs):
@@ -184,7 +184,7 @@ def _name_sides(graph: Any, any_size: bool) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the exporters' notes for their own developers."""
+    """Silence the exporters' notes for their own developers."""
     noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in noisy]
     with warnings.catch_warnings():
@@ -199,6 +199,6 @@ def _quietly() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first lines of an exporter's message, which may go on for pages."""
+    """Return the first lines of an exporter's message, which may take pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:240] or type(error).__name__

@@ -73,7 +73,7 @@ class Tied(nn.Module):
 def test_any_other_class(tmp_path: Path) -> None:
     network = Tied(5, (0.5, 2.0))
     slot: dict[str, Any] = {
-        "class_path": "tests.export.test_weights.Tied",
+        "class_path": "tests.export.test_weights_file.Tied",
         "init_args": {"width": 5, "scales": [0.5, 2.0]},
     }
     given = trained(network, CLASSES, tmp_path, slot=slot)
@@ -87,7 +87,7 @@ def test_any_other_class(tmp_path: Path) -> None:
 
 def test_a_users_subclass_of_smps_is_no_class_of_smps(tmp_path: Path) -> None:
     network = UPerNet()
-    slot = {"class_path": "tests.export.test_weights.UPerNet", "init_args": {"width": 8}}
+    slot = {"class_path": "tests.export.test_weights_file.UPerNet", "init_args": {"width": 8}}
     given = trained(network, CLASSES, tmp_path, slot=slot)
     export(given, tmp_path / "out", ["safetensors"])
     assert type(load_trained(tmp_path / "out").network) is UPerNet
@@ -111,4 +111,4 @@ def test_the_header_says_what_the_weights_are(tmp_path: Path) -> None:
         header = opened.metadata()
     assert header["format"] == "pt"
     assert json.loads(header["class_names"]) == [f"class {i}" for i in range(CLASSES)]
-    assert "normalised: (pixels in 0-255 - mean) / std" in header["input"]
+    assert "normalized: (pixels in 0-255 - mean) / std" in header["input"]

@@ -47,15 +47,15 @@ def test_its_snippets_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(snippets) == 4  # pne_seg, smp, ONNX Runtime, torch
     monkeypatch.chdir(folder)
     cv2.imwrite("photo.jpg", np.zeros((50, 70, 3), np.uint8))
-    shapes, scores = [], []
+    shapes, logits = [], []
     for snippet in snippets:
         names: dict[str, object] = {}
         exec(snippet, names)
         shapes.append(tuple(names["classes"].shape))  # type: ignore[attr-defined]
-        scores.append(np.asarray(names.get("scores")))
+        logits.append(np.asarray(names.get("logits")))
     assert shapes == [(50, 70), (1, 256, 384), (1, 256, 384), (1, 256, 384)]
-    for other in scores[2:]:  # the same black image each time
-        np.testing.assert_allclose(scores[1], other, atol=1e-4)
+    for other in logits[2:]:  # the same black image each time
+        np.testing.assert_allclose(logits[1], other, atol=1e-4)
 
 
 def test_its_front_matter(tiny: Trained, tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_what_it_says(tiny: Trained, tmp_path: Path) -> None:
     assert "| IoU class 0 | 25.00 |" in text
     assert "| IoU class 1 | n/a |" in text
     said = "Protocol: 233 images of CamVid, whole images; scales 1, 0.5; and mirrored of 240×180 "
-    assert f"{said}to 480×360 pixels; scored at the labels' own size, 960×720 pixels" in text
+    assert f"{said}to 480×360 pixels; evaluated at the labels' own size, 960×720 pixels" in text
     assert "CC BY-NC 4.0" in text  # CamVid's terms
-    assert "the contrast's projection, the auxiliary head, the optimiser" in text
+    assert "the contrast's projection, the auxiliary head, the optimizer" in text
     assert "\n0. class 0\n1. class 1\n" in text
 
 
@@ -114,16 +114,16 @@ def test_figures_of_another_version(tiny: Trained, tmp_path: Path, protocol: obj
     text = card(given, tmp_path / "out")
     assert "| mIoU | 50.00 |" in text
     assert "| IoU class 3 | n/a |" in text
-    assert "Protocol: scored at the labels' own size; means" in text
+    assert "Protocol: evaluated at the labels' own size; means" in text
 
 
 def test_labels_that_were_scaled(tiny: Trained, tmp_path: Path) -> None:
     protocol = {"inference": {}, "scored_at": [[360, 480]], "files_at": [[720, 960]]}
     given = replace(tiny, metrics={"val": {"val/mIoU": 0.5, "protocol": protocol}})
     text = card(given, tmp_path / "out")
-    said = "scored at 480×360 pixels, to which the labels of 960×720 pixels were scaled; means"
+    said = "evaluated at 480×360 pixels, to which the labels of 960×720 pixels were scaled; means"
     assert f"Protocol: whole images; {said}" in text
-    assert "own size" not in text[text.index("## Scores") :]
+    assert "own size" not in text[text.index("## Metrics") :]
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -146,7 +146,7 @@ def test_a_test_split_of_the_validation_images_is_told_once(
 def test_what_is_not_known_is_said(tiny: Trained, tmp_path: Path) -> None:
     given = replace(tiny, data=replace(tiny.data, data="Folder"))
     text = card(given, tmp_path / "out")
-    assert "This checkpoint was not scored" in text
+    assert "This checkpoint was not evaluated" in text
     assert "Name the images and their terms here" in text
     assert "![" not in text
 

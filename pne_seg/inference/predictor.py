@@ -1,0 +1,201 @@
+"""From images to classes: the network under a protocol, in bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pne_seg.inference.logit_maps import (
+    Computed,
+    Cut,
+    LogitMap,
+    Mirrored,
+    Resized,
+    Stitched,
+    Tile,
+)
+from pne_seg.inference.low_resolution import low_resolution_logits
+from pne_seg.inference.preprocessing import Preprocessing
+from pne_seg.inference.protocol import WHOLE_IMAGES, Inference
+from pne_seg.inference.windows import window_positions, window_weight
+
+
+class Evaluation(NamedTuple):
+    """Predicted classes, and how well they fit labels.
+
+    Attributes:
+        classes: (B, H, W) int64.
+        loss: scalar float64 (float32 on Apple's GPUs), the cross-entropy summed over the labeled
+            pixels.
+        pixels: scalar int64, the number of labeled pixels.
+    """
+
+    classes: Tensor
+    loss: Tensor
+    pixels: Tensor
+
+
+class Predictor:
+    """Predict images of any size under a protocol.
+
+    Of one view (one scale, not mirrored) only the logits at the network's resolution are kept, and
+    looked at in bands of rows. Of several, the sum of their probabilities is held at full size, for
+    one image at a time, and beside it one view at the network's resolution. Of smp's networks,
+    which enlarge their logits by a last bilinear step, that step is done band by band. A network
+    that computes its logits at full size (Unet) holds them once for each view.
+
+    Args:
+        network: (B, 3, H, W) → (B, C, h, w).
+        preprocessing: normalizes and pads.
+        inference: the protocol.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        inference: Inference = WHOLE_IMAGES,
+    ) -> None:
+        self.network = network
+        self.preprocessing = preprocessing
+        self.inference = inference
+        self._run = low_resolution_logits
+
+    def compile(self) -> None:
+        """Compile the network's forward pass with `torch.compile`."""
+        self._run = torch.compile(low_resolution_logits)
+
+    def classes(self, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Predict the class of each pixel.
+
+        Args:
+            images: (B, 3, h, w) in 0–255, uint8 or float.
+            size: H and W of the result; by default the images' own.
+
+        Returns:
+            (B, H, W) int64.
+        """
+        return torch.cat(
+            [
+                torch.cat([band.argmax(1) for _, band in logits.bands()], dim=1)
+                for logits in self._logit_maps(images, size or images.shape[-2:])
+            ]
+        )
+
+    def evaluate(self, images: Tensor, target: Tensor, ignore_index: int) -> Evaluation:
+        """Predict the class of each pixel, at the labels' size, and sum the cross-entropy.
+
+        Args:
+            images: (B, 3, h, w) in 0–255, uint8 or float.
+            target: (B, H, W) class indices or `ignore_index`.
+            ignore_index: the label that is not counted.
+        """
+        labels, done = target.long(), 0
+        found: list[Tensor] = []
+        # Apple's GPUs have no double precision.
+        precision = torch.float32 if target.device.type == "mps" else torch.float64
+        loss = torch.zeros((), dtype=precision, device=target.device)
+        for logits in self._logit_maps(images, target.shape[-2:]):
+            bands = []
+            for rows, band in logits.bands():
+                own = labels[done : done + len(band), rows]
+                bands.append(band.argmax(1))
+                log_probabilities = (
+                    band.clamp_min(torch.finfo(band.dtype).tiny).log()  # never of 0
+                    if self._averages
+                    else band.log_softmax(1)
+                )
+                loss += F.nll_loss(
+                    log_probabilities, own, ignore_index=ignore_index, reduction="sum"
+                )
+            found.append(torch.cat(bands, dim=1))
+            done += len(found[-1])
+        return Evaluation(torch.cat(found), loss, (labels != ignore_index).sum())
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits of all pixels at once, for small images or where they are needed.
+
+        Args:
+            images: (B, 3, H, W) in 0–255, uint8 or float.
+
+        Returns:
+            (B, C, H, W); if there are several views, the mean of their probabilities.
+        """
+        maps = self._logit_maps(images, images.shape[-2:])
+        return torch.cat([logits.rows(0, logits.size[0]) for logits in maps])
+
+    @property
+    def _averages(self) -> bool:
+        return len(self.inference.views) > 1
+
+    def _logit_maps(self, images: Tensor, size: Sequence[int]) -> Iterator[LogitMap]:
+        """The batch's logits at a size; image by image if several views are averaged."""
+        if not self._averages:
+            (view,) = self.inference.views
+            yield Resized(self._view(images, *view), size)
+            return
+        for image in images.split(1):
+            yield self._mean_probabilities(image, size)
+
+    def _mean_probabilities(self, image: Tensor, size: Sequence[int]) -> LogitMap:
+        total: Tensor | None = None
+        views = self.inference.views
+        for view in views:
+            for rows, band in Resized(self._view(image, *view), size).bands():
+                if total is None:
+                    total = band.new_zeros(*band.shape[:2], *size)
+                total[..., rows, :] += band.softmax(1)
+        assert total is not None
+        return Computed(total.div_(len(views)))
+
+    def _view(self, images: Tensor, scale: float, flip: bool) -> LogitMap:
+        """Logits at the images' size times `scale`."""
+        if scale != 1:
+            height, width = (max(1, int(side * scale + 0.5)) for side in images.shape[-2:])
+            images = F.interpolate(
+                images.to(self.preprocessing.mean.dtype),
+                size=(height, width),
+                mode="bilinear",
+                align_corners=False,
+            )
+        inputs = self.preprocessing.normalize(images.flip(-1) if flip else images)
+        if self.inference.window is None:
+            (logits,) = self._compute(inputs, len(inputs))
+        else:
+            logits = self._windows(inputs)
+        return Mirrored(logits) if flip else logits
+
+    def _windows(self, inputs: Tensor) -> LogitMap:
+        """Logits of normalized images, by sliding windows."""
+        window, stride = self.inference.window, self.inference.steps
+        assert window is not None
+        size = (inputs.shape[-2], inputs.shape[-1])
+        height, width = (min(sides) for sides in zip(window, size, strict=True))
+        positions = window_positions(size, window, stride)
+        images = len(inputs)
+        at_a_time = max(1, self.inference.windows_per_pass // images)
+        tiles = []
+        for start in range(0, len(positions), at_a_time):
+            group = positions[start : start + at_a_time]
+            crops = [inputs[..., top : top + height, left : left + width] for top, left in group]
+            maps = self._compute(torch.cat(crops), images)
+            tiles += [Tile(*place, logits) for place, logits in zip(group, maps, strict=True)]
+        weight = window_weight((height, width), self.inference.blend).to(inputs.device)
+        return Stitched(tiles, size, weight)
+
+    def _compute(self, inputs: Tensor, batch: int) -> list[LogitMap]:
+        """Logits of normalized images at their size, one map for every `batch` of them."""
+        padded = self.preprocessing.pad(inputs, 0)
+        logits, factor, align_corners = self._run(self.network, padded)
+        maps = []
+        for part in logits.split(batch):
+            found: LogitMap = Computed(part)
+            if factor != 1:
+                size = [int(side * factor) for side in found.size]
+                found = Resized(found, size, align_corners)
+            if found.size != padded.shape[-2:]:
+                found = Resized(found, padded.shape[-2:])
+            maps.append(found if padded is inputs else Cut(found, inputs.shape[-2:]))
+        return maps
