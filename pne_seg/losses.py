@@ -1,14 +1,12 @@
-"""Pixel-wise classification losses, and what a training asks of any such loss.
+"""Pixel-wise classification losses.
 
 Each is called `loss(logits, target)`, as are those of `segmentation_models_pytorch.losses` (with
 `mode: multiclass`) and `torch.nn.CrossEntropyLoss`, which serve as well.
 """
 
-import inspect
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +31,7 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     return total / (target != ignore_index).sum().clamp(min=1)
 
 
-class _WeightedByClass(nn.Module):
+class ClassWeightedLoss(nn.Module):
     """What the losses here share: weights by class and the ignore value.
 
     Attributes:
@@ -71,7 +69,7 @@ class _WeightedByClass(nn.Module):
         return f"ignore_index={self.ignore_index}"
 
 
-class CrossEntropy(_WeightedByClass):
+class CrossEntropy(ClassWeightedLoss):
     """Mean cross-entropy, optionally weighted by class.
 
     Args:
@@ -126,7 +124,7 @@ class CrossEntropy(_WeightedByClass):
         return f"average={self.average!r}, {super().extra_repr()}"
 
 
-class OHEMCrossEntropy(_WeightedByClass):
+class OHEMCrossEntropy(ClassWeightedLoss):
     """Cross-entropy of the hard pixels: online hard example mining.
 
     A labelled pixel counts if the probability of its own class is below `threshold`, or if it is
@@ -222,86 +220,9 @@ def check_class_weights(loss: nn.Module, num_classes: int) -> None:
     Raises:
         UserError: there are not C of them.
     """
-    weights = loss.class_weights if isinstance(loss, _WeightedByClass) else None
+    weights = loss.class_weights if isinstance(loss, ClassWeightedLoss) else None
     if weights is not None and len(weights) != num_classes:
         raise UserError(
             f"{type(loss).__name__} has {len(weights)} class weights for {num_classes} classes: "
             "give class_weights one number for each class, in the data's order."
         )
-
-
-def loss_name(loss: nn.Module) -> str:
-    """What a loss is logged by: its `name`, or its class's in snake case without "Loss".
-
-    `DiceLoss` gives "dice", `CrossEntropyLoss` "cross_entropy", `MCCLoss` "mcc".
-    """
-    name = getattr(loss, "name", None)
-    if isinstance(name, str) and name:
-        return name
-    own = type(loss).__name__
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", own).lower()
-    return words.removesuffix("loss").rstrip("_") or words
-
-
-def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
-    """Hand the data's ignore value to a loss.
-
-    A value that the loss holds already counts as given if it is neither None nor its constructor's
-    default (−100 in `torch`'s). Losses whose constructor takes none always get the data's.
-
-    Args:
-        loss: with an attribute `ignore_index`.
-        ignore_index: the label that carries no class.
-
-    Raises:
-        ValueError: the loss has no such attribute, or was given another value.
-    """
-    kind = type(loss).__name__
-    if not hasattr(loss, "ignore_index"):
-        raise ValueError(
-            f"{kind} has no ignore_index, so that pixels without a label would be trained on. "
-            "These have: CrossEntropy and OHEMCrossEntropy of pne_seg.losses, DiceLoss, FocalLoss, "
-            "JaccardLoss, LovaszLoss and TverskyLoss of segmentation_models_pytorch.losses, "
-            "torch.nn.CrossEntropyLoss."
-        )
-    holder: Any = loss
-    given = holder.ignore_index
-    default = _default_ignore_index(type(loss))
-    if default is not inspect.Parameter.empty and given not in (None, default, ignore_index):
-        raise ValueError(
-            f"{kind} was given ignore_index {given}, the data's is {ignore_index}. Leave it out: "
-            "the loss gets the data's."
-        )
-    holder.ignore_index = ignore_index
-
-
-def _default_ignore_index(kind: type) -> Any:
-    """The constructor's default; `Parameter.empty` where none along the inheritance takes it."""
-    # All of them, because a subclass may pass it on among its keywords.
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            parameter = inspect.signature(vars(base)["__init__"]).parameters.get("ignore_index")
-            if parameter is not None:
-                required = parameter.default is inspect.Parameter.empty
-                return None if required else parameter.default
-    return inspect.Parameter.empty
-
-
-def evaluate(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-    """A loss of any origin on a batch, in single precision and without NaN where nothing counts.
-
-    Args:
-        loss: called `loss(logits, target)`, and told the ignore value by `set_ignore_index`.
-        logits: (B, C, H, W).
-        target: (B, H, W) int64.
-
-    Returns:
-        Scalar; 0, with a gradient of 0, where every pixel is ignored.
-    """
-    logits = logits.float()  # losses from elsewhere refuse half precision or keep it
-    criterion: Any = loss
-    own = isinstance(loss, _WeightedByClass)  # these need not wait for the device
-    if not own and not bool((target != criterion.ignore_index).any()):
-        return logits.sum() * 0.0
-    value: Tensor = criterion(logits, target)
-    return value

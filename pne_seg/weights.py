@@ -16,7 +16,7 @@ from pne_seg.class_rows import class_tensors, describe_rows, rows_by_name
 from pne_seg.description import are_named, class_difference
 from pne_seg.errors import UserError
 from pne_seg.pretrained import Weights, read_weights
-from pne_seg.terms import TRAINING_TERMS
+from pne_seg.training_loss import TRAINING_TERMS
 
 _MOST_SHAPES = 8
 """Tensors of another shape that a report lists one by one."""

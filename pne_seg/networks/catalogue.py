@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from pne_seg.feature_hooks import FeatureHook, capture, dummy_forward, find_classifier
 from pne_seg.inference import network_stride
 from pne_seg.networks.auxiliary import FCNHead
-from pne_seg.taps import Tap, find_classifier, listening, probe
 
 ENCODERS = (
     "tu-resnet101c.gluon_in1k",
@@ -235,23 +235,27 @@ def build_blank(config: NetworkConfig, classes: int) -> nn.Module:
 def _measure(
     method: Method, encoder: str, config: NetworkConfig, network: nn.Module, classes: int
 ) -> Fit:
-    taps = [Tap("", "input"), Tap(find_classifier(network).feature, "input"), Tap("", "output")]
+    hooks = [
+        FeatureHook("", "input"),
+        FeatureHook(find_classifier(network).feature, "input"),
+        FeatureHook("", "output"),
+    ]
     auxiliary = 0
-    for tap in taps:
-        tap.attach(network)
+    for hook in hooks:
+        hook.attach(network)
     if method.fcn_head:
         head = FCNHead()
-        with listening(taps):  # its probe serves both
+        with capture(hooks):  # one dummy image for both
             head.attach(network, classes, ignore_index=255)
         head.detach()
         auxiliary = _count(head)
     else:
-        probe(network, taps)
-    image, feature, scores = (_map_of(tap) for tap in taps)
-    for tap in taps:
-        tap.detach()
-    if scores.shape[1] != classes:
-        raise ValueError(f"gives {scores.shape[1]} channels for {classes} classes")
+        dummy_forward(network, hooks)
+    image, feature, logits = (_take_map(hook) for hook in hooks)
+    for hook in hooks:
+        hook.detach()
+    if logits.shape[1] != classes:
+        raise ValueError(f"gives {logits.shape[1]} channels for {classes} classes")
     side = image.shape[-1]
     return Fit(
         method=method.name,
@@ -263,15 +267,15 @@ def _measure(
         smallest=side,
         feature_channels=feature.shape[1],
         feature_stride=side // feature.shape[-1],
-        output_stride=side // scores.shape[-1],
+        output_stride=side // logits.shape[-1],
     )
 
 
-def _map_of(tap: Tap) -> Tensor:
-    held = tap.take()
-    if not isinstance(held, Tensor) or held.ndim != 4:
-        raise ValueError("has no map of the form (B, channels, h, w) at its classifier")
-    return held
+def _take_map(hook: FeatureHook) -> Tensor:
+    captured = hook.take()
+    if not isinstance(captured, Tensor) or captured.ndim != 4:
+        raise ValueError("has no (B, channels, h, w) tensor at its classifier")
+    return captured
 
 
 def _count(module: nn.Module) -> int:
