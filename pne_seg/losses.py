@@ -16,7 +16,7 @@ from pne_seg.errors import UserError
 
 
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Mean cross-entropy over the labelled pixels; a zero with a gradient where there are none.
+    """Compute the mean cross-entropy over the labeled pixels; 0, with a gradient, if there are none.
 
     Args:
         logits: (B, C, H, W).
@@ -32,7 +32,7 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 
 
 class ClassWeightedLoss(nn.Module):
-    """What the losses here share: weights by class and the ignore value.
+    """Base of the losses here: weights by class and the ignore value.
 
     Attributes:
         name: logged as `train/loss_<name>`.
@@ -58,14 +58,14 @@ class ClassWeightedLoss(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def _weights_for(self, logits: Tensor) -> Tensor | None:
-        """The class weights in float32, once their number is known to fit."""
+        """Return the class weights in float32 if their number fits."""
         if self.class_weights is None:
             return None
         check_class_weights(self, logits.shape[1])
         return self.class_weights.float()  # a module moved to bfloat16 takes its buffers along
 
     def extra_repr(self) -> str:
-        """The ignore value, for `print(loss)`."""
+        """Return the ignore value, for `print(loss)`."""
         return f"ignore_index={self.ignore_index}"
 
 
@@ -73,10 +73,10 @@ class CrossEntropy(ClassWeightedLoss):
     """Mean cross-entropy, optionally weighted by class.
 
     Args:
-        average: what the sum of w·ce over the labelled pixels is divided by: "labelled", the sum of
+        average: what the sum of w·ce over the labeled pixels is divided by: "labelled", the sum of
             their weights (as `torch` does it); "all", the number of all pixels, ignored ones
-            included (as mmsegmentation does it), which weakens sparsely labelled crops.
-        class_weights: w, C numbers; 1 each where not given.
+            included (as mmsegmentation does it), which weakens sparsely labeled crops.
+        class_weights: w, C numbers; 1 each by default.
 
     Raises:
         ValueError: an unknown average, or weights that are negative, not finite or all 0.
@@ -95,14 +95,14 @@ class CrossEntropy(ClassWeightedLoss):
         self.average = average
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Score a batch.
+        """Compute the loss of a batch.
 
         Args:
             logits: (B, C, H, W).
             target: (B, H, W) integers of any width, 0 … C − 1 or the ignore value.
 
         Returns:
-            Scalar in float32; a zero with a zero gradient where no pixel counts.
+            Scalar in float32; a zero with a zero gradient if no pixel counts.
 
         Raises:
             ValueError: the class weights are not C.
@@ -116,31 +116,32 @@ class CrossEntropy(ClassWeightedLoss):
         )
         if weights is None or self.average == "all":
             return total / target.numel()
-        labelled = target != self.ignore_index
-        return _ratio(total, _pixel_weights(weights, target, labelled).sum())
+        labeled = target != self.ignore_index
+        return _ratio(total, _pixel_weights(weights, target, labeled).sum())
 
     def extra_repr(self) -> str:
-        """The settings, for `print(loss)`."""
+        """Return the settings, for `print(loss)`."""
         return f"average={self.average!r}, {super().extra_repr()}"
 
 
 class OHEMCrossEntropy(ClassWeightedLoss):
     """Cross-entropy of the hard pixels: online hard example mining.
 
-    A labelled pixel counts if the probability of its own class is below `threshold`, or if it is
-    among the `min_kept` labelled pixels of the batch where that is lowest (of equals at the border
-    any, so many that the number is met). The loss is the mean over these, Σ w·ce / Σ w. Which
-    pixels count is a constant: only the cross-entropy of those that do has a gradient.
+    A labeled pixel counts if the probability of its own class is below `threshold`, or if it is
+    among the `min_kept` labeled pixels of the batch with the lowest (ties are broken arbitrarily).
+    The loss is the mean over these, Σ w·ce / Σ w. Which pixels count is a constant: only the
+    cross-entropy of those that do has a gradient.
 
-    Nothing waits for the device: sizes do not depend on the data.
+    No device synchronization: sizes do not depend on the data.
 
     Source: the segmentation code of HRNet and OCRNet (`OhemCrossEntropy`), which keeps at least
-    131,072 pixels a device at a threshold of 0.9.
+    131,072 pixels per device at a threshold of 0.9.
 
     Args:
-        threshold: probability from which a pixel is easy, 0 to 1; 0 leaves `min_kept` alone.
-        min_kept: the fewest pixels of a batch to count, of one device; all where there are fewer.
-        class_weights: w, C numbers; 1 each where not given. They do not touch the selection.
+        threshold: probability from which a pixel is easy, 0 to 1; 0 selects by
+            `min_kept` only.
+        min_kept: fewest pixels to count in a device's batch; all if there are fewer.
+        class_weights: w, C numbers; 1 each by default. They do not change the selection.
 
     Raises:
         ValueError: a setting out of its range, or weights that are negative, not finite or all 0.
@@ -163,14 +164,14 @@ class OHEMCrossEntropy(ClassWeightedLoss):
         self.min_kept = min_kept
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Score a batch.
+        """Compute the loss of a batch.
 
         Args:
             logits: (B, C, H, W).
             target: (B, H, W) integers of any width, 0 … C − 1 or the ignore value.
 
         Returns:
-            Scalar in float32; a zero with a zero gradient where no pixel counts.
+            Scalar in float32; a zero with a zero gradient if no pixel counts.
 
         Raises:
             ValueError: the class weights are not C.
@@ -180,33 +181,33 @@ class OHEMCrossEntropy(ClassWeightedLoss):
         ce = F.cross_entropy(
             logits.float(), target, ignore_index=self.ignore_index, reduction="none"
         )
-        labelled = target != self.ignore_index
-        kept = self._select(ce.detach(), labelled)
+        labeled = target != self.ignore_index
+        kept = self._select(ce.detach(), labeled)
         share = kept.float() if weights is None else _pixel_weights(weights, target, kept)
         return _ratio((ce * share).sum(), share.sum())
 
-    def _select(self, ce: Tensor, labelled: Tensor) -> Tensor:
-        """(B, H, W) bool: which pixels count. The lower the probability p, the higher −log p."""
+    def _select(self, ce: Tensor, labeled: Tensor) -> Tensor:
+        """Select the pixels that count, (B, H, W) bool: the lower p, the higher −log p."""
         easy = -math.log(self.threshold) if self.threshold > 0 else math.inf
         kept = (ce > easy).flatten()
         # The cross-entropy is 0 or more: below it, ignored pixels come last, and are taken out.
-        ranked = ce.masked_fill(~labelled, -1).flatten()
+        ranked = ce.masked_fill(~labeled, -1).flatten()
         hardest = ranked.topk(min(self.min_kept, ranked.numel()), sorted=False).indices
-        return kept.scatter(0, hardest, True).view_as(labelled) & labelled
+        return kept.scatter(0, hardest, True).view_as(labeled) & labeled
 
     def extra_repr(self) -> str:
-        """The settings, for `print(loss)`."""
+        """Return the settings, for `print(loss)`."""
         return f"threshold={self.threshold}, min_kept={self.min_kept}, {super().extra_repr()}"
 
 
 def _pixel_weights(weights: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """(B, H, W): the weight of each pixel's class, 0 where it does not count."""
+    """Return the (B, H, W) weight of each pixel's class, 0 where it does not count."""
     classes = target.where(counted, 0)  # the ignore value is no index
     return weights[classes] * counted
 
 
 def _ratio(total: Tensor, weight: Tensor) -> Tensor:
-    """Total over weight; the total, which is then a zero, where the weight is 0."""
+    """Divide total by weight; return the total, then a zero, if the weight is 0."""
     return total / torch.where(weight > 0, weight, 1)
 
 

@@ -31,7 +31,7 @@ from pne_seg.networks.requirements import BatchRequirements
 from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
 from pne_seg.resume import OptimizerResume
 from pne_seg.training_loss import LogitLosses, TrainingTerm
-from pne_seg.weights import initialize_from, reconcile_training_terms
+from pne_seg.weight_loading import initialize_from, reconcile_training_terms
 
 Batch = dict[str, Any]
 """`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings.
@@ -149,7 +149,7 @@ class SegmentationModule(LightningModule):
 
     @property
     def hooks(self) -> list[FeatureHook]:
-        """What the terms capture from the network."""
+        """The feature hooks of the terms."""
         return [hook for term in self.terms for hook in term.hooks]
 
     def setup(self, stage: str) -> None:
@@ -275,5 +275,5 @@ class SegmentationModule(LightningModule):
         self._resume.load(checkpoint, self._trainer)
 
     def on_train_start(self) -> None:
-        """After a resume the configured optimizer settings win over the checkpoint's."""
+        """After a resume, let the configured optimizer settings win over the checkpoint's."""
         self._resume.apply(self.trainer)

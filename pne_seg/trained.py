@@ -26,7 +26,7 @@ from pne_seg.recorded_metrics import recorded_metrics
 from pne_seg.runs import CONFIG, RUNS, Run, run_of_checkpoint
 from pne_seg.settings_files import read_yaml
 from pne_seg.training_loss import TRAINING_TERMS
-from pne_seg.weights import fill_network
+from pne_seg.weight_loading import fill_network
 
 if TYPE_CHECKING:
     from pne_seg.data import SegmentationDataModule

@@ -34,7 +34,7 @@ class LossTerm:
 
     @property
     def weighted(self) -> Tensor:
-        """What enters the total loss."""
+        """The weighted value, which enters the total loss."""
         return self.weight * self.value
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.contrast.gather import take
-from pne_seg.contrast.infonce import InfoNCELoss
 from pne_seg.contrast.interface import (
     ContrastiveLoss,
     ContrastResult,
@@ -19,7 +18,7 @@ from pne_seg.contrast.interface import (
     resize_nearest,
 )
 from pne_seg.contrast.pixel_contrast import PixelContrastLoss
-from pne_seg.contrast.pne import PNELoss
+from pne_seg.contrast.pne import InfoNCELoss, PNELoss
 from pne_seg.contrast.projection import Projection
 from pne_seg.feature_hooks import (
     Classifier,
@@ -48,7 +47,7 @@ class Contrast(TrainingTerm):
             labels with it. `None` keeps the feature's own resolution.
         project: "used" projects the pixels that the loss reads and takes batch statistics over
             them: less time and memory, and no gradient through pixels that the loss holds constant.
-            "all" projects all pixels, as the authors. None is "used" where the loss selects its
+            "all" projects all pixels, as the authors. None is "used" if the loss selects its
             pixels, as all losses of this package do, else "all".
         feature_module: name of the module whose *input* is the feature; found by default.
         logits_module: name of the module whose *output* is the logits; found by default.
@@ -222,8 +221,8 @@ _Initialize = Callable[..., None]
 def settings_of(loss: type[ContrastiveLoss]) -> Callable[[_Initialize], _Initialize]:
     """Give the `__init__` of a `Contrast` the settings of `loss`, and build the loss from them.
 
-    The signature names all settings once more, for the command line and for readers; they are
-    written down only in `loss` and in `Contrast`. The data decide `ignore_index`.
+    The signature lists all settings, for the command line and for readers; they are defined only
+    in `loss` and in `Contrast`. The data decides `ignore_index`.
     """
 
     def decorate(initialize: _Initialize) -> _Initialize:

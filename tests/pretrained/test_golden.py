@@ -13,7 +13,7 @@ from pne_seg.feature_hooks import capture
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import AuxiliaryLogits, DeepLabV3, FCNHead, HRNetV2, OCRNet, UPerNet
 from pne_seg.networks.auxiliary import Auxiliary
-from pne_seg.weights import initialize_from
+from pne_seg.weight_loading import initialize_from
 from tests.pretrained import golden
 from tests.pretrained.mmengine_checkpoint import save_1x
 
