@@ -16,7 +16,7 @@ from pne_seg.errors import UserError
 
 
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Compute the mean cross-entropy over the labeled pixels; 0, with a gradient, if there are none.
+    """Compute the mean cross-entropy over the labeled pixels; 0, with a gradient, if none.
 
     Args:
         logits: (B, C, H, W).

@@ -17,7 +17,7 @@ from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
 from pne_seg.pretrained import read_weights
-from pne_seg.pretrained.class_names import classes_of_config
+from pne_seg.pretrained.reading import classes_of_config
 from pne_seg.weight_loading import Loaded, fill_network, initialize_from
 from tests.methods import NETWORKS, training_module
 from tests.tiny_networks import TinyNet
