@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from pne_seg.metrics import Scores
+from pne_seg.metrics import SegmentationMetrics
 
 _NONE = torch.iinfo(torch.int16)
 
@@ -59,7 +59,7 @@ def _highest(maps: Tensor, distance: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class BoundaryScores:
+class BoundaryMetrics:
     """Metrics by the distance to the nearest border.
 
     Attributes:
@@ -67,13 +67,14 @@ class BoundaryScores:
         beyond: metrics of the others.
     """
 
-    within: dict[int, Scores]
-    beyond: Scores
+    within: dict[int, SegmentationMetrics]
+    beyond: SegmentationMetrics
 
     def as_dict(self, stage: str) -> dict[str, float]:
         """Return the mean IoUs by their logged names: `test/boundary_mIoU/3px`, …"""
         return {
-            f"{stage}/boundary_mIoU/{width}px": scores.miou for width, scores in self.within.items()
+            f"{stage}/boundary_mIoU/{width}px": metrics.miou
+            for width, metrics in self.within.items()
         }
 
 
@@ -119,7 +120,7 @@ class BoundaryConfusion(Metric):
         """Return the counts within each width, and beyond the last."""
         return torch.cat([self.counts[:-1].cumsum(0), self.counts[-1:]])
 
-    def scores(self) -> BoundaryScores:
+    def metrics(self) -> BoundaryMetrics:
         """Compute the metrics of the counts."""
-        *near, far = map(Scores.from_matrix, self.compute())
-        return BoundaryScores(dict(zip(self.widths, near, strict=True)), far)
+        *near, far = map(SegmentationMetrics.from_matrix, self.compute())
+        return BoundaryMetrics(dict(zip(self.widths, near, strict=True)), far)

@@ -28,7 +28,7 @@ class ConfusionMatrix(MulticlassConfusionMatrix):
 
 
 @dataclass(frozen=True)
-class Scores:
+class SegmentationMetrics:
     """Segmentation metrics as fractions of 1.
 
     mIoU and mAcc average over the classes that occur in the labels or the predictions; a class that
@@ -54,7 +54,7 @@ class Scores:
     matrix: Tensor
 
     @classmethod
-    def from_matrix(cls, matrix: Tensor) -> "Scores":
+    def from_matrix(cls, matrix: Tensor) -> "SegmentationMetrics":
         """Compute the metrics of a (C, C) count matrix; all NaN if nothing was counted."""
         matrix = matrix.detach().to("cpu", torch.int64)
         counts = matrix.double()

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from pne_seg.boundaries import BoundaryConfusion, BoundaryScores
+from pne_seg.boundaries import BoundaryConfusion, BoundaryMetrics
 from pne_seg.contrast.component import Contrast
 from pne_seg.description import IN_CHECKPOINT, DataDescription, are_named, check_same_classes
 from pne_seg.feature_hooks import ClassifierDropout, FeatureHook, capture
@@ -25,7 +25,7 @@ from pne_seg.inference import (
     resize_logits,
 )
 from pne_seg.losses import CrossEntropy
-from pne_seg.metrics import ConfusionMatrix, Scores
+from pne_seg.metrics import ConfusionMatrix, SegmentationMetrics
 from pne_seg.networks.auxiliary import Auxiliary, untrained_logits
 from pne_seg.networks.requirements import BatchRequirements
 from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
@@ -134,9 +134,9 @@ class SegmentationModule(LightningModule):
         self.dropout.attach(network)
         self.compile_network = compile
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
-        self.scores: Scores | None = None
+        self.metrics: SegmentationMetrics | None = None
         self.boundary = BoundaryConfusion(num_classes, ignore_index, boundary_widths)
-        self.boundary_scores: BoundaryScores | None = None
+        self.boundary_metrics: BoundaryMetrics | None = None
         self._resume = OptimizerResume()
         self.register_load_state_dict_pre_hook(reconcile_training_terms)  # type: ignore[no-untyped-call]
         if init_from is not None:
@@ -227,22 +227,22 @@ class SegmentationModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Compute the split's metrics and log them."""
-        self._finish_scores("val")
+        self._log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
         """Compute the split's metrics, near the borders too, and log them."""
         if self.boundary.widths:
-            self.boundary_scores = self.boundary.scores()
+            self.boundary_metrics = self.boundary.metrics()
             with torch.inference_mode(False):
                 self.boundary.reset()
-            self.log_dict(self.boundary_scores.as_dict("test"), sync_dist=True)
-        self._finish_scores("test")
+            self.log_dict(self.boundary_metrics.as_dict("test"), sync_dist=True)
+        self._log_metrics("test")
 
-    def _finish_scores(self, stage: str) -> None:
-        self.scores = Scores.from_matrix(self.confusion.compute())
+    def _log_metrics(self, stage: str) -> None:
+        self.metrics = SegmentationMetrics.from_matrix(self.confusion.compute())
         with torch.inference_mode(False):  # a later training could not count into what it makes
             self.confusion.reset()
-        named = self.scores.as_dict(stage, self.class_names)
+        named = self.metrics.as_dict(stage, self.class_names)
         self.log(f"{stage}/mIoU", named.pop(f"{stage}/mIoU"), prog_bar=True, sync_dist=True)
         self.log_dict(named, sync_dist=True)
 

@@ -95,7 +95,7 @@ class LabelledPixels(Callback):
 
     def _check_scores(self, split: str, part: float | None, module: LightningModule) -> None:
         assert isinstance(module, SegmentationModule)
-        if module.scores is None or module.scores.matrix.any():
+        if module.metrics is None or module.metrics.matrix.any():
             return
         said = (
             f"No pixel of the {split} split has a class: every label is the ignore value "

@@ -20,7 +20,7 @@ from pne_seg.callbacks.tables import (
     protocol,
 )
 from pne_seg.files import write_bytes_atomically
-from pne_seg.metrics import Scores
+from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import SegmentationModule
 from pne_seg.runs import METRICS
 
@@ -30,7 +30,7 @@ _STAGES = {"fit": "val", "validate": "val", "test": "test"}
 class _Result(NamedTuple):
     """The scores of an evaluation, how they came about, and in a training when."""
 
-    scores: Scores
+    scores: SegmentationMetrics
     protocol: dict[str, Any]
     when: dict[str, Any]
 
@@ -56,7 +56,7 @@ class Summary(Callback):
         self._began = self._epoch_began = time.perf_counter()
         best = trainer.checkpoint_callback
         if self._resumed and isinstance(best, ModelCheckpoint) and best.best_model_path:
-            scores = Scores.from_matrix(self._resumed["matrix"])
+            scores = SegmentationMetrics.from_matrix(self._resumed["matrix"])
             self._best = _Result(scores, self._resumed["protocol"], self._resumed["when"])
         self._resumed = None
 
@@ -92,7 +92,7 @@ class Summary(Callback):
         seen, self._seen = self._seen, Seen()
         if trainer.sanity_checking or not isinstance(pl_module, SegmentationModule):
             return
-        scores = pl_module.scores
+        scores = pl_module.metrics
         if scores is None:
             return
         found = protocol(trainer, pl_module, seen)
@@ -105,8 +105,8 @@ class Summary(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the split."""
         seen, self._seen = self._seen, Seen()
-        if isinstance(pl_module, SegmentationModule) and pl_module.scores is not None:
-            self._best = _Result(pl_module.scores, protocol(trainer, pl_module, seen), {})
+        if isinstance(pl_module, SegmentationModule) and pl_module.metrics is not None:
+            self._best = _Result(pl_module.metrics, protocol(trainer, pl_module, seen), {})
             self._report(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -131,7 +131,7 @@ class Summary(Callback):
         scores, found, when = self._best
         fn = str(trainer.state.fn.value) if trainer.state.fn else ""
         stage = _STAGES[fn]
-        boundary = module.boundary_scores if fn == "test" else None
+        boundary = module.boundary_metrics if fn == "test" else None
         print_scores(scores, module.class_names, stage, when)
         if boundary is not None:
             print_boundary_scores(boundary)
@@ -172,5 +172,5 @@ def _peak_memory(device: torch.device) -> int | None:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _rank(scores: Scores) -> float:
+def _rank(scores: SegmentationMetrics) -> float:
     return -1.0 if math.isnan(scores.miou) else scores.miou

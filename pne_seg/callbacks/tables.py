@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.boundaries import BoundaryScores
+from pne_seg.boundaries import BoundaryMetrics
 from pne_seg.data.base import SegmentationDataModule
 from pne_seg.errors import UserError
-from pne_seg.metrics import Scores
+from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.report.wording import percent, pixel_sizes
 
@@ -65,7 +65,7 @@ def protocol(trainer: Trainer, module: SegmentationModule, seen: Seen) -> dict[s
     data = getattr(trainer, "datamodule", None)
     split = "test" if trainer.testing else "val"
     limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
-    scores = module.scores
+    scores = module.metrics
     absent = [] if scores is None else [i for i, iou in enumerate(scores.iou) if math.isnan(iou)]
     return {
         "data": type(data).__name__ if data is not None else None,
@@ -136,7 +136,7 @@ def print_protocol(module: SegmentationModule, found: Mapping[str, Any]) -> None
 
 
 def print_scores(
-    scores: Scores, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
+    scores: SegmentationMetrics, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
 ) -> None:
     """Print IoU, accuracy and share of pixels of each class, and the means."""
     title = f"{stage} scores in percent" + (
@@ -157,7 +157,7 @@ def print_scores(
     )
 
 
-def print_boundary_scores(found: BoundaryScores) -> None:
+def print_boundary_scores(found: BoundaryMetrics) -> None:
     """Print the means by the distance to the nearest border between classes."""
     table = _table("by distance to the nearest border between classes")
     for name in ("distance", "mIoU", "pixel accuracy", "share of pixels"):
