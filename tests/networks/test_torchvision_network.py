@@ -44,7 +44,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_lraspp_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match="adds the scores of two classifiers"):
+    with pytest.raises(ValueError, match="adds the logits of two classifiers"):
         TorchvisionNetwork("lraspp_mobilenet_v3_large", None)
 
 
