@@ -41,12 +41,12 @@ from benchmarks.measure import interleaved, machine, peak_memory
 from benchmarks.synthetic import Case, make_batch
 from pne_seg import PNE, SegmentationModule
 from pne_seg.contrast import ContrastResult
+from pne_seg.feature_hooks import FeatureHook, capture, find_classifier, find_module
 from pne_seg.losses import CrossEntropy
 from pne_seg.networks import AuxiliaryLogits, FCNHead
 from pne_seg.networks.auxiliary import Auxiliary
 from pne_seg.networks.catalogue import METHODS, Method
 from pne_seg.optim import ParameterGroups
-from pne_seg.taps import Tap, find_classifier, find_module, listening
 
 CLASSES = 150
 WRONG = 0.1  # of the pixels
@@ -169,11 +169,11 @@ def measure(method_name: str, encoder: str, arguments: argparse.Namespace) -> Fi
     tensors: list[Tensor] = []
     compute = contrast.compute
 
-    def capture(*given: Tensor) -> ContrastResult:
+    def keep(*given: Tensor) -> ContrastResult:
         tensors[:] = [tensor.detach() for tensor in given]
         return compute(*given)
 
-    contrast.compute = capture  # type: ignore[assignment,method-assign]
+    contrast.compute = keep  # type: ignore[assignment,method-assign]
     step("all")
     contrast.compute = compute  # type: ignore[method-assign]
     tensors[0].requires_grad_()
@@ -244,25 +244,25 @@ def _training_module(
 
 
 def _half_train(network: nn.Module, images: Tensor, device: str) -> Tensor:
-    """Add a half-trained network's scores to the classifier's, before anything taps them.
+    """Add a half-trained network's scores to the classifier's, before any hook captures them.
 
     Returns:
         (B, H, W), the labels that those scores belong to.
     """
     name = find_classifier(network).logits
-    tap = Tap(name, "output")
-    tap.attach(network)
-    with torch.no_grad(), listening([tap]):
+    hook = FeatureHook(name, "output")
+    hook.attach(network)
+    with torch.no_grad(), capture([hook]):
         network.eval()(images[:1])
-        height, width = tap.take().shape[-2:]
-    tap.detach()
+        height, width = hook.take().shape[-2:]
+    hook.detach()
     network.train()
     case = Case(len(images), CLASSES, height, width, channels=1)
     batch = make_batch(case, wrong=WRONG)
     scores = batch.logits.to(device)
 
     def add(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
-        # The probes that build the training module send smaller images.
+        # The dummy images that build the training module send smaller images.
         return output + scores if output.shape == scores.shape else output
 
     find_module(network, name).register_forward_hook(add)

@@ -1,9 +1,9 @@
-"""Scores near the borders between classes, where the hard pixels are.
+"""Metrics near the borders between classes, where the hard pixels are.
 
 A pixel lies within d pixels of a border if a pixel of another class lies in the square of side
 2d + 1 around it (its Chebyshev distance is d or less). Ignored pixels are no class: the rim of an
-ignored region is no border, while a strip of them between two classes hides none. The measure is
-the mean IoU of the pixels in a band along label borders (Kohli, Ladický and Torr, "Robust higher
+ignored region is no border, and a strip of them between two classes does not hide one. The metric
+is the mean IoU of the pixels in a band along label borders (Kohli, Ladický and Torr, "Robust higher
 order potentials for enforcing label consistency", IJCV 2009; the "trimap" of DeepLab's papers).
 """
 
@@ -14,39 +14,39 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from pne_seg.metrics import Scores
+from pne_seg.metrics import SegmentationMetrics
 
 _NONE = torch.iinfo(torch.int16)
 
 
 def border_bins(target: Tensor, widths: Sequence[int], ignore_index: int) -> Tensor:
-    """Sort pixels by how near a pixel of another class is.
+    """Bin pixels by the distance to the nearest pixel of another class.
 
     Args:
         target: (B, H, W) class indices below 32,767, or `ignore_index`.
-        widths: rising distances in pixels.
+        widths: ascending distances in pixels.
         ignore_index: the label that carries no class.
 
     Returns:
-        (B, H, W) int64: the place in `widths` of the least distance within which another class
-        lies; their number where none does. Of ignored pixels it says nothing.
+        (B, H, W) int64: the index in `widths` of the least distance within which there is another
+        class; their number if there is none. Undefined for ignored pixels.
     """
     ignored = target == ignore_index
     labels = target.to(torch.int16)
     highest, lowest = labels.masked_fill(ignored, _NONE.min), labels.masked_fill(ignored, _NONE.max)
     bins = torch.full_like(target, len(widths), dtype=torch.int64)
     reached = 0
-    for place, width in enumerate(widths):
-        # A square of squares: each goes on from the last.
+    for index, width in enumerate(widths):
+        # A square of squares: each continues from the last.
         highest, lowest = _highest(highest, width - reached), -_highest(-lowest, width - reached)
         reached = width
         near = (highest != lowest) & (bins == len(widths))
-        bins = bins.masked_fill(near, place)
+        bins = bins.masked_fill(near, index)
     return bins
 
 
 def _highest(maps: Tensor, distance: int) -> Tensor:
-    """The highest value within a distance, along rows and then along columns."""
+    """Compute the highest value within a distance, along rows and then along columns."""
     for axis in (-1, -2):
         found = maps.clone()
         for step in range(1, min(distance, maps.shape[axis] - 1) + 1):
@@ -59,21 +59,22 @@ def _highest(maps: Tensor, distance: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class BoundaryScores:
-    """Scores by the distance to the nearest border.
+class BoundaryMetrics:
+    """Metrics by the distance to the nearest border.
 
     Attributes:
-        within: scores of the pixels within each width in pixels.
-        beyond: scores of the others.
+        within: metrics of the pixels within each width in pixels.
+        beyond: metrics of the others.
     """
 
-    within: dict[int, Scores]
-    beyond: Scores
+    within: dict[int, SegmentationMetrics]
+    beyond: SegmentationMetrics
 
     def as_dict(self, stage: str) -> dict[str, float]:
-        """The mean IoUs under the names that are logged: `test/boundary_mIoU/3px`, …"""
+        """Return the mean IoUs by their logged names: `test/boundary_mIoU/3px`, …"""
         return {
-            f"{stage}/boundary_mIoU/{width}px": scores.miou for width, scores in self.within.items()
+            f"{stage}/boundary_mIoU/{width}px": metrics.miou
+            for width, metrics in self.within.items()
         }
 
 
@@ -83,10 +84,10 @@ class BoundaryConfusion(Metric):
     Args:
         num_classes: C.
         ignore_index: the label that carries no class.
-        widths: distances in pixels, rising, each 1 or more.
+        widths: distances in pixels, ascending, each 1 or more.
 
     Raises:
-        ValueError: the widths do not rise from 1 or more.
+        ValueError: the widths are not ascending, or below 1.
 
     Shape: `update(prediction, target)` takes two (B, H, W) integer tensors. `compute()` gives
     (K + 1, C, C) int64 for K widths, rows the label, columns the prediction: the pixels within each
@@ -109,17 +110,17 @@ class BoundaryConfusion(Metric):
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count a batch."""
         labels = target.long()
-        labelled = labels != self.ignore_index
+        labeled = labels != self.ignore_index
         bins = border_bins(labels, self.widths, self.ignore_index)
         cells = (bins * self.num_classes + labels) * self.num_classes + prediction
-        counted = torch.bincount(cells[labelled], minlength=self.counts.numel())
+        counted = torch.bincount(cells[labeled], minlength=self.counts.numel())
         self.counts += counted.view_as(self.counts)
 
     def compute(self) -> Tensor:
-        """The counts within each width, and beyond the last."""
+        """Return the counts within each width, and beyond the last."""
         return torch.cat([self.counts[:-1].cumsum(0), self.counts[-1:]])
 
-    def scores(self) -> BoundaryScores:
-        """The scores read off the counts."""
-        *near, far = map(Scores.from_matrix, self.compute())
-        return BoundaryScores(dict(zip(self.widths, near, strict=True)), far)
+    def metrics(self) -> BoundaryMetrics:
+        """Compute the metrics of the counts."""
+        *near, far = map(SegmentationMetrics.from_matrix, self.compute())
+        return BoundaryMetrics(dict(zip(self.widths, near, strict=True)), far)

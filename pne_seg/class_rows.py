@@ -6,20 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.description import listed
-from pne_seg.taps import probe
+from pne_seg.feature_hooks import dummy_forward
 
 
 def class_tensors(module: nn.Module, num_classes: int) -> set[str]:
     """Find the tensors of a training module whose first dimension is the classes.
 
-    In the network these are the layers of whose C rows only row c reaches the scores of class c, by
-    the gradient of a small image's scores, whatever the layers are called; and a classifier inside
+    In the network these are the layers of whose C rows only row c reaches the logits of class c, by
+    the gradient of a dummy image's logits, whatever the layers are called; and a classifier inside
     it, if the network or the auxiliary term names one (`auxiliary_logits`, `logits_module`). In an
     auxiliary head it is the last layer with C rows.
 
     Args:
         module: with the network, (B, 3, H, W) → (B, C, H, W) logits, under `network`.
-        num_classes: C; with a single class there is nothing to tell apart.
+        num_classes: C; with a single class there are no rows to tell apart.
 
     Returns:
         Names in the state dict, statistics of such layers included. Those of the network are left
@@ -50,8 +50,8 @@ def _output_layers(network: nn.Module, num_classes: int) -> set[str]:
     try:
         for name, parameter in parameters.items():
             parameter.requires_grad_(name in candidates)
-        score = probe(network, with_graph=True)[:, 0].sum()
-        gradients = torch.autograd.grad(score, [*candidates.values()], allow_unused=True)
+        logit = dummy_forward(network, with_graph=True)[:, 0].sum()
+        gradients = torch.autograd.grad(logit, [*candidates.values()], allow_unused=True)
     finally:
         for name, parameter in parameters.items():
             parameter.requires_grad_(required[name])
@@ -69,37 +69,37 @@ def _has_rows(tensor: Tensor, num_classes: int) -> bool:
 def rows_by_name(
     fresh: Tensor, given: Tensor, here: Sequence[str], there: Sequence[str]
 ) -> Tensor | None:
-    """Give the rows of a tensor to the classes of the same name.
+    """Assign the rows of a tensor to the classes of the same name.
 
     Args:
-        fresh: (C, ...) rows, kept by the classes that the source lacks.
+        fresh: (C, ...) rows, kept for the classes that the source lacks.
         given: (D, ...) of the source.
         here: C names.
         there: D names.
 
     Returns:
-        (C, ...) a new tensor; None if `given` has not a row of numbers for each of its classes.
+        (C, ...) a new tensor; None if `given` is no plain float tensor with a row for each class.
     """
     plain = given.layout == torch.strided and given.is_floating_point() and not given.is_meta
     if not plain or given.shape != (len(there), *fresh.shape[1:]):
         return None
-    places = {name: row for row, name in enumerate(there)}
+    row_of = {name: row for row, name in enumerate(there)}
     rows = fresh.clone()
     for row, name in enumerate(here):
-        if name in places:
-            rows[row] = given[places[name]]
+        if name in row_of:
+            rows[row] = given[row_of[name]]
     return rows
 
 
 def describe_rows(here: Sequence[str], there: Sequence[str]) -> str:
-    """Say which classes took their rows from a source, which are new, and which it had besides."""
+    """Describe which classes took their rows from a source, which are new, and which are unused."""
     known = [name for name in here if name in there]
     new = [name for name in here if name not in there]
     dropped = [name for name in there if name not in here]
     kind = "other classes" if new or dropped else "the classes in another order"
-    said = f"trained on {kind}; taken by name: {listed(known) or 'none'}"
+    text = f"trained on {kind}; taken by name: {listed(known) or 'none'}"
     if new:
-        said += f"; new, with fresh weights: {listed(new)}"
+        text += f"; new, with fresh weights: {listed(new)}"
     if dropped:
-        said += f"; not used: {listed(dropped)}"
-    return said
+        text += f"; not used: {listed(dropped)}"
+    return text

@@ -1,14 +1,12 @@
-"""Pixel-wise classification losses, and what a training asks of any such loss.
+"""Pixel-wise classification losses.
 
 Each is called `loss(logits, target)`, as are those of `segmentation_models_pytorch.losses` (with
 `mode: multiclass`) and `torch.nn.CrossEntropyLoss`, which serve as well.
 """
 
-import inspect
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +16,7 @@ from pne_seg.errors import UserError
 
 
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Mean cross-entropy over the labelled pixels; a zero with a gradient where there are none.
+    """Compute the mean cross-entropy over the labeled pixels; 0, with a gradient, if none.
 
     Args:
         logits: (B, C, H, W).
@@ -33,8 +31,8 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     return total / (target != ignore_index).sum().clamp(min=1)
 
 
-class _WeightedByClass(nn.Module):
-    """What the losses here share: weights by class and the ignore value.
+class ClassWeightedLoss(nn.Module):
+    """Base of the losses here: weights by class and the ignore value.
 
     Attributes:
         name: logged as `train/loss_<name>`.
@@ -60,25 +58,25 @@ class _WeightedByClass(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def _weights_for(self, logits: Tensor) -> Tensor | None:
-        """The class weights in float32, once their number is known to fit."""
+        """Return the class weights in float32 if their number fits."""
         if self.class_weights is None:
             return None
         check_class_weights(self, logits.shape[1])
         return self.class_weights.float()  # a module moved to bfloat16 takes its buffers along
 
     def extra_repr(self) -> str:
-        """The ignore value, for `print(loss)`."""
+        """Return the ignore value, for `print(loss)`."""
         return f"ignore_index={self.ignore_index}"
 
 
-class CrossEntropy(_WeightedByClass):
+class CrossEntropy(ClassWeightedLoss):
     """Mean cross-entropy, optionally weighted by class.
 
     Args:
-        average: what the sum of w·ce over the labelled pixels is divided by: "labelled", the sum of
+        average: what the sum of w·ce over the labeled pixels is divided by: "labelled", the sum of
             their weights (as `torch` does it); "all", the number of all pixels, ignored ones
-            included (as mmsegmentation does it), which weakens sparsely labelled crops.
-        class_weights: w, C numbers; 1 each where not given.
+            included (as mmsegmentation does it), which weakens sparsely labeled crops.
+        class_weights: w, C numbers; 1 each by default.
 
     Raises:
         ValueError: an unknown average, or weights that are negative, not finite or all 0.
@@ -97,14 +95,14 @@ class CrossEntropy(_WeightedByClass):
         self.average = average
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Score a batch.
+        """Compute the loss of a batch.
 
         Args:
             logits: (B, C, H, W).
             target: (B, H, W) integers of any width, 0 … C − 1 or the ignore value.
 
         Returns:
-            Scalar in float32; a zero with a zero gradient where no pixel counts.
+            Scalar in float32; a zero with a zero gradient if no pixel counts.
 
         Raises:
             ValueError: the class weights are not C.
@@ -118,31 +116,32 @@ class CrossEntropy(_WeightedByClass):
         )
         if weights is None or self.average == "all":
             return total / target.numel()
-        labelled = target != self.ignore_index
-        return _ratio(total, _pixel_weights(weights, target, labelled).sum())
+        labeled = target != self.ignore_index
+        return _ratio(total, _pixel_weights(weights, target, labeled).sum())
 
     def extra_repr(self) -> str:
-        """The settings, for `print(loss)`."""
+        """Return the settings, for `print(loss)`."""
         return f"average={self.average!r}, {super().extra_repr()}"
 
 
-class OHEMCrossEntropy(_WeightedByClass):
+class OHEMCrossEntropy(ClassWeightedLoss):
     """Cross-entropy of the hard pixels: online hard example mining.
 
-    A labelled pixel counts if the probability of its own class is below `threshold`, or if it is
-    among the `min_kept` labelled pixels of the batch where that is lowest (of equals at the border
-    any, so many that the number is met). The loss is the mean over these, Σ w·ce / Σ w. Which
-    pixels count is a constant: only the cross-entropy of those that do has a gradient.
+    A labeled pixel counts if the probability of its own class is below `threshold`, or if it is
+    among the `min_kept` labeled pixels of the batch with the lowest (ties are broken arbitrarily).
+    The loss is the mean over these, Σ w·ce / Σ w. Which pixels count is a constant: only the
+    cross-entropy of those that do has a gradient.
 
-    Nothing waits for the device: sizes do not depend on the data.
+    No device synchronization: sizes do not depend on the data.
 
     Source: the segmentation code of HRNet and OCRNet (`OhemCrossEntropy`), which keeps at least
-    131,072 pixels a device at a threshold of 0.9.
+    131,072 pixels per device at a threshold of 0.9.
 
     Args:
-        threshold: probability from which a pixel is easy, 0 to 1; 0 leaves `min_kept` alone.
-        min_kept: the fewest pixels of a batch to count, of one device; all where there are fewer.
-        class_weights: w, C numbers; 1 each where not given. They do not touch the selection.
+        threshold: probability from which a pixel is easy, 0 to 1; 0 selects by
+            `min_kept` only.
+        min_kept: fewest pixels to count in a device's batch; all if there are fewer.
+        class_weights: w, C numbers; 1 each by default. They do not change the selection.
 
     Raises:
         ValueError: a setting out of its range, or weights that are negative, not finite or all 0.
@@ -165,14 +164,14 @@ class OHEMCrossEntropy(_WeightedByClass):
         self.min_kept = min_kept
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Score a batch.
+        """Compute the loss of a batch.
 
         Args:
             logits: (B, C, H, W).
             target: (B, H, W) integers of any width, 0 … C − 1 or the ignore value.
 
         Returns:
-            Scalar in float32; a zero with a zero gradient where no pixel counts.
+            Scalar in float32; a zero with a zero gradient if no pixel counts.
 
         Raises:
             ValueError: the class weights are not C.
@@ -182,33 +181,33 @@ class OHEMCrossEntropy(_WeightedByClass):
         ce = F.cross_entropy(
             logits.float(), target, ignore_index=self.ignore_index, reduction="none"
         )
-        labelled = target != self.ignore_index
-        kept = self._select(ce.detach(), labelled)
+        labeled = target != self.ignore_index
+        kept = self._select(ce.detach(), labeled)
         share = kept.float() if weights is None else _pixel_weights(weights, target, kept)
         return _ratio((ce * share).sum(), share.sum())
 
-    def _select(self, ce: Tensor, labelled: Tensor) -> Tensor:
-        """(B, H, W) bool: which pixels count. The lower the probability p, the higher −log p."""
+    def _select(self, ce: Tensor, labeled: Tensor) -> Tensor:
+        """Select the pixels that count, (B, H, W) bool: the lower p, the higher −log p."""
         easy = -math.log(self.threshold) if self.threshold > 0 else math.inf
         kept = (ce > easy).flatten()
         # The cross-entropy is 0 or more: below it, ignored pixels come last, and are taken out.
-        ranked = ce.masked_fill(~labelled, -1).flatten()
+        ranked = ce.masked_fill(~labeled, -1).flatten()
         hardest = ranked.topk(min(self.min_kept, ranked.numel()), sorted=False).indices
-        return kept.scatter(0, hardest, True).view_as(labelled) & labelled
+        return kept.scatter(0, hardest, True).view_as(labeled) & labeled
 
     def extra_repr(self) -> str:
-        """The settings, for `print(loss)`."""
+        """Return the settings, for `print(loss)`."""
         return f"threshold={self.threshold}, min_kept={self.min_kept}, {super().extra_repr()}"
 
 
 def _pixel_weights(weights: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """(B, H, W): the weight of each pixel's class, 0 where it does not count."""
+    """Return the (B, H, W) weight of each pixel's class, 0 where it does not count."""
     classes = target.where(counted, 0)  # the ignore value is no index
     return weights[classes] * counted
 
 
 def _ratio(total: Tensor, weight: Tensor) -> Tensor:
-    """Total over weight; the total, which is then a zero, where the weight is 0."""
+    """Divide total by weight; return the total, then a zero, if the weight is 0."""
     return total / torch.where(weight > 0, weight, 1)
 
 
@@ -222,86 +221,9 @@ def check_class_weights(loss: nn.Module, num_classes: int) -> None:
     Raises:
         UserError: there are not C of them.
     """
-    weights = loss.class_weights if isinstance(loss, _WeightedByClass) else None
+    weights = loss.class_weights if isinstance(loss, ClassWeightedLoss) else None
     if weights is not None and len(weights) != num_classes:
         raise UserError(
             f"{type(loss).__name__} has {len(weights)} class weights for {num_classes} classes: "
             "give class_weights one number for each class, in the data's order."
         )
-
-
-def loss_name(loss: nn.Module) -> str:
-    """What a loss is logged by: its `name`, or its class's in snake case without "Loss".
-
-    `DiceLoss` gives "dice", `CrossEntropyLoss` "cross_entropy", `MCCLoss` "mcc".
-    """
-    name = getattr(loss, "name", None)
-    if isinstance(name, str) and name:
-        return name
-    own = type(loss).__name__
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", own).lower()
-    return words.removesuffix("loss").rstrip("_") or words
-
-
-def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
-    """Hand the data's ignore value to a loss.
-
-    A value that the loss holds already counts as given if it is neither None nor its constructor's
-    default (−100 in `torch`'s). Losses whose constructor takes none always get the data's.
-
-    Args:
-        loss: with an attribute `ignore_index`.
-        ignore_index: the label that carries no class.
-
-    Raises:
-        ValueError: the loss has no such attribute, or was given another value.
-    """
-    kind = type(loss).__name__
-    if not hasattr(loss, "ignore_index"):
-        raise ValueError(
-            f"{kind} has no ignore_index, so that pixels without a label would be trained on. "
-            "These have: CrossEntropy and OHEMCrossEntropy of pne_seg.losses, DiceLoss, FocalLoss, "
-            "JaccardLoss, LovaszLoss and TverskyLoss of segmentation_models_pytorch.losses, "
-            "torch.nn.CrossEntropyLoss."
-        )
-    holder: Any = loss
-    given = holder.ignore_index
-    default = _default_ignore_index(type(loss))
-    if default is not inspect.Parameter.empty and given not in (None, default, ignore_index):
-        raise ValueError(
-            f"{kind} was given ignore_index {given}, the data's is {ignore_index}. Leave it out: "
-            "the loss gets the data's."
-        )
-    holder.ignore_index = ignore_index
-
-
-def _default_ignore_index(kind: type) -> Any:
-    """The constructor's default; `Parameter.empty` where none along the inheritance takes it."""
-    # All of them, because a subclass may pass it on among its keywords.
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            parameter = inspect.signature(vars(base)["__init__"]).parameters.get("ignore_index")
-            if parameter is not None:
-                required = parameter.default is inspect.Parameter.empty
-                return None if required else parameter.default
-    return inspect.Parameter.empty
-
-
-def evaluate(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-    """A loss of any origin on a batch, in single precision and without NaN where nothing counts.
-
-    Args:
-        loss: called `loss(logits, target)`, and told the ignore value by `set_ignore_index`.
-        logits: (B, C, H, W).
-        target: (B, H, W) int64.
-
-    Returns:
-        Scalar; 0, with a gradient of 0, where every pixel is ignored.
-    """
-    logits = logits.float()  # losses from elsewhere refuse half precision or keep it
-    criterion: Any = loss
-    own = isinstance(loss, _WeightedByClass)  # these need not wait for the device
-    if not own and not bool((target != criterion.ignore_index).any()):
-        return logits.sum() * 0.0
-    value: Tensor = criterion(logits, target)
-    return value

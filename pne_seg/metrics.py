@@ -1,4 +1,4 @@
-"""One streamed confusion matrix, and the scores that are read off it."""
+"""One streamed confusion matrix, and the metrics computed from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,25 +23,25 @@ class ConfusionMatrix(MulticlassConfusionMatrix):
     """
 
     def __init__(self, num_classes: int, ignore_index: int) -> None:
-        # Argument validation triples the cost of an update; labels are checked where they are read.
+        # Argument validation triples the cost of an update; labels are checked when they are read.
         super().__init__(num_classes, ignore_index=ignore_index, validate_args=False)
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Segmentation scores as fractions of 1.
+class SegmentationMetrics:
+    """Segmentation metrics as fractions of 1.
 
     mIoU and mAcc average over the classes that occur in the labels or the predictions; a class that
     occurs in neither is NaN ("n/a"), not 0. This equals mmsegmentation, and Cityscapes' official
-    script where only its 19 classes are predicted.
+    script if only its 19 classes are predicted.
 
     Attributes:
         miou: mean of `iou` over the classes that occur.
         macc: mean of `accuracy` over the classes that occur in the labels.
-        pixel_accuracy: right pixels over all labelled pixels.
+        pixel_accuracy: right pixels over all labeled pixels.
         iou: (C,) float64, intersection over union by class, NaN where absent.
         accuracy: (C,) float64, right pixels over the class's pixels, NaN where absent.
-        pixel_share: (C,) float64, the class's share of the labelled pixels.
+        pixel_share: (C,) float64, the class's share of the labeled pixels.
         matrix: (C, C) int64 on the CPU, rows the label, columns the prediction.
     """
 
@@ -54,20 +54,20 @@ class Scores:
     matrix: Tensor
 
     @classmethod
-    def from_matrix(cls, matrix: Tensor) -> "Scores":
-        """Read the scores off a (C, C) count matrix; all NaN where nothing was counted."""
+    def from_matrix(cls, matrix: Tensor) -> "SegmentationMetrics":
+        """Compute the metrics of a (C, C) count matrix; all NaN if nothing was counted."""
         matrix = matrix.detach().to("cpu", torch.int64)
         counts = matrix.double()
-        right, labelled, predicted = counts.diag(), counts.sum(1), counts.sum(0)
-        iou = right / (labelled + predicted - right)  # 0 / 0 is NaN: an absent class
-        accuracy = right / labelled
+        right, labeled, predicted = counts.diag(), counts.sum(1), counts.sum(0)
+        iou = right / (labeled + predicted - right)  # 0 / 0 is NaN: an absent class
+        accuracy = right / labeled
         return cls(
             miou=_mean(iou),
             macc=_mean(accuracy),
             pixel_accuracy=float(right.sum() / counts.sum()),
             iou=iou,
             accuracy=accuracy,
-            pixel_share=labelled / counts.sum(),
+            pixel_share=labeled / counts.sum(),
             matrix=matrix,
         )
 
@@ -82,7 +82,7 @@ class Scores:
         return float(self.pixel_share.max()) / present if present else float("nan")
 
     def as_dict(self, stage: str, class_names: Sequence[str]) -> dict[str, float]:
-        """The scores under the names that are logged: `val/mIoU`, `val/IoU/road`, …"""
+        """Return the metrics by their logged names: `val/mIoU`, `val/IoU/road`, …"""
         named = {
             f"{stage}/mIoU": self.miou,
             f"{stage}/mAcc": self.macc,
@@ -94,6 +94,6 @@ class Scores:
 
 
 def _mean(values: Tensor) -> float:
-    """Mean of those that are numbers; NaN where none is."""
+    """Compute the mean of the values that are not NaN; NaN if all are."""
     found = values[~values.isnan()].numpy()
     return float(np.mean(found)) if len(found) else float("nan")

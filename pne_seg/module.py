@@ -1,7 +1,6 @@
 """`SegmentationModule`: the training, validation, test and prediction steps, and nothing else."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,14 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from pne_seg.boundaries import BoundaryConfusion, BoundaryScores
+from pne_seg.boundaries import BoundaryConfusion, BoundaryMetrics
 from pne_seg.contrast.component import Contrast
-from pne_seg.description import (
-    IN_CHECKPOINT,
-    DataDescription,
-    are_named,
-    check_same_classes,
-)
+from pne_seg.description import IN_CHECKPOINT, DataDescription, are_named, check_same_classes
+from pne_seg.feature_hooks import ClassifierDropout, FeatureHook, capture
 from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -30,61 +25,52 @@ from pne_seg.inference import (
     resize_logits,
 )
 from pne_seg.losses import CrossEntropy
-from pne_seg.metrics import ConfusionMatrix, Scores
-from pne_seg.networks.auxiliary import Auxiliary, untrained_scores
-from pne_seg.networks.requirements import BatchRequirements, check_output
+from pne_seg.metrics import ConfusionMatrix, SegmentationMetrics
+from pne_seg.networks.auxiliary import Auxiliary, untrained_logits
+from pne_seg.networks.requirements import BatchRequirements
 from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
-from pne_seg.resume import (
-    apply_changed_settings,
-    check_averaging,
-    check_same_groups,
-    check_same_parameters,
-    group_sizes,
-    optimizer_settings,
-    set_rates,
-)
-from pne_seg.taps import ClassifierDropout, listening
-from pne_seg.terms import LossTerm, ScoreLosses, TrainingTerm
-from pne_seg.weights import initialize_from, reconcile_training_terms
+from pne_seg.resume import OptimizerResume
+from pne_seg.training_loss import LogitLosses, TrainingTerm
+from pne_seg.weight_loading import initialize_from, reconcile_training_terms
 
 Batch = dict[str, Any]
 """`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings.
 
-In evaluation the images may be of another size than the masks, which are at the labels' own.
+In evaluation the images may be of another size than the masks, which have the labels' own.
 """
 
 
 class SegmentationModule(LightningModule):
-    """Trains a segmentation network with a pixel-wise loss and, while training, further terms.
+    """Train a segmentation network with a pixel-wise loss and further training-only terms.
 
     Args:
-        network: (B, 3, H, W) normalised images → (B, C, H, W) scores (a smaller map is resized).
-        num_classes: C; on the command line the data decides it.
+        network: (B, 3, H, W) normalized images → (B, C, H, W) logits (a smaller map is resized).
+        num_classes: C; on the command line it comes from the data.
         ignore_index: the label that carries no class; likewise.
-        class_names: C names, for logging; likewise. Numbers where not given.
+        class_names: C names, for logging; likewise. Numbers by default.
         loss: the main loss, called `loss(logits, target)` with (B, C, H, W) and (B, H, W);
-            `CrossEntropy` where not given.
-        extra_losses: further losses on the same scores by name, such as smp's `DiceLoss`; logged as
+            `CrossEntropy` by default.
+        extra_losses: further losses on the same logits by name, such as smp's `DiceLoss`; logged as
             `train/loss_<name>`.
-        extra_loss_weights: their weights in the total; 1 where not given.
+        extra_loss_weights: their weights in the total; 1 by default.
         contrast: pixel-contrastive loss on the feature that enters the classifier, or none.
         auxiliary: a further training-only loss, such as an FCN head on an encoder stage, or none.
         dropout: share of the channels that enter the classifier dropped in training.
-        optimizer: from parameters to optimiser; AdamW as PyTorch has it where not given.
+        optimizer: from parameters to optimizer; AdamW with PyTorch's defaults by default.
         parameter_groups: which parameters decay, and the learning rate of the heads.
-        schedule: from optimiser to learning-rate schedule, stepped after each optimiser step.
+        schedule: from optimizer to learning-rate schedule, stepped after each optimizer step.
         mean: RGB mean of the images in 0–255.
         std: RGB standard deviation in 0–255.
-        init_from: weights whose fitting part a fine-tuning starts from: a file, a folder, a
+        init_from: weights to start a fine-tuning from, as far as they fit: a file, a folder, a
             repository of the Hugging Face hub or an address, see `pne_seg.pretrained`.
-        compile: whether to train and score through `torch.compile`.
+        compile: whether to train and evaluate through `torch.compile`.
         inference: how images are shown to the network in validation, test and prediction.
         boundary_widths: distances in pixels to the borders between classes within which a test also
-            scores; none for no such scores.
+            computes the mIoU; none for no such metrics.
 
     Raises:
-        ValueError: the network's output has not C channels, the names are not C, a loss does not
-            know the ignore value, or an extra loss has the name of another term.
+        ValueError: the network's output has not C channels, the names are not C, a loss has no
+            ignore value, or an extra loss has the name of another term.
         UserError: `init_from` cannot be read, or nothing in it fits.
     """
 
@@ -117,10 +103,12 @@ class SegmentationModule(LightningModule):
         self.class_names = list(class_names or map(str, range(num_classes)))
         if len(self.class_names) != num_classes:
             raise ValueError(f"{len(self.class_names)} class names for {num_classes} classes.")
-        self.optimizer = optimizer
+        # None, because the command line would let settings of a default class (AdamW's weight
+        # decay) slip into the class that takes its place.
+        self.optimizer = optimizer or torch.optim.AdamW
         self.parameter_groups = parameter_groups or ParameterGroups()
         self.schedule = schedule
-        self.losses = ScoreLosses(
+        self.losses = LogitLosses(
             loss or CrossEntropy(),
             extra_losses or {},
             extra_loss_weights or {},
@@ -129,8 +117,7 @@ class SegmentationModule(LightningModule):
         )
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
         self.scorer = Predictor(network, self.preprocessing, inference or WHOLE_IMAGES)
-        check_output(network, num_classes)
-        self.requirements = BatchRequirements(network, self.preprocessing.stride)
+        self.requirements = BatchRequirements(network, num_classes, self.preprocessing.stride)
         self.contrast = contrast
         self.auxiliary = auxiliary
         if isinstance(auxiliary, Contrast):
@@ -139,20 +126,18 @@ class SegmentationModule(LightningModule):
             )
         if isinstance(auxiliary, Auxiliary) and auxiliary.loss is None:
             auxiliary.loss = self.losses.main
-        if complaint := untrained_scores(network, auxiliary):
-            rank_zero_warn(complaint)
+        if warning := untrained_logits(network, auxiliary):
+            rank_zero_warn(warning)
         for term in self.terms:
             term.attach(network, num_classes, ignore_index)
         self.dropout = ClassifierDropout(dropout)
         self.dropout.attach(network)
         self.compile_network = compile
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
-        self.scores: Scores | None = None
+        self.metrics: SegmentationMetrics | None = None
         self.boundary = BoundaryConfusion(num_classes, ignore_index, boundary_widths)
-        self.boundary_scores: BoundaryScores | None = None
-        self._settings: list[dict[str, Any]] = []
-        self._saved_settings: list[dict[str, Any]] | None = None
-        self._saved_sizes: list[int] = []
+        self.boundary_metrics: BoundaryMetrics | None = None
+        self._resume = OptimizerResume()
         self.register_load_state_dict_pre_hook(reconcile_training_terms)  # type: ignore[no-untyped-call]
         if init_from is not None:
             rank_zero_info(str(initialize_from(self, init_from)))
@@ -162,17 +147,18 @@ class SegmentationModule(LightningModule):
         """The loss terms on tensors from inside the network."""
         return [term for term in (self.auxiliary, self.contrast) if term is not None]
 
+    @property
+    def hooks(self) -> list[FeatureHook]:
+        """The feature hooks of the terms."""
+        return [hook for term in self.terms for hook in term.hooks]
+
     def setup(self, stage: str) -> None:
-        """Tap the network for training; leave it bare for everything else."""
-        for term in self.terms:
-            if stage == "fit":
-                term.reattach(self.network)
-            else:
-                term.detach()
+        """Hook the network for training; leave it bare for everything else."""
+        self.teardown(stage)
         if stage == "fit":
+            for hook in self.hooks:
+                hook.attach(self.network)
             self.dropout.attach(self.network)
-        else:
-            self.dropout.detach()
         if self.compile_network:
             self.network.compile()
             self.scorer.compile()
@@ -184,7 +170,7 @@ class SegmentationModule(LightningModule):
         self.dropout.detach()
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images in 0–255 → (B, C, H, W) class scores, see `Predictor.logits`."""
+        """Compute (B, C, H, W) logits of (B, 3, H, W) images in 0–255, see `Predictor.logits`."""
         return self.scorer.logits(images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -192,49 +178,41 @@ class SegmentationModule(LightningModule):
         if batch_idx:
             return
         images, _, height, width = batch["image"].shape
-        layers = self.network.modules()
-        if any(isinstance(layer, nn.SyncBatchNorm) for layer in layers):
+        if any(isinstance(layer, nn.SyncBatchNorm) for layer in self.network.modules()):
             images *= self.trainer.world_size
         self.requirements.check(images, height, width)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sum of the losses and the weighted terms, each logged unweighted by its name."""
+        """Sum the losses and the weighted terms; each is logged unweighted by its name."""
         # Labels are padded along with the images: every map inside the network stays aligned.
         target = self.preprocessing.pad(batch["mask"].long(), self.ignore_index)
-        taps = [tap for term in self.terms for tap in term.taps]
-        with listening(taps) if taps else nullcontext():
+        with capture(self.hooks):
             logits = self.network(self.preprocessing(batch["image"]))
         logits = resize_logits(logits, target.shape[-2:])
-        # The losses see the image alone: a mean over all pixels must not count the padding.
+        # The losses see only the image: a mean over all pixels must not count the padding.
         height, width = size = batch["mask"].shape[-2:]
-        terms: list[LossTerm] = self.losses(
-            logits[..., :height, :width], target[..., :height, :width]
-        )
+        terms = self.losses(logits[..., :height, :width], target[..., :height, :width])
         terms += [term(target, self.global_step, size) for term in self.terms]
         total = torch.stack([term.weighted for term in terms]).sum()
-        self._log_terms(total, terms, batch_size=len(target))
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(target))
+        for term in terms:
+            for name, value in {f"loss_{term.name}": term.value, **term.statistics}.items():
+                self.log(f"train/{name}", value.detach().float(), batch_size=len(target))
         return total
 
-    def _log_terms(self, total: Tensor, terms: list[LossTerm], batch_size: int) -> None:
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=batch_size)
-        for term in terms:
-            named = {f"loss_{term.name}": term.value, **term.statistics}
-            for name, value in named.items():
-                self.log(f"train/{name}", value.detach().float(), batch_size=batch_size)
-
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count the batch; returns the (B, H, W) predicted class indices."""
+        """Count the batch and return the (B, H, W) predicted class indices."""
         return self._evaluate(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count the batch; returns the (B, H, W) predicted class indices."""
+        """Count the batch and return the (B, H, W) predicted class indices."""
         prediction = self._evaluate(batch, "test")
         if self.boundary.widths:
             self.boundary.update(prediction, batch["mask"])
         return prediction
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, H, W) predicted class indices, at the files' own size where it is one for all."""
+        """Return (B, H, W) class indices, at the files' own size if it is the same for all."""
         if not len(batch["image"]):  # none of its files could be read
             return torch.empty(0, 1, 1, dtype=torch.long)
         sizes = {tuple(size) for size in batch.get("source_size", ())}
@@ -249,77 +227,54 @@ class SegmentationModule(LightningModule):
         return scored.classes
 
     def on_validation_epoch_end(self) -> None:
-        """Read the scores off the split's matrix and log them."""
-        self._finish_scores("val")
+        """Compute the split's metrics and log them."""
+        self._log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
-        """Read the scores off the split's matrix and log them."""
+        """Compute the split's metrics, near the borders too, and log them."""
         if self.boundary.widths:
-            self.boundary_scores = self.boundary.scores()
+            self.boundary_metrics = self.boundary.metrics()
             with torch.inference_mode(False):
                 self.boundary.reset()
-            self.log_dict(self.boundary_scores.as_dict("test"), sync_dist=True)
-        self._finish_scores("test")
+            self.log_dict(self.boundary_metrics.as_dict("test"), sync_dist=True)
+        self._log_metrics("test")
 
-    def _finish_scores(self, stage: str) -> None:
-        self.scores = Scores.from_matrix(self.confusion.compute())
+    def _log_metrics(self, stage: str) -> None:
+        self.metrics = SegmentationMetrics.from_matrix(self.confusion.compute())
         with torch.inference_mode(False):  # a later training could not count into what it makes
             self.confusion.reset()
-        named = self.scores.as_dict(stage, self.class_names)
+        named = self.metrics.as_dict(stage, self.class_names)
         self.log(f"{stage}/mIoU", named.pop(f"{stage}/mIoU"), prog_bar=True, sync_dist=True)
         self.log_dict(named, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build optimiser and schedule; a `WarmupPoly` without a length takes the trainer's."""
-        # Not a default in the signature: the command line would let settings of a default class
-        # (AdamW's weight decay) slip into the class that takes its place.
-        build = self.optimizer or torch.optim.AdamW
-        optimizer = build_optimizer(self, build, self.parameter_groups)
-        self._settings = optimizer_settings(optimizer)
-        if self._saved_settings is not None:
-            check_same_groups(self._saved_settings, self._settings)
-            check_same_parameters(self._saved_sizes, group_sizes(optimizer.param_groups))
+        """Build optimizer and schedule; a `WarmupPoly` without a length takes the trainer's."""
+        optimizer = build_optimizer(self, self.optimizer, self.parameter_groups)
+        self._resume.configure(optimizer)
         if self.schedule is None:
             return optimizer
-        schedule = self.schedule(optimizer)
-        if isinstance(schedule, ReduceLROnPlateau):
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {"scheduler": schedule, "monitor": schedule.monitor},
-            }
+        schedule: Any = self.schedule(optimizer)
         if isinstance(schedule, WarmupPoly):
             schedule.take_length(lambda: self.trainer.estimated_stepping_batches)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        plateau = isinstance(schedule, ReduceLROnPlateau)
+        stepping = {"monitor": schedule.monitor} if plateau else {"interval": "step"}
+        config: Any = {"scheduler": schedule, **stepping}
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the optimiser's configuration, to tell a later change of it from its progress."""
-        if self._settings:  # none in a checkpoint saved after an evaluation alone
-            checkpoint["optimizer_settings"] = self._settings
+        """Store the optimizer's configuration and the description of the data."""
+        self._resume.save(checkpoint)
         description = getattr(getattr(self._trainer, "datamodule", None), "description", None)
         if isinstance(description, DataDescription):
-            # With it the weights can be used where the data are not.
+            # With it the weights can be used without the data.
             checkpoint[IN_CHECKPOINT] = description.as_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse other classes; remember under which settings the checkpoint was written."""
+        """Refuse other classes, and remember the checkpoint's settings."""
         if are_named(self.class_names):
             check_same_classes(self.class_names, checkpoint, "The checkpoint")
-        self._saved_settings = checkpoint.get("optimizer_settings")
-        states = checkpoint.get("optimizer_states") or [{"param_groups": []}]
-        self._saved_sizes = group_sizes(states[0]["param_groups"])
-        trainer = self._trainer  # none in `load_from_checkpoint`
-        if trainer is not None and trainer.state.fn == "fit":
-            check_averaging(checkpoint, trainer)
+        self._resume.load(checkpoint, self._trainer)
 
     def on_train_start(self) -> None:
-        """After a resume the configuration's optimiser settings win over the checkpoint's."""
-        if self._saved_settings is not None:
-            optimizer = self.trainer.optimizers[0]
-            apply_changed_settings(optimizer, self._saved_settings, self._settings)
-            schedules = [entry.scheduler for entry in self.trainer.lr_scheduler_configs]
-            configured = [float(group["lr"]) for group in self._settings]
-            set_rates(optimizer, schedules[0] if schedules else None, configured)
-            self._saved_settings = None
+        """After a resume, let the configured optimizer settings win over the checkpoint's."""
+        self._resume.apply(self.trainer)

@@ -1,4 +1,4 @@
-"""Which parameters decay and at which rate they train, and the rate by optimiser step."""
+"""Which parameters decay and at which rate they train, and the rate by optimizer step."""
 
 import math
 import re
@@ -79,11 +79,10 @@ class ParameterGroups:
             With the defaults `module.parameters()`. Otherwise groups in the order encoder, heads;
             within each by rising rate; with decay, without. They hold each trainable parameter
             once, a parameter that encoder and heads share with the encoder's; `weight_decay` 0
-            where there is none, and `lr_scale` where the learning rate is to be multiplied.
+            if there is none, and `lr_scale` if the learning rate is to be multiplied.
 
         Raises:
-            UserError: a setting speaks of an encoder, of its layers or of parameters that are not
-                there.
+            UserError: a setting names an encoder, layers or parameters that are not there.
         """
         if self == ParameterGroups():
             return module.parameters()
@@ -113,7 +112,7 @@ class ParameterGroups:
         return name in _BIASES and not self.decay_biases
 
     def _scales(self, module: nn.Module) -> dict[int, tuple[bool, float]]:
-        """By a parameter's identity whether it is the heads', and the multiple of its rate."""
+        """Map each parameter's id to whether it is the heads', and the multiple of its rate."""
         scales = {id(parameter): (False, 1.0) for parameter in module.parameters()}
         if self.head_lr != 1 or self.layer_decay != 1:
             encoder = _encoder(module)
@@ -153,7 +152,7 @@ def _encoder(module: nn.Module) -> nn.Module:
 
 
 def _layer_shares(encoder: nn.Module, decay: float) -> Iterator[tuple[nn.Parameter, float]]:
-    """Each parameter of an encoder with the share of the rate that its layer trains at."""
+    """Yield each parameter of an encoder with the share of the rate that its layer trains at."""
     model: Any = getattr(encoder, "model", encoder)  # timm's, inside smp's encoder
     if not hasattr(model, "group_matcher"):
         raise UserError(
@@ -167,7 +166,7 @@ def _layer_shares(encoder: nn.Module, decay: float) -> Iterator[tuple[nn.Paramet
     parameters = [(p, layers[name]) for name, p in model.named_parameters()]
     count = 1 + max(layer for p, layer in parameters if id(p) not in classifier)
     for parameter, layer in parameters:
-        yield parameter, decay ** (count - layer)  # 1 for timm's classifier, where there is one
+        yield parameter, decay ** (count - layer)  # 1 for timm's classifier, if there is one
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -178,14 +177,14 @@ def _is_norm(module: nn.Module) -> bool:
 def build_optimizer(
     module: nn.Module, optimizer: Callable[[Iterable[Any]], Optimizer], groups: ParameterGroups
 ) -> Optimizer:
-    """Build the optimiser of a training module, its parameters grouped.
+    """Build the optimizer of a training module, its parameters grouped.
 
-    Its groups hold torch's own keys alone: a scaled learning rate is written as such, ahead of any
-    schedule that reads it as its base.
+    Its groups hold only torch's own keys: a scaled learning rate is written as such, before any
+    schedule reads it as its base.
 
     Args:
         module: holds the segmentation network as `network`.
-        optimizer: from parameters or groups to optimiser.
+        optimizer: from parameters or groups to optimizer.
         groups: how to group the parameters.
 
     Raises:
@@ -199,26 +198,26 @@ def build_optimizer(
     for group, scale in zip(built.param_groups, scales, strict=True):
         if scale != 1:
             group["lr"] = group["lr"] * scale  # not in place: groups may share one tensor
-        if "weight_decay" not in built.defaults:  # an optimiser without weight decay
+        if "weight_decay" not in built.defaults:  # an optimizer without weight decay
             group.pop("weight_decay", None)
     return built
 
 
 class WarmupPoly(LRScheduler):
-    """Polynomial decay with a floor, after a linear warm-up; one update per optimiser step.
+    """Polynomial decay with a floor, after a linear warm-up; one update per optimizer step.
 
     lr(t) = (base − floor)·(1 − t/T)^power + floor, times, while t < warm-up W,
     1 − (1 − t/W)·(1 − start). The decay counts from step 0, during the warm-up too
     (mmsegmentation 0.x).
 
     Args:
-        optimizer: the optimiser whose groups are scheduled.
-        total_steps: T; 0 leaves it to the trainer, which knows its own number of steps.
+        optimizer: the optimizer whose groups are scheduled.
+        total_steps: T; 0 for the trainer's own number of steps.
         power: exponent of the decay.
         min_lr: the floor, an absolute learning rate, the same for every group.
         warmup_steps: W; 0 for none.
         warmup_start: the rate at step 0 as a fraction of the full one.
-        last_epoch: the last step taken, −1 to begin.
+        last_epoch: the last step taken, −1 at the start.
 
     Raises:
         ValueError: a negative number of steps, or a floor above a group's learning rate.
@@ -250,10 +249,10 @@ class WarmupPoly(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def take_length(self, steps: Callable[[], float]) -> None:
-        """Set T where it is not given.
+        """Set T if it is 0.
 
         Args:
-            steps: tells the training's number of optimiser steps, infinite where it has none.
+            steps: returns the training's number of optimizer steps, infinite if it has none.
 
         Raises:
             UserError: it has none.
@@ -269,7 +268,7 @@ class WarmupPoly(LRScheduler):
         self.total_steps = int(found)
 
     def get_lr(self) -> list[float]:  # type: ignore[override]  # torch widens it to Tensor
-        """The rates of the current step, one per parameter group."""
+        """Compute the rates of the current step, one per parameter group."""
         step = self.last_epoch
         left = max(0.0, 1 - step / self.total_steps) if self.total_steps else 1.0
         ramp = 1.0
@@ -281,6 +280,6 @@ class WarmupPoly(LRScheduler):
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Progress alone: settings come from the configuration, also after a resume."""
+        """Return only the progress: settings come from the configuration, also after a resume."""
         keys = ("last_epoch", "_step_count", "_last_lr")
         return {key: value for key, value in super().state_dict().items() if key in keys}

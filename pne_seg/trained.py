@@ -25,8 +25,8 @@ from pne_seg.pretrained.locating import HUB, fetch_from_hub, locate, shown_sourc
 from pne_seg.recorded_metrics import recorded_metrics
 from pne_seg.runs import CONFIG, RUNS, Run, run_of_checkpoint
 from pne_seg.settings_files import read_yaml
-from pne_seg.terms import TRAINING_TERMS
-from pne_seg.weights import fill_network
+from pne_seg.training_loss import TRAINING_TERMS
+from pne_seg.weight_loading import fill_network
 
 if TYPE_CHECKING:
     from pne_seg.data import SegmentationDataModule

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
-from pne_seg.weights import initialize_from
+from pne_seg.weight_loading import initialize_from
 from tests.tiny_networks import same_tensors
 from tests.training import CLASSES, Pictures, pne, tiny, trainer
 

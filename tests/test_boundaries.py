@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pne_seg.boundaries import BoundaryConfusion, border_bins
-from pne_seg.metrics import Scores
+from pne_seg.metrics import SegmentationMetrics
 
 IGNORE = 255
 
@@ -56,10 +56,10 @@ def test_bins_and_counts_equal_a_walk_over_all_pairs(seed: int, widths: tuple[in
     for image in range(2):  # streamed
         counted.update(prediction[image : image + 1], labels[image : image + 1].to(torch.uint8))
     assert np.array_equal(counted.compute().numpy(), expected)
-    scores = counted.scores()
+    scores = counted.metrics()
     assert list(scores.within) == list(widths)
     for place, found in enumerate([*scores.within.values(), scores.beyond]):
-        own = Scores.from_matrix(torch.from_numpy(expected[place]))
+        own = SegmentationMetrics.from_matrix(torch.from_numpy(expected[place]))
         assert found.miou == own.miou or (math.isnan(found.miou) and math.isnan(own.miou))
 
 
@@ -76,11 +76,11 @@ def test_names() -> None:
     labels = torch.tensor([[[0, 0, 0, 0, 0, 1]]])
     counted.update(torch.tensor([[[1, 0, 0, 0, 0, 1]]]), labels)
     # Up to 1: pixels 4 and 5, right. Up to 3: 2 to 5, right. Beyond: 0 wrong, 1 right.
-    assert counted.scores().as_dict("test") == {
+    assert counted.metrics().as_dict("test") == {
         "test/boundary_mIoU/1px": 1.0,
         "test/boundary_mIoU/3px": 1.0,
     }
-    assert counted.scores().beyond.iou.tolist() == [0.5, 0.0]
+    assert counted.metrics().beyond.iou.tolist() == [0.5, 0.0]
 
 
 @pytest.mark.parametrize("widths", [(0,), (3, 1), (2, 2), (-1, 2)])

@@ -17,8 +17,8 @@ from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
 from pne_seg.pretrained import read_weights
-from pne_seg.pretrained.class_names import classes_of_config
-from pne_seg.weights import Loaded, fill_network, initialize_from
+from pne_seg.pretrained.reading import classes_of_config
+from pne_seg.weight_loading import Loaded, fill_network, initialize_from
 from tests.methods import NETWORKS, training_module
 from tests.tiny_networks import TinyNet
 from tests.training import pne
@@ -274,10 +274,10 @@ def test_other_wording_of_another_library(tmp_path: Path, monkeypatch: pytest.Mo
     file = checkpoint(tmp_path, ["bg", "a", "b"])
     found = read_weights(str(file))
     found.library = "mmsegmentation"
-    monkeypatch.setattr("pne_seg.weights.read_weights", lambda _: found)
+    monkeypatch.setattr("pne_seg.weight_loading.read_weights", lambda _: found)
     report: Loaded = fill_network(TinyNet(3), str(file), ["bg", "a", "bee"])
     assert report.classes == (
-        "classes are taken in order, though named in another way: class 2 is 'bee' here, 'b' in "
+        "classes are taken in order, though named differently: class 2 is 'bee' here, 'b' in "
         "the weights"
     )
     with pytest.raises(UserError, match="other classes"):

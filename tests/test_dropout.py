@@ -9,8 +9,8 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
+from pne_seg.feature_hooks import ClassifierDropout, FeatureHook, capture, find_classifier
 from pne_seg.module import SegmentationModule
-from pne_seg.taps import ClassifierDropout, Tap, find_classifier, listening
 from tests.tiny_networks import TinyNet, hook_count, same_tensors
 from tests.training import CLASSES, Pictures, pne, tiny, trainer
 
@@ -85,9 +85,9 @@ def test_the_contrast_sees_the_clean_feature(tap_first: bool) -> None:
         dropout.attach(network)
         term.attach(network, CLASSES, 255)
     torch.manual_seed(7)
-    with listening(term.taps):
+    with capture(term.hooks):
         scores = network(IMAGES)
-    feature, logits = (tap.take() for tap in term.taps)
+    feature, logits = (hook.take() for hook in term.hooks)
     clean = network.feature(IMAGES)
     assert torch.equal(feature, clean)
     assert torch.equal(logits, scores)
@@ -188,7 +188,7 @@ def test_attached_twice_is_once() -> None:
     dropout = with_dropout(network, 0.5)
     dropout.attach(network)
     assert hook_count(network) == 1
-    tap = Tap(find_classifier(network).feature, "input")
-    tap.attach(network)
+    hook = FeatureHook(find_classifier(network).feature, "input")
+    hook.attach(network)
     dropout.detach()
-    assert hook_count(network) == 1  # the tap's
+    assert hook_count(network) == 1  # the hook's

@@ -17,9 +17,8 @@ from pne_seg.losses import (
     CrossEntropy,
     OHEMCrossEntropy,
     cross_entropy,
-    loss_name,
-    set_ignore_index,
 )
+from pne_seg.training_loss import loss_name, set_ignore_index
 
 WEIGHTS = (0.5, 2.0, 0.0, 1.25)
 

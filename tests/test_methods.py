@@ -91,8 +91,8 @@ def test_validation_takes_any_size(method: str, size: tuple[int, int]) -> None:
         "name": ["odd"],
     }
     trainer().validate(module, loader([batch]), verbose=False)
-    assert module.scores is not None
-    assert int(module.scores.matrix.sum()) == size[0] * size[1]
+    assert module.metrics is not None
+    assert int(module.metrics.matrix.sum()) == size[0] * size[1]
 
 
 @METHODS

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pne_seg.metrics import ConfusionMatrix, Scores
+from pne_seg.metrics import ConfusionMatrix, SegmentationMetrics
 
 
 def plain_counts(
@@ -72,7 +72,7 @@ def test_scores_equal_numpy_s_bit_for_bit(seed: int) -> None:
         true[index] = np.count_nonzero(target == index)
         said[index] = np.count_nonzero(prediction == index)
     occurs, labelled = true + said - both > 0, true > 0
-    scores = Scores.from_matrix(streamed.compute())
+    scores = SegmentationMetrics.from_matrix(streamed.compute())
     assert scores.miou == np.mean((both / np.where(occurs, true + said - both, 1))[occurs])
     assert scores.macc == np.mean((both / np.where(labelled, true, 1))[labelled])
     assert scores.pixel_accuracy == both.sum() / true.sum()
@@ -82,7 +82,7 @@ def test_scores_equal_numpy_s_bit_for_bit(seed: int) -> None:
 
 def test_scores_by_hand() -> None:
     #                         predicted  0  1  2
-    scores = Scores.from_matrix(torch.tensor([[6, 2, 0], [1, 3, 0], [0, 4, 4]]))
+    scores = SegmentationMetrics.from_matrix(torch.tensor([[6, 2, 0], [1, 3, 0], [0, 4, 4]]))
     assert scores.iou.tolist() == pytest.approx([6 / 9, 3 / 10, 4 / 8])
     assert scores.accuracy.tolist() == pytest.approx([6 / 8, 3 / 4, 4 / 8])
     assert scores.miou == pytest.approx((6 / 9 + 3 / 10 + 4 / 8) / 3)
@@ -94,7 +94,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_absent_class_is_nan_and_left_out() -> None:
-    scores = Scores.from_matrix(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+    scores = SegmentationMetrics.from_matrix(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
     assert math.isnan(scores.iou[2])
     assert math.isnan(scores.accuracy[2])
     assert scores.miou == pytest.approx((3 / 4 + 4 / 5) / 2)
@@ -104,7 +104,7 @@ def test_absent_class_is_nan_and_left_out() -> None:
 
 
 def test_class_in_predictions_alone_counts_as_zero() -> None:
-    scores = Scores.from_matrix(torch.tensor([[3, 0, 1], [0, 4, 0], [0, 0, 0]]))
+    scores = SegmentationMetrics.from_matrix(torch.tensor([[3, 0, 1], [0, 4, 0], [0, 0, 0]]))
     assert scores.iou[2] == 0
     assert scores.miou == pytest.approx((3 / 4 + 1 + 0) / 3)
     assert math.isnan(scores.accuracy[2])
@@ -119,14 +119,14 @@ def test_majority_miou_is_the_score_of_predicting_it_everywhere(labels: tuple[in
     some.update(torch.randint(0, 4, target.shape), target)
     majority = ConfusionMatrix(4, 255)
     majority.update(torch.full_like(target, labels.index(max(labels))), target)
-    expected = Scores.from_matrix(majority.compute()).miou
-    assert Scores.from_matrix(some.compute()).majority_miou == pytest.approx(expected)
+    expected = SegmentationMetrics.from_matrix(majority.compute()).miou
+    assert SegmentationMetrics.from_matrix(some.compute()).majority_miou == pytest.approx(expected)
 
 
 def test_all_ignored_is_nan() -> None:
     confusion = ConfusionMatrix(3, 255)
     confusion.update(torch.zeros(1, 4, 4, dtype=torch.int64), torch.full((1, 4, 4), 255))
-    scores = Scores.from_matrix(confusion.compute())
+    scores = SegmentationMetrics.from_matrix(confusion.compute())
     for value in (scores.miou, scores.macc, scores.pixel_accuracy, scores.majority_miou):
         assert math.isnan(value)
     assert scores.iou.isnan().all()
@@ -134,13 +134,13 @@ def test_all_ignored_is_nan() -> None:
 
 def test_counts_beyond_float32_stay_exact() -> None:
     large = 2**24  # the first integer whose successor float32 does not hold
-    scores = Scores.from_matrix(torch.tensor([[large + 1, 0], [1, 0]]))
+    scores = SegmentationMetrics.from_matrix(torch.tensor([[large + 1, 0], [1, 0]]))
     assert scores.iou[0].item() == (large + 1) / (large + 2)
 
 
 def test_as_dict_names() -> None:
     matrix: Tensor = torch.tensor([[2, 1], [0, 1]])
-    named = Scores.from_matrix(matrix).as_dict("val", ["road", "sky"])
+    named = SegmentationMetrics.from_matrix(matrix).as_dict("val", ["road", "sky"])
     assert list(named) == [
         "val/mIoU",
         "val/mAcc",
@@ -150,4 +150,4 @@ def test_as_dict_names() -> None:
     ]
     assert list(named.values()) == pytest.approx([7 / 12, 5 / 6, 3 / 4, 2 / 3, 1 / 2])
     with pytest.raises(ValueError, match="zip"):
-        Scores.from_matrix(matrix).as_dict("val", ["road"])
+        SegmentationMetrics.from_matrix(matrix).as_dict("val", ["road"])

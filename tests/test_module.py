@@ -118,9 +118,9 @@ class Watch(Callback):
     def _look(self, stage: str, module: Any) -> None:
         self.hooks.setdefault(stage, set()).add(hook_count(module.network))
         for term in module.terms:
-            for tap in term.taps:
+            for hook in term.hooks:
                 with pytest.raises(RuntimeError, match="No tensor"):
-                    tap.take()
+                    hook.take()
 
 
 def watched_module(watch: Watch) -> SegmentationModule:
@@ -220,8 +220,8 @@ def torchvision_fcn() -> nn.Module:
     ("build", "message"),
     [
         (lambda: TinyNet(4), "TinyNet gives 4 classes, the data has 3"),
-        (torchvision_fcn, "FCN returns OrderedDict where .* Wrap it in a module"),
-        (Ragged, r"Ragged returns .* where a \(B, C, H, W\) tensor"),
+        (torchvision_fcn, "FCN returns OrderedDict, expected .* Wrap it in a module"),
+        (Ragged, r"Ragged returns .* expected a \(B, C, H, W\) tensor"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(

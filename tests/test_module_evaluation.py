@@ -101,15 +101,15 @@ def test_logged_names_and_scores() -> None:
     assert once.callback_metrics["val/mIoU"].item() == pytest.approx(sum(ious) / 3)
     right = ((prediction == data.masks) & labelled).sum() / labelled.sum()
     assert once.callback_metrics["val/pixel_accuracy"].item() == pytest.approx(right.item())
-    assert module.scores is not None
-    assert module.scores.matrix.sum() == labelled.sum()
+    assert module.metrics is not None
+    assert module.metrics.matrix.sum() == labelled.sum()
 
     named = once.test(module, data.loader(2), verbose=False)[0]
     # Nothing is counted twice by a second test.
     assert once.test(module, data.loader(2), verbose=False)[0] == named
-    assert module.boundary_scores is not None
-    counted = module.boundary_scores.within[9].matrix + module.boundary_scores.beyond.matrix
-    assert torch.equal(counted, module.scores.matrix)
+    assert module.boundary_metrics is not None
+    counted = module.boundary_metrics.within[9].matrix + module.boundary_metrics.beyond.matrix
+    assert torch.equal(counted, module.metrics.matrix)
     assert named["test/mIoU"] == pytest.approx(sum(ious) / 3)
     assert set(named) == {
         name.replace("val/", "test/") for name in logged_by_fit if name.startswith("val/")

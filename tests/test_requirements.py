@@ -61,7 +61,7 @@ class WithoutBatchNorm(nn.Module):
 
 
 def requirements(network: nn.Module) -> BatchRequirements:
-    return BatchRequirements(network, network_stride(network))
+    return BatchRequirements(network, CLASSES, network_stride(network))
 
 
 def train_step(network: nn.Module, images: int, height: int, width: int) -> Tensor:
@@ -80,7 +80,7 @@ def test_one_image_is_refused_where_the_image_is_pooled(
 ) -> None:
     network = build()
     required = requirements(network)
-    mend = f"normalisation {norm} would see a single .*batch_size 2 or more.*sync_batchnorm true"
+    mend = f"normalization {norm} would see a single .*batch_size 2 or more.*sync_batchnorm true"
     with pytest.raises(ValueError, match=mend):
         required.check(1, 64, 64)
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
@@ -105,7 +105,7 @@ def test_one_image_of_one_stride_is_refused(build: Callable[[], nn.Module], stri
     network = build()
     required = requirements(network)
     assert required.stride == stride
-    with pytest.raises(ValueError, match="One image a device is too few"):
+    with pytest.raises(ValueError, match="One image per device is too few"):
         required.check(1, stride, stride)
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
         train_step(network, 1, stride, stride)
@@ -129,13 +129,13 @@ def test_crops_below_the_stride_are_refused(size: tuple[int, int], images: int) 
 
 def test_a_single_pixel_is_refused_whatever_the_stride() -> None:
     with pytest.raises(ValueError, match=r"1×1 pixels .*at least 2×2"):
-        BatchRequirements(TinyNet(), 1).check(8, 1, 1)
-    BatchRequirements(TinyNet(), 1).check(1, 1, 2)
+        BatchRequirements(TinyNet(), 3, 1).check(8, 1, 1)
+    BatchRequirements(TinyNet(), 3, 1).check(1, 1, 2)
 
 
 def test_networks_without_batch_norm_take_one_image_of_one_stride() -> None:
     network = WithoutBatchNorm()
-    BatchRequirements(network, 32).check(1, 32, 32)
+    BatchRequirements(network, CLASSES, 32).check(1, 32, 32)
     assert train_step(network, 1, 32, 32).shape == (1, CLASSES, 1, 1)
 
 
@@ -171,7 +171,7 @@ def test_the_network_is_as_before(build: Callable[[], nn.Module]) -> None:
 @pytest.mark.parametrize(
     ("images", "size", "message"),
     [
-        (1, (64, 64), r"decoder\.psp\.blocks\.0\.1\.1 would see a single value a channel"),
+        (1, (64, 64), r"decoder\.psp\.blocks\.0\.1\.1 would see a single value per channel"),
         (2, (16, 40), r"16×40 pixels are smaller than the network's stride of 32"),
     ],
 )

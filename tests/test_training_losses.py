@@ -262,8 +262,8 @@ def test_a_training_may_follow_an_evaluation() -> None:
     once = trainer(max_epochs=1)
     once.fit(module, loader, loader)
     assert 0 < once.callback_metrics["val/loss"].item() != before["val/loss"]
-    assert module.scores is not None
-    assert module.scores.matrix.sum() == (Pictures().masks != 255).sum()
+    assert module.metrics is not None
+    assert module.metrics.matrix.sum() == (Pictures().masks != 255).sum()
 
 
 def test_a_mean_over_all_pixels_does_not_count_the_padding_to_the_stride(

@@ -14,8 +14,8 @@ from pne_seg.contrast import SelectiveLoss, prepare
 from pne_seg.contrast.gather import take
 from pne_seg.contrast.interface import resize_nearest
 from pne_seg.data.base import SegmentationDataModule
+from pne_seg.feature_hooks import FeatureHook, capture, find_classifier
 from pne_seg.module import Batch, SegmentationModule
-from pne_seg.taps import Tap, find_classifier, listening
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ class ContrastDiagnostics(Callback):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.num_images = num_images
         self.num_pixels = num_pixels
-        self._classifier: list[Tap] = []  # the feature that enters it, the logits that leave it
-        self._terms: list[Tap] = []  # the losses, the contrast, and the labels that it gets
+        self._classifier: list[
+            FeatureHook
+        ] = []  # the feature that enters it, the logits that leave it
+        self._terms: list[FeatureHook] = []  # the losses, the contrast, and the labels that it gets
         self._measures_step = False
         self._before: report.Embeddings | None = None
         self._folder: Path | None = None
@@ -83,20 +85,23 @@ class ContrastDiagnostics(Callback):
             place = find_classifier(pl_module.network)
             feature, logits = place.feature, place.logits
         else:
-            feature, logits = (tap.module_name for tap in pl_module.contrast.taps)
+            feature, logits = (hook.module_name for hook in pl_module.contrast.hooks)
             self._terms = [
-                Tap("losses", "output"),
-                Tap("contrast", "output"),
-                Tap("contrast", "input"),
+                FeatureHook("losses", "output"),
+                FeatureHook("contrast", "output"),
+                FeatureHook("contrast", "input"),
             ]
-        self._classifier = [Tap(f"network.{feature}", "input"), Tap(f"network.{logits}", "output")]
-        for tap in (*self._classifier, *self._terms):
-            tap.attach(pl_module)
+        self._classifier = [
+            FeatureHook(f"network.{feature}", "input"),
+            FeatureHook(f"network.{logits}", "output"),
+        ]
+        for hook in (*self._classifier, *self._terms):
+            hook.attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Remove the hooks."""
-        for tap in (*self._classifier, *self._terms):
-            tap.detach()
+        for hook in (*self._classifier, *self._terms):
+            hook.detach()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
@@ -104,8 +109,8 @@ class ContrastDiagnostics(Callback):
         """Capture the tensors of a step that will be logged."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         self._measures_step = bool(self._terms and every and (batch_idx + 1) % every == 0)
-        for tap in (*self._classifier, *self._terms):
-            tap.listening = self._measures_step
+        for hook in (*self._classifier, *self._terms):
+            hook.capturing = self._measures_step
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
@@ -115,10 +120,10 @@ class ContrastDiagnostics(Callback):
             return
         self._measures_step = False
         feature, logits, losses, contrast, target = (
-            tap.take() for tap in (*self._classifier, *self._terms)
+            hook.take() for hook in (*self._classifier, *self._terms)
         )
-        for tap in (*self._classifier, *self._terms):
-            tap.listening = False
+        for hook in (*self._classifier, *self._terms):
+            hook.capturing = False
         pl_module.log("train/gradient_contrast", _gradient_norm(contrast.weighted, feature))
         on_logits = torch.stack([term.weighted for term in losses]).sum()
         pl_module.log("train/gradient_losses", _gradient_norm(on_logits, feature))
@@ -161,10 +166,10 @@ class ContrastDiagnostics(Callback):
         if window is not None:
             images = images[..., : window[0], : window[1]]
             target = target[..., : window[0], : window[1]]
-        with listening(self._classifier):
+        with capture(self._classifier):
             # Not by a call, which may be compiled for other sizes.
             module.network.forward(module.preprocessing(images))
-        feature, logits = (tap.take() for tap in self._classifier)
+        feature, logits = (hook.take() for hook in self._classifier)
         target = module.preprocessing.pad(target.long(), module.ignore_index)
         if module.contrast is not None:
             feature = module.contrast.subsample(feature, target)

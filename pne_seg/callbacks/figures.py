@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pne_seg import report
 from pne_seg.data.base import SegmentationDataModule
-from pne_seg.metrics import Scores
+from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import SegmentationModule
 
 
@@ -26,7 +26,7 @@ class _Shots:
     labels: list[Any] = field(default_factory=list)
     predictions: list[Any] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    scores: Scores | None = None
+    scores: SegmentationMetrics | None = None
     epoch: int = 0
 
 
@@ -90,7 +90,7 @@ class Figures(Callback):
         shots, self._shots = self._shots, _Shots()
         if trainer.sanity_checking or not isinstance(pl_module, SegmentationModule):
             return
-        shots.scores, shots.epoch = pl_module.scores, trainer.current_epoch
+        shots.scores, shots.epoch = pl_module.metrics, trainer.current_epoch
         if self._best is None or _miou(shots) > _miou(self._best):
             self._best = shots
         if trainer.state.fn == "validate":
@@ -99,7 +99,7 @@ class Figures(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the split."""
         if isinstance(pl_module, SegmentationModule):
-            self._shots.scores = pl_module.scores
+            self._shots.scores = pl_module.metrics
         self._best = self._shots
         self._draw(trainer)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from pne_seg import report
 from pne_seg.callbacks.figures import at_labels_size
 from pne_seg.files import write_bytes_atomically
-from pne_seg.metrics import Scores
+from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import SegmentationModule
 from pne_seg.report.wording import percent
 
@@ -140,8 +140,8 @@ def _ranked(shots: list[_Shot]) -> list[_Shot]:
     return sorted(scored, key=lambda shot: (shot.miou, shot.name))
 
 
-def _score(labels: Tensor, prediction: Tensor, module: SegmentationModule) -> Scores:
+def _score(labels: Tensor, prediction: Tensor, module: SegmentationModule) -> SegmentationMetrics:
     classes, labelled = module.num_classes, labels != module.ignore_index
     cells = (labels * classes + prediction)[labelled]
     counts = torch.bincount(cells, minlength=classes**2)
-    return Scores.from_matrix(counts.view(classes, classes))
+    return SegmentationMetrics.from_matrix(counts.view(classes, classes))

@@ -93,7 +93,7 @@ class LabeledPixels(Callback):
 
 def _check_labeled(module: LightningModule, split: str, limit: float | None) -> None:
     assert isinstance(module, SegmentationModule)
-    if module.scores is None or module.scores.matrix.any():
+    if module.metrics is None or module.metrics.matrix.any():
         return
     problem = (
         f"No pixel of the {split} split has a class: every label is the ignore value "

@@ -52,7 +52,7 @@ def protocol(trainer: Trainer, module: SegmentationModule, counts: ImageCounts) 
     data = getattr(trainer, "datamodule", None)
     split = "test" if trainer.testing else "val"
     limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
-    ious = [] if module.scores is None else module.scores.iou.tolist()
+    ious = [] if module.metrics is None else module.metrics.iou.tolist()
     return {
         "data": type(data).__name__ if data is not None else None,
         "split": split,

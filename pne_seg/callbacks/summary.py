@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.boundaries import BoundaryScores
+from pne_seg.boundaries import BoundaryMetrics
 from pne_seg.callbacks.protocol import ImageCounts, count_images, in_words, protocol
 from pne_seg.files import write_bytes_atomically
-from pne_seg.metrics import Scores
+from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import SegmentationModule
 from pne_seg.report.wording import percent
 from pne_seg.runs import METRICS
@@ -29,7 +29,7 @@ from pne_seg.runs import METRICS
 class _Result(NamedTuple):
     """The metrics of an evaluation, its protocol, and in a training its epoch and step."""
 
-    scores: Scores
+    scores: SegmentationMetrics
     protocol: dict[str, Any]
     when: dict[str, Any]
 
@@ -55,7 +55,7 @@ class Summary(Callback):
         self._began = time.perf_counter()
         best = trainer.checkpoint_callback
         if self._resumed and isinstance(best, ModelCheckpoint) and best.best_model_path:
-            scores = Scores.from_matrix(self._resumed["matrix"])
+            scores = SegmentationMetrics.from_matrix(self._resumed["matrix"])
             self._best = _Result(scores, self._resumed["protocol"], self._resumed["when"])
         self._resumed = None
 
@@ -120,12 +120,12 @@ class Summary(Callback):
         counts, self._counts = self._counts, Counter()
         if trainer.sanity_checking or not isinstance(module, SegmentationModule):
             return None
-        if module.scores is None:
+        if module.metrics is None:
             return None
         when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         in_training = trainer.state.fn == "fit"
         found = protocol(trainer, module, counts)
-        return _Result(module.scores, found, when if in_training else {})
+        return _Result(module.metrics, found, when if in_training else {})
 
     def _report(self, trainer: Trainer, module: LightningModule) -> None:
         if self._best is None or not trainer.is_global_zero:
@@ -134,7 +134,7 @@ class Summary(Callback):
         scores, found, when = self._best
         fn = trainer.state.fn
         stage = "test" if fn == "test" else "val"
-        boundary = module.boundary_scores if fn == "test" else None
+        boundary = module.boundary_metrics if fn == "test" else None
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 120  # a file or a pipe has no width to fold the table to
@@ -171,7 +171,7 @@ class Summary(Callback):
         write_bytes_atomically(self.folder / METRICS, text.encode())
 
 
-def _rank(scores: Scores) -> float:
+def _rank(scores: SegmentationMetrics) -> float:
     return -1.0 if math.isnan(scores.miou) else scores.miou
 
 
@@ -188,7 +188,7 @@ def _peak_memory(device: torch.device) -> int | None:
 
 
 def _class_table(
-    scores: Scores, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
+    scores: SegmentationMetrics, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
 ) -> Table:
     """Tabulate IoU, accuracy and share of pixels of each class, and the means, in percent."""
     best = f" (best epoch, {when['epoch']}; step {when['step']})" if when else ""
@@ -204,7 +204,7 @@ def _class_table(
     return table
 
 
-def _boundary_table(boundary: BoundaryScores) -> Table:
+def _boundary_table(boundary: BoundaryMetrics) -> Table:
     """Tabulate the means by the distance to the nearest border between classes, in percent."""
     title = "by distance to the nearest border between classes"
     table = Table(title=title, title_justify="left")

@@ -108,8 +108,7 @@ def check_training(
     try:
         model.requirements.check(images, *data.training_size())
         # These refuse rates and decays out of range.
-        build = model.optimizer or torch.optim.AdamW
-        optimizer = build_optimizer(model, build, model.parameter_groups)
+        optimizer = build_optimizer(model, model.optimizer, model.parameter_groups)
         if model.schedule is not None:
             model.schedule(optimizer)
     except ValueError as error:

@@ -54,7 +54,7 @@ from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
 from pne_seg.runs import RUNS, Evaluated, check_run_name, create_run, describe_environment
-from pne_seg.weights import fill_network
+from pne_seg.weight_loading import fill_network
 
 _DESCRIPTIONS = {
     "fit": "Train a network, and score it after every epoch.",

@@ -1,6 +1,5 @@
-"""Pixel contrast: selection of pairs and the losses that score them. Needs PyTorch alone."""
+"""Pixel contrast: selection of pairs and the losses on them. Needs only PyTorch."""
 
-from pne_seg.contrast.infonce import InfoNCELoss
 from pne_seg.contrast.interface import (
     ContrastiveLoss,
     ContrastResult,
@@ -8,9 +7,9 @@ from pne_seg.contrast.interface import (
     SelectiveLoss,
     prepare,
 )
-from pne_seg.contrast.pairs import Pairs, PairSampler
+from pne_seg.contrast.pair_sampling import Pairs, PairSampler
 from pne_seg.contrast.pixel_contrast import PixelContrastLoss
-from pne_seg.contrast.pne import PNELoss
+from pne_seg.contrast.pne import InfoNCELoss, PNELoss
 
 __all__ = [
     "ContrastResult",

@@ -1,4 +1,4 @@
-"""`Contrast`: attach a pixel-contrastive loss to any segmentation network, for training only."""
+"""`Contrast`: add a pixel-contrastive loss to any segmentation network, for training only."""
 
 import functools
 import inspect
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.contrast.gather import take
-from pne_seg.contrast.infonce import InfoNCELoss
 from pne_seg.contrast.interface import (
     ContrastiveLoss,
     ContrastResult,
@@ -19,14 +18,20 @@ from pne_seg.contrast.interface import (
     resize_nearest,
 )
 from pne_seg.contrast.pixel_contrast import PixelContrastLoss
-from pne_seg.contrast.pne import PNELoss
+from pne_seg.contrast.pne import InfoNCELoss, PNELoss
 from pne_seg.contrast.projection import Projection
-from pne_seg.taps import Classifier, Tap, find_classifier, probe
-from pne_seg.terms import LossTerm, TrainingTerm
+from pne_seg.feature_hooks import (
+    Classifier,
+    FeatureHook,
+    capture_dummy,
+    find_classifier,
+    find_module,
+)
+from pne_seg.training_loss import LossTerm, TrainingTerm
 
 
 class Contrast(TrainingTerm):
-    """Taps the feature that enters the classifier, projects it and weighs a contrastive loss on it.
+    """Project the feature that enters the classifier and weight a contrastive loss on it.
 
     The network is neither changed nor kept; nothing of this runs outside training, and inference
     networks carry none of it. The projection head is drawn without touching the random state, so
@@ -42,7 +47,7 @@ class Contrast(TrainingTerm):
             labels with it. `None` keeps the feature's own resolution.
         project: "used" projects the pixels that the loss reads and takes batch statistics over
             them: less time and memory, and no gradient through pixels that the loss holds constant.
-            "all" projects all pixels, as the authors. None is "used" where the loss selects its
+            "all" projects all pixels, as the authors. None is "used" if the loss selects its
             pixels, as all losses of this package do, else "all".
         feature_module: name of the module whose *input* is the feature; found by default.
         logits_module: name of the module whose *output* is the logits; found by default.
@@ -74,12 +79,12 @@ class Contrast(TrainingTerm):
             raise ValueError(f"min_stride must be 1 or more, or null, got {min_stride}.")
         if project not in ("all", "used", None):
             raise ValueError(f"project must be 'all', 'used' or None, got {project!r}.")
-        # A subclass with a `compute` of its own would not be asked for it.
+        # A subclass's own `compute` would not be called.
         selects = isinstance(loss, SelectiveLoss) and type(loss).compute is SelectiveLoss.compute
         if project == "used" and not selects:
             raise ValueError(
-                "project='used' needs a loss that selects its pixels (a SelectiveLoss, without a "
-                f"compute() of its own), and {type(loss).__name__} is none. Use project='all'."
+                "project='used' needs a loss that selects its pixels (a SelectiveLoss without its "
+                f"own compute()), got {type(loss).__name__}. Use project='all'."
             )
         if (feature_module is None) != (logits_module is None):
             raise ValueError("Name both 'feature_module' and 'logits_module', or neither.")
@@ -94,10 +99,10 @@ class Contrast(TrainingTerm):
         self.projection: Projection | None = None
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Tap the classifier and build the projection for the width that a probe finds there.
+        """Hook the classifier and build the projection for the channels of its feature.
 
         Raises:
-            ValueError: the taps do not yield (B, C, h, w) tensors, or the logits' C is not
+            ValueError: the named modules do not give (B, C, h, w) tensors, or the logits' C is not
                 `num_classes`.
         """
         self.detach()
@@ -105,24 +110,33 @@ class Contrast(TrainingTerm):
             place = Classifier(self.feature_module, self.logits_module)
         else:
             place = find_classifier(network)
-        self.taps = [Tap(place.feature, "input"), Tap(place.logits, "output")]
-        try:
-            self.reattach(network)
-            probe(network, self.taps)
-            feature, logits = self._take()
-            if logits.shape[1] != num_classes:
-                raise ValueError(
-                    f"{place.logits!r} gives {logits.shape[1]} channels, but there are "
-                    f"{num_classes} classes. Name the classifier's last convolution in "
-                    "'logits_module'."
-                )
-        except Exception:
-            self.detach()  # a network that is refused goes back bare
-            raise
+        self.hooks = [FeatureHook(place.feature, "input"), FeatureHook(place.logits, "output")]
+        classifier = find_module(network, place.logits)
+        if self.feature_module is None and isinstance(classifier, nn.Conv2d):
+            channels, classes = classifier.in_channels, classifier.out_channels
+            device = classifier.weight.device
+        else:
+            feature, logits = capture_dummy(network, self.hooks)
+            for name, tensor in (("feature", feature), ("logits", logits)):
+                if not isinstance(tensor, Tensor) or tensor.ndim != 4:
+                    shape = getattr(tensor, "shape", None)
+                    found = type(tensor).__name__ if shape is None else tuple(shape)
+                    raise ValueError(
+                        f"The module for the {name} gives {found}, expected (B, channels, h, w). "
+                        f"Name another module in '{name}_module'."
+                    )
+            channels, classes, device = feature.shape[1], logits.shape[1], feature.device
+        if classes != num_classes:
+            raise ValueError(
+                f"{place.logits!r} gives {classes} channels, but there are {num_classes} classes. "
+                "Name the classifier's last convolution in 'logits_module'."
+            )
         with torch.random.fork_rng(devices=[]):
-            projection = Projection(feature.shape[1], self.embedding_dim)
-        self.projection = projection.to(feature.device)
+            projection = Projection(channels, self.embedding_dim)
+        self.projection = projection.to(device)
         self.loss.ignore_index = ignore_index
+        for hook in self.hooks:
+            hook.attach(network)
 
     def forward(
         self,
@@ -130,12 +144,12 @@ class Contrast(TrainingTerm):
         step: int,
         size: tuple[int, int] | None = None,  # noqa: ARG002  # padding is ignored by its label
     ) -> LossTerm:
-        """Project what the taps hold and score it.
+        """Project the captured feature and compute the loss.
 
         Args:
             target: (B, H, W) integer labels.
             step: optimizer steps taken so far.
-            size: not used: the labels of padding are ignored.
+            size: not used; the labels of padding are ignored.
 
         Returns:
             The term `contrast`, with the number of pairs and of wrong pixels in them.
@@ -145,11 +159,13 @@ class Contrast(TrainingTerm):
         """
         if self.projection is None:
             raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
-        result = self.compute(*self._take(), target)
+        feature, logits = (hook.take() for hook in self.hooks)
+        result = self.compute(feature, logits, target)
+        warmup = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         return LossTerm(
             name="contrast",
             value=result.loss,
-            weight=self.weight * self._warmup(step),
+            weight=self.weight * warmup,
             statistics={
                 "contrast_pairs": result.num_pairs,
                 "contrast_anchors": result.num_anchors,
@@ -157,43 +173,35 @@ class Contrast(TrainingTerm):
         )
 
     def compute(self, feature: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
-        """Project and score a feature (B, in_channels, h, w), with its unweighted result.
+        """Project a feature and compute the loss, unweighted.
 
         Args:
-            feature: what enters the classifier.
+            feature: (B, in_channels, h, w), what enters the classifier.
             logits: (B, C, h', w'), what leaves it.
             target: (B, H, W) integer labels.
         """
         assert self.projection is not None
         feature = self.subsample(feature, target)
         if self.project == "used":
-            return self._project_used(self.projection, feature, logits, target)
+            return self._project_used(feature, logits, target)
         return self.loss.compute(self.projection(feature), logits, target)
 
     @eager
-    def _project_used(
-        self, projection: Projection, feature: Tensor, logits: Tensor, target: Tensor
-    ) -> ContrastResult:
-        """Select the pixels first, and project these."""
+    def _project_used(self, feature: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
+        """Select the pixels first, and project only these."""
         assert isinstance(self.loss, SelectiveLoss)
+        assert self.projection is not None
         selection = self.loss.select(*prepare(feature, logits, target))
         varying = take(feature, selection.varying)
         pixels = selection.constant
-        if len(varying) + len(pixels) < 2:  # too few for batch statistics, which all ranks exchange
+        if (
+            len(varying) + len(pixels) < 2
+        ):  # too few for batch statistics, which all processes exchange
             pixels = torch.cat([pixels, torch.arange(2, device=pixels.device)])
-        embeddings, constant = projection.project_pixels(varying, take(feature.detach(), pixels))
+        embeddings, constant = self.projection.project_pixels(
+            varying, take(feature.detach(), pixels)
+        )
         return self.loss.score(embeddings, constant[: len(selection.constant)], selection)
-
-    def _take(self) -> tuple[Tensor, Tensor]:
-        feature, logits = (tap.take() for tap in self.taps)
-        for name, tensor in (("feature", feature), ("logits", logits)):
-            if not isinstance(tensor, Tensor) or tensor.ndim != 4:
-                found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-                raise ValueError(
-                    f"The tap for the {name} yields {found} where (B, channels, h, w) is due. "
-                    f"Name another module in '{name}_module'."
-                )
-        return feature, logits
 
     def subsample(self, feature: Tensor, target: Tensor) -> Tensor:
         """Bring a feature (B, C, h, w) to the grid of `min_stride`, for labels (B, H, W)."""
@@ -206,18 +214,15 @@ class Contrast(TrainingTerm):
         )
         return feature if size == (height, width) else resize_nearest(feature, size)
 
-    def _warmup(self, step: int) -> float:
-        return min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
-
 
 _Initialize = Callable[..., None]
 
 
 def settings_of(loss: type[ContrastiveLoss]) -> Callable[[_Initialize], _Initialize]:
-    """Give an `__init__` of a `Contrast` the settings of `loss`, which it then gets built.
+    """Give the `__init__` of a `Contrast` the settings of `loss`, and build the loss from them.
 
-    The signature names all settings once more, for the command line and for readers; they are
-    written down only in `loss` and in `Contrast`. The data decide `ignore_index`.
+    The signature lists all settings, for the command line and for readers; they are defined only
+    in `loss` and in `Contrast`. The data decides `ignore_index`.
     """
 
     def decorate(initialize: _Initialize) -> _Initialize:

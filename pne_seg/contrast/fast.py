@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pne_seg.contrast.interface import SHORTEST
-from pne_seg.contrast.pairs import Pairs, ranges
+from pne_seg.contrast.pair_sampling import Pairs, ranges
 
 BLOCK_SIZE = 128
 """Comparisons of a block, or n if that is more: large enough that the product outweighs the copy of
@@ -49,10 +49,10 @@ class Blocks(NamedTuple):
 def fast_pne(
     anchors: Tensor, others: Tensor, log_q: Tensor | None, pairs: Pairs, temperature: float
 ) -> Tensor:
-    """The mean of ℓ_a over the sampled anchors of all pairs, at least one.
+    """Compute the mean of ℓ_a over the sampled anchors of all pairs, at least one.
 
     Deterministic on the CPU, and on CUDA as far as batched products are: no step accumulates in an
-    order of its own.
+    undefined order.
 
     Args:
         anchors: (M, D) embeddings of the first of `pairs.pixels`, float32 or float64.
@@ -62,7 +62,7 @@ def fast_pne(
         temperature: τ.
 
     Raises:
-        RuntimeError: in a backward pass with ``create_graph=True``.
+        RuntimeError: in a backward pass with `create_graph=True`.
     """
     return cast(Tensor, cast(Any, _Score.apply)(anchors, others, log_q, pairs, temperature))
 
@@ -143,14 +143,14 @@ class _Score(torch.autograd.Function):
 
 
 def _rows(vectors: Tensor, index: Tensor) -> Tensor:
-    """`vectors[index]` for (P, D) and any index; row copies, faster than indexing on the CPU."""
+    """Return `vectors[index]` of (P, D) vectors by row copies, faster than indexing on the CPU."""
     return vectors.index_select(0, index.flatten()).view(*index.shape, -1)
 
 
 def _blocks(pairs: Pairs, sets: Tensor, device: torch.device) -> Blocks:
     """Lay the comparisons out on the host; `sets` (2Q,) are the pairs' negatives, then positives.
 
-    One copy to the device, which is not waited for: memory that is not pinned is staged at once.
+    One copy to the device, without waiting: memory that is not pinned is staged at once.
     """
     n = pairs.num_samples
     distinct = pairs.count[: pairs.num_pairs]

@@ -1,4 +1,4 @@
-"""Read vectors at single pixels of feature maps, with a gradient that is written row by row."""
+"""Gather vectors at single pixels of feature maps, with a gradient that is written row by row."""
 
 import math
 from typing import Any, cast
@@ -49,7 +49,7 @@ def _put(maps: Tensor, pixels: Tensor, vectors: Tensor) -> None:
 
 
 def _split(pixels: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Image and position within the image of flat pixels."""
+    """Split flat pixel indices into image and position within the image."""
     area = shape[2] * shape[3]
     image = pixels // area
     return image, pixels - image * area

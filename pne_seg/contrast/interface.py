@@ -1,7 +1,7 @@
-"""What every contrastive loss here is called with, and what it gives back.
+"""The interface of contrastive losses: arguments, result, selection of pixels.
 
-A loss is called ``loss(embeddings, logits, target)``; :func:`prepare` refuses what does not fit
-and brings logits and labels to the embeddings' grid.
+A loss is called `loss(embeddings, logits, target)`; `prepare` checks the arguments and resizes
+logits and labels to the embeddings' grid.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ def eager(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Resu
 
 
 class ContrastResult(NamedTuple):
-    """A contrastive loss with the counts that tell how much it rests on.
+    """A contrastive loss and the counts that it is computed from.
 
     Attributes:
         loss: scalar, unweighted, float32 or float64, connected to the embeddings.
@@ -43,7 +43,7 @@ class ContrastResult(NamedTuple):
 
     @classmethod
     def of(cls, loss: Tensor, num_pairs: int, num_anchors: int) -> "ContrastResult":
-        """Put counts that the host knows beside the loss, on its device."""
+        """Combine a loss with counts from the host, moved to its device."""
         counts = (num_pairs, num_anchors)
         return cls(
             loss, *(torch.full((), n, dtype=torch.int64, device=loss.device) for n in counts)
@@ -53,24 +53,24 @@ class ContrastResult(NamedTuple):
 class ContrastiveLoss(nn.Module):
     """A loss on embeddings that knows which pixels the network gets right and wrong.
 
-    Subclasses implement :meth:`compute`; ``loss(embeddings, logits, target)`` gives its loss alone.
+    Subclasses implement `compute`; `loss(embeddings, logits, target)` returns only its loss.
     """
 
     ignore_index: int
     """The label that is left out; a data set may decide it after the loss is built."""
 
     def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
-        """The loss with its statistics, for (B, D, h, w), (B, C, h', w') and (B, H, W)."""
+        """Compute the loss with its counts, for (B, D, h, w), (B, C, h', w') and (B, H, W)."""
         raise NotImplementedError
 
     def forward(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss alone; arguments and errors as for :meth:`compute`."""
+        """Compute only the loss; arguments and errors as for `compute`."""
         return self.compute(embeddings, logits, target).loss
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The pixels that a loss reads, chosen ahead of the embeddings.
+    """The pixels that a loss reads, chosen before the embeddings are computed.
 
     Attributes:
         varying: (M,) those that receive gradient, image · h · w + row · w + column.
@@ -85,9 +85,9 @@ SelectionT = TypeVar("SelectionT", bound=Selection)
 
 
 class SelectiveLoss(ContrastiveLoss, Generic[SelectionT]):
-    """A loss that reads the embeddings of a part of the pixels, so that others need not exist.
+    """A loss that reads the embeddings of selected pixels, so that only these are computed.
 
-    Subclasses implement :meth:`select` and :meth:`score`.
+    Subclasses implement `select` and `score`.
     """
 
     def select(self, logits: Tensor, target: Tensor) -> SelectionT:
@@ -95,7 +95,7 @@ class SelectiveLoss(ContrastiveLoss, Generic[SelectionT]):
         raise NotImplementedError
 
     def score(self, varying: Tensor, constant: Tensor, selection: SelectionT) -> ContrastResult:
-        """Score the embeddings of the selected pixels: (M, D) that vary, (P - M, D) that do not.
+        """Compute the loss of the selected pixels: (M, D) that vary, (P - M, D) that do not.
 
         Without a pair the loss is a zero with zero gradient.
         """
@@ -103,13 +103,13 @@ class SelectiveLoss(ContrastiveLoss, Generic[SelectionT]):
 
     @eager
     def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
-        """The loss with its statistics.
+        """Compute the loss with its counts.
 
         Args:
             embeddings: (B, D, h, w), floating point; need not be normalized.
             logits: (B, C, h', w'), floating point. Brought to (h, w) by nearest neighbor; no
                 gradient.
-            target: (B, H, W), integer labels 0 … C - 1 or ``ignore_index``. Brought to (h, w) by
+            target: (B, H, W), integer labels 0 … C - 1 or `ignore_index`. Brought to (h, w) by
                 nearest neighbor.
 
         Returns:
@@ -117,8 +117,8 @@ class SelectiveLoss(ContrastiveLoss, Generic[SelectionT]):
             Without a pair the loss is a zero with zero gradient, whatever the inputs hold.
 
         Raises:
-            ValueError: shapes, dtypes or devices that do not fit together, or a label out of
-                range among those that the resizing keeps.
+            ValueError: shapes, dtypes or devices do not agree, or a label that the resizing keeps
+                is out of range.
         """
         logits, labels = prepare(embeddings, logits, target)
         selection = self.select(logits, labels)
@@ -138,8 +138,8 @@ def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor,
         Logits (B, C, h, w), detached and of unchanged dtype, and labels (B, h, w) as int64.
 
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit together. Nothing is read from the
-            device for it.
+        ValueError: shapes, dtypes or devices do not agree. Checked without reading from the
+            device.
     """
     for name, tensor, layout in (
         ("embeddings", embeddings, ("B", "D", "h", "w")),
@@ -177,8 +177,8 @@ def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor,
 def resize_nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (..., H, W) to (..., h, w): source row floor(i · H / h), and columns likewise.
 
-    In integer arithmetic, since ``F.interpolate`` computes the index in floating point and is
-    off by one for some sizes. The input itself where it has the size already.
+    In integer arithmetic, since `F.interpolate` computes the index in floating point and is off by
+    one for some sizes. Returns the input itself if it has the size already.
     """
     for dim, length in zip((-2, -1), size, strict=True):
         source = maps.shape[dim]

@@ -1,4 +1,4 @@
-"""Pixel contrast without a memory: hard and easy anchors of each class against all other classes.
+"""Pixel contrast without a memory bank: hard and easy anchors of each class against all others.
 
 Wang et al., "Exploring Cross-Image Pixel Contrast for Semantic Segmentation", ICCV 2021,
 arXiv 2101.11939.
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pne_seg.contrast.interface import ContrastResult, Selection, SelectiveLoss
-from pne_seg.contrast.pairs import PixelSets, ranges
+from pne_seg.contrast.pair_sampling import PixelSets, ranges
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class AnchorSelection(Selection):
 
 
 class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
-    """Pulls pixels of a class together and pushes those of different classes apart.
+    """Pull pixels of a class together and push those of different classes apart.
 
     Of each class of an image with more than `max_views` pixels, the same number of pixels is
-    drawn: half of them wrong ones (hard), half right ones (easy), more of the one where the other
+    drawn: half of them wrong ones (hard), half right ones (easy), more of the one if the other
     has too few. For an anchor a with the positives p (all other drawn pixels of its class, of any
     image) and the negatives n (the drawn pixels of other classes)::
 
@@ -35,7 +35,7 @@ class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
     with s = cosine similarity / τ. The loss is the mean over the anchors that have a positive.
     `num_pairs` counts the classes of images that were drawn from, `num_anchors` the drawn pixels.
 
-    Computed in float32, or float64 where the embeddings are, also under autocast.
+    Computed in float32, or float64 if the embeddings are, also under autocast.
 
     Args:
         temperature: τ > 0, divides the cosine similarity.
@@ -100,10 +100,10 @@ class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
     def score(
         self,
         varying: Tensor,
-        constant: Tensor,  # noqa: ARG002  # there are none
+        constant: Tensor,  # noqa: ARG002  # empty
         selection: AnchorSelection,
     ) -> ContrastResult:
-        """Score the embeddings (T, D) of the drawn pixels, all of which vary."""
+        """Compute the loss of the drawn pixels' embeddings (T, D), all of which vary."""
         z = varying.to(torch.promote_types(varying.dtype, torch.float32))
         with torch.autocast(z.device.type, enabled=False):
             z = F.normalize(z, dim=1)
@@ -120,6 +120,6 @@ class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
         return ContrastResult.of(total * scale, selection.num_sets, len(varying))
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(loss)``."""
+        """Return the settings, for `print(loss)`."""
         names = ("temperature", "base_temperature", "max_samples", "max_views", "ignore_index")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

@@ -1,4 +1,4 @@
-"""Positive-Negative Equal contrastive loss, term by term as its paper defines it.
+"""The PNE loss, term by term as its paper defines it, and InfoNCE on the same pairs.
 
 Wang et al., "Positive-Negative Equal Contrastive Loss for Semantic Segmentation", arXiv 2207.01417.
 
@@ -24,19 +24,19 @@ from torch import Tensor
 from pne_seg.contrast.fast import fast_pne
 from pne_seg.contrast.gather import take
 from pne_seg.contrast.interface import SHORTEST, ContrastResult, Selection, SelectiveLoss
-from pne_seg.contrast.pairs import Pairs, PairSampler, Sampling, Scope
+from pne_seg.contrast.pair_sampling import Pairs, PairSampler, Sampling, Scope
 
 
 @dataclass(frozen=True)
 class PairSelection(Selection):
-    """The sampled pairs, and log q (P,) of their pixels; None where it does not count."""
+    """The sampled pairs, and log q (P,) of their pixels; None if all weights are 1."""
 
     pairs: Pairs
     log_q: Tensor | None
 
 
 class PNELoss(SelectiveLoss[PairSelection]):
-    """Pulls wrong pixels to right ones of their class, pushes them off those of the other class.
+    """Pull wrong pixels to right ones of their class, push them off those of the other class.
 
     For an anchor a (a pixel of class k predicted as j) with positives p (right pixels of k, of
     confidence q_p) and negatives n (right pixels of j), as many of the one as of the other::
@@ -46,10 +46,10 @@ class PNELoss(SelectiveLoss[PairSelection]):
     The loss is the mean of l_a over the n sampled anchors of the Q pairs, times the mean number
     of wrong pixels of a pair in units of n. Only anchors receive gradient; positives, negatives
     and all norms, the anchor's included, are constants.
-    :class:`~pne_seg.contrast.PairSampler` tells which pixels are compared.
+    `PairSampler` selects the pixels that are compared.
 
-    Computed in float32, or float64 where the embeddings are, also under autocast. Two device
-    synchronizations a call, both in the selection, none in the backward pass.
+    Computed in float32, or float64 if the embeddings are, also under autocast. Two device
+    synchronizations per call, both in the selection, none in the backward pass.
 
     Args:
         temperature: τ > 0, divides the cosine similarity.
@@ -68,8 +68,8 @@ class PNELoss(SelectiveLoss[PairSelection]):
         stop_gradient: "authors" holds positives, negatives and norms constant, "none" lets the
             gradient into all of them.
         implementation: "reference" is the definition in this file; "fast" the same rearranged
-            (:mod:`pne_seg.contrast.fast`), whose gradient is not differentiable again. With
-            `stop_gradient="none"` there is the reference only.
+            (`pne_seg.contrast.fast`), whose gradient is not differentiable again.
+            `stop_gradient="none"` always takes the reference.
 
     Raises:
         ValueError: a setting out of its range.
@@ -119,22 +119,23 @@ class PNELoss(SelectiveLoss[PairSelection]):
         anchors, others = pairs.pixels.tensor_split([pairs.num_sampled_anchors])
         log_q = None
         if self.weight_positives:
-            scores = take(logits, others)  # (P - M, C): anchors are no positives
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            log_q = F.pad(scores.amax(1) - scores.logsumexp(1), (len(anchors), 0))  # (P,)
+            # (P - M, C): anchors are no positives
+            taken = take(logits, others)
+            taken = taken.to(torch.promote_types(taken.dtype, torch.float32))
+            log_q = F.pad(taken.amax(1) - taken.logsumexp(1), (len(anchors), 0))  # (P,)
         if self.stop_gradient == "none":
             anchors, others = pairs.pixels, others[:0]
         return PairSelection(anchors, others, pairs, log_q)
 
     def score(self, varying: Tensor, constant: Tensor, selection: PairSelection) -> ContrastResult:
-        """Score the embeddings of the selected pixels: (M, D) that vary, (P - M, D) that do not."""
+        """Compute the loss of the selected pixels: (M, D) that vary, (P - M, D) that do not."""
         pairs, log_q = selection.pairs, selection.log_q
         dtype = torch.promote_types(varying.dtype, torch.float32)
         varying, constant = varying.to(dtype), constant.to(dtype)
         log_q = None if log_q is None else log_q.to(dtype)
         with torch.autocast(varying.device.type, enabled=False):
             if not pairs.num_pairs:
-                loss = varying.sum()  # of nothing: zero, and connected
+                loss = varying.sum()  # empty: zero, and connected
             elif self._is_fast:
                 loss = fast_pne(varying, constant, log_q, pairs, self.temperature)
             else:
@@ -163,7 +164,7 @@ class PNELoss(SelectiveLoss[PairSelection]):
         return self.anchor_losses(to_positives, to_negatives, weights[:, None]).mean()
 
     def anchor_losses(self, to_positives: Tensor, to_negatives: Tensor, log_q: Tensor) -> Tensor:
-        """ℓ_a (Q, n), of similarities (Q, n, n) and the positives' log q (Q, 1, n)."""
+        """Compute ℓ_a (Q, n) of similarities (Q, n, n) and the positives' log q (Q, 1, n)."""
         # log(1 + N / P) = softplus(log N - log P), finite at any temperature.
         return F.softplus(to_negatives.logsumexp(2) - (to_positives + log_q).logsumexp(2))
 
@@ -181,7 +182,30 @@ class PNELoss(SelectiveLoss[PairSelection]):
         self.sampler = replace(self.sampler, ignore_index=label)
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(loss)``."""
+        """Return the settings, for `print(loss)`."""
         own = ("temperature", "weight_positives", "scale", "stop_gradient", "implementation")
         settings = {name: getattr(self, name) for name in own} | vars(self.sampler)
         return ", ".join(f"{name}={value!r}" for name, value in settings.items())
+
+
+class InfoNCELoss(PNELoss):
+    """The supervised InfoNCE loss on the anchors, positives and negatives of `PNELoss`.
+
+    One positive competes with all n negatives, while in PNE all positives compete at once::
+
+        l_a = sum_p w_p log(1 + sum_n exp s(a, n) / exp s(a, p)),   w_p = q_p / sum_p' q_p'
+
+    so that nothing but the balance of positives and negatives differs between the two. With
+    `weight_positives=False` all w_p are 1/n (van den Oord et al., arXiv 1807.03748; the mean over
+    positives outside the logarithm as in Khosla et al., NeurIPS 2020).
+
+    Settings, statistics and errors are those of `PNELoss`; the definition is the only
+    implementation.
+    """
+
+    _is_fast = False
+
+    def anchor_losses(self, to_positives: Tensor, to_negatives: Tensor, log_q: Tensor) -> Tensor:
+        """Compute ℓ_a (Q, n) of similarities (Q, n, n) and the positives' log q (Q, 1, n)."""
+        negatives = to_negatives.logsumexp(2, keepdim=True)  # (Q, n, 1)
+        return (log_q.softmax(2) * F.softplus(negatives - to_positives)).sum(2)

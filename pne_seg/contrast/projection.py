@@ -32,7 +32,7 @@ class Projection(nn.Sequential):
         with torch.no_grad():
             hidden = self._linear(into, constant)
         hidden = torch.cat([self._linear(into, varying), hidden])  # (M + R, C)
-        # As an image of one row: its channels lie next to each other, as batch norm likes it.
+        # As an image of one row whose channels are contiguous, which is fastest in batch norm.
         image = hidden[None, None].movedim(3, 1)  # (1, C, 1, M + R)
         hidden = relu(norm(image)).movedim(1, 3)[0, 0]
         with torch.no_grad():

@@ -7,22 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pne_seg.feature_hooks import FeatureHook, capture_dummy, find_module
 from pne_seg.inference import resize_logits
-from pne_seg.losses import check_class_weights, evaluate, set_ignore_index
-from pne_seg.taps import Tap, probe
-from pne_seg.terms import LossTerm, TrainingTerm
+from pne_seg.losses import check_class_weights
+from pne_seg.training_loss import LossTerm, TrainingTerm, evaluate, set_ignore_index
 
 STAGE_3 = -2
 """The stage before an encoder's last, which published baselines train by itself."""
 
 
 class Auxiliary(TrainingTerm):
-    """A classification loss on scores from inside a network, logged as `train/loss_auxiliary`.
+    """A classification loss on logits from inside a network, logged as `train/loss_auxiliary`.
 
     Args:
         weight: what the total loss multiplies the term by.
-        loss: called `loss(logits, target)` with (B, C, H, W) and (B, H, W); the network's own main
-            loss where not given.
+        loss: called `loss(logits, target)` with (B, C, H, W) and (B, H, W); by default the
+            network's own main loss.
 
     Raises:
         ValueError: a negative weight.
@@ -37,41 +37,45 @@ class Auxiliary(TrainingTerm):
 
     @abstractmethod
     def logits(self) -> Tensor:
-        """(B, C, h, w) scores from what the taps hold."""
+        """Compute (B, C, h, w) logits from what the hooks captured."""
+
+    def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
+        """Hook the network and set the loss's ignore value.
+
+        Raises:
+            ValueError: the loss has no ignore value, or another than the data's.
+            UserError: the loss has weights for another number of classes.
+        """
+        if self.loss is not None:
+            set_ignore_index(self.loss, ignore_index)
+            check_class_weights(self.loss, num_classes)
+        for hook in self.hooks:
+            hook.attach(network)
 
     def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
-        """Score the auxiliary prediction at the labels' size.
+        """Compute the loss of the auxiliary prediction at the labels' size.
 
         Args:
             target: (B, H, W) integer labels, padded along with the images.
             step: not used.
-            size: height and width ahead of the padding, to which prediction and labels are cut.
+            size: height and width without the padding, to which logits and labels are cropped.
 
         Raises:
-            RuntimeError: no loss was given, or no forward pass has reached the taps.
+            RuntimeError: no loss was given, or no forward pass has reached the hooks.
         """
         if self.loss is None:
             raise RuntimeError("Set the auxiliary term's loss first.")
         logits = resize_logits(self.logits(), target.shape[-2:])
         if size is not None:
             logits, target = (maps[..., : size[0], : size[1]] for maps in (logits, target))
-        value = evaluate(self.loss, logits, target)
-        return LossTerm("auxiliary", value, self.weight)
-
-    def _probe(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Attach, and fill the taps by a small image; a network that is refused goes back bare."""
-        if self.loss is not None:
-            set_ignore_index(self.loss, ignore_index)
-            check_class_weights(self.loss, num_classes)
-        self.reattach(network)
-        probe(network, self.taps)
+        return LossTerm("auxiliary", evaluate(self.loss, logits, target), self.weight)
 
 
 class AuxiliaryLogits(Auxiliary):
-    """Trains class scores that the network computes on its way, such as OCRNet's first stage.
+    """Train logits that the network computes on its way, such as OCRNet's first stage.
 
     Args:
-        logits_module: dotted name of the module whose *output* is the (B, C, h, w) scores.
+        logits_module: dotted name of the module whose *output* is the (B, C, h, w) logits.
         **kwargs: the settings of `Auxiliary`.
     """
 
@@ -80,41 +84,39 @@ class AuxiliaryLogits(Auxiliary):
         self.logits_module = logits_module
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Tap the module.
+        """Hook the module.
 
         Raises:
             ValueError: there is none of that name, or its output has not `num_classes` channels.
         """
         self.detach()
-        self.taps = [Tap(self.logits_module, "output")]
-        try:
-            self._probe(network, num_classes, ignore_index)
-            found = self.logits()
+        self.hooks = [FeatureHook(self.logits_module, "output")]
+        module = find_module(network, self.logits_module)
+        if not isinstance(module, nn.Conv2d) or module.out_channels != num_classes:
+            (found,) = capture_dummy(network, self.hooks)
             if found.ndim != 4 or found.shape[1] != num_classes:
                 raise ValueError(
-                    f"{self.logits_module!r} gives {tuple(found.shape)} where scores of "
-                    f"{num_classes} classes are due, (B, {num_classes}, h, w)."
+                    f"{self.logits_module!r} gives {tuple(found.shape)}, expected logits of "
+                    f"{num_classes} classes, (B, {num_classes}, h, w)."
                 )
-        except Exception:
-            self.detach()
-            raise
+        super().attach(network, num_classes, ignore_index)
 
     def logits(self) -> Tensor:
-        """(B, C, h, w) scores of the tapped module."""
-        tensor: Tensor = self.taps[0].take()
+        """Return the (B, C, h, w) logits of the module."""
+        tensor: Tensor = self.hooks[0].take()
         return tensor
 
 
 class FCNHead(Auxiliary):
     """A small fully convolutional head on an encoder stage: 3×3 conv-BN-ReLU, dropout, classifier.
 
-    It belongs to training alone: the network stays what it is.
+    It belongs to training only: the network stays what it is.
 
     Args:
         channels: width of the 3×3 convolution.
         dropout: share of the channels dropped before the classifier.
         feature_module: dotted name of the module whose *output* is the feature.
-        stage: which one, where that output is a list of features; −2 is the stage before the last.
+        stage: which one, if that output is a list of features; −2 is the stage before the last.
         **kwargs: the settings of `Auxiliary`.
 
     At 1024 input channels and 150 classes: 2,398,358 parameters.
@@ -143,19 +145,14 @@ class FCNHead(Auxiliary):
         self.head: nn.Sequential | None = None
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Tap the stage and build the head for the width that a probe finds there.
+        """Hook the stage and build the head for the channels that a dummy image has there.
 
         Raises:
             ValueError: there is no such module or stage.
         """
         self.detach()
-        self.taps = [Tap(self.feature_module, "output")]
-        try:
-            self._probe(network, num_classes, ignore_index)
-            feature = self._feature()
-        except Exception:
-            self.detach()
-            raise
+        self.hooks = [FeatureHook(self.feature_module, "output")]
+        feature = self._select(*capture_dummy(network, self.hooks))
         # Drawn without touching the random state: runs with and without the head stay comparable.
         with torch.random.fork_rng(devices=[]):
             head = nn.Sequential(
@@ -166,20 +163,21 @@ class FCNHead(Auxiliary):
                 nn.Conv2d(self.channels, num_classes, 1),
             )
         self.head = head.to(feature.device)
+        super().attach(network, num_classes, ignore_index)
 
     def logits(self) -> Tensor:
-        """(B, C, h, w) scores of the head.
+        """Compute the (B, C, h, w) logits of the head.
 
         Raises:
             RuntimeError: called before `attach`.
         """
         if self.head is None:
             raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
-        scores: Tensor = self.head(self._feature())
-        return scores
+        logits: Tensor = self.head(self._select(self.hooks[0].take()))
+        return logits
 
-    def _feature(self) -> Tensor:
-        output: Any = self.taps[0].take()
+    def _select(self, output: Any) -> Tensor:
+        """Pick the stage from a module's output."""
         if isinstance(output, Mapping):
             output = list(output.values())
         if isinstance(output, Sequence):
@@ -192,27 +190,27 @@ class FCNHead(Auxiliary):
         if not isinstance(output, Tensor) or output.ndim != 4 or not output.shape[1]:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
-                f"The auxiliary head's tap on {self.feature_module!r} yields {found} where "
-                "(B, channels, h, w) is due. Name another 'feature_module' or 'stage'."
+                f"The auxiliary head's module {self.feature_module!r} gives {found}, expected "
+                "(B, channels, h, w). Name another 'feature_module' or 'stage'."
             )
         return output
 
 
-def untrained_scores(network: nn.Module, auxiliary: TrainingTerm | None) -> str | None:
-    """Complain of scores inside a network that its method trains by a loss of their own.
+def untrained_logits(network: nn.Module, auxiliary: TrainingTerm | None) -> str | None:
+    """Return a warning of logits inside a network that its method trains, but `auxiliary` not.
 
     Args:
         network: names them in an attribute `auxiliary_logits`, as OCRNet does.
         auxiliary: what is trained beside the main loss.
 
     Returns:
-        A sentence that states the mend; None where they are trained, or there are none.
+        A sentence that states the fix; None if they are trained, or there are none.
     """
     named = getattr(network, "auxiliary_logits", None)
     trained = auxiliary.logits_module if isinstance(auxiliary, AuxiliaryLogits) else None
     if named in (None, trained):
         return None
     return (
-        f"{type(network).__name__} is trained without a loss on its first scores, {named!r}, which "
+        f"{type(network).__name__} is trained without a loss on its first logits, {named!r}, which "
         "the published method has: --model.auxiliary AuxiliaryLogits"
     )

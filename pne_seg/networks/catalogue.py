@@ -1,4 +1,4 @@
-"""Which methods and encoders go together, and what each pair comes to in numbers."""
+"""Which methods and encoders go together, with the numbers of each pair."""
 
 import difflib
 import re
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from pne_seg.feature_hooks import FeatureHook, capture, dummy_forward, find_classifier
 from pne_seg.inference import network_stride
 from pne_seg.networks.auxiliary import FCNHead
-from pne_seg.taps import Tap, find_classifier, listening, probe
 
 ENCODERS = (
     "tu-resnet101c.gluon_in1k",
@@ -43,7 +43,7 @@ _RESNETS = re.compile(r"(?<!inception)(?<!inception_)resne[stx]")
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What a config writes under `model.network`.
+    """The entry `model.network` of a config.
 
     Attributes:
         class_path: the network's class.
@@ -61,10 +61,10 @@ class NetworkConfig:
         Args:
             classes: number of classes.
             encoder_weights: `"imagenet"`, or None for random weights.
-            **encoder_settings: further ones for timm's encoder.
+            **encoder_settings: keywords for timm's encoder.
 
         Raises:
-            Exception: whatever the network, smp or timm raise for an encoder that does not fit.
+            Exception: any that the network, smp or timm raise for an encoder that does not fit.
         """
         module, _, name = self.class_path.rpartition(".")
         network: nn.Module = getattr(import_module(module), name)(
@@ -80,10 +80,10 @@ class Method:
     """A segmentation method.
 
     Attributes:
-        name: as the literature has it.
+        name: as in the literature.
         class_path: the class that builds it.
-        init_args: settings that make it the published one, the encoder's apart.
-        fcn_head: whether its recipe trains an FCN head on an encoder stage beside it.
+        init_args: settings of the published method, without the encoder's.
+        fcn_head: whether the published training adds an FCN head on an encoder stage.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Method:
     fcn_head: bool = False
 
     def config(self, encoder: str) -> NetworkConfig:
-        """The settings of this method on an encoder, which may be any of smp's and timm's."""
+        """Return the settings of this method on an encoder, any of smp's or timm's."""
         init_args = {"encoder_name": encoder, **self.init_args}
         if self.name == "OCRNet" and _RESNETS.search(encoder):
             init_args["encoder_output_stride"] = 8  # as published; others keep the joined stages
@@ -116,14 +116,14 @@ class Fit:
         method: the method's name.
         encoder: the encoder's name.
         config: how a config writes the pair.
-        parameters: of the network alone, which is what is deployed.
-        auxiliary_parameters: of the FCN head that trains beside it; 0 where there is none.
+        parameters: of the network only, which is what is deployed.
+        auxiliary_parameters: of the FCN head that trains beside it; 0 if there is none.
         divisor: pixels that must divide both sides of an image.
-        smallest: side in pixels of the smallest probe image that the network took. More than 64
-            means that it takes few sizes only, as transformers of a fixed size do.
+        smallest: side in pixels of the smallest dummy image that the network accepts. More than 64
+            means that it accepts few sizes, as transformers of a fixed size.
         feature_channels: of the feature that enters the classifier, which the contrast projects.
         feature_stride: of that feature, in image pixels.
-        output_stride: of the scores that the network returns, in image pixels.
+        output_stride: of the logits that the network returns, in image pixels.
     """
 
     method: str
@@ -154,11 +154,11 @@ class Misfit:
 
 
 def describe(method: Method, encoder: str, classes: int) -> Fit | Misfit:
-    """Build a method on an encoder without memory or weights, and read its numbers off.
+    """Build a method on an encoder on the meta device, and collect its numbers.
 
     Args:
         method: one of `METHODS`.
-        encoder: smp's name, or timm's behind `tu-`.
+        encoder: smp's name, or timm's after `tu-`.
         classes: number of classes.
 
     Raises:
@@ -166,8 +166,8 @@ def describe(method: Method, encoder: str, classes: int) -> Fit | Misfit:
     """
     check_encoder(encoder)
     config = method.config(encoder)
-    # Encoders of two libraries refuse in whatever way they like. That the shipped pairs go together
-    # is tested, so that no mistake in here hides behind a reason.
+    # Encoders of two libraries raise any exception. The shipped pairs are tested, so that this
+    # cannot hide a mistake here.
     try:
         return _measure(method, encoder, config, build_blank(config, classes), classes)
     except Exception as error:
@@ -175,12 +175,12 @@ def describe(method: Method, encoder: str, classes: int) -> Fit | Misfit:
 
 
 def check_encoder(name: str) -> None:
-    """Refuse an encoder that there is none of.
+    """Refuse the name of an encoder that does not exist.
 
     Raises:
         ValueError: neither smp nor timm has an encoder of that name; the message gives the nearest.
     """
-    # A tag behind a dot chooses among timm's pretrained weights.
+    # A tag after a dot selects among timm's pretrained weights.
     base, _, tag = name.removeprefix("tu-").partition(".")
     if not base:
         candidates = []
@@ -201,7 +201,7 @@ def check_encoder(name: str) -> None:
 
 
 class _Blank(TorchFunctionMode):
-    """Leaves out what initialises weights: on the meta device it changes nothing but the time."""
+    """Skip weight initialization, which only takes time on the meta device."""
 
     _IN_PLACE = frozenset(
         f"{name}_"
@@ -222,7 +222,7 @@ class _Blank(TorchFunctionMode):
 
 
 def build_blank(config: NetworkConfig, classes: int) -> nn.Module:
-    """The network without memory for its weights, or with it where the encoder insists."""
+    """Build a network on the meta device, or on the CPU if the encoder needs it."""
     try:
         with torch.device("meta"), _Blank():
             return config.build(classes)
@@ -235,23 +235,27 @@ def build_blank(config: NetworkConfig, classes: int) -> nn.Module:
 def _measure(
     method: Method, encoder: str, config: NetworkConfig, network: nn.Module, classes: int
 ) -> Fit:
-    taps = [Tap("", "input"), Tap(find_classifier(network).feature, "input"), Tap("", "output")]
+    hooks = [
+        FeatureHook("", "input"),
+        FeatureHook(find_classifier(network).feature, "input"),
+        FeatureHook("", "output"),
+    ]
     auxiliary = 0
-    for tap in taps:
-        tap.attach(network)
+    for hook in hooks:
+        hook.attach(network)
     if method.fcn_head:
         head = FCNHead()
-        with listening(taps):  # its probe serves both
+        with capture(hooks):  # one dummy image for both
             head.attach(network, classes, ignore_index=255)
         head.detach()
         auxiliary = _count(head)
     else:
-        probe(network, taps)
-    image, feature, scores = (_map_of(tap) for tap in taps)
-    for tap in taps:
-        tap.detach()
-    if scores.shape[1] != classes:
-        raise ValueError(f"gives {scores.shape[1]} channels for {classes} classes")
+        dummy_forward(network, hooks)
+    image, feature, logits = (_take_map(hook) for hook in hooks)
+    for hook in hooks:
+        hook.detach()
+    if logits.shape[1] != classes:
+        raise ValueError(f"gives {logits.shape[1]} channels for {classes} classes")
     side = image.shape[-1]
     return Fit(
         method=method.name,
@@ -263,15 +267,15 @@ def _measure(
         smallest=side,
         feature_channels=feature.shape[1],
         feature_stride=side // feature.shape[-1],
-        output_stride=side // scores.shape[-1],
+        output_stride=side // logits.shape[-1],
     )
 
 
-def _map_of(tap: Tap) -> Tensor:
-    held = tap.take()
-    if not isinstance(held, Tensor) or held.ndim != 4:
-        raise ValueError("has no map of the form (B, channels, h, w) at its classifier")
-    return held
+def _take_map(hook: FeatureHook) -> Tensor:
+    captured = hook.take()
+    if not isinstance(captured, Tensor) or captured.ndim != 4:
+        raise ValueError("has no (B, channels, h, w) tensor at its classifier")
+    return captured
 
 
 def _count(module: nn.Module) -> int:
@@ -279,7 +283,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """What was raised, in a line; the commonest case, no dilation, in few words."""
+    """Shorten an exception to a line; the most common one, no dilation, to a few words."""
     message = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     if stride := re.search(r"cannot be built at output stride (\d+)", message):
         return f"the encoder cannot be dilated to output stride {stride[1]}"

@@ -16,8 +16,8 @@ from pne_seg.networks.layers import ConvBNReLU, SegmentationHead
 class DeepLabV3Decoder(nn.Module):
     """Atrous spatial pyramid pooling (arXiv:1706.05587, section 3.3).
 
-    The image's mean, a 1×1 and several dilated 3×3 convolutions see the last feature side by side;
-    a 3×3 convolution over all of them fuses.
+    The image's mean, a 1×1 and several dilated 3×3 convolutions process the last feature in
+    parallel; a 3×3 convolution fuses them.
 
     Args:
         in_channels: channels of the last feature.
@@ -37,7 +37,7 @@ class DeepLabV3Decoder(nn.Module):
         self.bottleneck = ConvBNReLU((len(self.branches) + 1) * channels, channels, 3)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """The encoder's features → (B, `channels`, h, w) at the last one's size."""
+        """Compute (B, `channels`, h, w) of the encoder's features, at the last one's size."""
         last = features[-1]
         # Bilinear resizing of a single pixel repeats it.
         pooled = self.image_pooling(last).expand(-1, -1, *last.shape[-2:])
@@ -55,18 +55,18 @@ class DeepLabV3(HubMixin, SegmentationModel):  # type: ignore[misc]  # smp is un
     the classifier by a forward pre-hook.
 
     Args:
-        encoder_name: smp's name, or timm's behind `tu-`; one that can be dilated. The published
+        encoder_name: smp's name, or timm's after `tu-`; one that can be dilated. The published
             ResNet has a stem of three 3×3 convolutions (`tu-resnet101c`, `tu-resnet50c`).
         encoder_weights: `"imagenet"`, or None for random weights.
         encoder_output_stride: 8, as published, or 16.
         decoder_channels: channels of each branch and of the feature that is classified.
         atrous_rates: dilations of the 3×3 branches, in pixels at the output stride. The published
-            ones are for stride 8; half of them see as far at stride 16.
+            ones are for stride 8; half of them reach as far at stride 16.
         in_channels: channels of the image.
         classes: C, the number of classes.
-        upsampling: factor for the scores; None for the output stride, which gives the image's size.
-        activation: applied to the scores, as in smp.
-        **kwargs: handed to timm's encoder.
+        upsampling: factor for the logits; None for the output stride, which gives the image's size.
+        activation: applied to the logits, as in smp.
+        **kwargs: passed to timm's encoder.
 
     Raises:
         ValueError: the encoder has no such weights or setting, or cannot be dilated.

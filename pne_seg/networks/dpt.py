@@ -20,20 +20,20 @@ class DPT(HubMixin, smp.DPT):  # type: ignore[misc]  # smp is untyped
     leaves out the transformer's classifier and last norm, which no loss would reach.
 
     Args:
-        encoder_name: timm's name of a ViT with patches of 16 pixels, behind `tu-`.
+        encoder_name: timm's name of a ViT with patches of 16 pixels, after `tu-`.
         encoder_weights: `"imagenet"`, or None for random weights.
         encoder_output_indices: the four blocks whose outputs are used, from 0; None spreads them
             evenly (2, 5, 8, 11 of twelve).
-        decoder_readout: what becomes of the class token: added or concatenated to each patch, or
+        decoder_readout: how the class token is used: added or concatenated to each patch, or
             ignored.
         decoder_intermediate_channels: of the four features, finest first.
         decoder_fusion_channels: of the feature that is classified.
         drop_path_rate: share of the last block's residual branches dropped in training, rising from
-            0 at the first block; None for the encoder's own.
+            0 at the first block; None for the encoder's default.
         in_channels: channels of the image.
         classes: C.
-        activation: applied to the scores, as in smp.
-        **kwargs: handed to timm's encoder.
+        activation: applied to the logits, as in smp.
+        **kwargs: passed to timm's encoder.
 
     Raises:
         ValueError: the encoder is not timm's, or has no such weights or setting.

@@ -25,16 +25,16 @@ def build_encoder(
 
     Args:
         name: such as `resnet50` or `tu-hrnet_w48`.
-        weights: `"imagenet"` for pretrained weights, or None for random ones. Encoders of smp know
-            further names; for timm's a tag in the name chooses (`tu-resnet50.a1_in1k`).
+        weights: `"imagenet"` for pretrained weights, or None for random ones. smp's encoders know
+            further names; for timm's, a tag in the name selects (`tu-resnet50.a1_in1k`).
         output_stride: 32, or 16 or 8 for a last stage (last two stages) dilated instead of reduced.
         in_channels: channels of the image.
         depth: number of halvings, up to 5.
-        **kwargs: handed to timm's model, over those of `encoder_settings`.
+        **kwargs: passed to timm's model; they override `encoder_settings`.
 
     Returns:
         A module from (B, `in_channels`, H, W) to `depth` + 1 features, counted from 0: the i-th has
-        `out_channels[i]` channels at stride 2ⁱ, or at `output_stride` where that is less.
+        `out_channels[i]` channels at stride 2ⁱ, or at `output_stride` if that is less.
 
     Raises:
         ValueError: the encoder knows no such weights or keyword, or cannot be dilated.
@@ -54,7 +54,7 @@ def build_encoder(
 
 
 def encoder_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords for an encoder: those that segmentation needs, and those given, which win.
+    """Return the keywords for an encoder: those that segmentation needs, overridden by those given.
 
     timm's HRNet gives its four branches (`feature_location=""`), not the wider maps of its
     classification head. timm's Swin (V2 too) takes images of any size and shifts its windows in
@@ -68,10 +68,10 @@ def encoder_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: keywords for an encoder that takes none.
     """
     if given and not name.startswith("tu-"):
-        # smp drops them without a word.
+        # smp drops them silently.
         raise ValueError(
             f"The encoder {name!r} takes no further settings, got {', '.join(map(repr, given))}. "
-            "Set them to null, or take an encoder of timm's, whose names begin with 'tu-'."
+            "Set them to null, or use an encoder of timm's, whose names begin with 'tu-'."
         )
     if name.startswith("tu-hrnet_"):
         return {"feature_location": ""} | dict(given)
@@ -84,7 +84,7 @@ def encoder_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def readable_errors(
     name: str, settings: Mapping[str, Any], output_stride: int = 32
 ) -> Iterator[None]:
-    """Say what was wrong with an encoder's settings, in place of what smp and timm raise.
+    """Replace what smp and timm raise by what is wrong with an encoder's settings.
 
     Args:
         name: smp's name for the encoder.
@@ -113,11 +113,11 @@ def readable_errors(
 
 
 def set_fusion(encoder: nn.Module, mode: Literal["bilinear", "nearest"]) -> None:
-    """Choose how the branches of an HRNet are enlarged where they are added up.
+    """Choose how the branches of an HRNet are enlarged before they are added.
 
     timm repeats pixels (`"nearest"`), as HRNet's ImageNet training did. The published segmentation
     baselines interpolate (`"bilinear"`, corners not aligned). Parameters and state dict are the
-    same. Encoders without `nn.Upsample` (ResNet, Swin) have nothing to choose and stay as they are.
+    same. Encoders without `nn.Upsample` (ResNet, Swin) stay as they are.
 
     Args:
         encoder: changed in place.
@@ -135,7 +135,7 @@ def set_fusion(encoder: nn.Module, mode: Literal["bilinear", "nearest"]) -> None
 
 
 def checked_weights(name: str, weights: str | None) -> str | bool | None:
-    """What smp's `get_encoder` wants for the weights: it knows timm's by True, its own by name.
+    """Return the weights argument of smp's `get_encoder`: True for timm's, a name for smp's.
 
     Args:
         name: smp's name for the encoder.

@@ -1,4 +1,4 @@
-"""HRNetV2: all stages of a high-resolution encoder, resized to stride 4 and joined."""
+"""HRNetV2: all stages of a high-resolution encoder, resized to stride 4 and concatenated."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -15,7 +15,7 @@ _STRIDE = 4  # of the first of the four stages
 
 
 class HRNetV2Decoder(nn.Module):
-    """Resize the last four features to stride 4, join them and mix them by a 1×1 convolution.
+    """Resize the last four features to stride 4, concatenate and mix them by a 1×1 convolution.
 
     Args:
         encoder_channels: channels of the encoder's features, finest first.
@@ -32,7 +32,7 @@ class HRNetV2Decoder(nn.Module):
         self.mix = ConvBNReLU(width, self.out_channels)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Features, the last four at strides 4, 8, 16, 32 → (B, `out_channels`, H/4, W/4)."""
+        """Compute (B, `out_channels`, H/4, W/4) of features, the last four at strides 4 to 32."""
         mixed: Tensor = self.mix(concatenate_stages(features[-4:]))
         return mixed
 
@@ -40,20 +40,20 @@ class HRNetV2Decoder(nn.Module):
 class HRNetV2(HubMixin, SegmentationModel):  # type: ignore[misc]  # smp is untyped
     """HRNet for segmentation (arXiv:1908.07919): 1×1 convolution, classifier, no dropout.
 
-    Made for HRNet; any encoder with features at strides 4, 8, 16 and 32 will run.
+    Made for HRNet; any encoder with features at strides 4, 8, 16 and 32 works.
 
     Args:
-        encoder_name: smp's name, or timm's behind `tu-`.
+        encoder_name: smp's name, or timm's after `tu-`.
         encoder_weights: `"imagenet"`, or None for random weights.
         encoder_fusion: how an HRNet enlarges its branches before adding them: `"bilinear"` as the
-            published baselines, or timm's `"nearest"`. Other encoders add no branches: no effect.
+            published baselines, or timm's `"nearest"`. No effect on other encoders.
         decoder_channels: channels of the feature that is classified; None for as many as the four
             stages have together (720 for W48, 270 for W18), as published.
         in_channels: channels of the image.
         classes: C, the number of classes.
-        upsampling: factor for the scores; None for 4, which gives the image's size.
-        activation: applied to the scores, as in smp.
-        **kwargs: handed to timm's encoder.
+        upsampling: factor for the logits; None for 4, which gives the image's size.
+        activation: applied to the logits, as in smp.
+        **kwargs: passed to timm's encoder.
 
     Raises:
         ValueError: the encoder has no such weights or setting.

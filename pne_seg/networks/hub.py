@@ -32,7 +32,7 @@ class HubMixin(SMPHubMixin):  # type: ignore[misc]  # smp is untyped
 
         Args:
             *args: the folder, or the name of a repository on the Hugging Face hub.
-            strict: refuse a file whose keys are not those of the network.
+            strict: refuse a file whose keys differ from the network's.
             **kwargs: settings that replace the saved ones, and `huggingface_hub`'s own.
         """
         parameters = cls._hub_mixin_init_parameters
@@ -40,10 +40,10 @@ class HubMixin(SMPHubMixin):  # type: ignore[misc]  # smp is untyped
             if key in parameters:
                 kwargs.setdefault(key, None)
         network = super().from_pretrained(*args, strict=strict, **kwargs)
-        return network.eval()  # as not every version of huggingface_hub does
+        return network.eval()  # not every version of huggingface_hub does
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """smp's model card, with the line that loads this network."""
+        """Return smp's model card, with the line that loads this network."""
         card: ModelCard = super().generate_model_card(*args, **kwargs)
         card.content = card.content.replace(
             "import segmentation_models_pytorch as smp", f"from {_PACKAGE} import from_pretrained"

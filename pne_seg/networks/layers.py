@@ -1,4 +1,4 @@
-"""Layers that every head here is made of."""
+"""Layers shared by the heads here."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ class ConvBNReLU(nn.Sequential):
         in_channels: channels that enter.
         out_channels: channels that leave.
         kernel_size: side of the square kernel, odd.
-        dilation: distance between the kernel's taps, in pixels of the feature.
+        dilation: spacing of the kernel's elements, in pixels of the feature.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ConvBNReLU(nn.Sequential):
 
 
 class SegmentationHead(nn.Sequential):
-    """1×1 convolution to class scores, upsampling, activation, in smp's order and under its keys.
+    """1×1 convolution to logits, upsampling, activation, in smp's order and under its keys.
 
     It differs from smp's head in one thing: bilinear upsampling without aligned corners, as the
     published baselines do it.
@@ -44,8 +44,8 @@ class SegmentationHead(nn.Sequential):
     Args:
         in_channels: channels of the feature that is classified.
         classes: C, the number of classes.
-        upsampling: factor by which the scores are enlarged; 1 leaves them at the feature's size.
-        activation: as in smp, by name or as a callable; None for plain scores.
+        upsampling: factor by which the logits are enlarged; 1 leaves them at the feature's size.
+        activation: as in smp, by name or as a callable; None for logits.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class SegmentationHead(nn.Sequential):
 
 
 def concatenate_stages(features: Sequence[Tensor]) -> Tensor:
-    """Resize features to the size of the first, bilinearly, and join their channels in order.
+    """Resize features to the size of the first, bilinearly, and concatenate their channels.
 
     Args:
         features: tensors (B, Dᵢ, hᵢ, wᵢ).

@@ -1,4 +1,4 @@
-"""Object-contextual representations (arXiv:1909.11065): pixels look at soft object regions."""
+"""Object-contextual representations (arXiv:1909.11065): pixels attend to soft object regions."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,17 +14,17 @@ _FCN_CHANNELS = 256
 def gather_regions(logits: Tensor, features: Tensor) -> Tensor:
     """Average the features over each soft object region.
 
-    Region k weighs the pixels by the softmax, over all pixels of an image, of class k's scores
+    Region k weighs the pixels by the softmax, over all pixels of an image, of class k's logits
     (eq. 2 of arXiv:1909.11065 with its spatial softmax).
 
     Args:
-        logits: (B, K, h, w) class scores.
+        logits: (B, K, h, w).
         features: (B, D, h, w).
 
     Returns:
         (B, K, D), in the features' precision.
     """
-    # In single precision: over 10⁵ pixels the weights lie where half precision has few digits left.
+    # In single precision: over 10⁵ pixels the weights are too small for half precision.
     with _full_precision(features):
         weights = _at_least_single(logits).flatten(2).softmax(dim=2)
         regions = weights @ _at_least_single(features).flatten(2).transpose(1, 2)
@@ -32,10 +32,10 @@ def gather_regions(logits: Tensor, features: Tensor) -> Tensor:
 
 
 class RegionAttention(nn.Module):
-    """Each pixel's context: a mix of the regions, weighed by the pixel's likeness to them.
+    """Mix the regions for each pixel, weighted by the pixel's similarity to them.
 
     With query q of a pixel, key k and value v of a region, softmax(qᵀk / √`key_channels`) over the
-    regions weighs the values (eqs. 3 and 4 of arXiv:1909.11065).
+    regions weights the values (eqs. 3 and 4 of arXiv:1909.11065).
 
     Args:
         channels: D, of pixels and regions.
@@ -55,14 +55,14 @@ class RegionAttention(nn.Module):
         self.out = ConvBNReLU(key_channels, channels)
 
     def forward(self, features: Tensor, regions: Tensor) -> Tensor:
-        """(B, D, h, w) pixels and (B, K, D) regions → (B, D, h, w) context."""
+        """Compute the (B, D, h, w) context of (B, D, h, w) pixels and (B, K, D) regions."""
         columns = regions.transpose(1, 2).unsqueeze(-1)  # (B, D, K, 1), for 1×1 convolutions
         query: Tensor = self.query(features).flatten(2).transpose(1, 2)  # (B, hw, key)
         key: Tensor = self.key(columns).flatten(2)  # (B, key, K)
         value: Tensor = self.value(columns).flatten(2).transpose(1, 2)  # (B, K, key)
         # Scaled before the product, which could leave half precision's range.
-        likeness = (query * self.scale) @ key
-        weights = _at_least_single(likeness).softmax(dim=2).to(value.dtype)
+        similarity = (query * self.scale) @ key
+        weights = _at_least_single(similarity).softmax(dim=2).to(value.dtype)
         mixed = (weights @ value).transpose(1, 2).unflatten(2, features.shape[-2:])
         context: Tensor = self.out(mixed)
         return context
@@ -71,13 +71,13 @@ class RegionAttention(nn.Module):
 class ObjectContextDecoder(nn.Module):
     """OCRNet's two stages up to the feature that is classified.
 
-    Stage 1 gives class scores, `region_classifier`'s output, which serve as soft object regions and
-    are trained by an auxiliary loss. Stage 2 joins each pixel's feature with its context.
+    Stage 1 gives logits, `region_classifier`'s output, which serve as soft object regions and are
+    trained by an auxiliary loss. Stage 2 concatenates each pixel's feature with its context.
 
     Args:
         encoder_channels: channels of the encoder's features, finest first.
-        output_stride: of the encoder. At 32 both stages work on the last four features joined at
-            stride 4; at 8 or 16 stage 1 works on the last but one and stage 2 on the last.
+        output_stride: of the encoder. At 32 both stages work on the last four features concatenated
+            at stride 4; at 8 or 16 stage 1 works on the last but one and stage 2 on the last.
         classes: K, the number of regions.
         channels: of stage 2.
         key_channels: of the attention.
@@ -107,7 +107,7 @@ class ObjectContextDecoder(nn.Module):
         self.fuse = ConvBNReLU(2 * channels, channels)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """The encoder's features → (B, `channels`, h, w), at stride 4, 8 or 16."""
+        """Compute (B, `channels`, h, w) of the encoder's features, at stride 4, 8 or 16."""
         if self.joins_stages:
             coarse = fine = concatenate_stages(features[-4:])
         else:
@@ -124,7 +124,7 @@ def _at_least_single(tensor: Tensor) -> Tensor:
 
 
 def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Suspend autocast; where there is none (exports, say), no trace of it either."""
+    """Suspend autocast if it is on; exports then contain no trace of it."""
     device = tensor.device.type
     if device != "meta" and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)

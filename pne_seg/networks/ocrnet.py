@@ -15,27 +15,27 @@ from pne_seg.networks.object_context import ObjectContextDecoder
 
 
 class OCRNet(HubMixin, SegmentationModel):  # type: ignore[misc]  # smp is untyped
-    """OCRNet (arXiv:1909.11065), whose first stage's scores serve as soft object regions.
+    """OCRNet (arXiv:1909.11065), whose first stage's logits serve as soft object regions.
 
-    Those scores, (B, C, h, w), are the output of `decoder.region_classifier`; they learn from a
-    loss of their own in training (weight 0.4 as published), which is not part of the network. With
+    Those logits, (B, C, h, w), are the output of `decoder.region_classifier`; an auxiliary loss
+    trains them (weight 0.4 as published), which is not part of the network. With
     a dilated ResNet the first stage is an FCN head on the last stage but one.
 
     Args:
-        encoder_name: smp's name, or timm's behind `tu-`.
+        encoder_name: smp's name, or timm's after `tu-`.
         encoder_weights: `"imagenet"`, or None for random weights.
-        encoder_output_stride: 32 joins four stages at stride 4 (HRNet; others will run); 8 or 16
+        encoder_output_stride: 32 concatenates four stages at stride 4 (HRNet; others work); 8 or 16
             dilates the encoder and works on its last stage (ResNet, as published at 8).
         encoder_fusion: how an HRNet enlarges its branches before adding them: `"bilinear"` as the
-            published baselines, or timm's `"nearest"`. Other encoders add no branches: no effect.
+            published baselines, or timm's `"nearest"`. No effect on other encoders.
         decoder_channels: channels of the feature that is classified.
         key_channels: channels of queries, keys and values.
         in_channels: channels of the image.
         classes: C, the number of classes and of regions.
-        upsampling: factor for the scores; None for the feature's stride (4 at output stride 32,
+        upsampling: factor for the logits; None for the feature's stride (4 at output stride 32,
             else the output stride), which gives the image's size.
-        activation: applied to the scores, as in smp.
-        **kwargs: handed to timm's encoder.
+        activation: applied to the logits, as in smp.
+        **kwargs: passed to timm's encoder.
 
     Raises:
         ValueError: the encoder has no such weights or setting, or cannot be dilated.
@@ -91,6 +91,6 @@ class OCRNet(HubMixin, SegmentationModel):  # type: ignore[misc]  # smp is untyp
         self.initialize()
 
     def initialize(self) -> None:
-        """Draw the heads' weights as smp does, the first stage's classifier as a classifier."""
+        """Initialize the heads as smp does, the first stage's classifier as a head."""
         super().initialize()
         initialize_head(self.decoder.region_classifier)

@@ -1,4 +1,4 @@
-"""A network as a configuration writes it, `model.network`, and how it is built from that alone."""
+"""The entry `model.network` of a configuration, and how to build the network from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +9,9 @@ from pne_seg.errors import UserError
 from pne_seg.imports import Imports, RefusedImportError
 
 CLASS_COUNTS = ("classes", "num_classes")
-"""What networks call their number of classes."""
+"""Names of networks' arguments for the number of classes."""
 PRETRAINED = ("encoder_weights", "weights_backbone")
-"""What networks call their pretrained weights."""
+"""Names of networks' arguments for pretrained weights."""
 
 Slot = dict[str, Any]
 """`class_path`, `init_args` and `dict_kwargs`."""
@@ -23,11 +23,11 @@ _KEY = "model.network"
 def complete_slot(
     given: str | Mapping[str, Any], num_classes: int, imports: Imports | None = None
 ) -> Slot:
-    """A slot with the data's number of classes, and without pretrained weights to fetch.
+    """Complete a slot by the data's number of classes, without pretrained weights to fetch.
 
     Args:
-        given: as in a saved config; a class path alone, or with `init_args` and `dict_kwargs`.
-        num_classes: put where the class takes it.
+        given: as in a saved config; a class path, alone or with `init_args` and `dict_kwargs`.
+        num_classes: set if the class takes it.
         imports: what the slot may name; nothing beyond this project's packages by default.
 
     Raises:
@@ -66,7 +66,7 @@ def build_network(slot: Slot, imports: Imports | None = None) -> nn.Module:
             network: nn.Module = parser.instantiate(config).network
     except RefusedImportError:
         raise
-    except Exception as error:  # a class of anyone's refuses as it likes
+    except Exception as error:  # third-party classes raise anything
         if refusal := imports.refused_in(slot, _KEY):
             raise refusal from error
         raise UserError(
@@ -77,7 +77,7 @@ def build_network(slot: Slot, imports: Imports | None = None) -> nn.Module:
 
 
 def _parameters(class_path: str, imports: Imports) -> set[str]:
-    """Names of a class's settings, those that it forwards by **kwargs included."""
+    """Return the names of a class's settings, including those forwarded by **kwargs."""
     from jsonargparse import ArgumentParser
 
     try:

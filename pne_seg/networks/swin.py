@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class _PadThenShift:
-    """Pads in `_attn`, ahead of timm's shift and its own padding, which then adds nothing.
+    """Pad in `_attn`, before timm's shift and its padding, which then adds nothing.
 
     timm shifts first and pads afterwards (https://github.com/huggingface/pytorch-image-models
     issue 2438), so that on a map that is no multiple of the window its windows are not the
@@ -18,7 +18,7 @@ class _PadThenShift:
     window_size: tuple[int, int]
 
     def _attn(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) → the same, by attention within windows."""
+        """Compute attention within windows, (B, H, W, C) to the same shape."""
         height, width = x.shape[1:3]
         below, right = -height % self.window_size[0], -width % self.window_size[1]
         padded = F.pad(x, (0, 0, 0, right, 0, below))
@@ -41,12 +41,12 @@ _PUBLISHED: dict[type[Any], type[nn.Module]] = {
 
 
 def pad_before_shift(encoder: nn.Module) -> None:
-    """Put the published blocks in the place of timm's; parameters and their names stay.
+    """Replace timm's blocks by the published ones; parameters and their names stay.
 
     Args:
-        encoder: newly built, of any kind; changed in place. timm's classes are left as they are.
+        encoder: newly built, of any kind; changed in place. timm's classes stay as they are.
     """
     for block in encoder.modules():
         if type(block) in _PUBLISHED:
-            # The instance is this package's own and not in use yet: only its `_attn` changes.
+            # The instance was built here and is not in use yet: only its `_attn` changes.
             block.__class__ = _PUBLISHED[type(block)]

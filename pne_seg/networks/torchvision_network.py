@@ -11,8 +11,8 @@ from pne_seg.networks.hub import HubMixin
 class TorchvisionNetwork(HubMixin, nn.Module):
     """A network of `torchvision.models.segmentation` by name, without its auxiliary classifier.
 
-    It is kept as `network`, so that its classifier is `network.classifier`. LR-ASPP is left out: it
-    adds the scores of two classifiers, so no module inside gives its scores.
+    Its classifier is `network.classifier`. LR-ASPP is not supported: it adds the logits of two
+    classifiers, so that no module inside gives its logits.
 
     Args:
         name: such as `deeplabv3_resnet50` or `fcn_resnet101`.
@@ -39,7 +39,7 @@ class TorchvisionNetwork(HubMixin, nn.Module):
         ]
         if name not in known:
             reason = (
-                " LR-ASPP adds the scores of two classifiers, which leaves none to read them from."
+                " LR-ASPP adds the logits of two classifiers, so that no module gives them."
                 if name.startswith("lraspp")
                 else ""
             )
@@ -50,13 +50,13 @@ class TorchvisionNetwork(HubMixin, nn.Module):
         self.network = torchvision.models.get_model(
             name,
             weights=None,
-            # Version 1 is what torchvision's own segmentation training starts from.
+            # torchvision's segmentation training starts from version 1.
             weights_backbone="IMAGENET1K_V1" if weights_backbone else None,
             num_classes=classes,
             aux_loss=False,
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) → class scores (B, C, H, W)."""
-        scores: Tensor = self.network(images)["out"]
-        return scores
+        """Compute (B, C, H, W) logits of (B, 3, H, W) images."""
+        logits: Tensor = self.network(images)["out"]
+        return logits

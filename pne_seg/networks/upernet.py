@@ -19,24 +19,24 @@ class UPerNet(HubMixin, smp.UPerNet):  # type: ignore[misc]  # smp is untyped
     """UPerNet (arXiv:1807.10221) on ResNet, HRNet, Swin or any other encoder of four stages.
 
     Decoder and parameter names are smp's. This class sets the encoder up: HRNet gives its plain
-    branches, Swin takes images of any size with the published windows, and a setting that the
-    encoder does not know is named.
+    branches, Swin takes images of any size with the published windows, and errors name settings
+    that the encoder does not know.
 
     Args:
-        encoder_name: smp's name, or timm's behind `tu-`.
+        encoder_name: smp's name, or timm's after `tu-`.
         encoder_weights: `"imagenet"`, or None for random weights.
         decoder_channels: channels of the feature that is classified.
         feature_norms: whether the decoder first normalizes each feature by a layer norm, as smp's
             class always does; None for the published network: on encoders without batch norm (Swin,
             ConvNeXt), not on ResNet and HRNet.
         drop_path_rate: share of the last block's residual branches dropped in training, rising from
-            0 at the first block; None for the encoder's own. timm's encoders alone know it.
+            0 at the first block; None for the encoder's default. Only timm's encoders have it.
         in_channels: channels of the image.
         classes: C.
-        upsampling: factor for the scores; smp's, which aligns the corners. 1 leaves them at
+        upsampling: factor for the logits; smp's, which aligns the corners. 1 leaves them at
             stride 4, for the training module to resize as published, corners not aligned.
-        activation: applied to the scores, as in smp.
-        **kwargs: handed to timm's encoder.
+        activation: applied to the logits, as in smp.
+        **kwargs: passed to timm's encoder.
 
     Raises:
         ValueError: the encoder has no such weights or setting.
@@ -85,7 +85,7 @@ class UPerNet(HubMixin, smp.UPerNet):  # type: ignore[misc]  # smp is untyped
 
 
 def _refuse_norms(_network: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Say what to set for weights of smp's form, the default of earlier versions."""
+    """Refuse weights of smp's form; the message names the setting for them."""
     if any(key.startswith(prefix + _NORMS) for key in state):
         raise UserError(
             "These weights are of a UPerNet that normalizes each feature first, as smp's class "

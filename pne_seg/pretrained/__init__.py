@@ -1,14 +1,13 @@
-"""Weights from anywhere: runs, files, exports, the Hugging Face hub, model zoos.
+"""Read weights of runs, files, exports, the Hugging Face hub and model zoos.
 
-A source is located (`locating`), its tensors are read without running code (`reading`), and brought
-under this project's names (`mapping`, by the tables of `layouts`).
+A source is located (`locating`), its tensors are read without running code (`reading`), and renamed
+to this project's names (`mapping`, by the tables of `layouts`).
 """
 
 from pne_seg.errors import UserError
-from pne_seg.pretrained.class_names import classes_of_config
 from pne_seg.pretrained.locating import config_beside, locate
 from pne_seg.pretrained.mapping import Weights, map_names
-from pne_seg.pretrained.reading import read_tensors
+from pne_seg.pretrained.reading import classes_of_config, read_tensors
 
 __all__ = ["Weights", "read_weights"]
 
@@ -21,7 +20,7 @@ def read_weights(source: str) -> Weights:
             `hf://OWNER/NAME[@REVISION][/FILE]`, or an http(s) address of a file.
 
     Raises:
-        UserError: it cannot be had or read, or holds more than tensors and plain values.
+        UserError: it cannot be found, fetched or read, or holds more than tensors and plain values.
     """
     file = locate(source)
     tensors, named = read_tensors(file, source)

@@ -1,8 +1,8 @@
-"""Names of other libraries' checkpoints and what this project calls the same tensors: tables.
+"""Tables from other libraries' names of tensors to this project's.
 
-A layout is data: the keys it is known by, and rules from a key's pattern to a name. Backbone and
-heads are recognized apart, because published networks combine them freely. In heads the parts of a
-ConvModule (`conv`, `bn`) are numbered already (`mapping`).
+A layout has the keys that it is recognized by, and rules from a key's pattern to a name. Backbone
+and heads are recognized separately, because published networks combine them freely. In heads, the
+parts of a ConvModule (`conv`, `bn`) are numbered before (`mapping`).
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Rule = tuple[str, str] | tuple[str, str, Callable[[Tensor], Tensor]]
-"""Pattern of a whole key, the name here, and what becomes of the tensor if it is not as it is.
+"""Pattern of a whole key, the name here, and how the tensor is converted, if it is.
 
-A name that ends in `[i]` is part i of a tensor that is put together along its first dimension; an
+A name that ends in `[i]` is part i of a tensor that is concatenated along its first dimension; an
 empty name drops a key that carries no weights.
 """
 
@@ -38,7 +38,7 @@ _ENCODER, _DECODER = "network.encoder.model", "network.decoder"
 
 
 def _merging_from_unfold(tensor: Tensor) -> Tensor:
-    """(…, 4·C): channel × row × column, as unfolding gives it → timm's column × row × channel."""
+    """Permute (…, 4·C) from unfolding's channel × row × column to timm's column × row × channel."""
     parts: Tensor = tensor.unflatten(-1, (-1, 2, 2))
     return parts.transpose(-3, -1).flatten(-3)
 

@@ -1,4 +1,4 @@
-"""From what a user calls a source of weights to a file on this machine."""
+"""Locate a source of weights: find it on this machine, or fetch it."""
 
 import hashlib
 import logging
@@ -15,14 +15,14 @@ from pne_seg.files import check_regular
 from pne_seg.runs import Run
 
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
-"""What a saved network's folder or repository calls its weights, the preferred name first."""
+"""Names of the weights in a saved network's folder or repository, the preferred one first."""
 
 _CONFIG = "config.json"
 
 HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@(refs/[^/]+/[^/]+|[^/]+))?(?:/(.+))?")
 """Repository, revision and file of a hub source, the latter two optional."""
 
-_HASH = re.compile(r"-(?!20\d{6}\.)([0-9a-f]{8,64})\.[a-z]+$")  # but for a date
+_HASH = re.compile(r"-(?!20\d{6}\.)([0-9a-f]{8,64})\.[a-z]+$")  # except a date
 
 
 def locate(source: str) -> Path:
@@ -34,8 +34,8 @@ def locate(source: str) -> Path:
             the name, as in `resnet18-5c106cde.pth`, is checked).
 
     Raises:
-        UserError: there is no such source, it cannot be fetched, or it is not the file that its
-            name says.
+        UserError: there is no such source, it cannot be fetched, or it does not match the
+            hash in its name.
     """
     if source.startswith("hf://"):
         return _from_hub(source)
@@ -61,7 +61,7 @@ def locate(source: str) -> Path:
 
 
 def config_beside(file: Path, source: str) -> Path | None:
-    """The `config.json` that a saved network has beside its weights, if it is there.
+    """Find the `config.json` beside a saved network's weights, if there is one.
 
     Args:
         file: as `locate` found it.
@@ -90,7 +90,7 @@ def _in_folder(folder: Path, source: str) -> Path:
 
 
 def shown_source(source: str) -> str:
-    """A source as it may be published: an address without its user, password and query."""
+    """Return a source without what must not be published: an address's user, password and query."""
     if not source.startswith(("http://", "https://")):
         return source
     parts = urlsplit(source)
@@ -104,7 +104,7 @@ def _from_address(source: str) -> Path:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     if found := _HASH.search(urlsplit(source).path):
         return fetch(RemoteFile(source, sha256=found[1]), folder)
-    # Nothing in the name tells two files apart that come from different places.
+    # Files from different places may have the same name.
     place = hashlib.sha256(source.encode()).hexdigest()[:8]
     return fetch(RemoteFile(source), folder / place)
 
@@ -118,7 +118,7 @@ def _from_hub(source: str) -> Path:
 
 
 def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) -> Path:
-    """The first of some files that a repository of the Hugging Face hub has.
+    """Fetch the first of some files that a repository of the Hugging Face hub has.
 
     Cache, offline mode, token and endpoint are those of `huggingface_hub` (`HF_HOME`,
     `HF_HUB_OFFLINE`, `HF_TOKEN`, `hf auth login`).
@@ -129,7 +129,7 @@ def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) 
         revision: branch, tag or commit; None for the main branch.
 
     Raises:
-        UserError: none of them can be had; the reason takes a line.
+        UserError: none of them can be fetched; the reason takes a line.
     """
     from huggingface_hub import errors as hub
     from huggingface_hub import hf_hub_download
@@ -138,8 +138,10 @@ def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) 
     reason: Exception | None = None
     for name in names:
         try:
-            offline = isinstance(reason, hub.LocalEntryNotFoundError)  # found out once is enough
-            with _without_retries_told():
+            offline = isinstance(
+                reason, hub.LocalEntryNotFoundError
+            )  # no need to try the network again
+            with _without_retry_messages():
                 return Path(
                     hf_hub_download(repository, name, revision=revision, local_files_only=offline)
                 )
@@ -168,8 +170,8 @@ def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) 
 
 
 @contextmanager
-def _without_retries_told() -> Iterator[None]:
-    """Without the hub's line for each try; how it ended is said once."""
+def _without_retry_messages() -> Iterator[None]:
+    """Silence the hub's line for each retry; the result is reported once."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A checkpoint of another library under this project's names, by the tables of `layouts`."""
+"""Rename the tensors of another library's checkpoint, by the tables of `layouts`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,9 +19,9 @@ class Weights:
 
     Attributes:
         tensors: by name in `SegmentationModule`.
-        library: whose layout it was; empty where it needed no mapping.
+        library: whose layout it was; empty if it needed no mapping.
         unknown: keys that no rule knows.
-        averaged: whether a moving average was taken in place of the last weights.
+        averaged: whether a moving average was taken instead of the last weights.
         class_names: in the order of class indices; none if the source does not name its classes.
     """
 
@@ -33,17 +33,17 @@ class Weights:
 
 
 def map_names(tensors: Mapping[str, Tensor]) -> Weights:
-    """Bring a checkpoint of another library under this project's names.
+    """Rename the tensors of another library's checkpoint to this project's names.
 
     Args:
         tensors: by the checkpoint's own names.
 
     Returns:
-        The tensors by their names in `SegmentationModule` (`network.…`, `auxiliary.…`); as they
-        were where no layout is recognized.
+        The tensors by their names in `SegmentationModule` (`network.…`, `auxiliary.…`); unchanged
+        if no layout is recognized.
 
     Raises:
-        RuntimeError: a tensor has not the dimensions that its name promises.
+        RuntimeError: a tensor has other dimensions than its name implies.
     """
     if not any(key.startswith("decode_head.") for key in tensors):
         return Weights(dict(tensors))
@@ -72,9 +72,9 @@ def map_names(tensors: Mapping[str, Tensor]) -> Weights:
 
 
 def _moving_average(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
-    """The moving average that mmcv keeps beside the weights of an iteration-based training.
+    """Return the moving average that mmcv saves in an iteration-based training, and whether it is.
 
-    It stands in `ema_backbone_conv1_weight` for `backbone.conv1.weight`; batch statistics have
+    It is saved as `ema_backbone_conv1_weight` for `backbone.conv1.weight`; batch statistics have
     none. (mmengine saves the average as the weights themselves.)
     """
     plain = {key: tensor for key, tensor in tensors.items() if not key.startswith("ema_")}
@@ -85,7 +85,7 @@ def _moving_average(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], b
         for key, tensor in plain.items()
         if tensor.is_floating_point() and not key.endswith(("running_mean", "running_var"))
     }
-    if learned - average.keys():  # not all of it is there: no mixture
+    if learned - average.keys():  # it is not complete: no mixture
         return plain, False
     return plain | average, bool(average)
 
@@ -106,7 +106,7 @@ def _recognize(layouts: Iterable[Layout], keys: Iterable[str]) -> Layout | None:
 
 
 def _apply(rules: Iterable[Rule], key: str, tensor: Tensor) -> tuple[str, Tensor] | None:
-    """A key's name and tensor by the first rule that fits; None where none does."""
+    """Return a key's new name and tensor by the first rule that fits; None if none does."""
     for pattern, name, *change in rules:
         if found := re.fullmatch(pattern, key):
             return found.expand(name), change[0](tensor) if change else tensor

@@ -1,9 +1,10 @@
-"""Tensors of a file that may come from anywhere: none of its code is run."""
+"""Read the tensors of a file of weights, and its class names, without running its code."""
 
+import json
 import pickle
 import pickletools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, is_zipfile
@@ -11,15 +12,15 @@ from zipfile import BadZipFile, is_zipfile
 import torch
 from torch import Tensor
 
+from pne_seg.description import IN_CHECKPOINT, are_named
 from pne_seg.errors import UserError
 from pne_seg.files import check_regular
-from pne_seg.pretrained.class_names import classes_of_export, named_classes
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
-"""Keys under which training programs keep a state dict, the likeliest first."""
+"""Keys under which training programs keep a state dict, the most likely first."""
 
 _PREFIXES = ("module.", "_orig_mod.")
-"""What DistributedDataParallel and `torch.compile` put before every name."""
+"""Prefixes that DistributedDataParallel and `torch.compile` add to every name."""
 
 _INERT_PACKAGES = ("mmengine", "mmcv", "mmseg", "numpy")
 _INERT_NAMES = ("builtins.getattr", "__builtin__.getattr")  # how mmengine's history is pickled
@@ -30,7 +31,7 @@ _ZIP = b"PK\x03\x04"
 
 
 class _Inert:
-    """Stands where a file has an object of another framework: takes anything, does nothing."""
+    """Placeholder for an object of another framework: takes any arguments, does nothing."""
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> "_Inert":
         return super().__new__(cls)
@@ -45,20 +46,20 @@ class _Inert:
 def read_tensors(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Read the state dict of a file, by its own names, and the names of the classes.
 
-    Wrappers (`{"state_dict": …}`) and prefixes that training programs add (`module.`) are taken
-    off. Beside the weights, a file of mmengine holds objects of its own and of NumPy; they are read
-    as objects that do nothing.
+    Wrappers (`{"state_dict": …}`) and prefixes that training programs add (`module.`) are removed.
+    Beside the weights, a file of mmengine holds objects of mmengine and NumPy; they are read as
+    placeholders.
 
     Args:
         path: safetensors, or what `torch.save` wrote, also before PyTorch 1.6; known by its
             content.
-        source: what messages call the file.
+        source: the file's name in messages.
 
     Returns:
-        CPU tensors; names in the order of class indices, none if the file does not name them.
+        CPU tensors; class names in the order of their indices, none if the file has none.
 
     Raises:
-        UserError: the file is damaged, no weights, or would need code to be run.
+        UserError: the file is damaged, holds no weights, or would need code to be run.
     """
     try:
         size = check_regular(path, source).st_size
@@ -87,12 +88,12 @@ def read_tensors(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str,
 
 
 def _is_safetensors(start: bytes) -> bool:
-    """By its beginning: the length of a JSON header, in eight bytes, and the header."""
+    """Recognize safetensors by the length of the JSON header, in eight bytes, and the header."""
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER
 
 
 def _check_kind(start: bytes, size: int, path: Path, source: str) -> None:
-    """Refuse by the first bytes what is no file of weights."""
+    """Refuse what is no file of weights, by its first bytes."""
     text = start.lstrip().lower()
     if not size:
         raise UserError(f"{source}: the file is empty. Download it again.")
@@ -167,9 +168,9 @@ def _refusal(source: str, names: list[str]) -> str:
 
 
 def _names(path: Path) -> list[str]:
-    """Functions and classes that a file names, beyond those that PyTorch allows (as far as known).
+    """List the functions and classes that a file names, without those known to be allowed.
 
-    The pickle is taken apart, not run.
+    The pickle is parsed, not run.
     """
     if _is_zip(path):
         return list(torch.serialization.get_unsafe_globals_in_checkpoint(path))
@@ -188,11 +189,55 @@ def _names(path: Path) -> list[str]:
 
 
 def _state_dict(content: Any, depth: int) -> Mapping[Any, Any] | None:
-    """The mapping that holds tensors: under the likeliest of the known keys, else the top."""
+    """Find the mapping that holds tensors: under the most likely known key, else the top."""
     if not isinstance(content, Mapping) or not depth:
         return None
     for key in _WRAPPERS:
         if (found := _state_dict(content.get(key), depth - 1)) is not None:
             return found
-    kinds = (Tensor, _Inert)  # a state dict of arrays is answered for what it is
+    kinds = (Tensor, _Inert)  # a state dict of arrays gets a message of its own
     return content if any(isinstance(value, kinds) for value in content.values()) else None
+
+
+def named_classes(content: Any) -> tuple[str, ...]:
+    """Return the class names in a checkpoint of this project or mmsegmentation; else none."""
+    top = _mapping(content)
+    meta = _mapping(top.get("meta"))
+    own = _as_names(_mapping(top.get(IN_CHECKPOINT)).get("class_names"))
+    since_1_0 = _mapping(meta.get("dataset_meta")).get("classes")
+    return own or _plain(_as_names(since_1_0) or _as_names(meta.get("CLASSES")))
+
+
+def classes_of_export(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the class names in the header of an export's safetensors; else none."""
+    try:
+        return _as_names(json.loads(metadata.get("class_names", "null")))
+    except ValueError:
+        return ()
+
+
+def classes_of_config(file: Path) -> tuple[str, ...]:
+    """Return the class names in a `config.json` of transformers; else none."""
+    try:
+        labels = _mapping(_mapping(json.loads(file.read_text("utf-8"))).get("id2label"))
+        return _plain(_as_names([labels[str(index)] for index in range(len(labels))]))
+    except (OSError, ValueError, KeyError):
+        return ()
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _as_names(value: Any) -> tuple[str, ...]:
+    """Return a list of names; none if it is something else, or has numbers instead of names."""
+    if not isinstance(value, Iterable) or isinstance(value, str | Mapping):
+        return ()
+    names = tuple(value)
+    plain = all(isinstance(name, str) for name in names) and len({*names}) == len(names)
+    return names if plain and are_named(names) else ()
+
+
+def _plain(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Strip spaces at the ends, which published lists of names have (`'bed '`)."""
+    return tuple(name.strip() for name in names)

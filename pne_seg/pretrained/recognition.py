@@ -1,4 +1,4 @@
-"""Which of the published networks a state dict is of, and the config that has it."""
+"""Recognize which published network a state dict is of, and its config."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ _ENCODERS = (
     "resnet50",
 )
 _ALIKE = 0.9
-"""Share of the tensors that must be there, in the same shape, for a network to be recognized."""
+"""Share of the tensors that must agree in name and shape for a network to be recognized."""
 
 _CLASSIFIER = "segmentation_head.0.weight"
 _CONFIGS = Path(__file__).parents[2] / "configs"
@@ -31,14 +31,14 @@ _DATA = {19: "cityscapes", 150: "ade20k", 171: "coco_stuff"}
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> str | None:
-    """Say which network a state dict is of.
+    """Describe which network a state dict is of.
 
     Args:
         tensors: by the names of this project's networks.
 
     Returns:
-        A sentence or two that name method, encoder, classes and what to use; None where it is none
-        of the published networks.
+        One or two sentences with method, encoder, classes and what to use; None if it is none of
+        the published networks.
     """
     shapes = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_floating_point()}
     if _CLASSIFIER not in shapes:
@@ -53,11 +53,11 @@ def recognize(tensors: Mapping[str, Tensor]) -> str | None:
     config = method.config(encoder)
     if _likeness(config, classes, shapes) < _ALIKE:
         return None
-    said = f"This is {method.name} on {encoder} with {classes} classes"
+    description = f"This is {method.name} on {encoder} with {classes} classes"
     if file := _config_file(method.name, encoder, classes):
-        return f"{said}: use {file}."
+        return f"{description}: use {file}."
     return (
-        f"{said}: set --model.network {config.class_path} "
+        f"{description}: set --model.network {config.class_path} "
         f"--model.network.encoder_name {encoder} and data of that many classes."
     )
 
@@ -65,7 +65,7 @@ def recognize(tensors: Mapping[str, Tensor]) -> str | None:
 def _likeness(
     config: NetworkConfig, classes: int, shapes: Mapping[str, tuple[int, ...]], part: str = ""
 ) -> float:
-    """The tensors that a network and a state dict have in common, as a share of all of both."""
+    """Compute the share of common tensors among all of a network and a state dict."""
     try:
         network = build_blank(config, classes)
     except Exception:  # the method cannot be built on the encoder
@@ -81,9 +81,9 @@ def _likeness(
 
 
 def _config_file(method: str, encoder: str, classes: int) -> str | None:
-    """The shipped config of a network for data of so many classes, as one types its path."""
+    """Return the path of the shipped config of a network for data of so many classes."""
     if (method, encoder) not in SHIPPED or classes not in _DATA:
         return None
     name = f"{_DATA[classes]}_{SHIPPED[method, encoder]}.yaml"
-    # None lies beside an installed package.
+    # An installed package has none.
     return f"{_CONFIGS.name}/{name}" if (_CONFIGS / name).is_file() else None

@@ -15,9 +15,7 @@ from pne_seg.sweep.statistics import ENOUGH_SEEDS
 
 Rows = list[list[str]]
 
-COSTS = (
-    "s/batch: median in training. GB: most memory in training, of the GPU or a CPU's process."
-)
+COSTS = "s/batch: median in training. GB: most memory in training, of the GPU or a CPU's process."
 """Explains the columns of `arms_table`."""
 
 

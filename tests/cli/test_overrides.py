@@ -394,12 +394,12 @@ def test_other_data_decide_classes_names_and_ignore_value(base: list[object]) ->
     assert isinstance(model.contrast, PNE)
     assert model.contrast.loss.ignore_index == 7
     assert {"val/IoU/even", "val/IoU/odd"} <= set(run.trainer.callback_metrics)
-    assert model.scores is not None
+    assert model.metrics is not None
     labels = torch.stack(
         [sample["mask"] for sample in run.datamodule.val_dataloader().dataset.view]
     )
     assert int((labels == 7).sum()) > 0
-    assert int(model.scores.matrix.sum()) == int((labels != 7).sum())
+    assert int(model.metrics.matrix.sum()) == int((labels != 7).sum())
 
 
 def test_camvid_over_the_scenes(base: list[object], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.inference import Inference
-from pne_seg.metrics import ConfusionMatrix, Scores
+from pne_seg.metrics import ConfusionMatrix, SegmentationMetrics
 from tests.cli.commands import (
     DRY,
     REPOSITORY,
@@ -39,7 +39,7 @@ def by_hand(run: SegmentationCLI, protocol: dict[str, Any]) -> float:
                 **protocol,
             )
         counts.update(probabilities.argmax(1), sample["mask"][None].long())
-    return Scores.from_matrix(counts.compute()).miou
+    return SegmentationMetrics.from_matrix(counts.compute()).miou
 
 
 @pytest.mark.parametrize(

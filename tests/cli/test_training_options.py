@@ -79,7 +79,7 @@ def test_a_moving_average_of_the_weights(
     ]
     again = command("fit", "--config", run.run_folder / "config.yaml", *place, *resumed)
     said = refused(capsys, "fit", "--config", SCENES, *SMALL, *place, *resumed)
-    assert "goes on only with the averaging: give its --ema settings" in said
+    assert "resumes only with the averaging: give its --ema settings" in said
     assert again.trainer.global_step == 6
     command("validate", "--run", again.run_folder, "--figures.num_images", "0")
 
@@ -127,7 +127,7 @@ def test_flags(options: list[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--data.batch_size", "1"], "One image a device is too few to train this network"),
+        (["--data.batch_size", "1"], "One image per device is too few to train this network"),
         (["--trainer.sync_batchnorm", "true"], "synchronises batch normalisation on GPUs alone"),
         (["--model.optimizer.lr", "-1"], "Invalid learning rate: -1"),
         (["--model.parameter_groups.head_lr", "0"], "head_lr must be above 0"),
@@ -243,10 +243,10 @@ def test_a_method_without_the_loss_that_it_is_published_with_is_said_so() -> Non
     network = ["--model.network", "pne_seg.networks.OCRNet", "--model.network.encoder_name"]
     network += ["tu-hrnet_w18_small", "--model.network.encoder_weights", "null"]
     args = ["--config", SCENES, *SMALL, *SIZE, *DRY, *network]
-    with pytest.warns(UserWarning, match="without a loss on its first scores"):
+    with pytest.warns(UserWarning, match="without a loss on its first logits"):
         command("fit", *args)
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*without a loss on its first scores")
+        warnings.filterwarnings("error", message=".*without a loss on its first logits")
         command("fit", *args, "--model.auxiliary", "AuxiliaryLogits")
 
 

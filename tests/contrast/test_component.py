@@ -15,7 +15,7 @@ from pne_seg.contrast import ContrastiveLoss, ContrastResult, PNELoss
 from pne_seg.contrast.component import PNE, Contrast, PixelContrast
 from pne_seg.contrast.interface import prepare
 from pne_seg.contrast.projection import Projection
-from pne_seg.taps import listening
+from pne_seg.feature_hooks import capture
 from tests.tiny_networks import Subsample, TinyNet, balance_classes, hook_count, same_tensors
 
 CLASSES = 3
@@ -116,19 +116,19 @@ def test_attaches_to_any_network_and_leaves_it_as_it_is(case: Case) -> None:
 
     # Training, with all its dropout and batch statistics, tapped and not.
     outputs = []
-    for each, taps in ((bare, []), (network, contrast.taps)):
+    for each, hooks in ((bare, []), (network, contrast.hooks)):
         torch.manual_seed(7)
-        with listening(taps):
+        with capture(hooks):
             outputs.append(scores(each.train()(images)))
     assert torch.equal(*outputs)
     assert same_tensors(network.state_dict(), bare.state_dict())
 
     # The term. Labels at random, so that right and wrong pixels occur.
     target = torch.randint(0, CLASSES, (2, case.side, case.side))
-    classifier = network.get_submodule(contrast.taps[1].module_name)
-    balance_classes(classifier, contrast.taps[1].take())
-    contrast.taps[0].take()
-    with listening(contrast.taps):
+    classifier = network.get_submodule(contrast.hooks[1].module_name)
+    balance_classes(classifier, contrast.hooks[1].take())
+    contrast.hooks[0].take()
+    with capture(contrast.hooks):
         network(images)
     term = contrast(target, step=0)
     embeddings, logits, _ = recorder.seen[-1]
@@ -193,7 +193,7 @@ def test_embeddings_and_labels_stay_aligned(
     contrast = Contrast(recorder, min_stride=min_stride, project="all")
     contrast.attach(network, CLASSES, ignore_index=0)
     contrast.projection = nn.Identity()  # type: ignore[assignment]
-    with listening(contrast.taps):
+    with capture(contrast.hooks):
         network(images)
     with pytest.raises(ValueError, match="labels outside"):  # places are no classes
         contrast(target + CLASSES, step=0)
@@ -220,7 +220,7 @@ def test_term_equals_the_loss_on_parts_taken_by_hand() -> None:
     network.segmentation_head[0].eval()  # without dropout, to compute it again
     feature = network.feature(images)
     balance_classes(network.segmentation_head[1], network.segmentation_head(feature))
-    with listening(contrast.taps):
+    with capture(contrast.hooks):
         network(images)
     projection = copy.deepcopy(contrast.projection)
     term = contrast(target, step=0)
@@ -281,7 +281,7 @@ def test_constant_pixels_enter_the_statistics_alone() -> None:
 
 
 def used_and_all(loss: str, target: Tensor, **settings: Any) -> list[Any]:
-    """The term, the tap's feature and the projection, with used pixels projected and with all."""
+    """The term, the hook's feature and the projection, with used pixels projected and with all."""
     found = []
     for project in ("used", "all"):
         torch.manual_seed(0)
@@ -290,7 +290,7 @@ def used_and_all(loss: str, target: Tensor, **settings: Any) -> list[Any]:
         contrast = kind(project=project, embedding_dim=6, **settings)
         contrast.attach(network, CLASSES, 255)
         images = torch.randn(2, 3, 32, 32)
-        with listening(contrast.taps):
+        with capture(contrast.hooks):
             network(images)
         found.append((contrast(target, 0), contrast.projection, network))
     return found
@@ -344,7 +344,7 @@ def test_a_loss_that_selects_nothing_needs_all() -> None:
             return ContrastResult.of(embeddings.mean(), 0, 0)
 
     for loss in (Whole(), Changed()):
-        with pytest.raises(ValueError, match=r"(Whole|Changed) is none\. Use project='all'"):
+        with pytest.raises(ValueError, match=r"got (Whole|Changed)\. Use project='all'"):
             Contrast(loss, project="used")
         assert Contrast(loss).project == "all"
     assert Contrast(PNELoss()).project == "used"
@@ -365,7 +365,7 @@ def test_weight_warms_up_linearly(warmup_steps: int, by_step: dict[int, float]) 
     contrast.attach(network, CLASSES, 255)
     target = torch.zeros(2, 16, 16, dtype=torch.int64)
     for step, expected in by_step.items():
-        with listening(contrast.taps):
+        with capture(contrast.hooks):
             network(torch.randn(2, 3, 16, 16))
         assert contrast(target, step).weight == pytest.approx(expected)
 
@@ -423,10 +423,10 @@ def test_modules_named_by_hand() -> None:
     contrast.attach(network, CLASSES, 255)
     images = torch.randn(2, 3, 16, 16)
     network.eval()
-    with listening(contrast.taps):
+    with capture(contrast.hooks):
         output = network(images)
-    assert torch.equal(contrast.taps[0].take(), network.encoder(images))
-    assert torch.equal(contrast.taps[1].take(), output)
+    assert torch.equal(contrast.hooks[0].take(), network.encoder(images))
+    assert torch.equal(contrast.hooks[1].take(), output)
 
 
 @pytest.mark.parametrize(
@@ -446,10 +446,10 @@ def test_a_network_that_does_not_fit_is_refused_and_left_bare(
     assert hook_count(network) == 0
 
 
-def test_a_tap_on_something_else_than_a_map_is_refused() -> None:
+def test_a_hook_on_something_else_than_a_map_is_refused() -> None:
     network = smp.FPN("resnet18", encoder_weights=None, classes=CLASSES)
     contrast = PNE(feature_module="decoder", logits_module="segmentation_head")
-    with pytest.raises(ValueError, match=r"feature yields list .*'feature_module'"):
+    with pytest.raises(ValueError, match=r"feature gives list, .*'feature_module'"):
         contrast.attach(network, CLASSES, 255)
 
 
@@ -484,12 +484,12 @@ def test_deepcopy_trains_apart_from_the_original() -> None:
     contrast = PNE(embedding_dim=4)
     contrast.attach(network, CLASSES, 255)
     images = torch.randn(2, 3, 32, 32)
-    with listening(contrast.taps):
+    with capture(contrast.hooks):
         network(images)
-    balance_classes(network.segmentation_head[1], contrast.taps[1].take())
-    contrast.taps[0].take()
+    balance_classes(network.segmentation_head[1], contrast.hooks[1].take())
+    contrast.hooks[0].take()
     network_copy, contrast_copy = copy.deepcopy((network, contrast))
-    with listening(contrast_copy.taps):
+    with capture(contrast_copy.hooks):
         network_copy(images)
     term = contrast_copy(torch.randint(0, CLASSES, (2, 32, 32)), step=0)
     term.value.backward()
@@ -509,15 +509,15 @@ def test_hooked_network_compiles_to_one_graph(tapped: bool) -> None:
     contrast.attach(network, CLASSES, 255)
     compiled = torch.compile(network, fullgraph=True, backend="eager")
     images = torch.randn(2, 3, 16, 16)
-    with listening(contrast.taps if tapped else []):
+    with capture(contrast.hooks if tapped else []):
         output = compiled(images)
     assert torch.equal(output, network(images))
     if tapped:
-        assert torch.equal(contrast.taps[0].take(), network.feature(images))
-        assert torch.equal(contrast.taps[1].take(), output)
+        assert torch.equal(contrast.hooks[0].take(), network.feature(images))
+        assert torch.equal(contrast.hooks[1].take(), output)
     else:
         with pytest.raises(RuntimeError, match="No tensor"):
-            contrast.taps[0].take()
+            contrast.hooks[0].take()
     torch.compiler.reset()
 
 

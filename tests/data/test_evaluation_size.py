@@ -194,8 +194,8 @@ def test_scores_are_those_of_a_plain_loop(stage: str, batch_size: int) -> None:
     assert (expected > 0).all()
     module = SegmentationModule(net, 3)
     getattr(trainer(), stage)(module, datamodule=data, verbose=False)
-    assert module.scores is not None
-    np.testing.assert_array_equal(module.scores.matrix.numpy(), expected)
+    assert module.metrics is not None
+    np.testing.assert_array_equal(module.metrics.matrix.numpy(), expected)
 
 
 def test_predictions_are_written_at_the_size_of_the_files(tmp_path: Path) -> None:

@@ -73,12 +73,12 @@ def train_on_noise(folder: Path) -> None:
     )
     # The processes' samples together make the batch of one process.
     trainer.fit(module, datamodule=Fitted(batch_size=1, **SETTINGS))
-    assert module.scores is not None
+    assert module.metrics is not None
     rank = os.environ["RANK"]
     torch.save(
         {
             "weights": module.state_dict(),
-            "matrix": module.scores.matrix,
+            "matrix": module.metrics.matrix,
             "loss": trainer.callback_metrics["val/loss"],
         },
         folder / f"data-{rank}.pt",

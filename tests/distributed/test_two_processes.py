@@ -128,10 +128,10 @@ def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     together = json.loads((run / "metrics.json").read_text())
     one = ["--trainer.devices", "1", "--trainer.strategy", "auto"]  # two would start pytest again
     alone = command("validate", "--ckpt_path", best, *QUICK, *one, "--figures.num_images", "0")
-    assert alone.model.scores is not None
+    assert alone.model.metrics is not None
     assert (
         together["val/mIoU"]
-        == alone.model.scores.as_dict("val", alone.model.class_names)["val/mIoU"]
+        == alone.model.metrics.as_dict("val", alone.model.class_names)["val/mIoU"]
     )
 
 
@@ -206,9 +206,9 @@ def test_two_processes_score_as_one_does(seen: list[dict[str, Any]]) -> None:
     alone.load_state_dict(seen[0]["weights"])
     # The loss is a mean over batches: those of one process must be the same ones.
     scored = trainer().validate(alone, datamodule=Fitted(eval_batch_size=2), verbose=False)
-    assert alone.scores is not None
+    assert alone.metrics is not None
     for process in seen:
-        assert torch.equal(process["matrix"], alone.scores.matrix)
+        assert torch.equal(process["matrix"], alone.metrics.matrix)
         assert process["loss"].item() == pytest.approx(scored[0]["val/loss"], rel=1e-5)
     labels = [Noise(len(SIZES), SIZES).read(index).labels for index in range(len(SIZES))]
-    assert int(alone.scores.matrix.sum()) == sum(int((own != 255).sum()) for own in labels)
+    assert int(alone.metrics.matrix.sum()) == sum(int((own != 255).sum()) for own in labels)

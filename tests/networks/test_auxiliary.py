@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.contrast.component import PNE
+from pne_seg.feature_hooks import FeatureHook, capture
 from pne_seg.losses import CrossEntropy
 from pne_seg.networks import (
     AuxiliaryLogits,
@@ -21,7 +22,6 @@ from pne_seg.networks import (
     UPerNet,
 )
 from pne_seg.networks.auxiliary import Auxiliary
-from pne_seg.taps import Tap, listening
 from tests.networks import published
 from tests.networks.reference import Array, array, conv_bn_relu, convolve, randomise, resize
 from tests.tiny_networks import TinyNet, hook_count, same_tensors
@@ -76,7 +76,7 @@ def test_loss_is_that_of_the_plain_head_on_stage_3(training: bool) -> None:
     randomise(term)
     reference, head = copy.deepcopy((network, term.head))  # ahead of the pass's batch statistics
     images, labels = pictures()
-    with listening(term.taps):
+    with capture(term.hooks):
         network(images.double())
     found = term(labels, 0)
 
@@ -138,19 +138,19 @@ def test_projection_at_512_channels_has_the_published_count() -> None:
     assert sum(parameter.numel() for parameter in term.parameters()) == 394_496
 
 
-def test_tap_on_a_norm_sees_the_normed_feature() -> None:
+def test_hook_on_a_norm_sees_the_normed_feature() -> None:
     network = smp.UPerNet(
         "tu-convnext_atto", encoder_weights=None, classes=CLASSES, decoder_channels=16
     ).eval()
-    tap = Tap("decoder.feature_norms.2", "output")
-    tap.attach(network)
+    hook = FeatureHook("decoder.feature_norms.2", "output")
+    hook.attach(network)
     images, _ = pictures()
-    with torch.no_grad(), listening([tap]):
+    with torch.no_grad(), capture([hook]):
         network(images)
         feature = array(network.encoder(images)[-2])
     centred = feature - feature.mean(1, keepdims=True)
     normed = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-6)
-    np.testing.assert_allclose(array(tap.take()), normed, atol=1e-4)
+    np.testing.assert_allclose(array(hook.take()), normed, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -174,18 +174,18 @@ def test_the_network_stays_what_it_is(build: Callable[[], nn.Module], term: Auxi
     for training in (False, True):
         bare.train(training)
         network.train(training)
-        with torch.no_grad(), listening(term.taps):
+        with torch.no_grad(), capture(term.hooks):
             assert torch.equal(network(images), bare(images))
         assert same_tensors(network.state_dict(), bare.state_dict())
     term.detach()
     assert hook_count(network) == 0
 
 
-def test_detach_reattach_and_deepcopy() -> None:
+def test_detach_attach_again_and_deepcopy() -> None:
     network = upernet().eval()
     term = attached(FCNHead(channels=8), network).eval()
     images, labels = pictures()
-    with torch.no_grad(), listening(term.taps):
+    with torch.no_grad(), capture(term.hooks):
         network(images)
         expected = term(labels, 0).value
         term.detach()
@@ -193,13 +193,14 @@ def test_detach_reattach_and_deepcopy() -> None:
         with pytest.raises(RuntimeError, match="No tensor has passed"):
             term(labels, 0)
         weights = copy.deepcopy(term.state_dict())
-        term.reattach(network)
+        for hook in term.hooks:
+            hook.attach(network)
         assert same_tensors(term.state_dict(), weights)
         network(images)
         assert torch.equal(term(labels, 0).value, expected)
 
     other_network, other = copy.deepcopy((network, term))
-    with torch.no_grad(), listening(other.taps):
+    with torch.no_grad(), capture(other.hooks):
         other_network(images)
         assert torch.equal(other(labels, 0).value, expected)
     with pytest.raises(RuntimeError, match="No tensor has passed"):
@@ -214,7 +215,7 @@ def test_scores_of_ocrnets_first_stage() -> None:
     seen: list[Tensor] = []
     classifier = network.get_submodule("decoder.region_classifier")
     classifier.register_forward_hook(lambda _m, _a, output: seen.append(output))
-    with torch.no_grad(), listening(term.taps):
+    with torch.no_grad(), capture(term.hooks):
         network(images)
         found = term(labels, 0)
     assert seen[0].shape == (2, CLASSES, 16, 24)
@@ -227,7 +228,7 @@ def test_a_layer_of_torchvisions_backbone() -> None:
     term = attached(FCNHead(channels=4, feature_module="network.backbone.layer3"), network)
     assert term.get_parameter("head.0.weight").shape == (4, 1024, 3, 3)
     images, labels = pictures((48, 40))
-    with torch.no_grad(), listening(term.taps):
+    with torch.no_grad(), capture(term.hooks):
         network(images)
         assert term.logits().shape == (2, CLASSES, 6, 5)
         network(images)
@@ -240,7 +241,7 @@ def test_a_decoder_may_use_up_the_encoders_list() -> None:
     term = attached(FCNHead(channels=4), network)
     encoder.register_forward_hook(lambda _m, _a, output: [output.pop() for _ in range(6)][::-1])
     images, labels = pictures()
-    with torch.no_grad(), listening(term.taps):
+    with torch.no_grad(), capture(term.hooks):
         network(images)
     assert term(labels, 0).value.isfinite()
 
@@ -263,7 +264,7 @@ class Pooled(TinyNet):
         (upernet, FCNHead(stage=6), r"'encoder' gives 6 features; there is no stage 6"),
         (upernet, FCNHead(stage=-7), r"there is no stage -7"),
         (upernet, FCNHead(feature_module="encodr"), r"no module 'encodr'.*'encoder'"),
-        (Pooled, FCNHead(feature_module="pool"), r"'pool' yields \(1, 3\) where \(B, channels"),
+        (Pooled, FCNHead(feature_module="pool"), r"'pool' gives \(1, 3\), expected \(B, channels"),
         (lambda: TinyNet(4), AuxiliaryLogits("segmentation_head"), r"\(1, 4, .*of 3 classes"),
         (TinyNet, AuxiliaryLogits(), r"no module 'decoder.region_classifier'"),
     ],

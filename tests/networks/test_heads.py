@@ -1,4 +1,4 @@
-"""What the own networks share: the classifier, the upsampling, what taps find."""
+"""What the own networks share: the classifier, the upsampling, what hooks find."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from pne_seg.feature_hooks import Classifier, FeatureHook, dummy_forward, find_classifier
 from pne_seg.networks import DeepLabV3, HRNetV2, OCRNet
 from pne_seg.networks.layers import SegmentationHead
-from pne_seg.taps import Classifier, Tap, find_classifier, probe
 from tests.networks.reference import array, assert_same, convolve, resize
 
 NETWORKS: list[tuple[Any, dict[str, Any], int]] = [
@@ -72,13 +72,13 @@ def test_taps_find_the_feature_and_the_scores(build: Any, width: int) -> None:
         network = build()
     classifier = find_classifier(network)
     assert classifier == Classifier("segmentation_head.0", "segmentation_head.0")
-    taps = [Tap(classifier.feature, "input"), Tap(classifier.logits, "output")]
-    for tap in taps:
-        tap.attach(network)
+    hooks = [FeatureHook(classifier.feature, "input"), FeatureHook(classifier.logits, "output")]
+    for hook in hooks:
+        hook.attach(network)
     # A network on "meta" computes shapes alone; `probe` puts its image where the weights are.
     with torch.device("meta"):
-        output = probe(network, taps)
-    feature, logits = (tap.take() for tap in taps)
+        output = dummy_forward(network, hooks)
+    feature, logits = (hook.take() for hook in hooks)
     assert feature.shape[1] == width
     assert logits.shape == (1, 4, *feature.shape[2:])
     assert output.shape == (1, 4, 64, 64)

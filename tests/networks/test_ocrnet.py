@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pne_seg.feature_hooks import FeatureHook, capture
 from pne_seg.networks import OCRNet
 from pne_seg.networks.object_context import ObjectContextDecoder, gather_regions
-from pne_seg.taps import Tap, listening
 from tests.networks.reference import (
     Array,
     array,
@@ -96,12 +96,12 @@ def test_decoder_equals_loops_over_pixels_and_regions(stride: int, training: boo
     features = _features(stride)
     decoder = _decoder(features, stride).train(training)
     logits, fused = _recompute(decoder, features, stride, training)
-    tap = Tap("region_classifier", "output")
-    tap.attach(decoder)
-    with listening([tap]):
+    hook = FeatureHook("region_classifier", "output")
+    hook.attach(decoder)
+    with capture([hook]):
         found = decoder(features)
     assert_same(found, fused)
-    assert_same(tap.take(), logits)
+    assert_same(hook.take(), logits)
 
     # They would agree on anything if queries and keys had no effect on so small a decoder.
     decoder.attention.scale *= 2
@@ -131,21 +131,21 @@ def test_a_dilated_resnet_has_an_fcn_head_of_its_own_on_stage_3() -> None:
     assert first.weight.shape == (256, 1024, 3, 3)
     assert network.decoder.region_classifier.weight.shape == (19, 256, 1, 1)
     assert network.decoder.pixel_feature[0].weight.shape == (512, 2048, 3, 3)
-    taps = [
-        Tap("decoder.region_feature", "input"),
-        Tap("decoder.region_classifier", "output"),
+    hooks = [
+        FeatureHook("decoder.region_feature", "input"),
+        FeatureHook("decoder.region_classifier", "output"),
     ]
     small = OCRNet("tu-resnet10t", None, encoder_output_stride=8, **TINY).eval()
     images = torch.rand(1, 3, 64, 64)
-    for tap in taps:
-        tap.attach(small)
-    with torch.no_grad(), listening(taps):
+    for hook in hooks:
+        hook.attach(small)
+    with torch.no_grad(), capture(hooks):
         small(images)
     with torch.no_grad():
         stage_3 = small.encoder(images)[4]
     assert stage_3.shape == (1, 256, 8, 8)
-    assert torch.equal(taps[0].take(), stage_3)
-    assert taps[1].take().shape == (1, CLASSES, 8, 8)
+    assert torch.equal(hooks[0].take(), stage_3)
+    assert hooks[1].take().shape == (1, CLASSES, 8, 8)
 
 
 def test_regions_keep_their_digits_in_half_precision() -> None:

@@ -9,8 +9,8 @@ import torchvision
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
+from pne_seg.feature_hooks import FeatureHook, dummy_forward, find_classifier
 from pne_seg.networks import TorchvisionNetwork
-from pne_seg.taps import Tap, find_classifier, probe
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,12 @@ def test_output_is_the_named_networks(name: str, width: int) -> None:
     assert scores.shape == (1, 5, 40, 56)
 
     classifier = find_classifier(network)
-    taps = [Tap(classifier.feature, "input"), Tap(classifier.logits, "output")]
-    for tap in taps:
-        tap.attach(network)
-    probe(network, taps)
-    assert taps[0].take().shape[1] == width
-    assert taps[1].take().shape[1] == 5
+    hooks = [FeatureHook(classifier.feature, "input"), FeatureHook(classifier.logits, "output")]
+    for hook in hooks:
+        hook.attach(network)
+    dummy_forward(network, hooks)
+    assert hooks[0].take().shape[1] == width
+    assert hooks[1].take().shape[1] == 5
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
@@ -44,7 +44,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_lraspp_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValueError, match="adds the scores of two classifiers"):
+    with pytest.raises(ValueError, match="adds the logits of two classifiers"):
         TorchvisionNetwork("lraspp_mobilenet_v3_large", None)
 
 

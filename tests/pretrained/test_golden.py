@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from pne_seg.feature_hooks import capture
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import AuxiliaryLogits, DeepLabV3, FCNHead, HRNetV2, OCRNet, UPerNet
 from pne_seg.networks.auxiliary import Auxiliary
-from pne_seg.taps import listening
-from pne_seg.weights import initialize_from
+from pne_seg.weight_loading import initialize_from
 from tests.pretrained import golden
 from tests.pretrained.mmengine_checkpoint import save_1x
 
@@ -89,7 +89,7 @@ def test_outputs_are_mmsegmentations(name: str, tmp_path: Path) -> None:
     expected = np.load(golden.FOLDER / f"{name}.npz")
     shape = tuple(expected["input_shape"])
     images = np.random.default_rng(7).standard_normal(shape).astype(np.float32)
-    with torch.no_grad(), listening(auxiliary.taps if auxiliary else []):
+    with torch.no_grad(), capture(auxiliary.hooks if auxiliary else []):
         logits = network(torch.from_numpy(images)).numpy()
         found = {"logits": logits}
         if auxiliary is not None:

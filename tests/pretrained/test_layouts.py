@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pne_seg.errors import UserError
+from pne_seg.feature_hooks import capture
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import DPT, FCNHead, OCRNet, UPerNet
 from pne_seg.pretrained import read_weights
 from pne_seg.pretrained.mapping import map_names
-from pne_seg.taps import listening
-from pne_seg.weights import fill_network, initialize_from
+from pne_seg.weight_loading import fill_network, initialize_from
 from tests.networks.reference import randomise
 from tests.tiny_networks import TinyNet, same_tensors
 
@@ -74,7 +74,7 @@ def test_transformers(kind: str, tmp_path: Path) -> None:
     }
     assert module.auxiliary is not None
     images = torch.randn(2, 3, 96, 160)
-    with torch.no_grad(), listening(module.auxiliary.taps):
+    with torch.no_grad(), capture(module.auxiliary.hooks):
         expected = theirs(images)
         logits = module.network(images)
         auxiliary = module.auxiliary.logits()  # type: ignore[operator]

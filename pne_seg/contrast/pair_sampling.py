@@ -1,6 +1,6 @@
 """Select anchors, positives and negatives: which wrong pixels are compared with which right ones.
 
-Knows labels and predictions, no embedding and no logit. The rules are steps 3 to 5 of the
+Uses labels and predictions, neither embeddings nor logits. The rules are steps 3 to 5 of the
 Positive-Negative Equal contrastive loss (Wang et al., arXiv 2207.01417).
 """
 
@@ -15,11 +15,11 @@ Scope = Literal["image", "batch"]
 
 
 class PixelSets(NamedTuple):
-    """The labeled pixels of a batch in sets, those of one set after each other.
+    """The labeled pixels of a batch in sets, each set contiguous.
 
     Attributes:
         order: the pixels, image · h · w + row · w + column, on the device.
-        key: (S,) what the pixels of a set have in common, ascending; on the CPU.
+        key: (S,) image, label and trait of each set, ascending; on the CPU.
         first: (S,) where each set begins in `order`; on the CPU.
         size: (S,) how many pixels it has; on the CPU.
     """
@@ -52,7 +52,7 @@ class PixelSets(NamedTuple):
             num_classes: C.
             ignore_index: label whose pixels are in no set.
             pooled: (B, h, w) pixels whose sets are those of the first image, by default none.
-            shuffle_above: sets of more pixels come in random order.
+            shuffle_above: sets of more pixels are in random order.
 
         Raises:
             ValueError: a label outside 0 … C - 1 that is not `ignore_index`.
@@ -119,7 +119,7 @@ class Pairs:
         return int(self.count[: self.num_pairs].sum())
 
     def grid(self, sets: Tensor) -> Tensor:
-        """Indices (len(sets), n) into `pixels`: samples in order, repeated cyclically up to n."""
+        """Return (len(sets), n) indices into `pixels`: samples in order, repeated cyclically."""
         rank = torch.arange(self.num_samples) % self.count[sets, None]
         at = self.first[sets, None] + rank
         return self.samples[at.to(self.samples.device, non_blocking=True)]
@@ -127,13 +127,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairSampler:
-    """Pairs wrong pixels with right ones.
+    """Pair wrong pixels with right ones.
 
     Per image and ordered pair of classes (j, k) present in its labels: the anchors are the
     pixels of class k predicted as j, the positives the right pixels of k, the negatives the right
-    pixels of j (the anchors themselves where there are none). A pair counts if it has a positive
+    pixels of j (the anchors themselves if there are none). A pair counts if it has a positive
     and from `min_anchors` to `max_anchors` anchors. Each set is brought to `num_samples` pixels,
-    repeated cyclically in reading order where it has fewer.
+    repeated cyclically in reading order if it has fewer.
 
     Args:
         num_samples: n, pixels sampled from each set.
@@ -141,9 +141,9 @@ class PairSampler:
         max_anchors: most anchors of a pair that counts.
         ignore_index: label to leave out, any integer.
         sampling: of a set with more than n pixels, "raster" takes the first n row by row,
-            "random" draws n without replacement from the device's default generator; one draw a
-            set and call, shared by the pairs of the set.
-        scope: "image" looks for positives and negatives in the anchor's image, "batch" in all
+            "random" draws n without replacement from the device's default generator; one draw
+            per set and call, shared by the pairs of the set.
+        scope: "image" takes positives and negatives from the anchor's image, "batch" from all
             images (in reading order from the first image on, unless drawn).
 
     Raises:
@@ -175,7 +175,7 @@ class PairSampler:
 
         Args:
             prediction: (B, h, w) int64 predicted classes.
-            target: (B, h, w) int64 labels, of which `ignore_index` is left out.
+            target: (B, h, w) int64 labels; `ignore_index` is left out.
             num_classes: C, both maps hold classes below it.
 
         Returns:
@@ -197,7 +197,7 @@ class PairSampler:
         return self._sample(sets, *self._pair(sets, num_classes), num_pixels=target.numel())
 
     def _pair(self, sets: PixelSets, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The sets (Q,) of each counted pair: anchors, positives and negatives."""
+        """Find the sets (Q,) of each pair that counts: anchors, positives and negatives."""
         keys, size = sets.key, sets.size
         label, prediction = keys // num_classes % num_classes, keys % num_classes
         home = keys // num_classes**2 if self.scope == "image" else torch.zeros_like(keys)
@@ -221,7 +221,7 @@ class PairSampler:
         negatives: Tensor,
         num_pixels: int,
     ) -> Pairs:
-        """Take at most n pixels of each set, and number the pixels in the order of memory."""
+        """Take at most n pixels of each set, and number the pixels in memory order."""
         is_anchor = torch.zeros(len(sets.key), dtype=torch.bool)
         is_anchor[anchors] = True
         others = torch.cat([positives, negatives]).unique()
@@ -234,7 +234,7 @@ class PairSampler:
         members = sets.order[at.to(sets.order.device, non_blocking=True)]
         num_anchors = int(count[: len(anchors)].sum())
         pixels, samples = torch.empty_like(members), torch.empty_like(members)
-        # Reading the embeddings in the order of memory takes half the time of set by set.
+        # Reading the embeddings in memory order takes half the time of set by set.
         for part in (slice(num_anchors), slice(num_anchors, None)):
             seen = members.new_zeros(num_pixels).index_fill_(0, members[part], 1)
             rank = seen.cumsum(0)[members[part]] - 1
@@ -253,7 +253,7 @@ class PairSampler:
 
 
 def _refuse_labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
-    """Raise a ValueError that names the labels which are no class."""
+    """Raise a ValueError that names the invalid labels."""
     outside = ((target < 0) | (target >= num_classes)) & (target != ignore_index)
     values = ", ".join(str(value) for value in sorted(set(target[outside].tolist()))[:5])
     raise ValueError(
@@ -263,13 +263,13 @@ def _refuse_labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
 
 
 def ranges(lengths: Tensor) -> Tensor:
-    """0 … length - 1 for each length, one after the other."""
+    """Concatenate 0 … length - 1 of each length."""
     first = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum())) - first.repeat_interleave(lengths)
 
 
 def _find(ascending: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each wanted value lies, and whether it is there at all."""
+    """Return the index of each wanted value, and whether it is there at all."""
     if not len(ascending):
         return wanted, torch.zeros_like(wanted, dtype=torch.bool)
     at = torch.searchsorted(ascending, wanted).clamp_(max=len(ascending) - 1)

@@ -1,11 +1,12 @@
-"""Reach into a network by module name: read tensors, drop channels.
+"""Reach into a network by module name: capture tensors, drop channels.
 
 All of it is done by forward hooks, which leave the network's class, parameters and state dict as
 they are, and its outputs too outside training.
 """
 
+import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,17 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-_PROBE_SIZES = (
-    64,
-    224,
-    256,
-    384,
-    512,
-)  # sides in pixels; the larger ones for fixed-size transformers
+_DUMMY_SIZES = (64, 224, 256, 384, 512)
+"""Sides of dummy images in pixels; the larger ones are for fixed-size transformers."""
 
 
-class Tap:
-    """Keeps what enters or leaves a submodule while `listening` is true.
+class FeatureHook:
+    """Keep what enters or leaves a submodule, in forward passes inside `capture` only.
 
     Args:
         module_name: dotted name inside the network, as in `network.named_modules()`.
@@ -34,8 +30,8 @@ class Tap:
     def __init__(self, module_name: str, side: Literal["input", "output"]) -> None:
         self.module_name = module_name
         self.side = side
-        self.listening = False
-        self._held: Any = None
+        self.capturing = False
+        self._captured: Any = None
         self._handle: RemovableHandle | None = None
 
     def attach(self, network: nn.Module) -> None:
@@ -46,8 +42,8 @@ class Tap:
         """
         self.detach()
         module = find_module(network, self.module_name)
-        # Bound methods, because a deepcopy of the network then copies the tap along with it; a
-        # closure would go on writing into the original.
+        # Bound methods, because a deepcopy of the network then copies the hook along with it; a
+        # closure would still write into the original.
         if self.side == "input":
             # First in line, so that what a later pre-hook adds (dropout, say) is not seen.
             self._handle = module.register_forward_pre_hook(self._on_input, prepend=True)
@@ -55,53 +51,53 @@ class Tap:
             self._handle = module.register_forward_hook(self._on_output)
 
     def detach(self) -> None:
-        """Remove the hook and let go of any tensor."""
+        """Remove the hook and release any tensor."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-        self._held = None
+        self._captured = None
 
     @property
-    def holds(self) -> bool:
+    def has_captured(self) -> bool:
         """Whether a forward pass has left something to take."""
-        return self._held is not None
+        return self._captured is not None
 
     def take(self) -> Any:
         """Return what the last forward pass left and forget it, so that it keeps no memory.
 
-        A tensor as a rule; a list of them where the module returns one, as encoders do.
+        Usually a tensor; a list of them if the module returns one, as encoders do.
 
         Raises:
             RuntimeError: no forward pass has reached the module since the last call.
         """
-        if self._held is None:
+        if self._captured is None:
             raise RuntimeError(
                 f"No tensor has passed the {self.side} of {self.module_name!r} since it was last "
                 "read. Name a module that runs once in every training step."
             )
-        held, self._held = self._held, None
-        return held
+        captured, self._captured = self._captured, None
+        return captured
 
     def _on_input(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
-        if self.listening:
-            self._held = args[0]
+        if self.capturing:
+            self._captured = args[0]
 
     def _on_output(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        if self.listening:
+        if self.capturing:
             # A copy of a list, because the next module may change the list itself.
-            self._held = list(output) if isinstance(output, list) else output
+            self._captured = list(output) if isinstance(output, list) else output
 
 
 @contextmanager
-def listening(taps: Sequence[Tap]) -> Iterator[None]:
-    """Let the taps keep tensors inside the block only: other passes cost and hold nothing."""
-    for tap in taps:
-        tap.listening = True
+def capture(hooks: Sequence[FeatureHook]) -> Iterator[None]:
+    """Let the hooks keep tensors inside the block only: other passes cost and hold nothing."""
+    for hook in hooks:
+        hook.capturing = True
     try:
         yield
     finally:
-        for tap in taps:
-            tap.listening = False
+        for hook in hooks:
+            hook.capturing = False
 
 
 def find_module(network: nn.Module, name: str) -> nn.Module:
@@ -113,8 +109,6 @@ def find_module(network: nn.Module, name: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(network.named_modules())
     if name in modules:
         return modules[name]
-    import difflib  # only on the way to an error
-
     near = difflib.get_close_matches(name, [key for key in modules if key], n=3, cutoff=0.3)
     raise ValueError(
         f"{type(network).__name__} has no module {name!r}. "
@@ -124,11 +118,11 @@ def find_module(network: nn.Module, name: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Where a network turns its last feature into class scores.
+    """Where a network turns its last feature into logits.
 
     Attributes:
-        feature: the module whose *input* is the feature, ahead of any dropout.
-        logits: the module whose *output* is the class scores, before any upsampling.
+        feature: name of the module whose *input* is the feature, ahead of any dropout.
+        logits: name of the module whose *output* is the logits, before any upsampling.
     """
 
     feature: str
@@ -163,15 +157,15 @@ def find_classifier(network: nn.Module) -> Classifier:
     raise ValueError(
         f"{type(network).__name__} has neither a 'segmentation_head' nor a 'classifier' that ends "
         "in a convolution. Name the modules yourself: 'feature_module', whose input is the feature "
-        "that enters the classifier, and 'logits_module', whose output is the class scores."
+        "that enters the classifier, and 'logits_module', whose output is the logits."
     )
 
 
 class ClassifierDropout:
-    """Drops whole channels of the feature that enters the classifier, in training only.
+    """Drop whole channels of the feature that enters the classifier, in training only.
 
-    A forward pre-hook, so that the network keeps its class and its parameter names. Taps on the
-    same module see the feature before it.
+    A forward pre-hook, so that the network keeps its class and its parameter names. Feature hooks
+    on the same module see the feature before it.
 
     Args:
         probability: share of the channels that is dropped.
@@ -207,14 +201,16 @@ class ClassifierDropout:
         return (F.dropout2d(args[0], self.probability, module.training), *args[1:])
 
 
-def probe(network: nn.Module, taps: Sequence[Tap] = (), *, with_graph: bool = False) -> Tensor:
+def dummy_forward(
+    network: nn.Module, hooks: Sequence[FeatureHook] = (), *, with_graph: bool = False
+) -> Tensor:
     """Run a small image through the network in eval mode and return its output.
 
     Weights, batch statistics, random state and each module's train/eval mode stay as they were.
 
     Args:
         network: any module from (B, 3, H, W) to (B, C, H, W).
-        taps: they listen.
+        hooks: they capture.
         with_graph: run noise, which reaches all layers, and keep the graph for gradients; by
             default the image is blank and no graph is kept.
 
@@ -222,20 +218,17 @@ def probe(network: nn.Module, taps: Sequence[Tap] = (), *, with_graph: bool = Fa
         Whatever the network returns for a (1, 3, s, s) image, usually (1, C, s, s).
 
     Raises:
-        ValueError: the network fails at every probe size; the cause is the first failure.
+        ValueError: the network fails at every size; the cause is the first failure.
     """
     modes = [(module, module.training) for module in network.modules()]
     anchor = next(network.parameters(), torch.empty(0))
+    gpus = [anchor.device] if anchor.is_cuda else []
+    draw = torch.randn if with_graph else torch.zeros
     first_failure: Exception | None = None
     network.eval()
     try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.set_grad_enabled(with_graph))
-            stack.enter_context(listening(taps))
-            gpus = [anchor.device] if anchor.is_cuda else []
-            stack.enter_context(torch.random.fork_rng(gpus))
-            for size in _PROBE_SIZES:
-                draw = torch.randn if with_graph else torch.zeros
+        with torch.set_grad_enabled(with_graph), capture(hooks), torch.random.fork_rng(gpus):
+            for size in _DUMMY_SIZES:
                 image = draw(1, 3, size, size, device=anchor.device, dtype=torch.float32)
                 try:
                     output: Tensor = network(image)
@@ -247,6 +240,23 @@ def probe(network: nn.Module, taps: Sequence[Tap] = (), *, with_graph: bool = Fa
         for module, mode in modes:
             module.training = mode
     raise ValueError(
-        f"{type(network).__name__} accepts none of the probe images, {_PROBE_SIZES} pixels a side: "
+        f"{type(network).__name__} accepts no square image of {_DUMMY_SIZES} pixels a side: "
         f"{first_failure}"
     ) from first_failure
+
+
+def capture_dummy(network: nn.Module, hooks: Sequence[FeatureHook]) -> list[Any]:
+    """Attach hooks, capture what a dummy image leaves at each, and remove them again.
+
+    Raises:
+        ValueError: there is no such module, or the network fails.
+        RuntimeError: the image does not reach a module.
+    """
+    try:
+        for hook in hooks:
+            hook.attach(network)
+        dummy_forward(network, hooks)
+        return [hook.take() for hook in hooks]
+    finally:
+        for hook in hooks:
+            hook.detach()

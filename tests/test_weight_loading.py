@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
-from pne_seg.weights import initialize_from
+from pne_seg.weight_loading import initialize_from
 from tests.networks.reference import randomise
 from tests.tiny_networks import TinyNet, same_tensors
 from tests.training import Pictures, pne, trainer

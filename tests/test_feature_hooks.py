@@ -1,4 +1,4 @@
-"""Taps see the right tensor, let go of it, and leave the network as it was."""
+"""Feature hooks capture the right tensor, let go of it, and leave the network as it was."""
 
 import copy
 import gc
@@ -13,88 +13,95 @@ import torchvision
 from torch import Tensor, nn
 
 from pne_seg.contrast.component import PNE
-from pne_seg.taps import Classifier, Tap, find_classifier, find_module, listening, probe
+from pne_seg.feature_hooks import (
+    Classifier,
+    FeatureHook,
+    capture,
+    dummy_forward,
+    find_classifier,
+    find_module,
+)
 from tests.tiny_networks import TinyNet, hook_count, same_tensors
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
-def test_tap_keeps_what_enters_or_leaves(side: Literal["input", "output"]) -> None:
+def test_hook_keeps_what_enters_or_leaves(side: Literal["input", "output"]) -> None:
     network = TinyNet().eval()
-    tap = Tap("segmentation_head.1", side)
-    tap.attach(network)
-    with listening([tap]):
+    hook = FeatureHook("segmentation_head.1", side)
+    hook.attach(network)
+    with capture([hook]):
         network(IMAGES)
     feature = network.feature(IMAGES)
     expected = feature if side == "input" else network.segmentation_head[1](feature)
-    assert torch.equal(tap.take(), expected)
+    assert torch.equal(hook.take(), expected)
 
 
 def test_take_forgets_and_releases_the_tensor() -> None:
     network = TinyNet()
-    tap = Tap("decoder", "output")
-    tap.attach(network)
-    with listening([tap]):
+    hook = FeatureHook("decoder", "output")
+    hook.attach(network)
+    with capture([hook]):
         network(IMAGES)
-    tensor = tap.take()
+    tensor = hook.take()
     alive = weakref.ref(tensor)
     del tensor
     gc.collect()
     assert alive() is None
     with pytest.raises(RuntimeError, match=r"output of 'decoder'.*once in every training step"):
-        tap.take()
+        hook.take()
 
 
 def test_detach_releases_the_tensor_and_every_hook() -> None:
     network = TinyNet()
-    taps = [Tap("segmentation_head", "input"), Tap("decoder", "output")]
-    for tap in taps:
-        tap.attach(network)
-        tap.attach(network)  # twice is once
+    hooks = [FeatureHook("segmentation_head", "input"), FeatureHook("decoder", "output")]
+    for hook in hooks:
+        hook.attach(network)
+        hook.attach(network)  # twice is once
     assert hook_count(network) == 2
-    with listening(taps):
+    with capture(hooks):
         network(IMAGES)
-    for tap in taps:
-        tap.detach()
-        tap.detach()
+    for hook in hooks:
+        hook.detach()
+        hook.detach()
         with pytest.raises(RuntimeError):
-            tap.take()
+            hook.take()
     assert hook_count(network) == 0
-    with listening(taps):
+    with capture(hooks):
         network(IMAGES)
     with pytest.raises(RuntimeError):
-        taps[0].take()
+        hooks[0].take()
 
 
 def test_nothing_is_kept_without_listening() -> None:
     network = TinyNet()
-    tap = Tap("decoder", "output")
-    tap.attach(network)
+    hook = FeatureHook("decoder", "output")
+    hook.attach(network)
     seen: list[weakref.ref[Tensor]] = []
     network.decoder.register_forward_hook(lambda _m, _a, out: seen.append(weakref.ref(out)))
     network(IMAGES)
     gc.collect()
     assert [alive() for alive in seen] == [None]
     with pytest.raises(RuntimeError):
-        tap.take()
+        hook.take()
 
 
 def test_listening_ends_with_the_block_also_on_an_error() -> None:
     network = TinyNet()
-    tap = Tap("decoder", "output")
-    tap.attach(network)
-    with pytest.raises(ZeroDivisionError), listening([tap]):
+    hook = FeatureHook("decoder", "output")
+    hook.attach(network)
+    with pytest.raises(ZeroDivisionError), capture([hook]):
         raise ZeroDivisionError
     network(IMAGES)
     with pytest.raises(RuntimeError):
-        tap.take()
+        hook.take()
 
 
 def test_unknown_module_names_the_near_ones() -> None:
     network = TinyNet()
     with pytest.raises(ValueError, match=r"TinyNet has no module 'segmentation_heads'.*'segmenta"):
-        Tap("segmentation_heads", "input").attach(network)
+        FeatureHook("segmentation_heads", "input").attach(network)
     assert hook_count(network) == 0
     with pytest.raises(ValueError, match=r"ReLU has no module 'x'. It has no submodules"):
         find_module(nn.ReLU(), "x")
@@ -102,23 +109,23 @@ def test_unknown_module_names_the_near_ones() -> None:
 
 
 @pytest.mark.parametrize("tap_first", [True, False])
-def test_tap_sees_the_feature_before_a_dropout_hook(tap_first: bool) -> None:
+def test_hook_sees_the_feature_before_a_dropout_hook(tap_first: bool) -> None:
     network = TinyNet()
     head = network.segmentation_head
-    tap = Tap("segmentation_head", "input")
+    hook = FeatureHook("segmentation_head", "input")
 
     def drop_all(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (torch.zeros_like(args[0]),)
 
     if tap_first:
-        tap.attach(network)
+        hook.attach(network)
     head.register_forward_pre_hook(drop_all)
     if not tap_first:
-        tap.attach(network)
-    with listening([tap]):
+        hook.attach(network)
+    with capture([hook]):
         output = network(IMAGES)
     expected = network.feature(IMAGES)
-    assert torch.equal(tap.take(), expected)
+    assert torch.equal(hook.take(), expected)
     assert torch.equal(output, head[1](torch.zeros_like(expected)))
 
 
@@ -128,11 +135,11 @@ def test_deepcopy_writes_into_the_copy() -> None:
     term.attach(network, num_classes=3, ignore_index=255)
     network_copy, term_copy = copy.deepcopy((network, term))
     network_copy.eval()
-    with listening(term_copy.taps):
+    with capture(term_copy.hooks):
         network_copy(IMAGES)
-    assert torch.equal(term_copy.taps[0].take(), network_copy.feature(IMAGES))
+    assert torch.equal(term_copy.hooks[0].take(), network_copy.feature(IMAGES))
     with pytest.raises(RuntimeError):
-        term.taps[0].take()
+        term.hooks[0].take()
     term_copy.detach()
     assert hook_count(network_copy) == 0
     assert hook_count(network) == 2
@@ -182,12 +189,12 @@ def test_torchvision_fcn_feature_is_taken_before_its_dropout() -> None:
     head: Any = network.get_submodule("classifier")
     head[3].train()  # dropout alone is at work
     place = find_classifier(network)
-    tap = Tap(place.feature, "input")
-    tap.attach(network)
+    hook = FeatureHook(place.feature, "input")
+    hook.attach(network)
     images = torch.randn(1, 3, 32, 32)
-    with torch.no_grad(), listening([tap]):
+    with torch.no_grad(), capture([hook]):
         output = network(images)["out"]
-    feature = tap.take()
+    feature = hook.take()
     with torch.no_grad():
         backbone: Any = network.get_submodule("backbone")
         clean = head[2](head[1](head[0](backbone(images)["out"])))
@@ -212,13 +219,13 @@ class Noisy(TinyNet):
         return super().forward(images + torch.rand_like(images))
 
 
-def test_probe_leaves_no_trace() -> None:
+def test_dummy_forward_leaves_no_trace() -> None:
     network = Noisy(dropout=0.5).train()
     network.decoder[1].eval()  # a frozen batch norm in a training network
     modes = {name: module.training for name, module in network.named_modules()}
     state = copy.deepcopy(network.state_dict())
     random_state = torch.get_rng_state()
-    output = probe(network)
+    output = dummy_forward(network)
     assert output.shape == (1, 3, 32, 32)
     assert not output.requires_grad
     assert {name: module.training for name, module in network.named_modules()} == modes
@@ -240,16 +247,16 @@ class Picky(TinyNet):
         return super().forward(images)
 
 
-def test_probe_finds_a_size_that_fits() -> None:
-    assert probe(Picky(224)).shape == (1, 3, 112, 112)
+def test_dummy_forward_finds_a_size_that_fits() -> None:
+    assert dummy_forward(Picky(224)).shape == (1, 3, 112, 112)
 
 
-def test_probe_reports_the_first_failure() -> None:
+def test_dummy_forward_reports_the_first_failure() -> None:
     network = Picky(1000).train()
-    tap = Tap("encoder", "input")
-    tap.attach(network)
-    with pytest.raises(ValueError, match=r"Picky accepts none.*I dislike 64") as caught:
-        probe(network, [tap])
+    hook = FeatureHook("encoder", "input")
+    hook.attach(network)
+    with pytest.raises(ValueError, match=r"Picky accepts no square image.*I dislike 64") as caught:
+        dummy_forward(network, [hook])
     assert isinstance(caught.value.__cause__, KeyError)
     assert all(module.training for module in network.modules())
-    assert not tap.listening
+    assert not hook.capturing

@@ -1,6 +1,6 @@
-"""Weights into a module: where a fine-tuning starts, and what is scored without a run.
+"""Load weights into a module: to start a fine-tuning, or to evaluate without a run.
 
-A *resume* continues a run exactly and is Lightning's; starting *from* weights takes what fits.
+A *resume* continues a run exactly and is Lightning's; starting *from* weights loads what fits.
 """
 
 import re
@@ -16,10 +16,10 @@ from pne_seg.class_rows import class_tensors, describe_rows, rows_by_name
 from pne_seg.description import are_named, class_difference
 from pne_seg.errors import UserError
 from pne_seg.pretrained import Weights, read_weights
-from pne_seg.terms import TRAINING_TERMS
+from pne_seg.training_loss import TRAINING_TERMS
 
 _MOST_SHAPES = 8
-"""Tensors of another shape that a report lists one by one."""
+"""Most tensors of another shape that a report lists one by one."""
 
 _NETWORK = "network."
 _OF_TRAINING = tuple(f"{term}." for term in TRAINING_TERMS)
@@ -27,7 +27,7 @@ _WITHOUT_EFFECT = re.compile(
     r"network\.encoder\.(model\.)?(norm|fc_norm|head|fc|classifier)\."
     r"|backbone\.(swin\.)?layernorm\.|auxiliary_head\.|.*(num_batches_tracked|relative_position_index|attn_mask)$"
 )
-"""Ends of encoders for image classification, heads for training only, and what is no weights."""
+"""Classification heads of encoders, training-only heads, and buffers that are no weights."""
 
 
 @dataclass
@@ -35,13 +35,13 @@ class Loaded:
     """What became of each tensor of a source and of a module.
 
     Attributes:
-        source: as it was given.
+        source: as given.
         weights: what it holds.
-        loaded: names that were taken over.
+        loaded: names that were loaded.
         other_shape: name → (shape in the source, shape in the module); these keep fresh weights.
         missing: names of the module that the source lacks; these keep fresh weights.
         unused: names of the source that the module lacks.
-        advice: what the network says of these, if anything.
+        advice: how to fix it, from the network, if it knows.
         classes: what became of the classes' rows, if they have names or were taken in order.
     """
 
@@ -76,22 +76,21 @@ class Loaded:
 
 
 def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
-    """Load what fits of a source into a training module, and leave the rest as it is.
+    """Load what fits from a source into a training module, and leave the rest as it is.
 
-    If both name their classes, the classes that both have take their rows of the classifier, and of
-    an auxiliary one, by name; other classes keep fresh rows. Otherwise rows are taken in order, if
-    they are as many.
+    If both name their classes, the rows of the classifier, and of an auxiliary one, are loaded by
+    name; other classes keep fresh rows. Otherwise rows are loaded in order, if their numbers agree.
 
     Args:
-        module: with the network under `network`; its `class_names`, if it has any, count.
+        module: with the network under `network`; its `class_names`, if any, are used.
         source: as for `pne_seg.pretrained.read_weights`.
 
     Returns:
         What was loaded, what was skipped for its shape, and what was missing on either side.
 
     Raises:
-        UserError: the source cannot be read, holds values that are no numbers, or nothing in it
-            fits the network; the message names the network that it does fit, if there is one.
+        UserError: the source cannot be read, holds values that are not finite, or nothing in it
+            fits the network; the message names the network that it fits, if there is one.
     """
     report, fitting = _compare(module, str(source), getattr(module, "class_names", ()))
     # Counters of batches and index tables fit any network.
@@ -106,7 +105,7 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
 
 
 def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = ()) -> Loaded:
-    """Load a whole network from a source; what is for training only is left.
+    """Load a whole network from a source, without what is for training only.
 
     Args:
         network: bare; each of its parameters and statistics is overwritten.
@@ -114,16 +113,16 @@ def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = (
         class_names: in the order of class indices; not compared with the source's if empty.
 
     Raises:
-        UserError: the source cannot be read, holds values that are no numbers, is not of just this
-            network, or names other classes or another order of them. Another library may word
-            names in another way: of its, only the order counts.
+        UserError: the source cannot be read, holds values that are not finite, is of another
+            network, or names other classes or another order. Another library may spell the
+            names differently: then only the order counts.
     """
     holder = nn.ModuleDict({"network": network})
     report, fitting = _compare(holder, source)
     ours = holder.state_dict()
     missing = [name for name in report.missing if ours[name].is_floating_point()]
     lacking = [*report.other_shape, *missing]
-    # Weights that have no place here make it another network, a deeper one, say.
+    # Weights that this network lacks mean another network, such as a deeper one.
     further = [name for name in report.unused if name.startswith(_NETWORK)]
     further += report.weights.unknown
     extra = [name for name in further if not _WITHOUT_EFFECT.match(name)]
@@ -149,7 +148,7 @@ def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = (
 
 
 def _copy(fitting: Mapping[str, Tensor], module: nn.Module, report: Loaded) -> None:
-    """Take over the tensors that fit, if all of them are plain finite numbers."""
+    """Copy the tensors that fit, if all of them are plain and finite."""
     ours = module.state_dict()
     for name, tensor in fitting.items():
         learned = ours[name].is_floating_point()
@@ -169,7 +168,7 @@ def _copy(fitting: Mapping[str, Tensor], module: nn.Module, report: Loaded) -> N
 
 
 def _advice(network: nn.Module, further: Sequence[str]) -> str | None:
-    """What a network says of keys that it has no place for, as UPerNet does of its norms."""
+    """Return a network's advice on keys that it lacks, as UPerNet gives on its norms."""
     names = [name.removeprefix(_NETWORK) for name in further if name.startswith(_NETWORK)]
     try:
         if names:
@@ -182,7 +181,7 @@ def _advice(network: nn.Module, further: Sequence[str]) -> str | None:
 def _compare(
     module: nn.Module, source: str, class_names: Sequence[str] = ()
 ) -> tuple[Loaded, dict[str, Tensor]]:
-    """Match names and shapes of a source's weights, rows by names; nothing is loaded yet."""
+    """Match names and shapes of a source's weights, rows by class names; load nothing yet."""
     weights, ours = read_weights(source), module.state_dict()
     given = weights.tensors
     # A training module's names, a bare network's, or those of a module that holds a `model`.
@@ -212,13 +211,13 @@ def _match_rows(
     report: Loaded,
     fitting: dict[str, Tensor],
 ) -> None:
-    """Give the rows of classifiers to the classes of the same name; say what became of them.
+    """Match the rows of classifiers to classes by name, and report it.
 
     Args:
         module: with the network under `network`.
         here: names of its classes.
         theirs: the source's tensors by the module's names.
-        report: says what fits by shape; changed.
+        report: what fits by shape; changed.
         fitting: the tensors to load; changed.
     """
     there = report.weights.class_names
@@ -231,7 +230,7 @@ def _match_rows(
             report.classes = f"classes have no names {where}: all {len(here)} are taken in order"
         return
     if not tensors and len(here) == len(there):
-        report.classes = "trained on other classes, but no layer was found to give their scores"
+        report.classes = "trained on other classes, but no layer was found that gives their logits"
     ours = module.state_dict()
     taken = {
         name: rows
@@ -250,16 +249,16 @@ def _match_rows(
 
 
 def _same_classes(report: Loaded, here: Sequence[str]) -> str | None:
-    """Refuse weights of other classes; a note if another library words their names otherwise."""
+    """Refuse weights of other classes; return a note if their names are spelled differently."""
     there = report.weights.class_names
-    if len(here) != len(there):  # names are not given, or are not of these weights, which fit
+    if len(here) != len(there):  # not named, or not the names of these weights, which fit
         return None
     difference = class_difference(here, there, "in the weights")
     if difference is None:
         return None
     moved = [name for row, name in enumerate(here) if name in there and there[row] != name]
     if report.weights.library and not moved:
-        return f"classes are taken in order, though named in another way: {difference}"
+        return f"classes are taken in order, though named differently: {difference}"
     raise UserError(
         f"{report.source}: the weights have other classes than the config's data: {difference}.\n"
         "  Use a config of the data set that they were trained on, with the classes in its order."
@@ -267,7 +266,7 @@ def _same_classes(report: Loaded, here: Sequence[str]) -> str | None:
 
 
 def _what_it_is(report: Loaded, module: nn.Module) -> str:
-    """The network that the weights are of, and its config; else a few names of both."""
+    """Describe which network the weights are of, and its config; else a few names of both."""
     # It builds networks: only on the way to an error.
     from pne_seg.pretrained.recognition import recognize
 
@@ -282,7 +281,7 @@ def _what_it_is(report: Loaded, module: nn.Module) -> str:
 
 
 def _by_module(names: Sequence[str], most: int = 6) -> str:
-    """Names shortened to the modules that hold them, with the number of tensors in each."""
+    """Shorten names to the modules that hold them, with the number of tensors in each."""
     counts: dict[str, int] = {}
     for name in names:
         module = ".".join(name.split(".")[:3])
@@ -297,8 +296,8 @@ def reconcile_training_terms(
 ) -> None:
     """Let a state dict load whether or not it and the module carry the same training-only terms.
 
-    A pre-hook of `load_state_dict`. Weights for a term that the module lacks are left, and a term
-    that the state lacks keeps its fresh weights.
+    A pre-hook of `load_state_dict`. Weights for a term that the module lacks are dropped, and a
+    term that the state lacks keeps its fresh weights.
     """
     for name in TRAINING_TERMS:
         start = f"{prefix}{name}."

@@ -1,0 +1,209 @@
+"""What the training loss is the sum of: losses on the logits, and terms from inside the network."""
+
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from pne_seg.feature_hooks import FeatureHook
+from pne_seg.losses import ClassWeightedLoss, check_class_weights
+
+TRAINING_TERMS = ("contrast", "auxiliary")
+"""Terms of a training module that inference does without."""
+
+
+@dataclass
+class LossTerm:
+    """One named part of the training loss.
+
+    Attributes:
+        name: logged as `train/loss_<name>`.
+        value: scalar tensor, unweighted.
+        weight: what the total multiplies it by.
+        statistics: further scalars to log, by name (`train/<key>`).
+    """
+
+    name: str
+    value: Tensor
+    weight: float
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def weighted(self) -> Tensor:
+        """The weighted value, which enters the total loss."""
+        return self.weight * self.value
+
+
+class TrainingTerm(nn.Module, ABC):
+    """A loss on tensors from inside a network, in training only.
+
+    Subclasses choose `hooks` and build their own layers in `attach`, and turn what the hooks
+    captured into a `LossTerm` in `forward`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hooks: list[FeatureHook] = []
+
+    @abstractmethod
+    def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
+        """Hook the network and build the layers that depend on it.
+
+        Args:
+            network: any module from (B, 3, H, W) to (B, C, H, W). It is not kept.
+            num_classes: C.
+            ignore_index: the label that carries no class.
+        """
+
+    def detach(self) -> None:
+        """Remove the hooks; the network is then exactly what it was."""
+        for hook in self.hooks:
+            hook.detach()
+
+    @abstractmethod
+    def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
+        """Compute the term from what the hooks captured.
+
+        Args:
+            target: (B, H, W) integer labels, padded along with the images.
+            step: optimizer steps taken so far, for warm-ups.
+            size: height and width of the labels without the padding, which is below and to the
+                right; by default those of `target`.
+        """
+
+
+class LogitLosses(nn.Module):
+    """The main loss on a network's logits, and further ones with their weights.
+
+    Args:
+        main: called `main(logits, target)` with (B, C, H, W) and (B, H, W).
+        extra: further such losses by the name they are logged under.
+        weights: of the further ones, in the total, 0 or more; 1 by default.
+        num_classes: C.
+        ignore_index: the label that carries no class; set in every loss.
+
+    Raises:
+        ValueError: a loss has no ignore value or has weights for another number of
+            classes, a name is taken or unknown, or a weight is negative.
+    """
+
+    def __init__(
+        self,
+        main: nn.Module,
+        extra: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        num_classes: int,
+        ignore_index: int,
+    ) -> None:
+        super().__init__()
+        self.main = main
+        for name in extra:
+            if not name.isidentifier() or hasattr(nn.ModuleDict, name):
+                raise ValueError(f"extra_losses names {name!r}: give it another name, as 'dice'.")
+            if name in (*TRAINING_TERMS, loss_name(main)):
+                raise ValueError(
+                    f"extra_losses names {name}, which is logged already: train/loss_{name} would "
+                    "hold two values. Give it another name."
+                )
+        if unknown := sorted(set(weights) - set(extra)):
+            raise ValueError(
+                f"extra_loss_weights names {', '.join(unknown)}, which extra_losses has not"
+                + (f" (it has {', '.join(extra)})." if extra else ".")
+            )
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"extra_loss_weights.{name} must be 0 or more, got {weight}.")
+        self.extra = nn.ModuleDict(extra)
+        self.weights = {name: weights.get(name, 1.0) for name in extra}
+        for loss in (main, *extra.values()):
+            set_ignore_index(loss, ignore_index)
+            check_class_weights(loss, num_classes)
+
+    def forward(self, logits: Tensor, target: Tensor) -> list[LossTerm]:
+        """Compute a term for each loss, main first, of (B, C, H, W) logits and (B, H, W) labels."""
+        losses = [(loss_name(self.main), self.main, 1.0)]
+        losses += [(name, loss, self.weights[name]) for name, loss in self.extra.items()]
+        return [
+            LossTerm(name, evaluate(loss, logits, target), weight) for name, loss, weight in losses
+        ]
+
+
+def loss_name(loss: nn.Module) -> str:
+    """Return what a loss is logged by: its `name`, or its class's in snake case without "Loss".
+
+    `DiceLoss` gives "dice", `CrossEntropyLoss` "cross_entropy", `MCCLoss` "mcc".
+    """
+    name = getattr(loss, "name", None)
+    if isinstance(name, str) and name:
+        return name
+    own = type(loss).__name__
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", own).lower()
+    return words.removesuffix("loss").rstrip("_") or words
+
+
+def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
+    """Set the data's ignore value in a loss.
+
+    A value that the loss holds already counts as given if it is neither None nor its constructor's
+    default (−100 in `torch`'s). Losses whose constructor takes none always get the data's.
+
+    Args:
+        loss: with an attribute `ignore_index`.
+        ignore_index: the label that carries no class.
+
+    Raises:
+        ValueError: the loss has no such attribute, or was given another value.
+    """
+    kind = type(loss).__name__
+    if not hasattr(loss, "ignore_index"):
+        raise ValueError(
+            f"{kind} has no ignore_index, so that pixels without a label would be trained on. "
+            "These have: CrossEntropy and OHEMCrossEntropy of pne_seg.losses, DiceLoss, FocalLoss, "
+            "JaccardLoss, LovaszLoss and TverskyLoss of segmentation_models_pytorch.losses, "
+            "torch.nn.CrossEntropyLoss."
+        )
+    holder: Any = loss
+    given = holder.ignore_index
+    default = _default_ignore_index(type(loss))
+    if default is not inspect.Parameter.empty and given not in (None, default, ignore_index):
+        raise ValueError(
+            f"{kind} was given ignore_index {given}, the data's is {ignore_index}. Leave it out: "
+            "the loss gets the data's."
+        )
+    holder.ignore_index = ignore_index
+
+
+def _default_ignore_index(kind: type) -> Any:
+    """Return the constructor's default; `Parameter.empty` if no class's constructor takes it."""
+    # All of them, because a subclass may pass it on among its keywords.
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            parameter = inspect.signature(vars(base)["__init__"]).parameters.get("ignore_index")
+            if parameter is not None:
+                required = parameter.default is inspect.Parameter.empty
+                return None if required else parameter.default
+    return inspect.Parameter.empty
+
+
+def evaluate(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+    """Compute any loss on a batch, in single precision and without NaN if no pixel counts.
+
+    Args:
+        loss: called `loss(logits, target)`; it has its ignore value from `set_ignore_index`.
+        logits: (B, C, H, W).
+        target: (B, H, W) int64.
+
+    Returns:
+        Scalar; 0, with a gradient of 0, if every pixel is ignored.
+    """
+    logits = logits.float()  # third-party losses refuse half precision or keep it
+    criterion: Any = loss
+    own = isinstance(loss, ClassWeightedLoss)  # these do not wait for the device
+    if not own and not bool((target != criterion.ignore_index).any()):
+        return logits.sum() * 0.0
+    value: Tensor = criterion(logits, target)
+    return value
