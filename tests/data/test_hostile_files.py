@@ -19,10 +19,10 @@ from pne_seg.data.images import read_image, read_info, read_labels
 from pne_seg.data.inspection.examiner import Examiner, Task
 from pne_seg.data.labels import ColourLabels, IndexLabels, LabelTable, read_mat
 from pne_seg.data.pairs import Pair, PairedDataset
-from pne_seg.data.png import SIGNATURE
 from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
+from tests.data.png_encoder import SIGNATURE
 from tests.data.test_damaged_images import JPEGS, OTHERS, PNGS
 from tests.mutations import mutated, with_checksums
 
