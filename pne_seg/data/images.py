@@ -21,9 +21,6 @@ from pne_seg.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""What image files may be called, in lower case."""
-
 MAX_PIXELS = 178_956_970
 """Pixels of an image beyond which its header is not believed; Pillow's limit, kept if lifted."""
 

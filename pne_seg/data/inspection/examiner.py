@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pne_seg.data.base import Split
-from pne_seg.data.dataset import SegmentationDataset
 from pne_seg.data.images import ImageInfo, Pixels, png_depth, read_image, read_info
-from pne_seg.data.pairs import Pair, PairedDataset
+from pne_seg.data.paired_files import Pair, PairedDataset
 from pne_seg.data.resizing import fitted_size
+from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 

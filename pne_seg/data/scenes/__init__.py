@@ -6,7 +6,7 @@ import albumentations as A
 import numpy as np
 
 from pne_seg.data.base import SegmentationDataModule, Split
-from pne_seg.data.dataset import Sample, SegmentationDataset
+from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.data.scenes.palette import IGNORE, SCENE_CLASSES, SCENE_PALETTE
 from pne_seg.data.scenes.renderer import draw_scene, render_scene, with_rim
 from pne_seg.data.transforms import mild_colours
