@@ -40,10 +40,10 @@ from benchmarks.pictures import CASES, Case, find_photographs, write_files
 from benchmarks.usual_pipeline import UsualDataset, WholeScaleCrop
 from pne_seg.data import images
 from pne_seg.data.cache import CachedDataset
-from pne_seg.data.dataset import SampleKey, SampleView, SegmentationDataset, sample_seed
 from pne_seg.data.file_datamodule import FileDataModule
-from pne_seg.data.labels import IndexLabels
-from pne_seg.data.pairs import PairedDataset
+from pne_seg.data.label_formats import IndexLabels
+from pne_seg.data.paired_files import PairedDataset
+from pne_seg.data.samples import SampleKey, SampleView, SegmentationDataset, sample_seed
 from pne_seg.data.transforms import RandomScaleCrop
 
 USUAL, OURS, CACHED, MMSEG_1, MMSEG_0 = (

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.usual_pipeline import UsualDataset, decode
-from pne_seg.data.dataset import SampleKey, sample_seed
 from pne_seg.data.images import Pixels
 from pne_seg.data.resizing import fitted_size
+from pne_seg.data.samples import SampleKey, sample_seed
 from pne_seg.data.transforms.photometric import PhotometricDistortion
 from pne_seg.inference import IMAGENET_MEAN, IMAGENET_STD
 

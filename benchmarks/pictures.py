@@ -20,8 +20,9 @@ from pne_seg.data.cityscapes import Cityscapes
 from pne_seg.data.classes import class_list
 from pne_seg.data.coco_stuff import COCOStuff
 from pne_seg.data.file_datamodule import FileDataModule
-from pne_seg.data.images import IMAGE_SUFFIXES, Pixels
+from pne_seg.data.images import Pixels
 from pne_seg.data.scenes import render_scene
+from pne_seg.data.sources import IMAGE_SUFFIXES
 
 _LOUDEST = 64.0  # grey levels of noise beyond which no file is made larger
 _CALIBRATED_ON = 2  # pictures, from which the strength of noise is found

@@ -13,7 +13,7 @@ from benchmarks.mmseg_pipeline import MmsegEvaluation, MmsegSettings, MmsegTrain
 from benchmarks.pictures import Case, write_files
 from benchmarks.usual_pipeline import UsualDataset
 from pne_seg.data import ADE20K
-from pne_seg.data.dataset import SampleKey, SampleView
+from pne_seg.data.samples import SampleKey, SampleView
 from pne_seg.inference import IMAGENET_MEAN, IMAGENET_STD
 
 CROP, BASE = (64, 96), (256, 80)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from pne_seg.data import Scenes
-from pne_seg.data.dataset import SampleView, collate
+from pne_seg.data.samples import SampleView, collate
 from pne_seg.module import Batch
 from tests.methods import NETWORKS, loader, training_module
 from tests.training import trainer

@@ -15,7 +15,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from pne_seg.contrast import PNELoss
-from pne_seg.data.dataset import collate
+from pne_seg.data.samples import collate
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.optim import WarmupPoly
 from tests.tiny_networks import TinyNet, hook_count, same_tensors

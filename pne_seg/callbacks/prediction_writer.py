@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pne_seg.data.processors import usable_processors
+from pne_seg.data.base import usable_processors
 from pne_seg.prediction.job import Job
 from pne_seg.prediction.outputs import UnwritableError
 

@@ -7,7 +7,7 @@ import torch
 
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
-from pne_seg.data.processors import usable_processors
+from pne_seg.data.base import usable_processors
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS

@@ -1,6 +1,6 @@
 """Data sets: `SegmentationDataModule` and one small file for each data set.
 
-The datamodules load, all together, when one of them is asked for: reading an image file
+All datamodules load when the first of them is asked for: reading an image file
 (`pne_seg.data.images`) needs neither Lightning nor albumentations.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pne_seg.data.camvid import CamVid
     from pne_seg.data.cityscapes import Cityscapes
     from pne_seg.data.coco_stuff import COCOStuff
-    from pne_seg.data.folder import Folder
+    from pne_seg.data.image_folder import Folder
     from pne_seg.data.scenes import Scenes
 
 __all__ = [
@@ -29,12 +29,21 @@ __all__ = [
     "Scenes",
     "SegmentationDataModule",
 ]
+_MODULES = {
+    "ADE20K": "ade20k",
+    "COCOStuff": "coco_stuff",
+    "CamVid": "camvid",
+    "Cityscapes": "cityscapes",
+    "Folder": "image_folder",
+    "Scenes": "scenes",
+    "SegmentationDataModule": "base",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'pne_seg.data' has no attribute {name!r}")
-    # All of them, under their short names, which saved configs and the command line use.
-    datamodules = import_module("pne_seg.data.datamodules")
-    globals().update({known: getattr(datamodules, known) for known in __all__})
+    # All of them, as saved configs and the command line find them by their short names.
+    for known, module in _MODULES.items():
+        globals()[known] = getattr(import_module(f"pne_seg.data.{module}"), known)
     return globals()[name]

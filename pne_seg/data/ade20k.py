@@ -3,21 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from pne_seg.data.archives import extract
-from pne_seg.data.base import Split
 from pne_seg.data.classes import class_list
-from pne_seg.data.download import RemoteFile, fetch
-from pne_seg.data.file_datamodule import FileDataModule, locate, missing
-from pne_seg.data.images import IMAGE_SUFFIXES
-from pne_seg.data.labels import IndexLabels, LabelTable
-from pne_seg.data.pairs import PairedDataset, match
-from pne_seg.data.sources import DataFile, Tree
-from pne_seg.errors import UserError
+from pne_seg.data.download import RemoteFile, fetch_archive
+from pne_seg.data.file_datamodule import FileDataModule, find, locate
+from pne_seg.data.paired_files import PairedDataset, match
 
 HOME = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
-_ARCHIVE = RemoteFile(HOME, md5="7328b3957e407ddae1d3cbf487f149ef")
+_ARCHIVE = RemoteFile(HOME, hash="md5:7328b3957e407ddae1d3cbf487f149ef")
 _TOP = "ADEChallengeData2016"
-_FOLDERS: dict[Split, str] = {"train": "training", "val": "validation", "test": "validation"}
+_FOLDERS = ("images/training", "annotations/training")
 _CLASSES = class_list("ade20k")
 
 
@@ -51,53 +45,35 @@ class ADE20K(FileDataModule):
             root, crop_size, resize_base=resize_base, eval_batch_size=eval_batch_size, **kwargs
         )
 
-    def pairs(self, split: Split) -> PairedDataset:
-        """`images/training/NAME.jpg` with `annotations/training/NAME.png`, or `validation`."""
-        tree, folder = self._tree(), _FOLDERS[split]
-        files = tree.files(f"images/{folder}", IMAGE_SUFFIXES)
-        labels = tree.files(f"annotations/{folder}", (".png",))
-        found = match(
-            files,
-            labels,
-            _stem,
-            _stem,
-            f"Expected images/{folder}/NAME.jpg with annotations/{folder}/NAME.png, as in {HOME}.",
-        )
-        table = LabelTable.of_values(
-            _CLASSES.labels,
-            ignored=[0],
-            hint="The files of the benchmark hold 0 to 150; converted ones do not fit: unpack "
-            "ADEChallengeData2016.zip again.",
-        )
-        return PairedDataset(found, IndexLabels(table), HOME)
-
-    def fetch(self) -> None:
-        """Download and unpack the archive of the benchmark."""
-        if locate(self.root, _WANTED, archives=[f"{_TOP}.zip"]) is None:
-            archive = fetch(_ARCHIVE, self.root.parent)
-            extract(archive, self.root, only=f"{_TOP}/")
-
-    def _tree(self) -> Tree:
-        tree = locate(self.root, _WANTED, archives=[f"{_TOP}.zip"])
-        if tree is not None:
-            return tree
+    def pairs(self, split: str) -> PairedDataset:
+        """Pair `images/training/NAME.jpg` with `annotations/training/NAME.png`, or `validation`."""
+        folder = "training" if split == "train" else "validation"
         get = (
             f"Get {HOME} (1 GB) and unpack it there, give its place with --data.root, or add "
             "--data.download true."
         )
         if self.root.is_dir() and _is_full_package(self.root):
-            raise UserError(
-                f"{self.root} is the full ADE20K, whose *_seg.png files have 3 channels and other "
-                f"classes; the benchmark of 150 classes is another package.\n  {get}"
+            get = (
+                "It is the full ADE20K, whose *_seg.png files have 3 channels and other classes; "
+                f"the benchmark of 150 classes is another package.\n  {get}"
             )
-        raise missing(self.root, "images/training and annotations/training", get)
+        tree = find(self.root, *_FOLDERS, get=get, archives=[f"{_TOP}.zip"])
+        pairs = match(
+            tree.files(f"images/{folder}"),
+            tree.files(f"annotations/{folder}", (".png",)),
+            f"Expected images/{folder}/NAME.jpg with annotations/{folder}/NAME.png, as in {HOME}.",
+        )
+        label_format = _CLASSES.label_format(
+            ignored=[0],
+            hint="The files of the benchmark hold 0 to 150; converted ones do not fit: unpack "
+            f"{_TOP}.zip again.",
+        )
+        return PairedDataset(pairs, label_format, HOME)
 
-
-_WANTED = ("images/training", "annotations/training")
-
-
-def _stem(file: DataFile) -> str:
-    return file.stem
+    def fetch(self) -> None:
+        """Download and unpack the archive of the benchmark."""
+        if locate(self.root, _FOLDERS, archives=[f"{_TOP}.zip"]) is None:
+            fetch_archive(_ARCHIVE, self.root, only=f"{_TOP}/")
 
 
 def _is_full_package(root: Path) -> bool:

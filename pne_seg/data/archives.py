@@ -9,11 +9,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.filesize import decimal
 
-from pne_seg.data.transfer import alone, require_space, transfer_bar
+from pne_seg.data.transfer import alone, bytes_bar, require_space
 from pne_seg.errors import UserError
 from pne_seg.files import check_regular
 
@@ -28,11 +27,8 @@ _RATIO_COUNTS_FROM = 100 * 10**6
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags: member, strong encryption, masked headers
 _KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made where files have no kind
-# What precedes a member's bytes: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
-# (4.3.7). A signature, what is known already, and the lengths of a name and of extra data.
-_HEADER = struct.Struct("<4s22xHH")
-_DAMAGE = (struct.error, zlib.error, OverflowError)
-_MEND = "Fetch the archive again from its home."
+DAMAGE = (struct.error, zlib.error, OverflowError)
+MEND = "Fetch the archive again from its home."
 
 
 def open_archive(path: Path, max_bytes: int = MAX_BYTES) -> zipfile.ZipFile:
@@ -51,7 +47,7 @@ def open_archive(path: Path, max_bytes: int = MAX_BYTES) -> zipfile.ZipFile:
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise UserError(
             f"{path}: not a whole zip archive ({error}), its download may have been cut short. "
-            f"{_MEND}"
+            f"{MEND}"
         ) from error
     try:
         check_members(archive, max_bytes)
@@ -85,7 +81,7 @@ def check_members(
     for member in archive.infolist():
         kind = stat.S_IFMT(member.external_attr >> 16)
         ratio = member.file_size / max(1, member.compress_size)
-        reason, mend = "", _MEND
+        reason, mend = "", MEND
         if _leads_outside(member.orig_filename):
             reason = "has a name that could lead outside of the folder it is unpacked into"
         elif kind not in _KINDS:
@@ -107,10 +103,10 @@ def check_members(
     if total > max_bytes:
         raise UserError(
             f"{archive.filename}: would unpack to {decimal(total)}, more than the "
-            f"{decimal(max_bytes)} that are allowed. {_MEND}"
+            f"{decimal(max_bytes)} that are allowed. {MEND}"
         )
     if packed > Path(archive.filename or os.devnull).stat().st_size:
-        raise UserError(f"{archive.filename}: its members overlap or are cut short. {_MEND}")
+        raise UserError(f"{archive.filename}: its members overlap or are cut short. {MEND}")
 
 
 def check_size(size: int, name: object) -> None:
@@ -128,56 +124,6 @@ def check_size(size: int, name: object) -> None:
             f"{name}: has {decimal(size)}, files of images and labels {decimal(MAX_FILE_BYTES)} at "
             "most. Cut a real image of that size into tiles."
         )
-
-
-class Place(NamedTuple):
-    """Where a member lies in its archive, in bytes, and what must come out."""
-
-    offset: int
-    packed: int
-    size: int
-    checksum: int
-    deflated: bool
-
-    @classmethod
-    def of(cls, member: zipfile.ZipInfo) -> "Place":
-        """As the archive's directory says."""
-        return cls(
-            member.header_offset,
-            member.compress_size,
-            member.file_size,
-            member.CRC,
-            member.compress_type == zipfile.ZIP_DEFLATED,
-        )
-
-
-def read_member(archive: Path, place: Place, name: str) -> bytes:
-    """One member of a checked archive; nothing stays open, for processes or threads to clash in.
-
-    Args:
-        archive: the zip file.
-        place: of the member.
-        name: what to call it in messages.
-
-    Raises:
-        OSError: the archive cannot be read.
-        UserError: the member is damaged, or too large.
-    """
-    check_size(max(place.size, place.packed), name)
-    try:
-        with archive.open("rb") as file:
-            file.seek(place.offset)
-            signature, name_length, extra_length = _HEADER.unpack(file.read(_HEADER.size))
-            file.seek(name_length + extra_length, os.SEEK_CUR)
-            data = file.read(place.packed)
-        if place.deflated:
-            # The size is a limit: more may come out than the archive says.
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, place.size + 1)
-    except _DAMAGE as error:
-        raise UserError(f"{name} is damaged ({error}). {_MEND}") from error
-    if signature != b"PK\3\4" or len(data) != place.size or zlib.crc32(data) != place.checksum:
-        raise UserError(f"{name} is damaged (other bytes than the archive promises). {_MEND}")
-    return data
 
 
 def extract(
@@ -225,13 +171,12 @@ def _extract(archive: zipfile.ZipFile, top: str, target: Path) -> None:
         shutil.rmtree(staging)
     require_space(target.parent, total, f"unpack {archive.filename}")
     try:
-        with transfer_bar(f"unpacking {Path(archive.filename or '').name}", total) as show:
-            done = 0
+        with bytes_bar(f"unpacking {Path(archive.filename or '').name}", total) as bar:
             for member in members:
                 place = staging / member.filename.removeprefix(top)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 for count in _extract_member(archive, member, place):
-                    show(done := done + count)
+                    bar.update(count)
         if target.exists():
             target.rmdir()  # empty; not every system renames onto a folder
         staging.rename(target)
@@ -252,9 +197,9 @@ def _extract_member(
                 yield len(data)
         if written != member.file_size:
             raise zipfile.BadZipFile(f"{written} bytes in place of {member.file_size}")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, *_DAMAGE) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, *DAMAGE) as error:
         raise UserError(
-            f"{archive.filename}: member {member.filename!r} is damaged ({error}). {_MEND}"
+            f"{archive.filename}: member {member.filename!r} is damaged ({error}). {MEND}"
         ) from error
 
 

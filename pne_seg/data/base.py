@@ -14,9 +14,8 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pne_seg.data.dataset import BatchView, SampleView, SegmentationDataset, collate
-from pne_seg.data.processors import usable_processors
 from pne_seg.data.sampler import EpochSampler, SameSizeBatches
+from pne_seg.data.samples import BatchView, SampleView, SegmentationDataset, collate
 from pne_seg.description import Colour, DataDescription
 from pne_seg.errors import UserError
 
@@ -230,6 +229,13 @@ _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
     "predict": ("test",),
 }
+
+
+def usable_processors() -> int:
+    """Return the number of processors that this process may use, 1 or more."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def default_workers() -> int:

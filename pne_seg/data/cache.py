@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import track
 
-from pne_seg.data.dataset import Sample, SegmentationDataset
-from pne_seg.data.pairs import PairedDataset, spread
-from pne_seg.data.processors import usable_processors
+from pne_seg.data.base import usable_processors
+from pne_seg.data.paired_files import PairedDataset, spread
+from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.data.transfer import alone, require_space
 from pne_seg.errors import UserError
 from pne_seg.files import save_atomically

@@ -3,24 +3,23 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pne_seg.data.base import Split
 from pne_seg.data.classes import class_list
-from pne_seg.data.file_datamodule import FileDataModule, locate, missing
-from pne_seg.data.labels import IGNORE, IndexLabels, LabelTable
-from pne_seg.data.pairs import Pair, PairedDataset, match
-from pne_seg.data.sources import DataFile, Tree
+from pne_seg.data.file_datamodule import FileDataModule, find, locate
+from pne_seg.data.paired_files import Pair, PairedDataset, match
 from pne_seg.errors import UserError
 
 HOME = "https://www.cityscapes-dataset.com/downloads/"
 _STEPS = (
-    f"The data set needs a login of its own: register at {HOME}, get "
+    f"The data set needs a login: register at {HOME}, get "
     "leftImg8bit_trainvaltest.zip (11 GB) and gtFine_trainvaltest.zip (241 MB) and unpack both "
     "into one folder; or `pip install cityscapesscripts`, then `csDownload "
     "leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip`.\n  Give the folder with --data.root."
 )
 _IMAGE, _LABELS = "_leftImg8bit", "_gtFine"
 _AS_DISTRIBUTED, _CONVERTED = "_labelIds.png", "_labelTrainIds.png"
+_FOLDERS = ("leftImg8bit", "gtFine")
 _HIGHEST_ID = 33
+_NO_CLASS = 255  # in converted labels; and how 8 bits hold the id −1 of license plates
 _CLASSES = class_list("cityscapes")
 
 
@@ -60,56 +59,39 @@ class Cityscapes(FileDataModule):
             eval_batch_size=eval_batch_size,
             **kwargs,
         )
-        self.test_split: Split = test_split
+        self.test_split = test_split
 
-    def pairs(self, split: Split) -> PairedDataset:
-        """`leftImg8bit/train/CITY/NAME_leftImg8bit.png` with its labels in `gtFine/`."""
+    def pairs(self, split: str) -> PairedDataset:
+        """Pair `leftImg8bit/train/CITY/NAME_leftImg8bit.png` with its labels in `gtFine/`."""
         folder = self.test_split if split == "test" else split
-        tree = self._tree()
-        image_files = _ending(tree.files(f"leftImg8bit/{folder}", (".png",)), f"{_IMAGE}.png")
+        tree = find(self.root, *_FOLDERS, get=_STEPS)
+        images = tree.files(f"leftImg8bit/{folder}", (f"{_IMAGE}.png",))
+        ending = _LABELS + _AS_DISTRIBUTED
+        labels = tree.files(f"gtFine/{folder}", (ending,))
+        label_format = _CLASSES.label_format(
+            ignored={*range(_HIGHEST_ID + 1), _NO_CLASS} - set(_CLASSES.labels),
+            hint=f"The ids of Cityscapes go up to {_HIGHEST_ID}: fetch gtFine_trainvaltest.zip "
+            "again.",
+        )
         if folder == "test":  # what lies in gtFine/test are dummies
-            unlabelled = [Pair(file.stem, file, None) for file in image_files]
-            return PairedDataset(unlabelled, IndexLabels(_TABLE), HOME)
-        annotations = tree.files(f"gtFine/{folder}", (".png",))
-        ending, table = _LABELS + _AS_DISTRIBUTED, _TABLE
-        label_files = _ending(annotations, ending)
-        if not label_files:
-            ending, table = _LABELS + _CONVERTED, _CONVERTED_TABLE
-            label_files = _ending(annotations, ending)
-        found = match(
-            image_files,
-            label_files,
-            lambda file: file.stem,
-            lambda file: file.name.removesuffix(ending) + _IMAGE,
+            unlabeled = [Pair(file.stem, file, None) for file in images]
+            return PairedDataset(unlabeled, label_format, HOME)
+        if not labels:
+            ending = _LABELS + _CONVERTED
+            labels = tree.files(f"gtFine/{folder}", (ending,))
+            label_format = _CLASSES.label_format(
+                [_NO_CLASS], values=range(len(_CLASSES.names)), hint="Convert the labels again."
+            )
+        pairs = match(
+            images,
+            labels,
             f"Expected leftImg8bit/{folder}/CITY/NAME{_IMAGE}.png with "
             f"gtFine/{folder}/CITY/NAME{_LABELS}{_AS_DISTRIBUTED}.",
+            label_key=lambda file: file.name.removesuffix(ending) + _IMAGE,
         )
-        return PairedDataset(found, IndexLabels(table), HOME)
+        return PairedDataset(pairs, label_format, HOME)
 
     def fetch(self) -> None:
         """Say how to get the data set by hand: it needs a login."""
-        if locate(self.root, _WANTED) is None:
+        if locate(self.root, _FOLDERS) is None:
             raise UserError(f"Cityscapes cannot be downloaded by --data.download true. {_STEPS}")
-
-    def _tree(self) -> Tree:
-        tree = locate(self.root, _WANTED)
-        if tree is None:
-            raise missing(self.root, "leftImg8bit and gtFine", _STEPS)
-        return tree
-
-
-_WANTED = ("leftImg8bit", "gtFine")
-
-# 255 is how 8 bits hold the id −1 of licence plates.
-_TABLE = LabelTable.of_values(
-    _CLASSES.labels,
-    ignored={*range(_HIGHEST_ID + 1), IGNORE} - set(_CLASSES.labels),
-    hint=f"The ids of Cityscapes go up to {_HIGHEST_ID}: fetch gtFine_trainvaltest.zip again.",
-)
-_CONVERTED_TABLE = LabelTable.of_values(
-    range(len(_CLASSES.names)), ignored=[IGNORE], hint="Convert the labels again."
-)
-
-
-def _ending(files: list[DataFile], suffix: str) -> list[DataFile]:
-    return [file for file in files if file.name.endswith(suffix)]

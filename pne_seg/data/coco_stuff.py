@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pne_seg.data.archives import extract
-from pne_seg.data.base import Split
 from pne_seg.data.classes import class_list
-from pne_seg.data.download import RemoteFile, fetch
-from pne_seg.data.file_datamodule import FileDataModule, locate, missing
-from pne_seg.data.images import IMAGE_SUFFIXES
-from pne_seg.data.labels import IGNORE, IndexLabels, LabelFormat, LabelTable, MatLabels
-from pne_seg.data.pairs import PairedDataset, match
+from pne_seg.data.download import RemoteFile, fetch, fetch_archive
+from pne_seg.data.file_datamodule import FileDataModule, find, locate, missing
+from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelFormat
+from pne_seg.data.mat import MatLabels
+from pne_seg.data.paired_files import PairedDataset, match
 from pne_seg.data.sources import DataFile, Tree
 from pne_seg.errors import UserError
 
@@ -21,22 +19,22 @@ _CONVERTED = "_labelTrainIds"
 _HIGHEST_ID = 181
 
 # Dropped ids are ignored: the published files hold none.
-TABLE_164K = LabelTable.of_values(
-    _CLASSES.labels,
+LABELS_164K = _CLASSES.label_format(
     ignored={*range(_HIGHEST_ID + 1), IGNORE} - set(_CLASSES.labels),
     hint=f"The ids of COCO-Stuff 164k go up to {_HIGHEST_ID}: fetch its pixel maps again.",
 )
-TABLE_10K = LabelTable.of_values(
-    [label + 1 for label in _CLASSES.labels],
-    ignored=set(range(_HIGHEST_ID + 2)) - {label + 1 for label in _CLASSES.labels},
+_VALUES_10K = [label + 1 for label in _CLASSES.labels]
+LABELS_10K = _CLASSES.label_format(
+    ignored=set(range(_HIGHEST_ID + 2)) - set(_VALUES_10K),
+    values=_VALUES_10K,
     hint=f"The ids of COCO-Stuff 10k go up to {_HIGHEST_ID + 1}: fetch its annotations again.",
 )
 # As mmsegmentation's scripts convert them: 164k to class indices, 10k to one more, 0 for no class.
-TABLE_164K_CONVERTED = LabelTable.of_values(
-    range(len(_CLASSES.names)), ignored=[IGNORE], hint="Convert the labels again."
+LABELS_164K_CONVERTED = _CLASSES.label_format(
+    [IGNORE], values=range(len(_CLASSES.names)), hint="Convert the labels again."
 )
-TABLE_10K_CONVERTED = LabelTable.of_values(
-    range(1, len(_CLASSES.names) + 1), ignored=[0, IGNORE], hint="Convert the labels again."
+LABELS_10K_CONVERTED = _CLASSES.label_format(
+    [0, IGNORE], values=range(1, len(_CLASSES.names) + 1), hint="Convert the labels again."
 )
 
 _SERVER = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset"
@@ -45,12 +43,12 @@ _ARCHIVES_164K = {
     "train2017.zip": RemoteFile(
         "http://images.cocodataset.org/zips/train2017.zip",
         size=19_336_861_798,
-        sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+        hash="sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
     ),
     "val2017.zip": RemoteFile(
         "http://images.cocodataset.org/zips/val2017.zip",
         size=815_585_330,
-        sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+        hash="sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
     ),
     _PIXEL_MAPS: RemoteFile(f"{_SERVER}/{_PIXEL_MAPS}"),  # no hash of it is published
 }
@@ -106,8 +104,8 @@ class COCOStuff(FileDataModule):
         self.version = version
         self.label_cache = label_cache
 
-    def pairs(self, split: Split) -> PairedDataset:
-        """Images with the pixel maps or `.mat` files of the same name."""
+    def pairs(self, split: str) -> PairedDataset:
+        """Pair images with the pixel maps or `.mat` files of the same name."""
         if self.version == "164k":
             return self._pairs_164k("train2017" if split == "train" else "val2017")
         return self._pairs_10k("train" if split == "train" else "test")
@@ -116,7 +114,7 @@ class COCOStuff(FileDataModule):
         """Download the archives; those of 164k are left as they are and read in place."""
         if self.version == "10k":
             if locate(self.root, ["annotations", "images"]) is None:
-                extract(fetch(_ARCHIVE_10K, self.root.parent), self.root)
+                fetch_archive(_ARCHIVE_10K, self.root)
             return
         for kind in ("images", "annotations"):
             for folder in ("train2017", "val2017"):
@@ -126,18 +124,17 @@ class COCOStuff(FileDataModule):
     # ---- 164k ----------------------------------------------------------------------------
 
     def _pairs_164k(self, folder: str) -> PairedDataset:
-        image_files = self._tree("images", folder).files("", IMAGE_SUFFIXES)
-        label_files, table = _labels(
-            self._tree("annotations", folder), "", TABLE_164K, TABLE_164K_CONVERTED
+        images = self._tree("images", folder).files("")
+        labels, label_format = _labels(
+            self._tree("annotations", folder), "", LABELS_164K, LABELS_164K_CONVERTED
         )
         pairs = match(
-            image_files,
-            label_files,
-            _stem,
-            _stem,
+            images,
+            labels,
             f"Expected images/{folder}/NAME.jpg with annotations/{folder}/NAME.png; see {HOME}.",
+            label_key=_image_stem,
         )
-        return PairedDataset(pairs, IndexLabels(table), HOME)
+        return PairedDataset(pairs, label_format, HOME)
 
     def _look(self, kind: str, folder: str) -> Tree | None:
         """`images/train2017`, say, as a folder or in the archive that is distributed."""
@@ -164,36 +161,34 @@ class COCOStuff(FileDataModule):
     # ---- 10k -----------------------------------------------------------------------------
 
     def _pairs_10k(self, split: str) -> PairedDataset:
-        tree = locate(self.root, ["images", "annotations"])
-        if tree is None:
-            raise missing(
-                self.root,
-                "images and annotations",
-                f"Get cocostuff-10k-v1.1.zip (2 GB, {HOME_10K}) and unpack it there, give its "
-                "place with --data.root, or add --data.download true.",
-            )
+        tree = find(
+            self.root,
+            "images",
+            "annotations",
+            get=f"Get cocostuff-10k-v1.1.zip (2 GB, {HOME_10K}) and unpack it there, give its "
+            "place with --data.root, or add --data.download true.",
+        )
         label_format: LabelFormat
         if tree.has(f"annotations/{split}2014"):  # as mmsegmentation converts it
-            image_files = tree.files(f"images/{split}2014", IMAGE_SUFFIXES)
-            folder = f"annotations/{split}2014"
-            label_files, table = _labels(tree, folder, TABLE_10K, TABLE_10K_CONVERTED)
-            label_format = IndexLabels(table)
+            images = tree.files(f"images/{split}2014")
+            labels, label_format = _labels(
+                tree, f"annotations/{split}2014", LABELS_10K, LABELS_10K_CONVERTED
+            )
         else:
             names = _listed(tree, split)
-            image_files = _chosen(tree.files("images", IMAGE_SUFFIXES), names)
-            label_files = _chosen(tree.files("annotations", (".mat",)), names)
-            label_format = MatLabels(TABLE_10K, self.label_cache)
-            if lost := names - {file.stem for file in [*image_files, *label_files]}:
+            images = [file for file in tree.files("images") if file.stem in names]
+            labels = [file for file in tree.files("annotations", (".mat",)) if file.stem in names]
+            label_format = MatLabels(LABELS_10K.table, self.label_cache)
+            if lost := names - {file.stem for file in [*images, *labels]}:
                 raise UserError(
                     f"{tree}: imageLists/{split}.txt names {min(lost)}, which is neither in images "
                     f"nor in annotations ({len(lost)} such names). Fetch it again from {HOME_10K}."
                 )
         pairs = match(
-            image_files,
-            label_files,
-            _stem,
-            _stem,
+            images,
+            labels,
             f"Expected images/NAME.jpg with annotations/NAME.mat; see {HOME_10K}.",
+            label_key=_image_stem,
         )
         return PairedDataset(pairs, label_format, HOME_10K)
 
@@ -203,12 +198,12 @@ def _archive(kind: str, folder: str) -> str:
 
 
 def _labels(
-    tree: Tree, folder: str, table: LabelTable, converted: LabelTable
-) -> tuple[list[DataFile], LabelTable]:
-    """The label files as distributed, or the converted ones where only these are there."""
+    tree: Tree, folder: str, as_distributed: IndexLabels, converted: IndexLabels
+) -> tuple[list[DataFile], IndexLabels]:
+    """Return the label files as distributed, or converted ones if there are only these."""
     files = tree.files(folder, (".png",))
     distributed = [file for file in files if not file.stem.endswith(_CONVERTED)]
-    return (distributed, table) if distributed else (files, converted)
+    return (distributed, as_distributed) if distributed else (files, converted)
 
 
 def _listed(tree: Tree, split: str) -> set[str]:
@@ -222,9 +217,5 @@ def _listed(tree: Tree, split: str) -> set[str]:
     return set(file.read_bytes().decode().split())
 
 
-def _chosen(files: list[DataFile], names: set[str]) -> list[DataFile]:
-    return [file for file in files if file.stem in names]
-
-
-def _stem(file: DataFile) -> str:
+def _image_stem(file: DataFile) -> str:
     return file.stem.removesuffix(_CONVERTED)

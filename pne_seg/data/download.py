@@ -1,32 +1,21 @@
-"""Files from the web: an interrupted download goes on where it stopped, and is checked."""
+"""Files from the web: an interrupted download resumes where it stopped, and is checked."""
 
 import hashlib
 import os
 import re
 import ssl
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    UnknownHandler,
-)
+from urllib.request import Request, urlopen
 
 from rich.filesize import decimal
 
-from pne_seg.data.transfer import Show, alone, require_space, transfer_bar
+from pne_seg.data.archives import extract
+from pne_seg.data.transfer import alone, bytes_bar, require_space
 from pne_seg.errors import UserError
 
 _CHUNK = 1 << 20
@@ -39,18 +28,14 @@ class RemoteFile:
 
     Args:
         url: http or https.
-        size: in bytes.
-        sha256: in hexadecimal, whole or its beginning; this and the next two are checked if given.
-        sha1: see `sha256`.
-        md5: see `sha256`.
-        name: of the file on disk; the last part of the URL where not given.
+        size: in bytes; checked if given.
+        hash: such as `sha256:69a8bb58…` or `md5:…`, whole or its beginning; checked if given.
+        name: of the file on disk; the last part of the URL by default.
     """
 
     url: str
     size: int | None = None
-    sha256: str | None = None
-    sha1: str | None = None
-    md5: str | None = None
+    hash: str = ""
     name: str = ""
 
     @property
@@ -59,19 +44,9 @@ class RemoteFile:
         path = unquote(urlsplit(self.url).path).replace("\\", "/")
         return self.name or path.rpartition("/")[2]
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """The hashes that are known, by the name of their method."""
-        known = {"sha256": self.sha256, "sha1": self.sha1, "md5": self.md5}
-        return {method: value.lower() for method, value in known.items() if value}
-
 
 class _InterruptedError(Exception):
     """The network or the server failed in a way that may pass."""
-
-
-class _RefusedError(Exception):
-    """The server will not give the file."""
 
 
 def fetch(
@@ -79,12 +54,11 @@ def fetch(
 ) -> Path:
     """Download a file into a folder, or check the one that is there.
 
-    What has come is kept in `NAME.part`, to go on from in a later run. Of a file that was there
-    the hashes are computed once: `.NAME.checked` says for which size and date.
+    What has arrived is kept in `NAME.part`, from which a later run resumes.
 
     Args:
         remote: what to fetch.
-        folder: where to; made where missing.
+        folder: where to; made if missing.
         tries: in a row without a single byte, before giving up.
         pause: seconds before the second try; doubled before each further one.
         timeout: seconds that a server may stay silent.
@@ -93,8 +67,9 @@ def fetch(
         The file's path.
 
     Raises:
-        UserError: the file cannot be had, is not of the size or hash that is known, or finds no
-            room; or the file that is there already is another one, which is left as it is.
+        UserError: the file cannot be downloaded, has another size or hash than is known, or does
+            not fit on the disk; or the file that is there already is another one, which is left as
+            it is.
     """
     if urlsplit(remote.url).scheme not in ("http", "https"):
         raise UserError(f"{remote.url}: not an http or https address.")
@@ -104,90 +79,78 @@ def fetch(
     part = folder / f"{remote.file_name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if _is_right(remote, target):
-            return target
-        with alone(folder / f".{part.name}.lock", f"downloads {target}"):
-            if not _is_right(remote, target):  # another process may have done it meanwhile
-                _download(remote, part, tries, pause, timeout)
-                part.replace(target)
-                _remember(remote, target)
+        if not target.exists():
+            with alone(folder / f".{part.name}.lock", f"downloads {target}"):
+                if not target.exists():  # another process may have downloaded it meanwhile
+                    _download(remote, part, tries, pause, timeout)
+                    part.replace(target)
+                    return target
+        wrong = _wrong(remote, target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written or read ({error}).") from error
+    if wrong:
+        raise UserError(
+            f"{target}: {wrong}. Move it away to download {remote.url} again, or put the right "
+            "file there."
+        )
     return target
 
 
-def _is_right(remote: RemoteFile, target: Path) -> bool:
-    """Whether the file is there; an error where it is another one."""
-    if not target.exists():
-        return False
-    note = target.with_name(f".{target.name}.checked")
-    known = note.read_text() if note.is_file() else ""
-    if not (remote.hashes and known == _state(remote, target)):
-        if wrong := _wrong(remote, target):
-            raise UserError(
-                f"{target}: {wrong}. Move it away to download {remote.url} again, or put the right "
-                "file there."
-            )
-        _remember(remote, target)
-    return True
+def fetch_archive(remote: RemoteFile, root: Path, only: str | None = None) -> None:
+    """Download a zip archive to the folder around `root` and unpack it to `root`.
 
+    Args:
+        remote: the archive.
+        root: the folder to make.
+        only: a folder in the archive, whose content becomes that of `root`; all if None.
 
-def _remember(remote: RemoteFile, target: Path) -> None:
-    """Note that the file's hashes were checked."""
-    if remote.hashes:
-        with suppress(OSError):  # a folder that is closed to writing: it is checked each time
-            target.with_name(f".{target.name}.checked").write_text(_state(remote, target))
-
-
-def _state(remote: RemoteFile, target: Path) -> str:
-    found = target.stat()
-    return f"{found.st_size} {found.st_mtime_ns} {remote.hashes}"
+    Raises:
+        UserError: see `fetch` and `archives.extract`.
+    """
+    extract(fetch(remote, root.parent), root, only)
 
 
 def _download(remote: RemoteFile, part: Path, tries: int, pause: float, timeout: float) -> None:
     """Fill `part` until it is whole and right."""
-    by_hand = f"fetch it with a browser and put it to {part.with_suffix('')}"
     farthest, failures = _size(part), 0
-    with transfer_bar(f"downloading {remote.file_name}", remote.size) as show:
-        while True:
-            try:
-                _receive(remote, part, timeout, show)
-                break
-            except _RefusedError as error:
-                raise UserError(f"{remote.url}: {error}. You can {by_hand}.") from error
-            except _InterruptedError as error:
-                failures = 1 if _size(part) > farthest else failures + 1
-                farthest = max(farthest, _size(part))
-                if failures >= tries:
-                    raise UserError(
-                        f"{remote.url}: {error}, {failures} times in a row. Run again to go on "
-                        f"after the {decimal(_size(part))} that are there, or {by_hand}."
-                    ) from error
-                time.sleep(pause * 2 ** (failures - 1))
+    while True:
+        try:
+            _receive(remote, part, timeout)
+            break
+        except _InterruptedError as error:
+            failures = 1 if _size(part) > farthest else failures + 1
+            farthest = max(farthest, _size(part))
+            if failures >= tries:
+                raise UserError(
+                    f"{remote.url}: {error}, {failures} times in a row. Run again to resume after "
+                    f"{decimal(_size(part))}, or {_by_hand(part)}."
+                ) from error
+            time.sleep(pause * 2 ** (failures - 1))
     if wrong := _wrong(remote, part):
         part.unlink()
         raise UserError(
-            f"{remote.url}: {wrong}. What came is removed: run again. Should it come out the same, "
-            f"the file has changed at its home, or something else answers: {by_hand}."
+            f"{remote.url}: {wrong}. The download is removed: run again. If the result is the "
+            f"same, the file has changed at its home, or something else answers: {_by_hand(part)}."
         )
     _version_note(part).unlink(missing_ok=True)
 
 
-def _receive(remote: RemoteFile, part: Path, timeout: float, show: Show) -> None:
-    """Add what one request gives to what is there, or begin again where that cannot be."""
+def _receive(remote: RemoteFile, part: Path, timeout: float) -> None:
+    """Add the bytes of one request to the part, or start again if it cannot be resumed."""
     have, note = _size(part), _version_note(part)
     if have and have == remote.size:
         return
     version = note.read_text() if note.is_file() else ""
-    if have > (remote.size or have) or not (version or remote.hashes):
+    if have > (remote.size or have) or not (version or remote.hash):
         have = 0  # nothing would tell that the rest is of another file
     headers = {"User-Agent": "pne-seg", "Accept-Encoding": "identity"}
     if have:
-        # The server is to send all of the file if it is no longer the same.
-        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {})
-    with _ask(Request(remote.url, headers=headers), timeout) as answer:
+        headers["Range"] = f"bytes={have}-"
+    if have and version:
+        headers["If-Range"] = version  # the server sends all of a file that has changed
+    with _ask(Request(remote.url, headers=headers), part, timeout) as answer:
         if answer.headers.get_content_type() == "text/html" and answer.status != 416:
-            raise _RefusedError("answers with a web page in place of the file")
+            raise _refused(remote.url, "answers with a web page in place of the file", part)
         start, total = _span(answer)
         if answer.status == 416 and total == have:
             return
@@ -195,50 +158,54 @@ def _receive(remote: RemoteFile, part: Path, timeout: float, show: Show) -> None
             part.unlink(missing_ok=True)
             raise _InterruptedError("sends another part of the file than it was asked for")
         whole = remote.size if total is None else total
-        if remote.size is not None and whole != remote.size:
-            raise _RefusedError(
-                f"has {whole} bytes, not the {remote.size} of the file that is known"
-            )
+        if remote.size not in (None, whole):
+            raise _refused(remote.url, f"has {whole} bytes, not {remote.size}", part)
+        if not start:
+            note.write_text(_version(answer))
         with part.open("ab" if start else "wb") as file:
-            if not start:
-                note.write_text(_version(answer))
             require_space(part.parent, (whole or 0) - start, f"download {remote.url}")
-            for data in _pieces(answer):
-                start += file.write(data)
-                show(start, whole)
+            with bytes_bar(f"downloading {remote.file_name}", whole, start) as bar:
+                try:
+                    while data := answer.read(_CHUNK):
+                        start += file.write(data)
+                        bar.update(len(data))
+                except (OSError, HTTPException) as error:
+                    raise _InterruptedError(f"the connection broke ({error})") from error
             file.flush()
             os.fsync(file.fileno())
     if whole is not None and start < whole:
         raise _InterruptedError(f"stopped at {start} of {whole} bytes")
 
 
-def _ask(request: Request, timeout: float) -> HTTPResponse | HTTPError:
-    """Send a request; an answer of 416 (the part that is asked for is beyond the end) is one."""
-    opener = OpenerDirector()  # the usual one would also go to ftp
-    for handler in (
-        ProxyHandler(), HTTPHandler(), HTTPSHandler(), HTTPRedirectHandler(), HTTPErrorProcessor(),
-        HTTPDefaultErrorHandler(), UnknownHandler(),
-    ):  # fmt: skip
-        opener.add_handler(handler)
+def _ask(request: Request, part: Path, timeout: float) -> HTTPResponse | HTTPError:
+    """Send a request; 416, which means that the range lies beyond the end, is an answer too."""
     try:
-        answer: HTTPResponse = opener.open(request, timeout=timeout)
+        answer: HTTPResponse = urlopen(request, timeout=timeout)
     except HTTPError as error:
         if error.code == 416:
             return error
-        kind = _InterruptedError if error.code in _BUSY else _RefusedError
-        raise kind(f"answers {error.code} {error.reason}") from error
-    except URLError as error:
-        lasting = isinstance(error.reason, ssl.SSLCertVerificationError)
-        raise (_RefusedError if lasting else _InterruptedError)(
-            f"no answer ({error.reason})"
-        ) from error
+        said = f"answers {error.code} {error.reason}"
+        if error.code in _BUSY:
+            raise _InterruptedError(said) from error
+        raise _refused(request.full_url, said, part) from error
     except (OSError, HTTPException) as error:
-        raise _InterruptedError(f"no answer ({error})") from error
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise _refused(request.full_url, f"no answer ({reason})", part) from error
+        raise _InterruptedError(f"no answer ({reason})") from error
     return answer
 
 
+def _refused(url: str, why: str, part: Path) -> UserError:
+    return UserError(f"{url}: {why}. You can {_by_hand(part)}.")
+
+
+def _by_hand(part: Path) -> str:
+    return f"download it with a browser and put it to {part.with_suffix('')}"
+
+
 def _span(answer: HTTPResponse | HTTPError) -> tuple[int, int | None]:
-    """Where an answer's bytes begin in the file, -1 for nowhere, and how long the file is."""
+    """Return where an answer's bytes start in the file, -1 for nowhere, and the file's length."""
     if answer.status == 200:
         length = answer.headers["Content-Length"]
         return 0, int(length) if length else None
@@ -248,16 +215,8 @@ def _span(answer: HTTPResponse | HTTPError) -> tuple[int, int | None]:
     return -1 if start is None else int(start), None if total is None else int(total)
 
 
-def _pieces(answer: HTTPResponse | HTTPError) -> Iterator[bytes]:
-    try:
-        while data := answer.read(_CHUNK):
-            yield data
-    except (OSError, HTTPException) as error:
-        raise _InterruptedError(f"the connection broke ({error})") from error
-
-
 def _version(answer: HTTPResponse | HTTPError) -> str:
-    """What tells the file from a later one of the same name, for a header `If-Range`."""
+    """Return what tells the file from a later one of the same name, for a header `If-Range`."""
     tag = answer.headers["ETag"] or ""
     return (answer.headers["Last-Modified"] or "") if not tag or tag.startswith("W/") else tag
 
@@ -271,18 +230,14 @@ def _size(part: Path) -> int:
 
 
 def _wrong(remote: RemoteFile, path: Path) -> str:
-    """What is wrong with a whole file, "" if nothing."""
+    """Return what is wrong with a whole file, "" if nothing."""
     size = _size(path)
     if remote.size not in (None, size):
         return f"it has {size} bytes, not {remote.size}"
-    digests = {method: hashlib.new(method, usedforsecurity=False) for method in remote.hashes}
-    if digests:
-        with path.open("rb") as file, transfer_bar(f"checking {path.name}", size) as show:
-            while data := file.read(_CHUNK):
-                for digest in digests.values():
-                    digest.update(data)
-                show(file.tell())
-    for method, digest in digests.items():
-        if not digest.hexdigest().startswith(remote.hashes[method]):
-            return f"its {method} is {digest.hexdigest()}, not {remote.hashes[method]}"
+    if remote.hash:
+        method, _, known = remote.hash.partition(":")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, method).hexdigest()
+        if not found.startswith(known.lower()):
+            return f"its {method} is {found}, not {known}"
     return ""

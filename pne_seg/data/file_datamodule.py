@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.cache import CachedDataset
-from pne_seg.data.dataset import SegmentationDataset
-from pne_seg.data.pairs import PairedDataset
+from pne_seg.data.paired_files import PairedDataset
+from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import Tree, open_tree
 from pne_seg.data.transfer import alone
 from pne_seg.data.transforms import recipe
@@ -127,8 +127,28 @@ class FileDataModule(SegmentationDataModule):
         return self.crop_size if self.transforms is None else super().training_size()
 
 
+def find(root: Path, *folders: str, get: str, archives: Sequence[str] = ()) -> Tree:
+    """Open the tree that holds all of these folders, as `locate` finds it.
+
+    Args:
+        root: folder or zip archive.
+        folders: that must all be there.
+        get: how to get the data set, for the error message.
+        archives: names of zip archives that may lie in `root`.
+
+    Raises:
+        UserError: there is none; what is missing is named.
+    """
+    tree = locate(root, folders, archives=archives)
+    if tree is not None:
+        return tree
+    absent = [folder for folder in folders if locate(root, [folder], archives=archives) is None]
+    looked_for = " and ".join(absent or folders) + ("" if absent else " in one folder")
+    raise missing(root, looked_for, get)
+
+
 def locate(root: Path, *layouts: Sequence[str], archives: Sequence[str] = ()) -> Tree | None:
-    """The tree of one of the layouts: `root`, what lies one level below, or an archive.
+    """Find the tree of one of the layouts: `root`, what lies one level below, or an archive.
 
     Args:
         root: folder or zip archive.

@@ -1,26 +1,25 @@
-"""Decoding: image files to RGB, label files to the values they hold; damage is an error."""
+"""Decode image files to RGB and label files to the values they hold; damage is an error."""
 
 import io
+import logging
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import cv2
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pne_seg.data import png
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""What image files may be called, in lower case."""
 
 MAX_PIXELS = 178_956_970
 """Pixels of an image beyond which its header is not believed; Pillow's limit, kept if lifted."""
@@ -35,6 +34,10 @@ _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes, aft
 _JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 _MOST_SCANS = 100  # progressive files have about ten; each passes over all pixels again
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk, which libpng reads nothing of
+
+# It warns about color profiles, which many files have and nothing here reads.
+logging.getLogger("imagecodecs").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,16 @@ def read_image(file: DataFile) -> Pixels:
     data = file.read_bytes()
     with _opened(file, io.BytesIO(data)) as opened:
         info = _info(opened)
-    if png.is_png(data):
-        data = _uncompressed(file, data)
-    elif data[:2] == b"\xff\xd8":
+    if info.format == "PNG":
+        pixels = _decode_png(file, data)
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        # Gray has one channel, all may have one more of transparency.
+        channels = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., [0, 0, 0]]
+        return _displayed(file, channels, info)
+    if info.format == "JPEG":
         _check_jpeg(file, data)
-    return _decode(file, data, cv2.IMREAD_COLOR_RGB, info)
+    return _decode(file, data, info)
 
 
 def read_labels(file: DataFile) -> Pixels:
@@ -100,13 +108,19 @@ def read_labels(file: DataFile) -> Pixels:
     with _opened(file, io.BytesIO(data)) as opened:
         info = _info(opened)
         check_label_kind(file, info)
-        if not png.is_png(data):
+        if info.format != "PNG":
             return _read_other_labels(file, opened, data)
-    data = _uncompressed(file, data, as_grayscale=info.mode == "P")
-    labels = _decode(file, data, cv2.IMREAD_GRAYSCALE, info)
-    depth = png.read_header(data).depth
-    # OpenCV spreads fewer bits over 0..255.
+    if info.mode == "P":
+        data = _palette_as_gray(data)
+    labels = _displayed(file, _decode_png(file, data)[..., 0], info)
+    depth = png_depth(data)
+    # libpng spreads fewer bits over 0..255.
     return labels if depth == 8 else labels // np.uint8(255 // (2**depth - 1))
+
+
+def png_depth(data: bytes) -> int:
+    """Return the bits per channel of a PNG file."""
+    return data[24]
 
 
 def check_label_kind(file: DataFile, info: ImageInfo) -> None:
@@ -205,20 +219,37 @@ def _check_jpeg(file: DataFile, data: bytes) -> None:
     raise _unreadable(file, "it is cut short")
 
 
-def _uncompressed(file: DataFile, data: bytes, as_grayscale: bool = False) -> bytes:
+def _decode_png(file: DataFile, data: bytes) -> npt.NDArray[Any]:
+    """Decode to (H, W, channels), uint8 or uint16; the pixels' checksums are verified."""
+    if data.rfind(_PNG_END) < 0:
+        raise _unreadable(file, "it is cut short, or its end is damaged")
     try:
-        return png.uncompressed(data, as_grayscale)
-    except ValueError as error:
-        raise _unreadable(file, str(error)) from error
+        decoded = imagecodecs.png_decode(data)
+    except (RuntimeError, ValueError) as error:
+        raise _unreadable(file, f"its pixels are damaged or missing: {error}") from error
+    return np.asarray(decoded).reshape(*decoded.shape[:2], -1)
 
 
-def _decode(file: DataFile, data: bytes, flags: int, info: ImageInfo) -> Pixels:
+def _palette_as_gray(data: bytes) -> bytes:
+    """Make a PNG's indices into its palette gray values, by the color type in its header."""
+    header = data[12:25] + b"\0" + data[26:29]
+    return data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
+
+
+def _decode(file: DataFile, data: bytes, info: ImageInfo) -> Pixels:
+    """Decode what is no PNG to RGB."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise _unreadable(file, "it cannot be decoded") from error
     if decoded is None:
         raise _unreadable(file, "it cannot be decoded")
+    return _displayed(file, decoded, info)
+
+
+def _displayed(file: DataFile, decoded: npt.NDArray[Any], info: ImageInfo) -> Pixels:
+    """Turn a picture as its EXIF data say."""
     # OpenCV turns TIFF files in any case; the others here, so that `read_info` agrees.
     orientation = 1 if info.format == "TIFF" else info.orientation
     if orientation in _ON_ITS_SIDE:

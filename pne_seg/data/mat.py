@@ -1,17 +1,27 @@
-"""One matrix of a MATLAB file of version 5 (`save -v7` too), read in plain Python.
+"""Label maps in MATLAB files of version 5 (`save -v7` too), read in plain Python.
 
 SciPy's reader ends the process on some damaged files, and unpacks whatever a few kilobytes claim.
 Format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf
 """
 
+import hashlib
 import math
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+
+from pne_seg.data.images import MAX_PIXELS, Pixels, read_labels
+from pne_seg.data.label_formats import LabelFormat, LabelTable
+from pne_seg.data.sources import DataFile, open_file
+from pne_seg.errors import UserError
+from pne_seg.files import write_bytes_atomically
 
 _HEADER_END = 128
 _BYTE_ORDERS = {b"IM": "<", b"MI": ">"}  # what the header's last two bytes are
@@ -21,6 +31,71 @@ _MATRIX, _COMPRESSED = 14, 15
 _NUMERIC_CLASSES = range(6, 16)  # of a matrix: double to uint64; the others are texts, cells, …
 _COMPLEX = 0x0800
 _HEAD_SIZE = 4096  # bytes of a matrix before its values, at most
+
+
+class MatLabels(LabelFormat):
+    """COCO-Stuff 10k's `.mat` files, whose field `S` is the label map.
+
+    Args:
+        table: from the files' values to class indices.
+        cache: folder for the same maps as PNG files, which are faster to read; None makes none.
+    """
+
+    def __init__(self, table: LabelTable, cache: Path | None = None) -> None:
+        self.table = table
+        self.identity = table.identity
+        self.cache = cache
+
+    def read(self, file: DataFile) -> Pixels:
+        """Read, or take from the cache, and map."""
+        return self.table.apply(self._values(file), file)
+
+    def size(self, file: DataFile) -> tuple[int, int]:
+        """From the whole file: the format has no header to tell."""
+        height, width = self._values(file).shape
+        return height, width
+
+    def _values(self, file: DataFile) -> Pixels:
+        if self.cache is None:
+            return read_mat(file)
+        # Named by what the file is, so that a changed one is read anew.
+        key = hashlib.blake2b(file.identity().encode(), digest_size=6).hexdigest()
+        place = self.cache / f"{file.stem}-{key}.png"
+        if place.is_file():
+            with suppress(UserError):  # a damaged one is made again
+                return read_labels(open_file(place))
+        values = read_mat(file)
+        try:
+            write_bytes_atomically(place, cv2.imencode(".png", values)[1].tobytes())
+        except OSError as error:
+            raise UserError(
+                f"{place}: cannot be written ({error.strerror}). Give another folder with "
+                "--data.label_cache."
+            ) from error
+        return values
+
+
+def read_mat(file: DataFile) -> Pixels:
+    """The label map `S` of a MATLAB file, (H, W), its values untouched.
+
+    Raises:
+        UserError: the file is missing or damaged, or has no such map.
+    """
+    data = file.read_bytes()
+    try:
+        values = read_matrix(data, "S", MAX_PIXELS)
+    except KeyError as error:
+        raise UserError(
+            f"{file}: has no field S, which holds the labels in COCO-Stuff 10k. Fetch it again."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{file}: not a readable MATLAB file ({error}). Fetch it again.") from error
+    if values is not None:
+        with np.errstate(invalid="ignore"):  # not a number is found by the comparison
+            labels = values.astype(np.uint8, order="C")
+        if labels.size and (labels == values).all():
+            return labels
+    raise UserError(f"{file}: S must be a matrix of values from 0 to 255. Fetch it again.")
 
 
 def read_matrix(data: bytes, name: str, max_size: int) -> npt.NDArray[Any] | None:

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from pne_seg.data.dataset import SampleKey
+from pne_seg.data.samples import SampleKey
 
 
 class EpochSampler(DistributedSampler[SampleKey]):

@@ -1,28 +1,22 @@
-"""What writing large files takes: room on the disk, a progress bar, one process at a time."""
+"""What large files need: room on the disk, a progress bar, one process at a time."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from tqdm import tqdm
 
 from pne_seg.errors import UserError
 
 
-class Show(Protocol):
-    """Moves a progress bar."""
-
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Show what is done of all bytes; None leaves the latter as they were."""
-
-
 def require_space(folder: Path, size: int, purpose: str) -> None:
-    """Make sure that the disk has room.
+    """Check that the disk has room.
 
     Args:
         folder: on the disk in question.
@@ -30,7 +24,7 @@ def require_space(folder: Path, size: int, purpose: str) -> None:
         purpose: for the message, as in "cannot …".
 
     Raises:
-        UserError: it has not; how much is missing is said.
+        UserError: it has not; the message says how much is missing.
     """
     free = shutil.disk_usage(folder).free
     if size > free:
@@ -40,26 +34,23 @@ def require_space(folder: Path, size: int, purpose: str) -> None:
         )
 
 
-@contextmanager
-def transfer_bar(description: str, total: int | None = None) -> Iterator[Show]:
-    """A progress bar over bytes.
+def bytes_bar(description: str, total: int | None, done: int = 0) -> "tqdm[NoReturn]":
+    """Make a progress bar over bytes.
 
     Args:
         description: what is under way.
-        total: bytes in all; None where that is not known yet.
-
-    Yields:
-        A function of the bytes done so far and of all bytes, None as before.
+        total: bytes in all; None if that is not known.
+        done: bytes that are there already.
     """
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
+    seconds = 0.1 if sys.stderr.isatty() else 60  # between its states, few in the log of a job
+    return tqdm(
+        desc=description,
+        total=total,
+        initial=done,
+        unit="B",
+        unit_scale=True,
+        mininterval=seconds,
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda done, total=None: progress.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import albumentations as A
 import numpy as np
 
 from pne_seg.data.base import SegmentationDataModule, Split
-from pne_seg.data.dataset import Sample, SegmentationDataset
 from pne_seg.data.images import read_image, read_info
+from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.description import DataDescription
 from pne_seg.errors import UserError
 from pne_seg.prediction.inputs import Inputs, Source, find_inputs

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pne_seg.data.images import IMAGE_SUFFIXES
-from pne_seg.data.sources import DataFile, open_file, open_tree
+from pne_seg.data.sources import IMAGE_SUFFIXES, DataFile, open_file, open_tree
 from pne_seg.errors import UserError
 from pne_seg.files import check_regular
 from pne_seg.prediction.stamps import STAMPED_SUFFIXES, read_stamp

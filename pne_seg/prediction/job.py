@@ -11,10 +11,9 @@ from pathlib import Path
 import cv2
 from lightning.pytorch.utilities import rank_zero_info
 
-from pne_seg.data.base import SegmentationDataModule
-from pne_seg.data.dataset import SegmentationDataset
-from pne_seg.data.pairs import PairedDataset
-from pne_seg.data.processors import usable_processors
+from pne_seg.data.base import SegmentationDataModule, usable_processors
+from pne_seg.data.paired_files import PairedDataset
+from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data import png
 from pne_seg.data.images import Pixels
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
+from pne_seg.prediction import png
 from pne_seg.prediction.stamps import Stamp, read_stamp, stamped
 from pne_seg.report import overlay
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pne_seg.data import png
 from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from pne_seg.files import check_regular
+from pne_seg.prediction import png
 
 _KEY = "pne_seg"
 _TEXT = re.compile(r"([0-9a-f]{32}) ([0-9a-f]{32}) (\d+)")

@@ -103,8 +103,8 @@ def _from_address(source: str) -> Path:
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     if found := _HASH.search(urlsplit(source).path):
-        return fetch(RemoteFile(source, sha256=found[1]), folder)
-    # Files from different places may have the same name.
+        return fetch(RemoteFile(source, hash=f"sha256:{found[1]}"), folder)
+    # Nothing in the name tells two files apart that come from different places.
     place = hashlib.sha256(source.encode()).hexdigest()[:8]
     return fetch(RemoteFile(source), folder / place)
 

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from pne_seg.data import SegmentationDataModule
-from pne_seg.data.dataset import Sample, SegmentationDataset
+from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.module import SegmentationModule
 
 NAMES = ("left", "right", "never")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pne_seg.data.scenes.classes import SCENE_CLASSES
+from pne_seg.data.scenes import SCENE_CLASSES
 from pne_seg.files import remove_abandoned
 from pne_seg.prediction.outputs import Pictures, Target, UnwritableError
 from pne_seg.prediction.stamps import Stamp

@@ -8,8 +8,8 @@ import yaml
 
 from pne_seg import Scenes
 from pne_seg.data.base import Split
-from pne_seg.data.dataset import Sample
-from pne_seg.data.scenes.datamodule import SceneDataset
+from pne_seg.data.samples import Sample
+from pne_seg.data.scenes import SceneDataset
 from tests.cli.commands import REPOSITORY, command, refused, write_config
 
 NO_FIGURES = ["--figures.num_images", "0"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from pne_seg.data import ADE20K
 from pne_seg.data.cache import CachedDataset
-from pne_seg.data.dataset import Sample
+from pne_seg.data.samples import Sample
 
 NUM_IMAGES = 6  # in the miniature ADE20K's training split
 

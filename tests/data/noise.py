@@ -7,7 +7,7 @@ import albumentations as A
 import numpy as np
 
 from pne_seg.data import SegmentationDataModule
-from pne_seg.data.dataset import Sample, SegmentationDataset
+from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.data.transforms import recipe
 
 Split = Literal["train", "val", "test"]

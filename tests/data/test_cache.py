@@ -13,7 +13,7 @@ from rich.filesize import decimal
 from pne_seg.data import ADE20K, CamVid, Cityscapes, Folder
 from pne_seg.data.cache import CachedDataset
 from pne_seg.data.file_datamodule import FileDataModule
-from pne_seg.data.pairs import PairedDataset
+from pne_seg.data.paired_files import PairedDataset
 from pne_seg.errors import UserError
 from tests.data.cached import NUM_IMAGES, assert_same, entries, filled
 from tests.data.miniature import write_ade20k, write_camvid, write_cityscapes, write_folder

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from pne_seg.data import Folder
-from pne_seg.data.dataset import Sample
+from pne_seg.data.samples import Sample
 from pne_seg.data.transforms import recipe
 
 FORK = multiprocessing.get_context("fork")

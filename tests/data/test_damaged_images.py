@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.measure import peak_memory
 from pne_seg.data.images import MAX_PIXELS, read_image, read_info, read_labels
 from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
@@ -187,6 +189,7 @@ def test_a_header_that_claims_too_much(
     if lifted:  # by another library in the same process
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(imagecodecs, "png_decode", lambda *_: pytest.fail("decoded"))
     data = make()
     tracemalloc.start()
     try:
@@ -197,9 +200,68 @@ def test_a_header_that_claims_too_much(
         tracemalloc.stop()
 
 
-def test_pixels_beyond_what_the_header_says() -> None:
-    pixels = zlib.compress(bytes(30 * 2**20))
-    data = SIGNATURE + header(7, 5, 8, GREY) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+def of_stream(stream: bytes) -> bytes:
+    """A gray PNG of 7×5 pixels of 8 bits with a zlib stream of the test's own."""
+    chunks = [header(7, 5, 8, GREY), chunk(b"IDAT", stream), chunk(b"IEND", b"")]
+    return SIGNATURE + b"".join(chunks)
+
+
+STREAM = zlib.compress(bytes(8 * 5))
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        zlib.compress(bytes(8 * 5 - 1)),
+        STREAM[:-1],
+        STREAM[:-1] + b"\2",
+        b"\x78\x9c\xff\xff",
+        b"",
+    ],
+)
+def test_pixels_that_are_missing_or_damaged_inside_of_sound_chunks(stream: bytes) -> None:
     for reader in (read_image, read_labels):
-        with pytest.raises(UserError, match=r"more pixels than its header says.*Fetch"):
-            reader(Held(data))
+        with pytest.raises(UserError, match=r"held\.bin: .*damaged or missing.*Fetch"):
+            reader(Held(of_stream(stream)))
+
+
+def test_what_follows_the_pixels_is_passed_over() -> None:
+    assert not read_labels(Held(of_stream(STREAM + b"more"))).any()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="tells no peak of memory")
+def test_pixels_beyond_what_the_header_says() -> None:
+    """The picture is what the header says, and the rest of the stream takes no memory."""
+    data = of_stream(zlib.compress(bytes(256 * 2**20)))
+    peak = peak_memory(lambda: [reader(Held(data)) for reader in (read_image, read_labels)], "cpu")
+    assert not peak > 16 * 2**20
+    assert read_image(Held(data)).shape == (5, 7, 3)
+    assert read_labels(Held(data)).shape == (5, 7)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (0, 5, 8, GREY),
+        (7, 0, 8, GREY),
+        (7, 5, 3, GREY),
+        (7, 5, 255, RGB),
+        (7, 5, 4, RGB),
+        (7, 5, 16, PALETTE),
+        (7, 5, 8, 1),
+        (7, 5, 8, 7),
+        (7, 5, 8, GREY, 2),
+    ],
+)
+def test_png_headers_that_the_format_does_not_know(fields: tuple[int, int, int, int]) -> None:
+    chunks = [header(*fields), chunk(b"IDAT", STREAM), chunk(b"IEND", b"")]
+    for reader in (read_image, read_labels):
+        with pytest.raises(UserError, match=r"held\.bin: "):
+            reader(Held(SIGNATURE + b"".join(chunks)))
+
+
+def test_colors_profiles_are_no_damage(caplog: pytest.LogCaptureFixture) -> None:
+    """libpng finds fault with the profiles of many files, which nothing here reads."""
+    data = saved(PICTURE, "PNG", icc_profile=bytes(200))
+    np.testing.assert_array_equal(read_image(Held(data)), np.asarray(PICTURE))
+    assert not caplog.records

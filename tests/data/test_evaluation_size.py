@@ -13,9 +13,9 @@ from torch import Tensor
 from pne_seg.callbacks import PredictionWriter
 from pne_seg.data import ADE20K, Folder
 from pne_seg.data.base import SegmentationDataModule
-from pne_seg.data.dataset import SampleView
 from pne_seg.data.resizing import fitted_size
 from pne_seg.data.sampler import SameSizeBatches
+from pne_seg.data.samples import SampleView
 from pne_seg.module import SegmentationModule
 from pne_seg.prediction.job import Job
 from pne_seg.prediction.outputs import Pictures

@@ -8,10 +8,10 @@ import albumentations as A
 import pytest
 
 from pne_seg.data import Folder
-from pne_seg.data.dataset import SampleView
+from pne_seg.data.samples import SampleView
 from pne_seg.errors import UserError
 from tests.data.miniature import write_folder, zip_tree
-from tests.data.test_folder import CLASSES, flat, names
+from tests.data.test_image_folder import CLASSES, flat, names
 
 TRAIN, VAL = 7, 4  # images of `write_folder`
 

@@ -14,15 +14,16 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from pne_seg.data.dataset import SegmentationDataset
 from pne_seg.data.images import read_image, read_info, read_labels
 from pne_seg.data.inspection.examiner import Examiner, Task
-from pne_seg.data.labels import ColourLabels, IndexLabels, LabelTable, read_mat
-from pne_seg.data.pairs import Pair, PairedDataset
-from pne_seg.data.png import SIGNATURE
+from pne_seg.data.label_formats import ColourLabels, IndexLabels, LabelTable
+from pne_seg.data.mat import read_mat
+from pne_seg.data.paired_files import Pair, PairedDataset
+from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
+from tests.data.png_encoder import SIGNATURE
 from tests.data.test_damaged_images import JPEGS, OTHERS, PNGS
 from tests.mutations import mutated, with_checksums
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from pne_seg.data import CamVid, Cityscapes, Folder, Scenes
 from pne_seg.data.base import Split
-from pne_seg.data.dataset import Sample
 from pne_seg.data.inspection import Inspection, as_json, inspect, report_text
 from pne_seg.data.inspection.examiner import Examiner
 from pne_seg.data.inspection.pool import examine_all
-from pne_seg.data.scenes.datamodule import SceneDataset
+from pne_seg.data.samples import Sample
+from pne_seg.data.scenes import SceneDataset
 from pne_seg.errors import UserError
 from tests.data.camvid_tree import IGNORE, NUM_CLASSES, SIZES, write, write_tree
 from tests.data.miniature import write_cityscapes, write_folder

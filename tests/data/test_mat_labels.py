@@ -11,7 +11,8 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
-from pne_seg.data.labels import LabelTable, MatLabels, read_mat
+from pne_seg.data.label_formats import LabelTable
+from pne_seg.data.mat import MatLabels, read_mat
 from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from tests.data.held import Held
@@ -75,9 +76,7 @@ def test_the_cache_is_written_once_and_read_again(
     with Image.open(written) as image:
         np.testing.assert_array_equal(np.asarray(image), ALL)
     before = written.stat()
-    monkeypatch.setattr(
-        "pne_seg.data.labels.read_matrix", lambda *_, **__: pytest.fail("read again")
-    )
+    monkeypatch.setattr("pne_seg.data.mat.read_matrix", lambda *_, **__: pytest.fail("read again"))
     np.testing.assert_array_equal(labels.read(open_file(source)), first)
     assert labels.size(open_file(source)) == (16, 16)
     assert written.stat().st_mtime_ns == before.st_mtime_ns

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pne_seg.data.base import default_workers
-from pne_seg.data.dataset import SampleKey, SampleView, collate, sample_seed
 from pne_seg.data.sampler import EpochSampler
+from pne_seg.data.samples import SampleKey, SampleView, collate, sample_seed
 from pne_seg.data.transforms import recipe
 from pne_seg.errors import UserError
 from tests.data.noise import Noise, Noises, names

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pne_seg.data import png
+from pne_seg.prediction import png
 from pne_seg.prediction.stamps import (
     Stamp,
     digest,
@@ -80,5 +80,5 @@ def test_a_palette_leaves_the_indices() -> None:
         colours = np.asarray(opened.convert("RGB"))
     np.testing.assert_array_equal(colours, np.asarray(palette)[indices])
     deep = cv2.imencode(".png", indices.astype(np.uint16))[1].tobytes()
-    with pytest.raises(ValueError, match="8-bit grey"):
+    with pytest.raises(ValueError, match="8-bit gray"):
         png.with_palette(deep, palette)

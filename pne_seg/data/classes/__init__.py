@@ -8,9 +8,12 @@ COCO-Stuff), so that no label can be read from one.
 """
 
 import csv
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,34 @@ class ClassList:
     palette: tuple[tuple[int, int, int], ...]
     labels: tuple[int, ...]
 
+    def label_format(
+        self,
+        ignored: Collection[int],
+        ignore_index: int = IGNORE,
+        values: Sequence[int] | None = None,
+        hint: str = "Correct the labels.",
+    ) -> IndexLabels:
+        """Return how label files with a value for each class are read.
+
+        Args:
+            ignored: values of pixels without a class.
+            ignore_index: what these become.
+            values: of the classes in the files; `labels` by default.
+            hint: what to do about any other value, for the error message.
+        """
+        return IndexLabels(
+            LabelTable.of_values(
+                self.labels if values is None else values,
+                ignored,
+                ignore_index=ignore_index,
+                hint=hint,
+            )
+        )
+
 
 @cache
 def class_list(name: str) -> ClassList:
-    """The classes of `cityscapes`, `ade20k`, `coco_stuff` or `camvid`.
+    """Return the classes of `cityscapes`, `ade20k`, `coco_stuff` or `camvid`.
 
     Raises:
         ValueError: no list has this name; those there are get named.

@@ -8,18 +8,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pne_seg.data.base import SegmentationDataModule, Split
+from pne_seg.data.base import SegmentationDataModule, Split, usable_processors
 from pne_seg.data.cache import CachedDataset
-from pne_seg.data.dataset import SegmentationDataset
 from pne_seg.data.file_datamodule import FileDataModule
-from pne_seg.data.folder import Folder
+from pne_seg.data.image_folder import Folder
 from pne_seg.data.inspection.collected import Collected, duplicates
 from pne_seg.data.inspection.examiner import Examiner
+from pne_seg.data.inspection.findings import Finding, Inspection, Level, SplitFigures
 from pne_seg.data.inspection.pool import examine_all
-from pne_seg.data.inspection.results import Finding, Inspection, Level, SplitFigures
-from pne_seg.data.labels import IGNORE, IndexLabels
-from pne_seg.data.pairs import PairedDataset
-from pne_seg.data.processors import usable_processors
+from pne_seg.data.label_formats import IGNORE, IndexLabels
+from pne_seg.data.paired_files import PairedDataset
+from pne_seg.data.samples import SegmentationDataset
 from pne_seg.errors import UserError
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from pne_seg.data.base import SegmentationDataModule, Split
-from pne_seg.data.dataset import SegmentationDataset
 from pne_seg.data.inspection.examiner import Examiner, Findings, Problem
-from pne_seg.data.inspection.results import Finding, Level, SplitFigures
-from pne_seg.data.pairs import PairedDataset, spread
+from pne_seg.data.inspection.findings import Finding, Level, SplitFigures
+from pne_seg.data.paired_files import PairedDataset, spread
+from pne_seg.data.samples import SegmentationDataset
 
 _PICTURES = 8  # what a mosaic shows
 _NAMED = 5  # files in a message; a finding lists them all

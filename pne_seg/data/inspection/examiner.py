@@ -15,12 +15,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data import png
 from pne_seg.data.base import Split
-from pne_seg.data.dataset import SegmentationDataset
-from pne_seg.data.images import ImageInfo, Pixels, read_image, read_info
-from pne_seg.data.pairs import Pair, PairedDataset
+from pne_seg.data.images import ImageInfo, Pixels, png_depth, read_image, read_info
+from pne_seg.data.paired_files import Pair, PairedDataset
 from pne_seg.data.resizing import fitted_size
+from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
@@ -239,9 +238,7 @@ def _peculiarities(info: ImageInfo, content: bytes) -> Iterator[str]:
         yield "cmyk"
     if info.mode in ("LA", "PA", "RGBA"):
         yield "transparent"
-    if info.mode.startswith(("I", "F")) or (
-        png.is_png(content) and png.read_header(content).depth > 8
-    ):
+    if info.mode.startswith(("I", "F")) or (info.format == "PNG" and png_depth(content) > 8):
         yield "deep"
 
 

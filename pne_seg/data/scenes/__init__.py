@@ -1,8 +1,15 @@
-"""Scenes, the embedded data set: procedural street scenes. No files, no download."""
+"""Scenes, the embedded data set: procedural street scenes, drawn as they are read."""
 
-from pne_seg.data.scenes.classes import IGNORE, SCENE_CLASSES, SCENE_PALETTE
-from pne_seg.data.scenes.datamodule import SceneDataset, Scenes
+from typing import Any
+
+import albumentations as A
+import numpy as np
+
+from pne_seg.data.base import SegmentationDataModule, Split
+from pne_seg.data.samples import Sample, SegmentationDataset
+from pne_seg.data.scenes.palette import IGNORE, SCENE_CLASSES, SCENE_PALETTE
 from pne_seg.data.scenes.renderer import draw_scene, render_scene, with_rim
+from pne_seg.data.transforms import mild_colours
 
 __all__ = [
     "IGNORE",
@@ -14,3 +21,102 @@ __all__ = [
     "render_scene",
     "with_rim",
 ]
+
+_MOST_SCENES = 1_000_000
+_SIDES = (32, 4096)
+_STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+
+
+class SceneDataset(SegmentationDataset):
+    """A fixed number of scenes; scene i is a function of (seed, split, i) and the size.
+
+    Args:
+        split: each split has a random stream of its own.
+        length: number of scenes.
+        size: height and width in pixels.
+        seed: of the data set.
+    """
+
+    def __init__(self, split: Split, length: int, size: tuple[int, int], seed: int) -> None:
+        self.split = split
+        self.length = length
+        self.size = size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def source_size(self, index: int) -> tuple[int, int]:  # noqa: ARG002
+        """All scenes have one size."""
+        return self.size
+
+    def name(self, index: int) -> str:
+        """`val_00007` for the eighth scene of the validation split."""
+        return f"{self.split}_{index:05d}"
+
+    def read(self, index: int) -> Sample:
+        """Draw scene `index`."""
+        generator = np.random.default_rng((self.seed, _STREAMS[self.split], index))
+        return Sample(*render_scene(generator, *self.size), source_size=self.size)
+
+
+class Scenes(SegmentationDataModule):
+    """The embedded data set: street scenes with confusable pairs, thin objects and ignored rims.
+
+    Args:
+        train_size: number of training scenes.
+        val_size: number of validation scenes.
+        test_size: number of test scenes.
+        height: of a scene, in pixels.
+        width: of a scene, in pixels.
+        scene_seed: which world is drawn; independent of `seed_everything`, so that runs with
+            different seeds train on the same scenes.
+        **kwargs: the settings of `SegmentationDataModule`.
+
+    Raises:
+        ValueError: a split without scenes or with too many, a size that is not drawn, or a
+            negative seed.
+    """
+
+    class_names = SCENE_CLASSES
+    palette = SCENE_PALETTE
+
+    def __init__(
+        self,
+        train_size: int = 800,
+        val_size: int = 100,
+        test_size: int = 100,
+        height: int = 96,
+        width: int = 128,
+        scene_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value, least, most in (
+            ("train_size", train_size, 1, _MOST_SCENES),
+            ("val_size", val_size, 1, _MOST_SCENES),
+            ("test_size", test_size, 1, _MOST_SCENES),
+            ("height", height, *_SIDES),
+            ("width", width, *_SIDES),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be {least} to {most}, got {value}.")
+        if scene_seed < 0:
+            raise ValueError(f"scene_seed must be 0 or more, got {scene_seed}.")
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+        self.height = height
+        self.width = width
+        self.scene_seed = scene_seed
+
+    @property
+    def prediction_base(self) -> tuple[int, int]:
+        """The size of a scene."""
+        return self.width, self.height
+
+    def dataset(self, split: Split) -> SceneDataset:
+        """The split's scenes."""
+        return SceneDataset(split, self.sizes[split], (self.height, self.width), self.scene_seed)
+
+    def default_transforms(self) -> list[A.BasicTransform]:
+        """Flips and mild colour changes: the scenes themselves bring the variety."""
+        return [A.HorizontalFlip(p=0.5), mild_colours()]

@@ -6,15 +6,191 @@ label are drawn by the same strokes. Some classes are meant to be mistaken for e
 pavement, grass and tree, bus and truck, pole and person.
 """
 
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from pne_seg.data.scenes.classes import IGNORE
-from pne_seg.data.scenes.developing import develop
-from pne_seg.data.scenes.dice import Dice
 from pne_seg.data.scenes.layout import lay_out
-from pne_seg.data.scenes.light import random_light
-from pne_seg.data.scenes.stage import Bytes, Stage
+from pne_seg.data.scenes.palette import GRASS, IGNORE, PAVEMENT, ROAD, SKY, Draws
+from pne_seg.data.scenes.stage import FAR, OVERSAMPLING, Bytes, Stage, random_light
+
+Floats = npt.NDArray[np.float32]
+
+TILE = 256  # pixels along the side of a cached texture
+TILE_METRES = 8.0  # what a ground texture's side stands for
+
+
+def _fractal(seed: int, octaves: Sequence[tuple[int, float]]) -> Floats:
+    """A tile that wraps round, mean 0 and deviation 1: octaves are (cells a side, weight)."""
+    generator, total = np.random.default_rng(seed), np.zeros((TILE, TILE), np.float32)
+    for cells, weight in octaves:
+        grid = np.pad(generator.standard_normal((cells, cells), dtype=np.float32), 2, mode="wrap")
+        step = TILE // cells
+        whole = cv2.resize(grid, None, fx=step, fy=step, interpolation=cv2.INTER_CUBIC)
+        total += weight * whole[2 * step : 2 * step + TILE, 2 * step : 2 * step + TILE]
+    total -= total.mean()
+    return np.asarray(total / total.std(), np.float32)
+
+
+@cache
+def foliage_noise() -> Floats:
+    """Blotches a few pixels wide, over finer grain."""
+    return _fractal(1, ((32, 0.7), (64, 1.0), (128, 0.8), (256, 0.5)))
+
+
+@cache
+def cloud_noise() -> Floats:
+    """Broad soft shapes."""
+    return _fractal(2, ((4, 1.0), (8, 0.8), (16, 0.45), (32, 0.25), (64, 0.12)))
+
+
+@cache
+def sensor_noise() -> Floats:
+    """White noise, one plane a colour, partly shared between them: (TILE, TILE, 3)."""
+    generator = np.random.default_rng(3)
+    luma = generator.standard_normal((TILE, TILE, 1), dtype=np.float32)
+    chroma = generator.standard_normal((TILE, TILE, 3), dtype=np.float32)
+    return np.ascontiguousarray(0.8 * luma + 0.6 * chroma)
+
+
+@cache
+def ground_textures() -> Floats:
+    """Asphalt, paving with joints and grass, as factors less one: (TILE, TILE, 4).
+
+    The last plane is empty: OpenCV maps four planes twice as fast as three.
+    """
+    asphalt = _fractal(4, ((4, 0.6), (8, 0.4), (128, 0.6), (256, 1.0))) * 0.055
+    slabs = np.random.default_rng(5).standard_normal((8, 8), dtype=np.float32)
+    paving = cv2.resize(slabs, (TILE, TILE), interpolation=cv2.INTER_NEAREST) * 0.05
+    paving = paving + 0.025 * _fractal(6, ((64, 1.0), (256, 1.0)))
+    slab = TILE // 8
+    for line in range(3):  # joints 9 cm wide, or they would vanish between pixels
+        paving[line::slab] = -0.3
+        paving[:, line::slab] = -0.3
+    grass = _fractal(7, ((8, 0.5), (32, 0.6), (128, 1.0), (256, 1.0))) * 0.13
+    return np.dstack((asphalt, paving, grass, np.zeros_like(grass))).astype(np.float32)
+
+
+def crop(texture: Floats, height: int, width: int, rng: Draws) -> Floats:
+    """A random window of a wrapping texture, of any size."""
+    if max(height, width) <= TILE:
+        top, left = rng.integer(0, TILE - height), rng.integer(0, TILE - width)
+        return texture[top : top + height, left : left + width]
+    top, left = rng.integer(0, TILE - 1), rng.integer(0, TILE - 1)
+    rows = np.arange(top, top + height) % TILE
+    columns = np.arange(left, left + width) % TILE
+    return np.asarray(texture[rows][:, columns])
+
+
+def scaled_crop(texture: Floats, height: int, width: int, cell: float, rng: Draws) -> Floats:
+    """The same, each texel drawn `cell` pixels wide."""
+    rows, columns = math.ceil(height / cell), math.ceil(width / cell)
+    window = crop(texture, rows, columns, rng)
+    if (rows, columns) == (height, width):
+        return window
+    return _resized(window, height, width)
+
+
+def _resized(window: Any, height: int, width: int) -> Floats:
+    return np.asarray(cv2.resize(window, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+# How much foliage noise each class shows; a look-up table has a place for every byte.
+GRAIN = np.zeros(256, np.float32)
+GRAIN[:11] = (0, 0.035, 0, 0, 0, 0.17, 0.02, 0.02, 0.02, 0.02, 0.03)
+
+
+def develop(stage: Stage) -> tuple[Bytes, Bytes]:
+    """From the canvas to the image: texture, shadow, clouds, lamps, lens and sensor."""
+    rng, light = stage.rng, stage.light
+    height, width = stage.shadows.shape
+    labels = _front_half(np.asarray(cv2.extractChannel(stage.canvas, 3), np.uint8))
+    small = cv2.resize(stage.canvas, (width, height), interpolation=cv2.INTER_AREA)
+    image: Floats = cv2.cvtColor(small, cv2.COLOR_RGBA2RGB).astype(np.float32)
+    cell = max(1.0, stage.unit / 256)
+
+    grain = scaled_crop(foliage_noise(), height, width, cell, rng)
+    factor = cv2.LUT(labels, GRAIN) * grain
+    factor += 1
+    top = max(0, min(height - 1, int(stage.row / OVERSAMPLING)))
+    factor[top:] += _ground_field(stage, labels[top:], top)
+
+    ground = ((labels >= ROAD) & (labels <= GRASS)).view(np.uint8)
+    shade = cv2.GaussianBlur(stage.shadows, (3, 3), 0) * ground
+    factor *= 1 - shade * np.float32(1 / 255)
+    across = _ramp(width) * np.float32(0.09 * light.sun)
+    down = 1 - 0.1 * _ramp(height) ** 2
+    factor *= (1 + across) * down[:, None]
+    cv2.multiply(image, cv2.merge((factor, factor, factor)), dst=image)
+
+    if light.clouds > 0.05:
+        clouds = scaled_crop(cloud_noise(), height, width, cell, rng)
+        veil = np.clip(clouds, -0.2, 1.4) + np.float32(0.2)
+        veil *= (labels == SKY) * np.float32(light.clouds * (60 if not light.dusk else 24))
+        image += cv2.merge((veil, veil, veil))
+    if stage.lamps:
+        image += _glow(stage, labels)
+    sigma = rng.uniform(0.0, 0.5) * cell**0.6
+    if sigma > 0.35:
+        cv2.GaussianBlur(image, (3, 3) if cell == 1 else (0, 0), sigma, dst=image)
+    noise = crop(sensor_noise(), height, width, rng) * np.float32(rng.uniform(0.5, 3.5))
+    return np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), np.uint8), labels
+
+
+@cache
+def _ramp(length: int) -> Floats:
+    """From -1 to 1."""
+    return np.linspace(-1, 1, length, dtype=np.float32)
+
+
+def _front_half(fine: Bytes) -> Bytes:
+    """The nearest class that, with what lies before it, covers half of each 2×2 canvas pixels."""
+    low, high = np.minimum(fine[::2], fine[1::2]), np.maximum(fine[::2], fine[1::2])
+    upper = np.minimum(high[:, ::2], high[:, 1::2])
+    lower = np.maximum(low[:, ::2], low[:, 1::2])
+    return np.maximum(upper, lower)
+
+
+def _ground_field(stage: Stage, labels: Bytes, top: int) -> Floats:
+    """Asphalt, paving and turf in perspective, for the rows from `top` on."""
+    height, width = labels.shape
+    rows = (np.arange(top, top + height, dtype=np.float32) + 0.5) * OVERSAMPLING
+    z = stage.focal * stage.camera_height / np.maximum(rows - stage.row, 1)
+    z = np.minimum(z, np.float32(FAR))
+    columns = (np.arange(width, dtype=np.float32) + 0.5) * OVERSAMPLING - stage.column
+    texels = np.float32(TILE / TILE_METRES)
+    shift = (stage.camera_x - stage.bend * z * z)[:, None] * texels
+    across = columns * (z[:, None] * (texels / np.float32(stage.focal))) + shift
+    across -= TILE * np.floor(across / TILE)  # remap is slow where it has to wrap
+    along = np.empty_like(across)
+    along[:] = (z * texels % TILE)[:, None]
+    field = cv2.remap(ground_textures(), across, along, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP)
+    asphalt, paving, turf, _ = cv2.split(field)
+    fade = (1 / (1 + (z * (256 / stage.unit) / 14) ** 2)).astype(np.float32)[:, None]
+    picked = asphalt * (labels == ROAD)
+    picked += paving * (labels == PAVEMENT)
+    picked *= fade
+    turf *= np.maximum(fade, np.float32(0.3))
+    picked += turf * (labels == GRASS)
+    return np.asarray(picked, np.float32)
+
+
+def _glow(stage: Stage, labels: Bytes) -> Floats:
+    """Light spilt around lamps that nothing hides, in the dark."""
+    height, width = labels.shape
+    glow = np.zeros((height, width, 3), np.float32)
+    for (u, v), label, radius, colour in stage.lamps:
+        column, row = int(u / OVERSAMPLING), int(v / OVERSAMPLING)
+        if 0 <= column < width and 0 <= row < height and labels[row, column] == label:
+            cv2.circle(glow, (column, row), max(1, int(radius / OVERSAMPLING)), colour, -1)
+    spilt = cv2.GaussianBlur(glow, (0, 0), 1.8 * stage.unit / 256)
+    return np.asarray(spilt * np.float32(0.9 * stage.light.dusk), np.float32)
+
 
 SMALLEST = 32  # pixels along a side; below that a person has no pixel of their own
 
@@ -41,8 +217,8 @@ def draw_scene(generator: np.random.Generator, height: int, width: int) -> tuple
             f"a scene of {height}×{width} pixels is too small to show its poles and people: "
             f"ask for at least {SMALLEST}×{SMALLEST}"
         )
-    dice = Dice(generator)
-    stage = Stage(height, width, dice, random_light(dice))
+    rng = Draws(generator)
+    stage = Stage(height, width, rng, random_light(rng))
     lay_out(stage)
     return develop(stage)
 

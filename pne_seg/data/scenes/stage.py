@@ -1,21 +1,73 @@
-"""The stage of a scene: the camera over the road, and the canvas that takes the strokes."""
+"""The stage of a scene: light, camera, the canvas, and what waits to be drawn on it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from struct import Struct
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data.scenes.colours import Colour
-from pne_seg.data.scenes.dice import Dice
-from pne_seg.data.scenes.light import Light
+from pne_seg.data.scenes.palette import Colour, Draws
+
+
+@dataclass(frozen=True)
+class Light:
+    """Weather and hour of a scene; colours are RGB up to 255, gains multiply surface colours."""
+
+    sky_top: Colour
+    sky_low: Colour
+    gain: Colour
+    haze: float  # extinction per metre
+    shadow: float  # 0: none, 1: black
+    clouds: float
+    dusk: float  # 0: day, 1: lamps and windows lit
+    sun: float = 0.0  # -1: from the left, 1: from the right
+    reach: float = 1.0  # metres of shadow per metre of height
+
+    def facing(self, normal: float) -> float:
+        """Shade of a wall whose normal points right (1), left (-1) or to the camera (0)."""
+        return 0.86 + 0.42 * self.shadow * self.sun * normal
+
+
+_WEATHER: tuple[tuple[float, Light], ...] = (  # weight, light
+    (0.34, Light((86, 142, 214), (190, 216, 238), (1.08, 1.06, 1.0), 0.004, 0.55, 0.8, 0.0)),
+    (0.22, Light((168, 177, 188), (208, 212, 216), (0.86, 0.88, 0.92), 0.008, 0.12, 0.35, 0.0)),
+    (0.16, Light((112, 148, 200), (250, 208, 152), (1.16, 0.98, 0.76), 0.008, 0.6, 0.7, 0.0)),
+    (0.12, Light((40, 50, 96), (222, 138, 104), (0.44, 0.43, 0.56), 0.006, 0.1, 0.6, 1.0)),
+    (0.08, Light((186, 191, 196), (204, 206, 208), (0.88, 0.89, 0.92), 0.034, 0.05, 0.1, 0.0)),
+    (0.08, Light((104, 114, 128), (152, 158, 166), (0.6, 0.63, 0.68), 0.012, 0.08, 0.5, 0.4)),
+)
+
+
+def random_light(rng: Draws) -> Light:
+    """A random hour and weather."""
+    lot, total = rng.uniform(), 0.0
+    for weight, pick in _WEATHER:  # noqa: B007 - the last one stands, should rounding leave a gap
+        total += weight
+        if lot < total:
+            break
+    exposure = rng.uniform(0.85, 1.12)
+    red, green, blue = rng.jitter(pick.gain, 0.06)
+    return Light(
+        sky_top=rng.jitter(pick.sky_top, 0.12),
+        sky_low=rng.jitter(pick.sky_low, 0.06),
+        gain=(red * exposure, green * exposure, blue * exposure),
+        haze=pick.haze * rng.uniform(0.6, 1.4),
+        shadow=pick.shadow * rng.uniform(0.7, 1.1),
+        clouds=pick.clouds * rng.uniform(),
+        dusk=pick.dusk,
+        sun=rng.choice((-1.0, 1.0)) * rng.uniform(0.35, 1.0),
+        reach=rng.uniform(0.3, 1.1),
+    )
+
 
 Bytes = npt.NDArray[np.uint8]
 Point = tuple[float, float]
-Ink = tuple[float, float, float, int]  # RGB and label
+LabeledColor = tuple[float, float, float, int]  # RGB and label
 
 FAR = 120.0  # metres to the end of the street
 OVERSAMPLING = 2  # canvas pixels along an image pixel's side
@@ -31,8 +83,8 @@ class Stage:
     cannot disagree.
     """
 
-    def __init__(self, height: int, width: int, dice: Dice, light: Light) -> None:
-        self.dice, self.light = dice, light
+    def __init__(self, height: int, width: int, rng: Draws, light: Light) -> None:
+        self.rng, self.light = rng, light
         self.rows, self.columns = height * OVERSAMPLING, width * OVERSAMPLING
         self.canvas: Bytes = np.empty((self.rows, self.columns, 4), np.uint8)
         self._quad = np.empty((4, 2), np.int32)  # takes the corners of each polygon of four
@@ -40,13 +92,13 @@ class Stage:
         self.shadows: Bytes = np.zeros((height, width), np.uint8)
         self.lamps: list[tuple[Point, int, float, Colour]] = []
         self.unit = math.sqrt(self.columns * self.rows / 0.75)  # 256 for 96×128 pixels
-        self.focal = self.unit * dice.uniform(0.72, 1.05)
-        self.column = self.columns * (0.5 + dice.uniform(-0.2, 0.2))  # vanishing point
-        self.row = self.rows * dice.uniform(0.36, 0.56)  # horizon
-        self.camera_height = dice.choice((dice.uniform(1.2, 1.8), dice.uniform(1.8, 3.2)))
+        self.focal = self.unit * rng.uniform(0.72, 1.05)
+        self.column = self.columns * (0.5 + rng.uniform(-0.2, 0.2))  # vanishing point
+        self.row = self.rows * rng.uniform(0.36, 0.56)  # horizon
+        self.camera_height = rng.choice((rng.uniform(1.2, 1.8), rng.uniform(1.8, 3.2)))
         self.camera_x = 0.0
-        self.bend = dice.choice((0.0, dice.uniform(-0.006, 0.006)))  # x moves by bend · z²
-        self.climb = dice.choice((0.0, dice.uniform(0.0, 0.0007)))  # y moves by climb · z²
+        self.bend = rng.choice((0.0, rng.uniform(-0.006, 0.006)))  # x moves by bend · z²
+        self.climb = rng.choice((0.0, rng.uniform(0.0, 0.0007)))  # y moves by climb · z²
         self.near = 0.8 * self.focal * self.camera_height / (self.rows - self.row)
 
     def at(self, x: float, y: float, z: float) -> Point:
@@ -63,7 +115,7 @@ class Stage:
         u = self.column + (x - self.camera_x + self.bend * z * z) * scale
         return not -reach * scale < u < self.columns + reach * scale
 
-    def ink(self, colour: Colour, label: int, z: float, shade: float = 1.0) -> Ink:
+    def as_seen(self, colour: Colour, label: int, z: float, shade: float = 1.0) -> LabeledColor:
         """A surface colour as seen from afar: lit, then veiled by haze."""
         light = self.light
         clear = math.exp(-light.haze * z)
@@ -76,26 +128,26 @@ class Stage:
             label,
         )
 
-    def fill(self, points: Sequence[Point], ink: Ink) -> None:
+    def fill(self, points: Sequence[Point], surface: LabeledColor) -> None:
         """Fill a convex polygon given in canvas coordinates."""
         if len(points) == 4:  # the usual case, and twice as fast as making an array
             (a, b), (c, d), (e, f), (g, h) = points
             corners = (int(a), int(b), int(c), int(d), int(e), int(f), int(g), int(h))
             _QUAD.pack_into(self._quad_memory, 0, *corners)
-            cv2.fillConvexPoly(self.canvas, self._quad, ink)
+            cv2.fillConvexPoly(self.canvas, self._quad, surface)
         else:
-            cv2.fillConvexPoly(self.canvas, np.array(points, np.int32), ink)
+            cv2.fillConvexPoly(self.canvas, np.array(points, np.int32), surface)
 
-    def fill_many(self, points: Any, ink: Ink) -> None:
+    def fill_many(self, points: Any, surface: LabeledColor) -> None:
         """Fill N polygons that do not overlap: (N, corners, 2)."""
-        cv2.fillPoly(self.canvas, list(points.astype(np.int32)), ink)
+        cv2.fillPoly(self.canvas, list(points.astype(np.int32)), surface)
 
-    def disc(self, centre: Point, radius: float, ink: Ink) -> None:
+    def disc(self, centre: Point, radius: float, surface: LabeledColor) -> None:
         """Fill a disc."""
         place = (int(centre[0]), int(centre[1]))
-        cv2.circle(self.canvas, place, max(1, int(radius + 0.5)), ink, -1)
+        cv2.circle(self.canvas, place, max(1, int(radius + 0.5)), surface, -1)
 
-    def post(self, foot: Point, top: Point, width: float, ink: Ink) -> None:
+    def post(self, foot: Point, top: Point, width: float, surface: LabeledColor) -> None:
         """An upright (or leaning) bar, never thinner than an image pixel."""
         half = max(width, OVERSAMPLING) / 2
         left_foot, left_top = round(foot[0] - half), round(top[0] - half)
@@ -107,7 +159,7 @@ class Stage:
                 (left_top + wide, top[1]),
                 (left_foot + wide, foot[1]),
             ),
-            ink,
+            surface,
         )
 
     def cast(self, x: float, z0: float, z1: float, width: float, height: float) -> None:
@@ -129,3 +181,29 @@ class Stage:
         """A light that glows when it is dark."""
         if self.light.dusk:
             self.lamps.append((place, label, radius, colour))
+
+
+P = ParamSpec("P")
+
+
+class DrawingQueue:
+    """Things that wait until all are placed; the farthest is drawn first."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self._waiting: list[tuple[float, Callable[[], None]]] = []
+
+    def add(
+        self,
+        z: float,
+        draw: Callable[Concatenate[Stage, P], None],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Have `draw(stage, ...)` called at its turn: z metres away."""
+        self._waiting.append((z, partial(draw, self.stage, *args, **kwargs)))
+
+    def draw(self) -> None:
+        """Draw everything; of two things equally far, the one placed first."""
+        for _, draw in sorted(self._waiting, key=lambda entry: -entry[0]):
+            draw()

@@ -1,9 +1,26 @@
-"""The plan of a street: how wide its strips are, and what kind of place it leads through."""
+"""The street itself: its plan, the sky and skyline behind it, the ground with its markings."""
 
 from dataclasses import dataclass
 
-from pne_seg.data.scenes.colours import LEAF, Colour
-from pne_seg.data.scenes.dice import Dice
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pne_seg.data.scenes.palette import (
+    BRICK,
+    BUILDING,
+    CONCRETE,
+    GRASS,
+    LEAF,
+    PAVEMENT,
+    ROAD,
+    SKY,
+    TREE,
+    Colour,
+    Draws,
+    shaded,
+)
+from pne_seg.data.scenes.stage import FAR, LabeledColor, Stage
 
 SIDES = (-1, 1)  # left and right of the road; x counts from its centre line
 
@@ -27,15 +44,15 @@ class Street:
         return self.half + self.walks[side] + self.verges[side] + self.gardens[side]
 
 
-def random_street(dice: Dice) -> Street:
+def random_street(rng: Draws) -> Street:
     """A random street."""
-    town = dice.choice(("city", "city", "suburb", "suburb", "green"))
-    half = dice.uniform(2.8, 4.2) if town != "city" else dice.uniform(3.2, 6.5)
-    lane = dice.choice((0.45, 0.45, -0.4, 1.35 if dice.chance(0.4) else 0.2))
-    walks = {side: dice.uniform(1.6, 3.8) for side in SIDES}
-    verges = {side: dice.uniform(1.0, 3.0) * dice.chance(0.3) for side in SIDES}
-    gardens = {side: dice.uniform(2, 6) * (town != "city" or dice.chance(0.15)) for side in SIDES}
-    leaf = dice.choice(LEAF)
+    town = rng.choice(("city", "city", "suburb", "suburb", "green"))
+    half = rng.uniform(2.8, 4.2) if town != "city" else rng.uniform(3.2, 6.5)
+    lane = rng.choice((0.45, 0.45, -0.4, 1.35 if rng.chance(0.4) else 0.2))
+    walks = {side: rng.uniform(1.6, 3.8) for side in SIDES}
+    verges = {side: rng.uniform(1.0, 3.0) * rng.chance(0.3) for side in SIDES}
+    gardens = {side: rng.uniform(2, 6) * (town != "city" or rng.chance(0.15)) for side in SIDES}
+    leaf = rng.choice(LEAF)
     return Street(
         town=town,
         half=half,
@@ -44,6 +61,139 @@ def random_street(dice: Dice) -> Street:
         verges=verges,
         gardens=gardens,
         leaf=leaf,
-        turf=dice.jitter(leaf, 0.1),
-        crossing=dice.uniform(16, 45) if dice.chance(0.35) else 0.0,
+        turf=rng.jitter(leaf, 0.1),
+        crossing=rng.uniform(16, 45) if rng.chance(0.35) else 0.0,
     )
+
+
+def draw_sky(stage: Stage) -> None:
+    """A gradient down to the horizon."""
+    light = stage.light
+    share = np.minimum(np.arange(stage.rows) / max(stage.row, 1.0), 1)[:, None] ** 1.2
+    ramp = np.full((stage.rows, 4), SKY, np.uint8)
+    ramp[:, :3] = np.minimum(share * light.sky_low + (1 - share) * light.sky_top, 255)
+    stage.canvas.view(np.uint32)[..., 0] = ramp.view(np.uint32)  # a pixel is one word
+
+
+def draw_backdrop(stage: Stage, street: Street) -> None:
+    """A skyline or a line of trees."""
+    rng, unit = stage.rng, stage.unit
+    base = stage.at(0, 0, FAR)[1] + 3
+    u = 0.0
+    if street.town == "green" or rng.chance(0.35):
+        surface = stage.as_seen(street.leaf, TREE, FAR * 0.7, 0.75)
+        while u < stage.columns + 10:
+            radius = unit * rng.uniform(0.015, 0.04)
+            stage.disc((u, base - radius * 0.6), radius, surface)
+            u += radius
+    else:
+        while u < stage.columns:
+            wide = unit * rng.uniform(0.05, 0.12)
+            top = base - unit * rng.uniform(0.03, 0.13)
+            wall = rng.jitter(rng.choice(CONCRETE + BRICK), 0.15)
+            surface = stage.as_seen(wall, BUILDING, FAR * 0.8)
+            stage.fill(((u, base), (u, top), (u + wide, top), (u + wide, base)), surface)
+            u += wide
+
+
+Ints = npt.NDArray[np.int32]
+
+_SAMPLES = 19  # places along the street where a strip's edges may turn
+
+
+def draw_ground(stage: Stage, street: Street) -> None:
+    """Strips along the road: garden, pavement, verge, kerb, road and its markings."""
+    rng, half, crossing = stage.rng, street.half, street.crossing
+    grey = rng.uniform(78, 128)
+    asphalt = rng.jitter((grey, grey * 1.0, grey * 1.03), 0.04)
+    pale = grey * rng.uniform(0.95, 1.5)
+    warm = rng.uniform(0.93, 1.02)
+    paving = rng.jitter((pale, pale * (1 + warm) / 2, pale * warm), 0.04)
+    strips = _Strips(stage)
+    for side in SIDES:
+        walk_in = half + street.verges[side]
+        walk_out = walk_in + street.walks[side]
+        outside, label = (street.turf, GRASS) if street.gardens[side] else (paving, PAVEMENT)
+        strips.draw(side * walk_out, side * 400, outside, label)
+        if street.verges[side]:
+            strips.draw(side * half, side * walk_in, street.turf, GRASS)
+        strips.draw(side * walk_in, side * walk_out, paving, PAVEMENT)
+    if crossing:
+        surface = stage.as_seen(paving, PAVEMENT, crossing)
+        for side in SIDES:
+            _patch(stage, side * half * 0.9, side * 60, crossing - 1, crossing + 9, surface)
+    strips.draw(-half, half, asphalt, ROAD)
+    kerb_tone = rng.jitter((pale * 1.12, pale * 1.12, pale * 1.1), 0.04)
+    for side in SIDES:
+        strips.draw(side * (half - 0.3), side * half, shaded(asphalt, 0.86), ROAD, 40.0)
+        strips.draw(side * half, side * (half + 0.18), kerb_tone, PAVEMENT, 40.0)
+    if crossing:
+        _patch(stage, -60, 60, crossing + 1, crossing + 7, stage.as_seen(asphalt, ROAD, crossing))
+    _draw_markings(stage, street, asphalt)
+
+
+class _Strips:
+    """Draws strips of ground that follow the road, veiled in steps of distance."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        z = np.geomspace(stage.near, FAR, _SAMPLES)
+        self._scale = scale = stage.focal / z
+        self._centre = stage.column + (stage.bend * z * z - stage.camera_x) * scale
+        self._edge = np.empty((_SAMPLES, 2))
+        self._edge[:, 1] = stage.row + (stage.camera_height - stage.climb * z * z) * scale
+        step = 6 if stage.light.haze < 0.015 else 2  # coarse steps would show in fog
+        starts = range(0, _SAMPLES - 1, step)
+        self._bands = [(k, k + step + 1, float(z[k + step // 2])) for k in starts]
+        self._lines: dict[float, Ints] = {}
+
+    def draw(self, x0: float, x1: float, colour: Colour, label: int, reach: float = FAR) -> None:
+        """Between two distances from the centre line, up to `reach` metres ahead."""
+        stage, left, right = self._stage, self._line(x0), self._line(x1)[::-1]
+        for low, high, away in self._bands:
+            if away > reach:
+                break
+            outline = np.concatenate((left[low:high], right[_SAMPLES - high : _SAMPLES - low]))
+            cv2.fillPoly(stage.canvas, [outline], stage.as_seen(colour, label, away))
+
+    def _line(self, x: float) -> Ints:
+        """The line this far from the centre line, on the canvas."""
+        line = self._lines.get(x)
+        if line is None:
+            self._edge[:, 0] = self._centre + x * self._scale
+            line = self._lines[x] = self._edge.astype(np.int32)
+        return line
+
+
+def _patch(stage: Stage, x0: float, x1: float, z0: float, z1: float, surface: LabeledColor) -> None:
+    """A rectangle on the ground."""
+    at = stage.at
+    stage.fill((at(x0, 0, z0), at(x1, 0, z0), at(x1, 0, z1), at(x0, 0, z1)), surface)
+
+
+def _draw_markings(stage: Stage, street: Street, asphalt: Colour) -> None:
+    """Centre line, zebra crossing, repaired asphalt."""
+    rng, half, crossing = stage.rng, street.half, street.crossing
+    white = rng.jitter((212, 210, 200), 0.08)
+    for _ in range(rng.integer(0, 3)):
+        x, z = rng.uniform(-half, half * 0.6), rng.uniform(stage.near, 22)
+        repaired = stage.as_seen(asphalt, ROAD, z, rng.choice((0.8, 0.88, 1.1)))
+        _patch(
+            stage, x, min(x + rng.uniform(0.8, 2.5), half - 0.3), z, z + rng.uniform(1, 6), repaired
+        )
+    style = rng.choice(("dashes", "dashes", "solid", "none"))
+    yellow = rng.chance(0.2)
+    dash, gap = (3.0, 4.0) if style == "dashes" else (6.0, 0.0)
+    z = stage.near + rng.uniform(0, 3)
+    while style != "none" and z < 60:
+        if not crossing or not crossing - 4 < z < crossing + 7:
+            tone = stage.as_seen((222, 178, 60) if yellow else white, ROAD, z)
+            _patch(stage, -0.08, 0.08, z, z + dash, tone)
+        z += dash + gap
+    if crossing or rng.chance(0.12):
+        z = crossing - 4.5 if crossing else rng.uniform(7, 18)
+        tone = stage.as_seen(white, ROAD, z)
+        x = -half + 0.4
+        while x < half - 0.6:
+            _patch(stage, x, x + 0.5, z, z + 3, tone)
+            x += 1.05

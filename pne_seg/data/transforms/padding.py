@@ -8,7 +8,8 @@ import numpy as np
 from albumentations.core.type_definitions import Targets
 
 from pne_seg.data.images import Pixels
-from pne_seg.inference import IMAGENET_MEAN
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # red, green and blue; images are normalized by it
 
 _LARGEST_SIDE = 16_384
 

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pne_seg.data import Cityscapes, coco_stuff
-from pne_seg.data.labels import (
+from pne_seg.data.label_formats import (
     IGNORE,
     ColourLabels,
     IndexLabels,
     LabelFormat,
     LabelTable,
-    MatLabels,
 )
+from pne_seg.data.mat import MatLabels
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
 from tests.data.miniature import write_cityscapes
@@ -136,7 +136,7 @@ def test_cityscapes_as_its_own_scripts_have_it(tmp_path: Path) -> None:
 
 
 def test_coco_stuff_10k_is_164k_shifted_by_one() -> None:
-    small, large = coco_stuff.TABLE_10K, coco_stuff.TABLE_164K
+    small, large = coco_stuff.LABELS_10K.table, coco_stuff.LABELS_164K.table
     for value in range(182):
         one = small.apply(np.array([[value + 1]], np.uint8), "x")
         assert one[0, 0] == large.apply(np.array([[value]], np.uint8), "x")[0, 0]

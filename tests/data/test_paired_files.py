@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pne_seg.data import pairs as module
-from pne_seg.data.labels import IGNORE, IndexLabels, LabelTable
-from pne_seg.data.pairs import Pair, PairedDataset, match, spread
+from pne_seg.data import paired_files as module
+from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelTable
+from pne_seg.data.paired_files import Pair, PairedDataset, match, spread
 from pne_seg.data.sources import DataFile, open_file, open_tree
 from pne_seg.errors import UserError
 
@@ -42,7 +42,7 @@ def matched(root: Path) -> list[Pair]:
     def key(file: DataFile) -> str:
         return file.stem
 
-    return match(tree.files("images", [".png"]), tree.files("masks", [".png"]), key, key, EXPECTED)
+    return match(tree.files("images", [".png"]), tree.files("masks", [".png"]), EXPECTED, key, key)
 
 
 def dataset(root: Path, home: str = "https://home") -> PairedDataset:
@@ -55,7 +55,7 @@ def dataset(root: Path, home: str = "https://home") -> PairedDataset:
 def test_pairs_are_sorted_by_name_whatever_the_order_of_the_files(root: Path) -> None:
     tree = open_tree(root)
     images, labels = tree.files("images", [".png"]), tree.files("masks", [".png"])
-    found = match(images[::-1], labels[2:] + labels[:2], lambda f: f.stem, lambda f: f.stem, "")
+    found = match(images[::-1], labels[2:] + labels[:2], "")
     assert [pair.name for pair in found] == [*"abcde"]
     for pair in found:
         assert str(pair.image) == str(root / "images" / f"{pair.name}.png")
@@ -68,9 +68,8 @@ def test_keys_may_differ_from_the_names() -> None:
     (pair,) = match(
         images,
         labels,
-        lambda file: file.stem,
-        lambda file: file.stem.removesuffix("_gtFine_labelIds") + "_leftImg8bit",
         "",
+        label_key=lambda file: file.stem.removesuffix("_gtFine_labelIds") + "_leftImg8bit",
     )
     assert (pair.name, pair.image, pair.labels) == ("aachen_7_leftImg8bit", *images, *labels)
 
@@ -94,7 +93,7 @@ def test_two_files_of_one_name(root: Path) -> None:
 
 
 def test_no_files_are_no_pairs() -> None:
-    assert match([], [], str, str, "") == []
+    assert match([], [], "") == []
 
 
 # ---- reading -----------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
+import cv2
 import numpy as np
 
-from pne_seg.data.dataset import Sample, SegmentationDataset
 from pne_seg.data.images import ImageInfo, Pixels, read_image, read_info
-from pne_seg.data.labels import IGNORE, LabelFormat
+from pne_seg.data.label_formats import IGNORE, LabelFormat
+from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
@@ -37,12 +39,16 @@ class PairedDataset(SegmentationDataset):
         pairs: in the split's order.
         label_format: how the label files are read.
         home: where the files come from, for error messages.
+        scale: factor on both sides of images and labels, which are resized as they are read.
     """
 
-    def __init__(self, pairs: Sequence[Pair], label_format: LabelFormat, home: str) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], label_format: LabelFormat, home: str, scale: float = 1.0
+    ) -> None:
         self.pairs = pairs
         self.label_format = label_format
         self.home = home
+        self.scale = scale
         self.labelled = all(pair.labels is not None for pair in pairs)
 
     def __len__(self) -> int:
@@ -61,14 +67,16 @@ class PairedDataset(SegmentationDataset):
         return read_info(self.pairs[index].image)
 
     def stored_size(self, index: int) -> tuple[int, int]:
-        """Height and width of what `read` gives."""
-        return self.source_size(index)
+        """Return height and width of what `read` gives."""
+        height, width = (max(1, round(side * self.scale)) for side in self.source_size(index))
+        return height, width
 
     def identity(self, index: int) -> str:
         """What the sample's content depends on: it changes when a file or the classes do."""
         pair = self.pairs[index]
         labels = "" if pair.labels is None else pair.labels.identity()
-        return f"{pair.image.identity()}\n{labels}\n{self.label_format.identity}"
+        scale = "" if self.scale == 1 else f" × {self.scale}"
+        return f"{pair.image.identity()}\n{labels}\n{self.label_format.identity}{scale}"
 
     def check(self) -> None:
         """Check the headers of some pairs, evenly over the split."""
@@ -76,7 +84,7 @@ class PairedDataset(SegmentationDataset):
             self.check_header(index)
 
     def read(self, index: int) -> Sample:
-        """Decode one pair and check it; without label files, all is ignored."""
+        """Decode one pair, check and scale it; without label files, all is ignored."""
         pair = self.pairs[index]
         image = read_image(pair.image)
         labels = self.read_labels(index)
@@ -84,6 +92,10 @@ class PairedDataset(SegmentationDataset):
         if labels is None:
             labels = np.full((height, width), IGNORE, np.uint8)
         self.check_sizes(index, (height, width), (labels.shape[0], labels.shape[1]))
+        if self.scale != 1:
+            size = [max(1, round(side * self.scale)) for side in (width, height)]
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+            labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
         return Sample(image, labels, (height, width))
 
     def picture(self, index: int, sample: Sample) -> Pixels:
@@ -133,18 +145,18 @@ class PairedDataset(SegmentationDataset):
 def match(
     image_files: Iterable[DataFile],
     label_files: Iterable[DataFile],
-    image_key: Callable[[DataFile], str],
-    label_key: Callable[[DataFile], str],
     expected: str,
+    image_key: Callable[[DataFile], str] = attrgetter("stem"),
+    label_key: Callable[[DataFile], str] = attrgetter("stem"),
 ) -> list[Pair]:
     """Pair images with labels by a common key, sorted by it.
 
     Args:
         image_files: every image of the split.
         label_files: every label file of the split.
-        image_key: what an image has in common with its labels; it becomes the pair's name.
-        label_key: likewise, of a label file.
         expected: the layout, for the error message.
+        image_key: what an image has in common with its labels; it becomes the pair's name.
+        label_key: the same, of a label file.
 
     Raises:
         UserError: an image or a label lacks its partner, or two files have one key.

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.data.inspection.results import Finding, Inspection, Level, SplitFigures
+from pne_seg.data.inspection.findings import Finding, Inspection, Level, SplitFigures
 
 MOST_SHOWN = 20
 """Findings of one kind that the text lists; the JSON has all."""

@@ -1,10 +1,7 @@
-"""From the values in label files to class indices: a 256-entry table, colours, or MATLAB's `S`."""
+"""From the values in label files to class indices, by a table of 256 entries or by colours."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import cast
 
 import cv2
@@ -13,10 +10,8 @@ import numpy.typing as npt
 
 from pne_seg.data import images
 from pne_seg.data.images import Pixels
-from pne_seg.data.mat import read_matrix
-from pne_seg.data.sources import DataFile, open_file
+from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
-from pne_seg.files import write_bytes_atomically
 
 IGNORE = 255
 """The label that carries no class, in what the data sets give out."""
@@ -217,68 +212,3 @@ def _packed(image: Pixels) -> npt.NDArray[np.uint32]:
     """The colours of an (H, W, 3) image as one number each."""
     four_bytes = cast(Pixels, cv2.cvtColor(image, cv2.COLOR_RGB2RGBA))
     return four_bytes.view(np.uint32)[..., 0]
-
-
-class MatLabels(LabelFormat):
-    """COCO-Stuff 10k's `.mat` files, whose field `S` is the label map.
-
-    Args:
-        table: from the files' values to class indices.
-        cache: folder for the same maps as PNG files, which are faster to read; None makes none.
-    """
-
-    def __init__(self, table: LabelTable, cache: Path | None = None) -> None:
-        self.table = table
-        self.identity = table.identity
-        self.cache = cache
-
-    def read(self, file: DataFile) -> Pixels:
-        """Read, or take from the cache, and map."""
-        return self.table.apply(self._values(file), file)
-
-    def size(self, file: DataFile) -> tuple[int, int]:
-        """From the whole file: the format has no header to tell."""
-        height, width = self._values(file).shape
-        return height, width
-
-    def _values(self, file: DataFile) -> Pixels:
-        if self.cache is None:
-            return read_mat(file)
-        # Named by what the file is, so that a changed one is read anew.
-        key = hashlib.blake2b(file.identity().encode(), digest_size=6).hexdigest()
-        place = self.cache / f"{file.stem}-{key}.png"
-        if place.is_file():
-            with suppress(UserError):  # a damaged one is made again
-                return images.read_labels(open_file(place))
-        values = read_mat(file)
-        try:
-            write_bytes_atomically(place, cv2.imencode(".png", values)[1].tobytes())
-        except OSError as error:
-            raise UserError(
-                f"{place}: cannot be written ({error.strerror}). Give another folder with "
-                "--data.label_cache."
-            ) from error
-        return values
-
-
-def read_mat(file: DataFile) -> Pixels:
-    """The label map `S` of a MATLAB file, (H, W), its values untouched.
-
-    Raises:
-        UserError: the file is missing or damaged, or has no such map.
-    """
-    data = file.read_bytes()
-    try:
-        values = read_matrix(data, "S", images.MAX_PIXELS)
-    except KeyError as error:
-        raise UserError(
-            f"{file}: has no field S, which holds the labels in COCO-Stuff 10k. Fetch it again."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{file}: not a readable MATLAB file ({error}). Fetch it again.") from error
-    if values is not None:
-        with np.errstate(invalid="ignore"):  # not a number is found by the comparison
-            labels = values.astype(np.uint8, order="C")
-        if labels.size and (labels == values).all():
-            return labels
-    raise UserError(f"{file}: S must be a matrix of values from 0 to 255. Fetch it again.")

@@ -10,9 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from pne_seg.data.base import Split
 from pne_seg.data.class_file import OwnClasses, read_classes
 from pne_seg.data.file_datamodule import FileDataModule, locate, missing
-from pne_seg.data.images import IMAGE_SUFFIXES
-from pne_seg.data.labels import ColourLabels, IndexLabels, LabelFormat, LabelTable
-from pne_seg.data.pairs import Pair, PairedDataset, match
+from pne_seg.data.label_formats import ColourLabels, IndexLabels, LabelFormat, LabelTable
+from pne_seg.data.paired_files import Pair, PairedDataset, match
 from pne_seg.data.sources import DataFile, Tree, open_tree
 from pne_seg.errors import UserError
 
@@ -114,7 +113,7 @@ class Folder(FileDataModule):
         found: dict[Split, list[Pair]] = {}
         for split, (images, masks) in folders.items():
             if split == "test" and not tree.has(masks):  # to be predicted alone
-                files = tree.files(images, IMAGE_SUFFIXES)
+                files = tree.files(images)
                 found[split] = [Pair(_key(file, images), file, None) for file in files]
             else:
                 found[split] = self._matched(tree, images, masks)
@@ -162,7 +161,7 @@ class Folder(FileDataModule):
         loose = [
             file
             for kind in (self.images, self.masks)
-            for file in tree.files(kind, IMAGE_SUFFIXES)
+            for file in tree.files(kind)
             if not file.relative.startswith(inside)
         ]
         if loose:
@@ -189,7 +188,7 @@ class Folder(FileDataModule):
 
     def _matched(self, tree: Tree, images: str, masks: str) -> list[Pair]:
         image_files, mask_files = (
-            tree.files(images, IMAGE_SUFFIXES),
+            tree.files(images),
             tree.files(masks, _MASK_SUFFIXES),
         )
         if self.mask_suffix and images == masks:
@@ -203,9 +202,9 @@ class Folder(FileDataModule):
         return match(
             image_files,
             mask_files,
+            f"Expected {images}/NAME.jpg (or .png, …) with {masks}/NAME{self.mask_suffix}.png.",
             lambda file: _key(file, images),
             lambda file: _key(file, masks).removesuffix(self.mask_suffix),
-            f"Expected {images}/NAME.jpg (or .png, …) with {masks}/NAME{self.mask_suffix}.png.",
         )
 
     def _split_off(self, found: dict[Split, list[Pair]], split: Split, total: int) -> list[Pair]:
