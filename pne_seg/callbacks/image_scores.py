@@ -1,4 +1,4 @@
-"""Scores of each image of a test: a table in a file, and pictures of the worst and the best."""
+"""SegmentationMetrics of each image of a test: a table in a file, and pictures of the worst and the best."""
 
 import csv
 import io

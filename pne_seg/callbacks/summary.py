@@ -29,7 +29,7 @@ from pne_seg.runs import METRICS
 class _Result(NamedTuple):
     """The metrics of an evaluation, its protocol, and in a training its epoch and step."""
 
-    scores: SegmentationMetrics
+    metrics: SegmentationMetrics
     protocol: dict[str, Any]
     when: dict[str, Any]
 
@@ -55,8 +55,8 @@ class Summary(Callback):
         self._began = time.perf_counter()
         best = trainer.checkpoint_callback
         if self._resumed and isinstance(best, ModelCheckpoint) and best.best_model_path:
-            scores = SegmentationMetrics.from_matrix(self._resumed["matrix"])
-            self._best = _Result(scores, self._resumed["protocol"], self._resumed["when"])
+            metrics = SegmentationMetrics.from_matrix(self._resumed["matrix"])
+            self._best = _Result(metrics, self._resumed["protocol"], self._resumed["when"])
         self._resumed = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -91,7 +91,7 @@ class Summary(Callback):
         result = self._result(trainer, pl_module)
         if result is None:
             return
-        if self._best is None or _rank(result.scores) > _rank(self._best.scores):
+        if self._best is None or _rank(result.metrics) > _rank(self._best.metrics):
             self._best = result
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module)
@@ -109,8 +109,8 @@ class Summary(Callback):
         """Return the best metrics so far."""
         if self._best is None:
             return {}
-        scores, found, when = self._best
-        return {"matrix": scores.matrix, "protocol": found, "when": when}
+        metrics, found, when = self._best
+        return {"matrix": metrics.matrix, "protocol": found, "when": when}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep them until it is known whether their checkpoint is available."""
@@ -131,17 +131,17 @@ class Summary(Callback):
         if self._best is None or not trainer.is_global_zero:
             return
         assert isinstance(module, SegmentationModule)
-        scores, found, when = self._best
+        metrics, found, when = self._best
         fn = trainer.state.fn
         stage = "test" if fn == "test" else "val"
         boundary = module.boundary_metrics if fn == "test" else None
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 120  # a file or a pipe has no width to fold the table to
-        console.print(_class_table(scores, module.class_names, stage, when))
+        console.print(_class_table(metrics, module.class_names, stage, when))
         console.print(
-            f"pixel accuracy {percent(scores.pixel_accuracy)}; mIoU of always predicting the most "
-            f"frequent class {percent(scores.majority_miou)}"
+            f"pixel accuracy {percent(metrics.pixel_accuracy)}; mIoU of always predicting the most "
+            f"frequent class {percent(metrics.majority_miou)}"
         )
         if boundary is not None:
             console.print(_boundary_table(boundary))
@@ -149,13 +149,13 @@ class Summary(Callback):
             console.print(Text(in_words(found, module.scorer.inference)))
         if self.folder is None:
             return
-        metrics: dict[str, Any] = scores.as_dict(stage, module.class_names) | when | self.origin
+        content: dict[str, Any] = metrics.as_dict(stage, module.class_names) | when | self.origin
         if boundary is not None:
-            metrics |= boundary.as_dict(stage)
-        metrics[f"{stage}/majority_class_mIoU"] = scores.majority_miou
+            content |= boundary.as_dict(stage)
+        content[f"{stage}/majority_class_mIoU"] = metrics.majority_miou
         if self._epoch_seconds and fn == "fit":
             seconds = statistics.median(self._epoch_seconds)
-            metrics |= {
+            content |= {
                 "epochs": trainer.current_epoch,
                 "seconds": time.perf_counter() - self._began,
                 "median_seconds_per_training_epoch": seconds,
@@ -165,14 +165,14 @@ class Summary(Callback):
         # JSON has no NaN: a class that does not occur is null.
         content = {
             key: None if isinstance(value, float) and math.isnan(value) else value
-            for key, value in metrics.items()
+            for key, value in content.items()
         } | {"protocol": found}
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_bytes_atomically(self.folder / METRICS, text.encode())
 
 
-def _rank(scores: SegmentationMetrics) -> float:
-    return -1.0 if math.isnan(scores.miou) else scores.miou
+def _rank(metrics: SegmentationMetrics) -> float:
+    return -1.0 if math.isnan(metrics.miou) else metrics.miou
 
 
 def _peak_memory(device: torch.device) -> int | None:
@@ -188,17 +188,17 @@ def _peak_memory(device: torch.device) -> int | None:
 
 
 def _class_table(
-    scores: SegmentationMetrics, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
+    metrics: SegmentationMetrics, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
 ) -> Table:
     """Tabulate IoU, accuracy and share of pixels of each class, and the means, in percent."""
     best = f" (best epoch, {when['epoch']}; step {when['step']})" if when else ""
     title = f"{stage} metrics in percent{best}"
     table = Table(title=title, title_justify="left", show_footer=True)
     table.add_column("class", footer="mean over classes that occur")
-    table.add_column("IoU", justify="right", footer=percent(scores.miou))
-    table.add_column("accuracy", justify="right", footer=percent(scores.macc))
+    table.add_column("IoU", justify="right", footer=percent(metrics.miou))
+    table.add_column("accuracy", justify="right", footer=percent(metrics.macc))
     table.add_column("share of pixels", justify="right")
-    columns = (scores.iou.tolist(), scores.accuracy.tolist(), scores.pixel_share.tolist())
+    columns = (metrics.iou.tolist(), metrics.accuracy.tolist(), metrics.pixel_share.tolist())
     for name, *values in zip(class_names, *columns, strict=True):
         table.add_row(Text(name), *map(percent, values))
     return table
@@ -213,8 +213,8 @@ def _boundary_table(boundary: BoundaryMetrics) -> Table:
         table.add_column(name, justify="right")
     last = max(boundary.within)
     total = int(boundary.within[last].matrix.sum() + boundary.beyond.matrix.sum())
-    rows = {f"up to {width} px": scores for width, scores in boundary.within.items()}
-    for name, scores in (rows | {f"more than {last} px": boundary.beyond}).items():
-        share = int(scores.matrix.sum()) / total if total else float("nan")
-        table.add_row(name, *map(percent, (scores.miou, scores.pixel_accuracy, share)))
+    rows = {f"up to {width} px": metrics for width, metrics in boundary.within.items()}
+    for name, metrics in (rows | {f"more than {last} px": boundary.beyond}).items():
+        share = int(metrics.matrix.sum()) / total if total else float("nan")
+        table.add_row(name, *map(percent, (metrics.miou, metrics.pixel_accuracy, share)))
     return table
