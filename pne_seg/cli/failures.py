@@ -1,4 +1,4 @@
-"""What ends a command: a few lines for what the user can fix, a traceback with advice for the rest.
+"""How a command ends: a few lines for what the user can fix, a traceback with a note for the rest.
 
 Settings and files of the user's are `UserError`s where they are found. Here is what can happen at
 any time: a full disk, memory that runs out, a loader process that is killed, a mistake in code.
@@ -38,7 +38,7 @@ class Failing:
         building: whether it was still building from the settings, so that these are to blame.
         folder: where it writes, if that is known.
         elsewhere: the setting that makes it write to another place.
-        less_memory: lines that say how it takes less memory; empty for general advice.
+        less_memory: lines that say how it takes less memory; empty for a general line.
         workers: loader processes, if there are any.
     """
 
@@ -167,8 +167,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _out_of_memory(error: Exception, failing: Failing) -> str:
-    advice = failing.less_memory or "  Make the sizes in the settings smaller."
-    return f"Out of memory: {one_line(error, 160)}\n{advice}"
+    fix = failing.less_memory or "  Make the sizes in the settings smaller."
+    return f"Out of memory: {one_line(error, 160)}\n{fix}"
 
 
 def _is_of_dead_worker(error: Exception) -> bool:
