@@ -30,8 +30,8 @@ from pne_seg.networks.auxiliary import Auxiliary, untrained_logits
 from pne_seg.networks.requirements import BatchRequirements
 from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
 from pne_seg.resume import OptimizerResume
-from pne_seg.training_loss import LogitLosses, TrainingTerm
-from pne_seg.weight_loading import initialize_from, reconcile_training_terms
+from pne_seg.training_loss import LogitLosses, TrainingTerm, reconcile_training_terms
+from pne_seg.weight_loading import initialize_from
 
 Batch = dict[str, Any]
 """`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings.

@@ -207,3 +207,23 @@ def evaluate(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
         return logits.sum() * 0.0
     value: Tensor = criterion(logits, target)
     return value
+
+
+def reconcile_training_terms(
+    module: nn.Module, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Let a state dict load whether or not it and the module carry the same training-only terms.
+
+    A pre-hook of `load_state_dict`. Weights for a term that the module lacks are dropped, and a
+    term that the state lacks keeps its fresh weights.
+    """
+    for name in TRAINING_TERMS:
+        start = f"{prefix}{name}."
+        own = getattr(module, name)
+        own_state = own.state_dict(prefix=start) if own is not None else {}
+        given = [key for key in state if key.startswith(start)]
+        if not own_state:
+            for key in given:
+                del state[key]
+        elif not given:
+            state.update(own_state)

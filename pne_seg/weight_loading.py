@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -289,23 +288,3 @@ def _by_module(names: Sequence[str], most: int = 6) -> str:
     listed = [f"{module} ({count})" for module, count in list(counts.items())[:most]]
     more = len(counts) - most
     return ", ".join(listed) + (f", and {more} more" if more > 0 else "")
-
-
-def reconcile_training_terms(
-    module: nn.Module, state: dict[str, Any], prefix: str, *_: Any
-) -> None:
-    """Let a state dict load whether or not it and the module carry the same training-only terms.
-
-    A pre-hook of `load_state_dict`. Weights for a term that the module lacks are dropped, and a
-    term that the state lacks keeps its fresh weights.
-    """
-    for name in TRAINING_TERMS:
-        start = f"{prefix}{name}."
-        own = getattr(module, name)
-        own_state = own.state_dict(prefix=start) if own is not None else {}
-        given = [key for key in state if key.startswith(start)]
-        if not own_state:
-            for key in given:
-                del state[key]
-        elif not given:
-            state.update(own_state)
