@@ -1,0 +1,294 @@
+"""One prediction of a split from beginning to end: what is left to do, and how it ended."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+from lightning.pytorch.utilities import rank_zero_info
+
+from pne_seg.data.base import SegmentationDataModule
+from pne_seg.data.images import Pixels
+from pne_seg.data.pairs import PairedDataset
+from pne_seg.data.processors import usable_processors
+from pne_seg.data.sources import DataFile
+from pne_seg.errors import UserError
+from pne_seg.files import remove_abandoned, write_bytes_atomically
+from pne_seg.prediction.input_data import InputDataset, frame_name
+from pne_seg.prediction.inputs import check_names, count
+from pne_seg.prediction.manifest import Manifest, Origin, UnwritableError, digest
+from pne_seg.prediction.outputs import Classes, Layout, Pictures, Target
+from pne_seg.prediction.remaining import Remaining
+from pne_seg.prediction.submission import Submission
+from pne_seg.prediction.video import FrameReader, count_frames, write_video
+
+_FIRST_BYTES = 2**16  # of a video, which a disk must have room for
+
+
+class PredictionRun:
+    """The predictions of a data module's test split: which are there, which are left.
+
+    Args:
+        data: set up for prediction.
+        layout: what is written.
+        settings: digest of weights and settings.
+        data_settings: what the content of images that are no files depends on.
+        overwrite: whether to replace what was predicted from other sources, weights or settings.
+
+    Attributes:
+        targets: every prediction, by its index in the split.
+        left: indices of those still to be made.
+        written: how many were made, in all processes.
+        unreadable: index → reason, of all processes.
+        unwritten: index or name of a video → reason why it cannot be written, of all processes.
+
+    Raises:
+        UserError: two sources would be written under one name, or a file is in the way.
+    """
+
+    def __init__(
+        self,
+        data: SegmentationDataModule,
+        layout: Layout,
+        settings: str,
+        data_settings: str = "",
+        overwrite: bool = False,
+    ) -> None:
+        self.data = data
+        self.layout = layout
+        self.settings = settings
+        self.source = data.split("test")
+        self.manifest = Manifest(layout.folder, layout.manifest, overwrite)
+        self.videos: dict[Path, Target] = {}
+        if isinstance(self.source, InputDataset):
+            self.targets = self._targets_of_inputs(self.source)
+        else:
+            self.targets = self._targets_of_split(data_settings)
+        layout.check_targets(self.targets)
+        paths = [layout.paths(target) for target in self.targets]
+        check_names((first for first, *_ in paths), [target.source for target in self.targets])
+        wanted = {
+            path: target.origin
+            for target, files in zip(self.targets, paths, strict=True)
+            for path in files
+        }
+        wanted |= {path: target.origin for path, target in self.videos.items()}
+        missing = self.manifest.plan(wanted)
+        self.left = [index for index, files in enumerate(paths) if not missing.isdisjoint(files)]
+        self.written = 0
+        self.unreadable: dict[int, str] = {}
+        self.unwritten: dict[int | str, str] = {}
+
+    def remaining(self) -> Remaining:
+        """Return what is left, as batches."""
+        return Remaining(self.data, self.left, self.layout.needs_images)
+
+    def write(self, index: int, classes: Classes, image: Pixels | None) -> None:
+        """Write those of a prediction's files that are not there.
+
+        Raises:
+            UnwritableError: the name or the size of one is not possible; the others are written.
+            UserError: no file can be written.
+        """
+        failed: UnwritableError | None = None
+        for path in self.layout.paths(self.targets[index]):
+            try:
+                content = self.layout.encode(path, classes, image)
+                self.manifest.put(path, partial(write_bytes_atomically, path, content))
+            except UnwritableError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def count_there(self) -> int:
+        """Count the predictions that are on the disk now."""
+        self.manifest.refresh()
+        return sum(
+            all(self.manifest.state(path) == "current" for path in self.layout.paths(target))
+            for target in self.targets
+        )
+
+    # ---- names and origins -------------------------------------------------------------------
+
+    def _targets_of_inputs(self, source: InputDataset) -> list[Target]:
+        sources = source.inputs.sources
+        digests = self._digests([given.file for given in sources])
+        origins = {given: Origin(given.file.relative, digests[given.file]) for given in sources}
+        for video in source.videos:
+            # A video of which a frame is entered need not be decoded to be counted.
+            first = Target(frame_name(video.name, 0), "", origins[video], is_frame=True)
+            found = self.manifest.entries.get(self.manifest.key(self.layout.paths(first)[0]))
+            if found is not None and found == replace(origins[video], frames=found.frames):
+                source.frames[video] = found.frames
+        if uncounted := len(source.videos) - len(source.frames):
+            rank_zero_info(f"Counting the frames of {count(uncounted, 'video')} …")
+        targets = []
+        for item in source.items:
+            origin = replace(origins[item.source], frames=source.frames.get(item.source, 0))
+            file, is_frame = str(item.source.file), item.frame is not None
+            targets.append(Target(item.name, file, origin, is_frame))
+            path = self.layout.video(item.source.name)
+            if path is not None and origin.frames:
+                self.videos[path] = Target(item.source.name, file, origin)
+        return targets
+
+    def _targets_of_split(self, data_settings: str) -> list[Target]:
+        files: list[DataFile] = []
+        if isinstance(self.source, PairedDataset):
+            files = [pair.image for pair in self.source.pairs]
+        digests = self._digests(files)
+        targets = []
+        for index in range(len(self.source)):
+            name = self.source.name(index)
+            content = digests[files[index]] if files else index
+            origin = Origin(name, digest(data_settings, content, self.settings))
+            targets.append(Target(name, name, origin))
+        return targets
+
+    def _digests(self, files: Sequence[DataFile]) -> dict[DataFile, str]:
+        """Return a digest of each file's content with the settings."""
+
+        def digest_of(file: DataFile) -> str:
+            try:
+                return digest(file.digest(), self.settings)
+            except UserError:
+                return "unreadable"  # reading it says why
+
+        with ThreadPoolExecutor(usable_processors()) as threads:  # hashing releases the GIL
+            return dict(zip(files, threads.map(digest_of, files), strict=True))
+
+    # ---- the end, in one process -------------------------------------------------------------
+
+    def finish(self) -> Iterator[str]:
+        """Draw videos, check submissions and remove temporary files, after all processes.
+
+        Yields:
+            Lines that say how it ended.
+
+        Raises:
+            UserError: no file can be written, or one is not as a submission needs it.
+        """
+        self.manifest.refresh()
+        complete = not self._not_reached  # else it is not known which of those left were written
+        if complete:
+            self._find_removed()
+        yield self._summary()
+        if self.manifest.overwrite:
+            self._remove_frames_of_longer_videos()
+        for path, target in self.videos.items():
+            try:
+                if line := self._draw_video(path, target):
+                    yield line
+            except UnwritableError as error:
+                self.unwritten[target.name] = str(error)
+        if complete and isinstance(self.layout, Submission):
+            yield self.layout.check_files(
+                {
+                    self.layout.paths(target)[0]: self.source.source_size(index)
+                    for index, target in enumerate(self.targets)
+                    if index not in self.unreadable and index not in self.unwritten
+                }
+            )
+        remove_abandoned([*self.manifest.wanted, self.manifest.file])
+
+    def _find_removed(self) -> None:
+        """Find what was written and is gone: someone removed the folder meanwhile."""
+        for index in self.left:
+            if index in self.unreadable or index in self.unwritten:
+                continue
+            gone = [path for path in self.layout.paths(self.targets[index]) if not path.exists()]
+            if gone:
+                self.written -= 1
+                self.unwritten[index] = f"{gone[0]} is gone; the same command writes it again."
+
+    @property
+    def _not_reached(self) -> int:
+        """Number of predictions that the trainer's limits left out."""
+        return len(self.left) - self.written - len(self.unreadable) - len(self.unwritten)
+
+    def _summary(self) -> str:
+        images = sum(not target.is_frame for target in self.targets)
+        frames = sum(target.origin.frames > 0 for target in self.targets)
+        kinds = {
+            "image": images,
+            "video frame": frames,
+            "unreadable video": len(self.targets) - images - frames,
+        }
+        counts = [count(number, kind) for kind, number in kinds.items() if number]
+        together = " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
+        parts = [
+            f"{self.written} written",
+            f"{len(self.targets) - len(self.left)} there already",
+        ]
+        for number, what in (
+            (len(self.unreadable), "unreadable"),
+            (len(self.unwritten), "not written"),
+            (self._not_reached, "not reached"),
+        ):
+            parts += [f"{number} {what}"] if number else []
+        return f"{together}: {', '.join(parts)}."
+
+    def _remove_frames_of_longer_videos(self) -> None:
+        """Remove what predict wrote of longer videos of the same names.
+
+        An image's prediction may be called as a frame, and stays.
+        """
+        layout, manifest = self.layout, self.manifest
+        frames = [target for target in self.targets if target.origin.frames]
+        folders = {path.parent for target in frames for path in layout.paths(target)}
+        entered = {layout.folder / key: origin for key, origin in manifest.entries.items()}
+        older = [
+            path
+            for path, origin in entered.items()
+            if origin.frames and path.parent in folders and path not in manifest.wanted
+        ]
+        if older:
+            manifest.remove(older)
+
+    def _draw_video(self, path: Path, target: Target) -> str | None:
+        """Draw a video's overlay from its frames and their classes, if it is not there."""
+        layout, manifest, frames = self.layout, self.manifest, target.origin.frames
+        assert isinstance(layout, Pictures)
+        if manifest.state(path) == "current":
+            return None
+        classes = [
+            layout.path("classes", frame_name(target.name, frame)) for frame in range(frames)
+        ]
+        if missing := sum(not file.exists() for file in classes):
+            return f"{path} is left out: {count(missing, 'frame')} of {frames} are missing."
+        rank_zero_info(f"Encoding {path} …")
+        # OpenCV tells the format by the name's end.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp.mp4")
+        try:
+            with manifest.naming(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # The encoder does not say why it cannot open a file, nor that a disk is full.
+                temporary.write_bytes(bytes(_FIRST_BYTES))
+            with closing(FrameReader(Path(target.source))) as reader:
+                drawn = (
+                    layout.draw(reader.read(number), _read_classes(file))
+                    for number, file in enumerate(classes)
+                )
+                write_video(temporary, drawn, reader.rate)
+            if count_frames(temporary) != frames:
+                raise UserError(f"{path} cannot be written whole. Is there room on the disk?")
+            with manifest.naming(path), temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            manifest.put(path, lambda: temporary.replace(path))
+        finally:
+            with contextlib.suppress(OSError):  # of the name: it was never there
+                temporary.unlink(missing_ok=True)
+        return f"{path}: {count(frames, 'frame')}, without the sound."
+
+
+def _read_classes(file: Path) -> Classes:
+    classes = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if classes is None:
+        raise UserError(f"{file} is damaged. Remove it; the same command makes it again.")
+    return classes
