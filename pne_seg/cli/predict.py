@@ -134,12 +134,10 @@ class Prediction:
                 rank_zero_info(
                     f"Videos get no files in colour/: they get classes/VIDEO/FRAME.png{drawn}."
                 )
-        images = _without(settings["data"].get("init_args") or {}, LOADING_ONLY)
         self.run = PredictionRun(
             data,
             layout,
             _digest_of_settings(settings, data, weights),
-            f"{settings['data']['class_path']} {_text(images)}",
             settings["overwrite"],
         )
         there = len(self.run.targets) - len(self.run.left)
@@ -210,11 +208,16 @@ class Prediction:
 def _digest_of_settings(
     settings: dict[str, Any], data: SegmentationDataModule, weights: Path
 ) -> str:
-    """Return a digest of all that predictions depend on, except for the images."""
+    """Return a digest of all that predictions depend on, except for the files of images."""
     model, precision = settings["model"], settings["trainer"]["precision"]
     given = model["inference"] or {}
     inference = Inference(**given.get("init_args", given))
+    images = {}  # files of --input have no settings
+    if not isinstance(data, InputData):
+        images = _without(settings["data"].get("init_args") or {}, LOADING_ONLY)
     return digest(
+        settings["data"]["class_path"],
+        _text(images),
         open_file(weights).digest(),
         _text(_without(model, _WITHOUT_EFFECT)),
         # Not how many windows go through the network at a time.

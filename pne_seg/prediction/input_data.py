@@ -1,7 +1,6 @@
 """Images and video frames as a data set without labels, and the data module of `--input`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,33 +11,10 @@ import numpy as np
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.dataset import Sample, SegmentationDataset
 from pne_seg.data.images import Pixels, read_image, read_info
+from pne_seg.data.sources import DataFile
 from pne_seg.description import DataDescription
 from pne_seg.prediction.inputs import Inputs, Source, find_inputs
 from pne_seg.prediction.video import FrameReader, count_frames
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An image, or one frame of a video.
-
-    Attributes:
-        source: the file.
-        frame: number of the frame; None for an image.
-    """
-
-    source: Source
-    frame: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The source's name; frames lie in a folder of that name."""
-        name = self.source.name
-        return name if self.frame is None else frame_name(name, self.frame)
-
-
-def frame_name(video: str, frame: int) -> str:
-    """Return the name of a frame's prediction."""
-    return f"{video}/{frame:06d}"
 
 
 class InputDataset(SegmentationDataset):
@@ -56,23 +32,19 @@ class InputDataset(SegmentationDataset):
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
-        self.frames: dict[Source, int] = {}
-        self._readers: dict[Source, FrameReader] = {}  # at most one
-        self._frame_sizes: dict[Source, tuple[int, int]] = {}
-
-    @property
-    def videos(self) -> list[Source]:
-        """The videos among the inputs."""
-        return [source for source in self.inputs.sources if source.is_video]
+        self.videos = [source for source in inputs.sources if source.is_video]
+        self.frames: dict[DataFile, int] = {}
+        self._readers: dict[DataFile, FrameReader] = {}  # at most one
+        self._frame_sizes: dict[DataFile, tuple[int, int]] = {}
 
     @cached_property
-    def items(self) -> list[Item]:
+    def items(self) -> list[Source]:
         """The images, then the frames of each video; a video that cannot be read is one item."""
-        items = [Item(source) for source in self.inputs.sources if not source.is_video]
+        items = [source for source in self.inputs.sources if not source.is_video]
         for video in self.videos:
-            if video not in self.frames:
-                self.frames[video] = count_frames(Path(str(video.file)))
-            items += [Item(video, frame) for frame in range(self.frames[video] or 1)]
+            if video.file not in self.frames:
+                self.frames[video.file] = count_frames(Path(str(video.file)))
+            items += map(video.frame_at, range(self.frames[video.file] or 1))
         return items
 
     def __len__(self) -> int:
@@ -86,28 +58,28 @@ class InputDataset(SegmentationDataset):
         """Return height and width as displayed."""
         item = self.items[index]
         if item.frame is None:
-            return read_info(item.source.file).size
-        if item.source not in self._frame_sizes:
-            height, width = self._read_frame(item.source, 0).shape[:2]
-            self._frame_sizes[item.source] = height, width
+            return read_info(item.file).size
+        if item.file not in self._frame_sizes:
+            height, width = self._read_frame(item.file, 0).shape[:2]
+            self._frame_sizes[item.file] = height, width
             self._close()  # worker processes would share an open file's position
-        return self._frame_sizes[item.source]
+        return self._frame_sizes[item.file]
 
     def read(self, index: int) -> Sample:
         """Read the image; nothing is labeled."""
         item = self.items[index]
         if item.frame is None:
-            image = read_image(item.source.file)
+            image = read_image(item.file)
         else:
-            image = self._read_frame(item.source, item.frame)
+            image = self._read_frame(item.file, item.frame)
         height, width = image.shape[:2]
         return Sample(image, np.broadcast_to(np.uint8(255), (height, width)), (height, width))
 
-    def _read_frame(self, video: Source, frame: int) -> Pixels:
+    def _read_frame(self, video: DataFile, frame: int) -> Pixels:
         """Read a frame; the file stays open for the next one."""
         if video not in self._readers:
             self._close()
-            self._readers[video] = FrameReader(Path(str(video.file)))
+            self._readers[video] = FrameReader(Path(str(video)))
         return self._readers[video].read(frame)
 
     def _close(self) -> None:

@@ -21,17 +21,24 @@ _READ = f"Images are {', '.join(IMAGE_SUFFIXES)}, videos {', '.join(VIDEO_SUFFIX
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One image or video file.
+    """An image, a video, or one frame of a video.
 
     Attributes:
         file: the file.
-        name: its path below the input, `/` between folders, without the extension.
+        name: its path below the input, `/` between folders, without the extension; frames lie in a
+            folder of the video's name.
         is_video: whether it is a video.
+        frame: number of the frame; None for all of the file.
     """
 
     file: DataFile
     name: str
     is_video: bool
+    frame: int | None = None
+
+    def frame_at(self, number: int) -> "Source":
+        """Return a frame of this video."""
+        return replace(self, name=f"{self.name}/{number:06d}", frame=number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The files that each prediction becomes, and their content."""
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from pne_seg.data import png
 from pne_seg.data.images import Pixels
 from pne_seg.prediction.manifest import Origin, UnwritableError
 from pne_seg.report import overlay
@@ -123,7 +124,10 @@ class Pictures(Layout):
         if kind == "colour":
             if len(self.palette) > 256:
                 return encode_image(".png", self.palette[classes][..., ::-1])
-            return png.with_palette(encode_image(".png", classes), self.palette.tolist())
+            indices = Image.fromarray(classes.astype(np.uint8))
+            indices.putpalette(self.palette.tobytes())
+            indices.save(content := io.BytesIO(), "png", bits=8, compress_level=1)
+            return content.getvalue()
         assert image is not None
         if max(image.shape) > _LONGEST_JPEG:
             raise UnwritableError(

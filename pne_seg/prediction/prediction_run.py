@@ -3,10 +3,9 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pne_seg.data.processors import usable_processors
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned, write_bytes_atomically
-from pne_seg.prediction.input_data import InputDataset, frame_name
+from pne_seg.prediction.input_data import InputDataset
 from pne_seg.prediction.inputs import check_names, count
 from pne_seg.prediction.manifest import Manifest, Origin, UnwritableError, digest
 from pne_seg.prediction.outputs import Classes, Layout, Pictures, Target
@@ -37,8 +36,7 @@ class PredictionRun:
     Args:
         data: set up for prediction.
         layout: what is written.
-        settings: digest of weights and settings.
-        data_settings: what the content of images that are no files depends on.
+        settings: digest of the weights and settings that predictions depend on.
         overwrite: whether to replace what was predicted from other sources, weights or settings.
 
     Attributes:
@@ -57,19 +55,13 @@ class PredictionRun:
         data: SegmentationDataModule,
         layout: Layout,
         settings: str,
-        data_settings: str = "",
         overwrite: bool = False,
     ) -> None:
         self.data = data
         self.layout = layout
-        self.settings = settings
         self.source = data.split("test")
         self.manifest = Manifest(layout.folder, layout.manifest, overwrite)
-        self.videos: dict[Path, Target] = {}
-        if isinstance(self.source, InputDataset):
-            self.targets = self._targets_of_inputs(self.source)
-        else:
-            self.targets = self._targets_of_split(data_settings)
+        self.targets, self.videos = self._find_targets(settings)
         layout.check_targets(self.targets)
         paths = [layout.paths(target) for target in self.targets]
         check_names((first for first, *_ in paths), [target.source for target in self.targets])
@@ -114,54 +106,49 @@ class PredictionRun:
             for target in self.targets
         )
 
-    # ---- names and origins -------------------------------------------------------------------
+    def _find_targets(self, settings: str) -> tuple[list[Target], dict[Path, Target]]:
+        """Return every prediction, and the videos to be drawn by their files."""
+        source, files = self.source, list[DataFile]()  # none if images are made, not read
+        if isinstance(source, InputDataset):
+            files = [given.file for given in source.inputs.sources]
+        elif isinstance(source, PairedDataset):
+            files = [pair.image for pair in source.pairs]
+        with ThreadPoolExecutor(usable_processors()) as threads:  # hashing releases the GIL
+            contents = dict(zip(files, threads.map(_digest_of_file, files), strict=True))
 
-    def _targets_of_inputs(self, source: InputDataset) -> list[Target]:
-        sources = source.inputs.sources
-        digests = self._digests([given.file for given in sources])
-        origins = {given: Origin(given.file.relative, digests[given.file]) for given in sources}
+        def origin_of(file: DataFile, frames: int = 0) -> Origin:
+            return Origin(file.relative, digest(contents[file], settings), frames)
+
+        if not isinstance(source, InputDataset):
+            names = [source.name(index) for index in range(len(source))]
+            keys = [contents[file] for file in files] or range(len(names))
+            origins = [
+                Origin(name, digest(key, settings)) for name, key in zip(names, keys, strict=True)
+            ]
+            return [Target(name, name, of) for name, of in zip(names, origins, strict=True)], {}
         for video in source.videos:
-            # A video of which a frame is entered need not be decoded to be counted.
-            first = Target(frame_name(video.name, 0), "", origins[video], is_frame=True)
+            # A video whose frames are entered need not be decoded to be counted.
+            first = Target(video.frame_at(0).name, "", origin_of(video.file), is_frame=True)
             found = self.manifest.entries.get(self.manifest.key(self.layout.paths(first)[0]))
-            if found is not None and found == replace(origins[video], frames=found.frames):
-                source.frames[video] = found.frames
+            if found is not None and found == origin_of(video.file, found.frames):
+                source.frames[video.file] = found.frames
         if uncounted := len(source.videos) - len(source.frames):
             rank_zero_info(f"Counting the frames of {count(uncounted, 'video')} …")
-        targets = []
-        for item in source.items:
-            origin = replace(origins[item.source], frames=source.frames.get(item.source, 0))
-            file, is_frame = str(item.source.file), item.frame is not None
-            targets.append(Target(item.name, file, origin, is_frame))
-            path = self.layout.video(item.source.name)
-            if path is not None and origin.frames:
-                self.videos[path] = Target(item.source.name, file, origin)
-        return targets
-
-    def _targets_of_split(self, data_settings: str) -> list[Target]:
-        files: list[DataFile] = []
-        if isinstance(self.source, PairedDataset):
-            files = [pair.image for pair in self.source.pairs]
-        digests = self._digests(files)
-        targets = []
-        for index in range(len(self.source)):
-            name = self.source.name(index)
-            content = digests[files[index]] if files else index
-            origin = Origin(name, digest(data_settings, content, self.settings))
-            targets.append(Target(name, name, origin))
-        return targets
-
-    def _digests(self, files: Sequence[DataFile]) -> dict[DataFile, str]:
-        """Return a digest of each file's content with the settings."""
-
-        def digest_of(file: DataFile) -> str:
-            try:
-                return digest(file.digest(), self.settings)
-            except UserError:
-                return "unreadable"  # reading it says why
-
-        with ThreadPoolExecutor(usable_processors()) as threads:  # hashing releases the GIL
-            return dict(zip(files, threads.map(digest_of, files), strict=True))
+        targets = [
+            Target(
+                item.name,
+                str(item.file),
+                origin_of(item.file, source.frames.get(item.file, 0)),
+                is_frame=item.frame is not None,
+            )
+            for item in source.items
+        ]
+        videos = {
+            path: Target(video.name, str(video.file), origin_of(video.file, frames))
+            for video in source.videos
+            if (path := self.layout.video(video.name)) and (frames := source.frames[video.file])
+        }
+        return targets, videos
 
     # ---- the end, in one process -------------------------------------------------------------
 
@@ -257,9 +244,7 @@ class PredictionRun:
         assert isinstance(layout, Pictures)
         if manifest.state(path) == "current":
             return None
-        classes = [
-            layout.path("classes", frame_name(target.name, frame)) for frame in range(frames)
-        ]
+        classes = [layout.path("classes", f"{target.name}/{frame:06d}") for frame in range(frames)]
         if missing := sum(not file.exists() for file in classes):
             return f"{path} is left out: {count(missing, 'frame')} of {frames} are missing."
         rank_zero_info(f"Encoding {path} …")
@@ -285,6 +270,13 @@ class PredictionRun:
             with contextlib.suppress(OSError):  # of the name: it was never there
                 temporary.unlink(missing_ok=True)
         return f"{path}: {count(frames, 'frame')}, without the sound."
+
+
+def _digest_of_file(file: DataFile) -> str:
+    try:
+        return file.digest()
+    except UserError:
+        return "unreadable"  # reading it says why
 
 
 def _read_classes(file: Path) -> Classes:
