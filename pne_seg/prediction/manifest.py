@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,7 @@ from pne_seg.files import write_bytes_atomically
 
 MANIFEST = "predictions.json"
 
-_SECONDS_BETWEEN_TRIES = 0.01  # a lock is held for as long as one file is written
+_SECONDS_BETWEEN_TRIES = 0.001  # a lock is held for as long as one file is written
 _OF_ONE_FILE = (
     *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
@@ -92,13 +92,13 @@ class Manifest:
         if foreign:
             raise UserError(
                 f"{foreign[0]} is there and was not written by predict"
-                f"{_such(foreign, 'files')}. It is left alone: choose another --output."
+                f"{_of_several(foreign)}. It is left alone: choose another --output."
             )
         other = [path for path, state in states.items() if state == "other"]
         if other and not self.overwrite:
             raise UserError(
                 f"{other[0]} is there, predicted from another source or by other weights or "
-                f"settings{_such(other, 'files')}. Choose another --output, or replace what "
+                f"settings{_of_several(other)}. Choose another --output, or replace what "
                 "predict wrote: --overwrite true"
             )
         return {path for path, state in states.items() if state != "current"}
@@ -197,8 +197,11 @@ class Manifest:
             lock.release()
 
     def _write(self) -> None:
-        entries = {key: asdict(self.entries[key]) for key in sorted(self.entries)}
-        content = json.dumps({"predictions": entries}, indent=1)
+        entries = {
+            key: {"source": origin.source, "digest": origin.digest, "frames": origin.frames}
+            for key, origin in sorted(self.entries.items())
+        }
+        content = json.dumps({"predictions": entries})
         with self.naming(self.file):
             write_bytes_atomically(self.file, content.encode())
         self._seen = self._version()
@@ -237,5 +240,5 @@ def digest(*parts: object) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def _such(paths: list[Path], what: str) -> str:
-    return f" ({len(paths)} such {what} in all)" if len(paths) > 1 else ""
+def _of_several(paths: list[Path]) -> str:
+    return f" ({len(paths)} such files in all)" if len(paths) > 1 else ""

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -108,45 +109,38 @@ class PredictionRun:
 
     def _find_targets(self, settings: str) -> tuple[list[Target], dict[Path, Target]]:
         """Return every prediction, and the videos to be drawn by their files."""
-        source, files = self.source, list[DataFile]()  # none if images are made, not read
+        source = self.source
+        files: list[DataFile] = []  # none if images are made, not read
+        frames: dict[DataFile, int] = {}
         if isinstance(source, InputDataset):
-            files = [given.file for given in source.inputs.sources]
+            files, frames = [given.file for given in source.inputs.sources], source.frames
         elif isinstance(source, PairedDataset):
             files = [pair.image for pair in source.pairs]
         with ThreadPoolExecutor(usable_processors()) as threads:  # hashing releases the GIL
             contents = dict(zip(files, threads.map(_digest_of_file, files), strict=True))
 
-        def origin_of(file: DataFile, frames: int = 0) -> Origin:
-            return Origin(file.relative, digest(contents[file], settings), frames)
+        def target_of(name: str, file: DataFile | None, index: int = 0) -> Target:
+            if file is None:
+                return Target(name, name, Origin(name, digest(index, settings)))
+            origin = Origin(file.relative, digest(contents[file], settings), frames.get(file, 0))
+            return Target(name, str(file), origin, is_frame=file in frames)
 
         if not isinstance(source, InputDataset):
-            names = [source.name(index) for index in range(len(source))]
-            keys = [contents[file] for file in files] or range(len(names))
-            origins = [
-                Origin(name, digest(key, settings)) for name, key in zip(names, keys, strict=True)
-            ]
-            return [Target(name, name, of) for name, of in zip(names, origins, strict=True)], {}
+            given = enumerate(files or [None] * len(source))
+            return [target_of(source.name(index), file, index) for index, file in given], {}
         for video in source.videos:
             # A video whose frames are entered need not be decoded to be counted.
-            first = Target(video.frame_at(0).name, "", origin_of(video.file), is_frame=True)
+            first = replace(target_of(video.frame_at(0).name, video.file), is_frame=True)
             found = self.manifest.entries.get(self.manifest.key(self.layout.paths(first)[0]))
-            if found is not None and found == origin_of(video.file, found.frames):
-                source.frames[video.file] = found.frames
-        if uncounted := len(source.videos) - len(source.frames):
+            if found is not None and found == replace(first.origin, frames=found.frames):
+                frames[video.file] = found.frames
+        if uncounted := len(source.videos) - len(frames):
             rank_zero_info(f"Counting the frames of {count(uncounted, 'video')} …")
-        targets = [
-            Target(
-                item.name,
-                str(item.file),
-                origin_of(item.file, source.frames.get(item.file, 0)),
-                is_frame=item.frame is not None,
-            )
-            for item in source.items
-        ]
+        targets = [target_of(item.name, item.file) for item in source.items]
         videos = {
-            path: Target(video.name, str(video.file), origin_of(video.file, frames))
+            path: target_of(video.name, video.file)
             for video in source.videos
-            if (path := self.layout.video(video.name)) and (frames := source.frames[video.file])
+            if (path := self.layout.video(video.name)) and frames[video.file]
         }
         return targets, videos
 
