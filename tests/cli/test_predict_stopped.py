@@ -131,7 +131,7 @@ def test_two_processes_share_the_images(decided: Path, inputs: Path, tmp_path: P
     assert said.count("unreadable: ") == said.count("Encoding ") == 1, said
     (inputs / "bad.png").unlink()
     command("predict", *args[:-1], tmp_path / "one", *QUICK)
-    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    one, two = predicted(tmp_path / "one"), predicted(tmp_path / "two")
     assert one == two
     assert np.unique([len(content) for content in one.values()]).size > 1
 
