@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pne_seg.data.base import usable_processors
-from pne_seg.prediction.job import Job
-from pne_seg.prediction.outputs import UnwritableError
+from pne_seg.prediction.manifest import UnwritableError
+from pne_seg.prediction.prediction_run import PredictionRun
 
 _MOST_THREADS = 4
 
@@ -18,12 +18,12 @@ class PredictionWriter(Callback):
     """Writes each batch of `predict` while the network is at the next one.
 
     Args:
-        job: what to write where; it learns how many were written, and what could not be.
+        run: what to write; its counts of what was written, and what could not be, are updated.
     """
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self._type = torch.uint8 if job.data.num_classes <= 256 else torch.uint16
+    def __init__(self, run: PredictionRun) -> None:
+        self.run = run
+        self._dtype = torch.uint8 if run.data.num_classes <= 256 else torch.uint16
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, usable_processors()))
         self._writing: list[tuple[int, Future[None]]] = []
 
@@ -37,43 +37,38 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the batch."""
-        self.job.unreadable.update(batch["unreadable"])
-        predictions = outputs.to(self._type).cpu().numpy()
-        self._wait()  # for the last batch's: no more than two are held
-        for prediction, index, picture in zip(
-            predictions, batch["index"], batch["picture"], strict=True
-        ):
-            target = self.job.targets[index]
-            self._writing.append(
-                (index, self._threads.submit(self.job.layout.write, target, prediction, picture))
-            )
+        self.run.unreadable.update(batch["unreadable"])
+        predictions = outputs.to(self._dtype).cpu().numpy()
+        self._wait()  # for the last batch: no more than two are held
+        given = zip(batch["index"], predictions, batch["picture"], strict=True)
+        self._writing = [(one[0], self._threads.submit(self.run.write, *one)) for one in given]
 
     def _wait(self) -> None:
         for index, writing in self._writing:
             try:
                 writing.result()
             except UnwritableError as error:
-                self.job.unwritten[index] = str(error)
+                self.run.unwritten[index] = str(error)
             else:
-                self.job.written += 1
+                self.run.written += 1
         self._writing.clear()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Let the files that are begun be finished."""
+        """Finish the files that are begun."""
         self._threads.shutdown()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Wait for the last files, and bring the processes' counts together."""
-        # Not at the end of the batches: a process that has none is told of no end.
+        # Not at the end of the batches, of which a process without any is not told.
         self._wait()
         self._threads.shutdown()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            job, found = self.job, [None] * trainer.world_size
-            own: Any = job.written, job.unreadable, job.unwritten
+            run, found = self.run, [None] * trainer.world_size
+            own: Any = run.written, run.unreadable, run.unwritten
             torch.distributed.all_gather_object(found, own)
             counts, unreadable, unwritten = zip(*found, strict=True)
-            job.written = sum(counts)
-            job.unreadable = dict(ChainMap(*unreadable))
-            job.unwritten = dict(ChainMap(*unwritten))
+            run.written = sum(counts)
+            run.unreadable = dict(ChainMap(*unreadable))
+            run.unwritten = dict(ChainMap(*unwritten))

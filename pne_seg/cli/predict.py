@@ -14,20 +14,21 @@ from pne_seg.cli.evaluation import LOADING_ONLY
 from pne_seg.cli.input_data import replace_data
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
+from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from pne_seg.inference import Inference
 from pne_seg.prediction import InputData
-from pne_seg.prediction.benchmarks import BENCHMARKS, Submission
-from pne_seg.prediction.dataset import InputDataset
-from pne_seg.prediction.job import Job
+from pne_seg.prediction.input_data import InputDataset
+from pne_seg.prediction.manifest import digest
 from pne_seg.prediction.outputs import KINDS, Kind, Layout, Pictures
-from pne_seg.prediction.stamps import digest, digest_of_file
+from pne_seg.prediction.prediction_run import PredictionRun
+from pne_seg.prediction.submission import Submission
 from pne_seg.runs import Evaluated
 
 DESCRIPTION = """\
 Write a trained network's predictions of images or videos, or of the data's test split, as PNG files
-of class indices, in colour and laid over the images. The same command again goes on where it was
-stopped. Exit code 1 where a file could not be read, or its prediction not be written."""
+of class indices, in color and laid over the images. The same command again resumes where it was
+stopped. Exit code 1 if a file could not be read, or its prediction not be written."""
 
 _WITHOUT_EFFECT = (
     *("loss", "extra_losses", "extra_loss_weights", "contrast", "auxiliary", "dropout"),
@@ -52,14 +53,14 @@ def add_arguments(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=str | None,
-        help="Folder for the predictions; RUN/predict/CHECKPOINT where not given.",
+        help="Folder for the predictions; RUN/predict/CHECKPOINT by default.",
     )
     parser.add_argument(
         "--write",
         type=Kind | list[Kind],
         default=list(KINDS),
         help="What to write: classes/NAME.png holds class indices, colour/NAME.png the same with "
-        "the data's colours, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
+        "the data's colors, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
         "sound, encoded from classes/NAME/FRAME.png, which are always written).",
     )
     parser.add_argument(
@@ -81,13 +82,13 @@ class Prediction:
     """What `predict` adds to a command.
 
     Args:
-        settings: loaded; `input` and `output` are taken out, and with an input its stand-in takes
+        settings: loaded; `input` and `output` are taken out, and with an input `InputData` takes
             the place of the data.
-        evaluated: whose classes, colors and image size the stand-in has; None for the help.
+        evaluated: whose classes, colors and image size it has; None for the help.
 
     Attributes:
         output: the folder that was asked for.
-        job: what there is to do; None before `prepare`.
+        run: what there is to do; None before `prepare`.
 
     Raises:
         UserError: the checkpoint cannot be read, or settings contradict the input.
@@ -100,14 +101,14 @@ class Prediction:
         # As they were typed: YAML would take '*.jpg' for a reference.
         self.input, output = settings.pop("input"), settings.pop("output")
         self.output = Path(output) if output else None
-        self.chosen = settings.get("write") is not None
-        self.job: Job | None = None
+        self.write_is_given = settings.get("write") is not None
+        self.run: PredictionRun | None = None
         if self.input is not None and evaluated is not None:
             replace_data(settings, self.input, evaluated)
 
     def prepare(
         self, config: Namespace, data: SegmentationDataModule, weights: Path, folder: Path
-    ) -> Job:
+    ) -> PredictionRun:
         """Find out what is to be written to a folder.
 
         Args:
@@ -123,36 +124,26 @@ class Prediction:
         if not first.is_dir():
             raise UserError(f"--output {folder}: {first} is a file. Give a folder.")
         settings = config.as_dict()
-        source = data.split("test")
-        images = _without(settings["data"].get("init_args") or {}, LOADING_ONLY)
-        precision = settings["trainer"]["precision"]
-        maker = digest(
-            [
-                digest_of_file(weights),
-                _text(_without(settings["model"], _WITHOUT_EFFECT)),
-                _protocol(settings["model"]["inference"] or {}),
-                _PRECISIONS.get(str(precision), precision),
-                data.resize_base,
-                [*data.class_names],
-                [*data.palette],
-                settings["format"],
-            ]
-        )
         layout = self._layout(settings, data, folder)
+        source = data.split("test")
         if isinstance(source, InputDataset):
-            for remark in source.inputs.remarks + _of_videos(source, layout):
+            for remark in source.inputs.remarks:
                 rank_zero_info(remark)
-        self.job = Job(
+            if source.videos and isinstance(layout, Pictures) and "colour" in layout.kinds:
+                drawn = ", and overlay/VIDEO.mp4" if "overlay" in layout.kinds else ""
+                rank_zero_info(
+                    f"Videos get no files in colour/: they get classes/VIDEO/FRAME.png{drawn}."
+                )
+        self.run = PredictionRun(
             data,
             layout,
-            maker,
-            f"{settings['data']['class_path']} {_text(images)}",
+            _digest_of_settings(settings, data, weights),
             settings["overwrite"],
         )
-        there = len(self.job.targets) - len(self.job.left)
+        there = len(self.run.targets) - len(self.run.left)
         if there:
-            rank_zero_info(f"{there} of {len(self.job.targets)} predictions are there already.")
-        return self.job
+            rank_zero_info(f"{there} of {len(self.run.targets)} predictions are there already.")
+        return self.run
 
     def _layout(
         self, settings: dict[str, Any], data: SegmentationDataModule, folder: Path
@@ -162,9 +153,9 @@ class Prediction:
                 raise UserError(f"--write []: nothing to write. Give some of {', '.join(KINDS)}.")
             kinds = [settings["write"]] if settings["write"] in KINDS else settings["write"]
             return Pictures(folder, kinds, data.palette, data.ignore_index)
-        if self.chosen:
-            raise UserError("--format writes the benchmark's files alone. Leave --write out.")
-        layout = Submission(folder, BENCHMARKS[settings["format"]])
+        if self.write_is_given:
+            raise UserError("--format writes the benchmark's files only. Leave --write out.")
+        layout = Submission(folder, settings["format"])
         trained_on = data.trained_on if isinstance(data, InputData) else type(data).__name__
         layout.check_classes(data.class_names, trained_on)
         return layout
@@ -172,58 +163,72 @@ class Prediction:
     @property
     def has_work(self) -> bool:
         """Whether the network is needed; all may be there already."""
-        return self.job is None or bool(self.job.left)
+        return self.run is None or bool(self.run.left)
 
     def options(self) -> dict[str, Any]:
-        """What Lightning's `predict` gets."""
+        """Return what Lightning's `predict` gets."""
         # Returned predictions would fill the memory.
         given: dict[str, Any] = {"return_predictions": False}
-        return given if self.job is None else given | {"datamodule": self.job.remaining()}
+        return given if self.run is None else given | {"datamodule": self.run.remaining()}
 
     def finish(self, first: bool) -> bool:
-        """Finish what was written, and say how it ended; whether every file was predicted.
+        """Finish what was written and report how it ended.
 
         Args:
             first: whether this is the first process, which does it.
 
+        Returns:
+            Whether every file was predicted.
+
         Raises:
-            UserError: a video cannot be encoded, or a file is not as it must be.
+            UserError: a video cannot be encoded, or a file is not as a submission needs it.
         """
-        if self.job is None:  # a dry run
+        if self.run is None:  # a dry run
             return True
         if first:
-            for _, why in sorted(self.job.unreadable.items()):
-                print(f"unreadable: {why}", file=sys.stderr)
-            for line in self.job.finish():
+            for _, reason in sorted(self.run.unreadable.items()):
+                print(f"unreadable: {reason}", file=sys.stderr)
+            for line in self.run.finish():
                 print(line)
-            for _, why in sorted(self.job.unwritten.items()):
-                print(f"not written: {why}", file=sys.stderr)
-        return not self.job.unreadable and not self.job.unwritten
+            for reason in self.run.unwritten.values():
+                print(f"not written: {reason}", file=sys.stderr)
+        return not self.run.unreadable and not self.run.unwritten
 
     def stopped(self) -> str:
-        """What is said where the user stopped it."""
-        if self.job is None:
+        """Return what is printed when the user stops it."""
+        if self.run is None:
             return "Stopped."
-        there, total = self.job.count_there(), len(self.job.targets)
+        there, total = self.run.count_there(), len(self.run.targets)
         return (
-            f"Stopped: {there} of {total} predictions are written. The same command goes on from "
+            f"Stopped: {there} of {total} predictions are written. The same command resumes from "
             "there."
         )
 
 
-def _protocol(settings: dict[str, Any]) -> list[object]:
-    """What predictions depend on; not how many windows go through the network at a time."""
-    inference = Inference(**settings.get("init_args", settings))
-    steps = None if inference.window is None else inference.steps
-    return [inference.window, steps, inference.blend, inference.scales, inference.flip]
-
-
-def _of_videos(source: InputDataset, layout: Layout) -> list[str]:
-    """What videos do not get of what was asked for."""
-    if not source.videos or not isinstance(layout, Pictures) or "colour" not in layout.kinds:
-        return []
-    drawn = ", and overlay/VIDEO.mp4" if "overlay" in layout.kinds else ""
-    return [f"Videos get no files in colour/: they get classes/VIDEO/FRAME.png{drawn}."]
+def _digest_of_settings(
+    settings: dict[str, Any], data: SegmentationDataModule, weights: Path
+) -> str:
+    """Return a digest of all that predictions depend on, except for the files of images."""
+    model, precision = settings["model"], settings["trainer"]["precision"]
+    given = model["inference"] or {}
+    inference = Inference(**given.get("init_args", given))
+    images = {}  # files of --input have no settings
+    if not isinstance(data, InputData):
+        images = _without(settings["data"].get("init_args") or {}, LOADING_ONLY)
+    return digest(
+        settings["data"]["class_path"],
+        _text(images),
+        open_file(weights).digest(),
+        _text(_without(model, _WITHOUT_EFFECT)),
+        # Not how many windows go through the network at a time.
+        [inference.window, None if inference.window is None else inference.steps],
+        [inference.blend, inference.scales, inference.flip],
+        _PRECISIONS.get(str(precision), precision),
+        data.resize_base,
+        [*data.class_names],
+        [*data.palette],
+        settings["format"],
+    )
 
 
 def _without(settings: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:

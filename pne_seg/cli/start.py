@@ -10,11 +10,11 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.checkpoint_file import check_checkpoint, usable_checkpoint
 from pne_seg.cli.settings import Settings
+from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned
 from pne_seg.imports import is_own
 from pne_seg.networks.slot import PRETRAINED
-from pne_seg.prediction.stamps import digest_of_file
 from pne_seg.pretrained.locating import locate
 from pne_seg.runs import (
     BEST,
@@ -112,7 +112,7 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
         file = locate(weights)
         rank_zero_info(f"Weights: {file}")
         # Other weights may come under the same name, the same ones under another.
-        name = f"{_short_name(weights)}-{digest_of_file(file)[:8]}"
+        name = f"{_short_name(weights)}-{open_file(file).digest()[:8]}"
         check_run_name(run_name(settings))
         return Evaluated(file, root / RUNS / run_name(settings) / "weights", name, weights)
     if run is not None and which is not None and not Path(which).is_file():

@@ -2,14 +2,15 @@
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pne_seg.data.sources import IMAGE_SUFFIXES, DataFile, open_file, open_tree
 from pne_seg.errors import UserError
 from pne_seg.files import check_regular
-from pne_seg.prediction.stamps import STAMPED_SUFFIXES, read_stamp
+from pne_seg.prediction.manifest import MANIFEST, read_entries
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 """What video files may be called, in lower case."""
@@ -19,25 +20,32 @@ _READ = f"Images are {', '.join(IMAGE_SUFFIXES)}, videos {', '.join(VIDEO_SUFFIX
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One image or video file.
+    """An image, a video, or one frame of a video.
 
     Attributes:
         file: the file.
-        name: its path below what was given, `/` between folders, without the extension.
+        name: its path below the input, `/` between folders, without the extension; frames lie in a
+            folder of the video's name.
         is_video: whether it is a video.
+        frame: number of the frame; None for all of the file.
     """
 
     file: DataFile
     name: str
     is_video: bool
+    frame: int | None = None
+
+    def frame_at(self, number: int) -> "Source":
+        """Return a frame of this video."""
+        return replace(self, name=f"{self.name}/{number:06d}", frame=number)
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What was found.
+    """The files that were found.
 
     Attributes:
-        sources: sorted by name; no two of one kind share one.
+        sources: sorted by name; no two images and no two videos share one.
         remarks: what was left out, and names that were changed; a line each.
     """
 
@@ -46,39 +54,42 @@ class Inputs:
 
 
 def find_inputs(given: str) -> Inputs:
-    """Look up what is to be predicted.
+    """Find the files to predict.
 
-    Folders are searched to their depths, hidden files passed over. What an earlier prediction wrote
-    is left out, so that its folder may lie within the given one.
+    Hidden files are left out, and so is what an earlier prediction wrote, so that its folder may
+    lie within the given one.
 
     Args:
-        given: a file, a folder, or a glob, whose `**` stands for any folders.
+        given: a file, a folder, which is searched with those below it, or a glob, whose `**` stands
+            for any folders.
 
     Raises:
-        UserError: there is no such file, or nothing that is read.
+        UserError: there is no such file, or none of a known kind.
     """
-    files, others, own = [], Counter[str](), 0
-    for file in _files(given):
-        suffix = Path(file.name).suffix.lower()
-        if suffix not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-            others[suffix or "without extension"] += 1
-        elif suffix in STAMPED_SUFFIXES and _is_own(file):
-            own += 1
+    sources, others = [], Counter[str]()
+    found = sorted(_files(given), key=lambda file: file.relative)
+    predicted = _predicted([Path(str(file)) for file in found])
+    for file in found:
+        suffix, path = Path(file.name).suffix.lower(), Path(str(file))
+        if path in predicted:
+            continue
+        if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+            name = file.relative.removesuffix(file.name) + file.stem
+            sources.append(Source(file, name, suffix in VIDEO_SUFFIXES))
         else:
-            files.append(file)
+            others[suffix or "without extension"] += 1
     remarks = []
     if others:
         kinds = ", ".join(kind for kind, _ in others.most_common(6))
-        remarks.append(f"Left out: {_count(others.total(), 'other file')} ({kinds}).")
-    if own:
-        remarks.append(f"Left out: {_count(own, 'file')} that predict wrote.")
-    if not files:
+        remarks.append(f"Left out: {count(others.total(), 'other file')} ({kinds}).")
+    if predicted:
+        remarks.append(f"Left out: {count(len(predicted), 'file')} that predict wrote.")
+    if not sources:
         raise UserError(
             f"--input {given}: no image or video there. {_READ}."
             + "".join(f"\n  {remark}" for remark in remarks)
         )
-    sources = [_source(file) for file in sorted(files, key=lambda file: file.relative)]
-    return Inputs(*_told_apart(sources, remarks))
+    return _with_distinct_names(Inputs(sources, remarks))
 
 
 def _files(given: str) -> Iterator[DataFile]:
@@ -104,83 +115,88 @@ def _files(given: str) -> Iterator[DataFile]:
 
 
 def _matches(pattern: Path) -> Iterator[DataFile]:
-    """Files that match, and those in folders that do; named from the first wildcard's folder on.
+    """Find the files that match a glob, and those in folders that do.
 
-    A folder that is really called `[1]` is no wildcard.
+    Names begin at the first wildcard's folder. A folder that is really called `[1]` is no wildcard.
     """
     parts = pattern.parts
     first = next(
-        place
-        for place, part in enumerate(parts)
-        if glob.has_magic(part) and not Path(*parts[: place + 1]).exists()
+        index
+        for index, part in enumerate(parts)
+        if glob.has_magic(part) and not Path(*parts[: index + 1]).exists()
     )
     root, wanted = Path(*parts[:first]), str(Path(*parts[first:]))
     if not root.is_dir():
         raise UserError(f"--input {pattern}: there is no folder {root}.")
-    tree, seen = open_tree(root), set[str]()
+    tree, found = open_tree(root), dict[str, DataFile]()
     for match in glob.iglob(wanted, root_dir=root, recursive=True):  # noqa: PTH207 (its `**`)
-        if (root / match).is_dir():
-            # `**` gives what is in them by itself.
-            found = [] if "**" in wanted else tree.files(match, ("",))
-        else:
+        if not (root / match).is_dir():
             file = tree.file(match)
-            found = [file] if file is not None else []
-        for file in found:
-            if file.relative not in seen:
-                seen.add(file.relative)
-                yield file
+            found |= {} if file is None else {file.relative: file}
+        elif "**" not in wanted:  # which matches what is in folders too
+            found |= {file.relative: file for file in tree.files(match, ("",))}
+    yield from found.values()
 
 
-def _source(file: DataFile) -> Source:
-    folder = file.relative.removesuffix(file.name)
-    return Source(file, folder + file.stem, Path(file.name).suffix.lower() in VIDEO_SUFFIXES)
+def _predicted(paths: Iterable[Path]) -> set[Path]:
+    """Find the files that a manifest in or beside a folder above them names."""
+    known: dict[Path, set[Path]] = {}
+
+    def written_below(folder: Path) -> set[Path]:
+        if folder not in known:
+            known[folder] = set()
+            for file in (folder / MANIFEST, folder.parent / f"{folder.name}.{MANIFEST}"):
+                with suppress(UserError):  # a file of that name that predict did not write
+                    if entries := read_entries(file):
+                        known[folder] |= {file, *(folder / key for key in entries)}
+        return known[folder]
+
+    return {
+        path
+        for path in paths
+        if any(path.absolute() in written_below(folder) for folder in path.absolute().parents)
+    }
 
 
-def _is_own(file: DataFile) -> bool:
-    try:
-        return read_stamp(Path(str(file))) is not None
-    except OSError:
-        return False  # reading it will say more
-
-
-def _told_apart(sources: list[Source], remarks: list[str]) -> tuple[list[Source], list[str]]:
-    """Files that differ in their extension alone keep it in their names."""
-    shared = {key for key, count in Counter(map(_key, sources)).items() if count > 1}
+def _with_distinct_names(inputs: Inputs) -> Inputs:
+    """Leave files that differ in their extension only with it in their names."""
+    counts = Counter(map(_key, inputs.sources))
+    shared = [source for source in inputs.sources if counts[_key(source)] > 1]
     if not shared:
-        return sources, remarks
+        return inputs
     named = [
-        replace(source, name=source.file.relative) if _key(source) in shared else source
-        for source in sources
+        replace(source, name=source.file.relative) if counts[_key(source)] > 1 else source
+        for source in inputs.sources
     ]
-    check_names((_key(source) for source in named), [str(source.file) for source in named])
-    both = [source for source in sources if _key(source) in shared][:2]
+    check_names(map(_key, named), [str(source.file) for source in named])
+    first, second = (source.file.relative for source in shared[:2])
     remark = (
-        f"{' and '.join(source.file.relative for source in both)} differ in their extension alone: "
-        f"{_count(len([s for s in sources if _key(s) in shared]), 'file')} of that kind keep it, "
-        f"as in {both[0].file.relative}.png."
+        f"{first} and {second} differ in their extension only: {count(len(shared), 'file')} of "
+        f"that kind keep it, as in {first}.png."
     )
-    return named, [*remarks, remark]
+    return Inputs(named, [*inputs.remarks, remark])
 
 
 def _key(source: Source) -> tuple[str, bool]:
     return source.name, source.is_video
 
 
-def check_names(names: Iterable[object], sources: list[str]) -> None:
+def check_names(names: Iterable[object], sources: Sequence[str]) -> None:
     """Refuse two sources that would be written under one name.
 
     Raises:
         UserError: there are such; both are named.
     """
-    first: dict[object, int] = {}
-    for place, (name, source) in enumerate(zip(names, sources, strict=True)):
-        other = first.setdefault(name, place)
-        if other != place:
+    first: dict[object, str] = {}
+    for name, source in zip(names, sources, strict=True):
+        if name in first:
             raise UserError(
-                f"{sources[other]} and {source} would be written under one name. Rename one of "
-                "them, or give them to separate commands."
+                f"{first[name]} and {source} would be written under one name. Rename one of them, "
+                "or give them to separate commands."
             )
+        first[name] = source
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

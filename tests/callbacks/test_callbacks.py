@@ -25,8 +25,8 @@ from pne_seg.callbacks import summary as summary_file
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
-from pne_seg.prediction.job import Job
 from pne_seg.prediction.outputs import KINDS, Pictures
+from pne_seg.prediction.prediction_run import PredictionRun
 from tests.callbacks.halves import IGNORE, NAMES, HalvesData, Threshold, module, trainer
 
 # ---- checkpoints -------------------------------------------------------------------------
@@ -370,11 +370,11 @@ def test_finite_steps_pass(tmp_path: Path) -> None:
 
 def test_predictions_at_the_source_size(tmp_path: Path) -> None:
     data = HalvesData((16, 24))
-    job = Job(data, Pictures(tmp_path, ["classes"], data.palette, IGNORE), maker="0" * 32)
-    trainer(tmp_path, PredictionWriter(job)).predict(
-        module(edge=3), datamodule=job.remaining(), return_predictions=False
+    run = PredictionRun(data, Pictures(tmp_path, ["classes"], data.palette, IGNORE), "0" * 32)
+    trainer(tmp_path, PredictionWriter(run)).predict(
+        module(edge=3), datamodule=run.remaining(), return_predictions=False
     )
-    assert job.written == 3
+    assert run.written == 3
     files = sorted((tmp_path / "classes").iterdir())
     assert [path.name for path in files] == ["half_0.png", "half_1.png", "half_2.png"]
     expected = np.zeros((16, 24), np.uint8)
@@ -390,8 +390,8 @@ def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
     data: SegmentationDataModule = HalvesData()
     data.class_names = [str(number) for number in range(300)]
     data.palette = [(number % 256, number // 256, 7) for number in range(300)]
-    job = Job(data, Pictures(tmp_path, KINDS, data.palette, 999), maker="0" * 32)
-    writer = PredictionWriter(job)
+    run = PredictionRun(data, Pictures(tmp_path, KINDS, data.palette, 999), "0" * 32)
+    writer = PredictionWriter(run)
     outputs = torch.tensor([[[0, 255], [256, 270]]])
     white = np.full((2, 2, 3), 255, np.uint8)
     batch = {"index": [0], "picture": [white], "unreadable": []}

@@ -14,6 +14,7 @@ from torch import nn
 
 from pne_seg.data.scenes import SCENE_PALETTE
 from pne_seg.module import SegmentationModule
+from tests.cli.commands import contents
 from tests.tiny_networks import TinyNet
 
 Pixels = npt.NDArray[np.uint8]
@@ -82,6 +83,11 @@ def read(path: Path) -> Pixels:
     assert found.ndim == 2
     assert found.dtype == np.uint8
     return np.asarray(found, np.uint8)
+
+
+def predicted(folder: Path) -> dict[str, bytes]:
+    """Every predicted file of a folder: all but the manifest and its lock."""
+    return {name: data for name, data in contents(folder).items() if "predictions.json" not in name}
 
 
 PALETTE = np.asarray(SCENE_PALETTE, np.uint8)

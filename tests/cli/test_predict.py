@@ -20,8 +20,8 @@ from pne_seg.cli import main
 from pne_seg.cli.predict import _PRECISIONS
 from pne_seg.prediction.video import write_video
 from pne_seg.report import overlay
-from tests.cli.commands import ALLOW, command, contents, refused
-from tests.cli.predicting import PALETTE, by_hand, make_decided, noise, read
+from tests.cli.commands import ALLOW, command, refused
+from tests.cli.predicting import PALETTE, by_hand, make_decided, noise, predicted, read
 from tests.prediction.videos import coloured, decoded, make_video
 from tests.tiny_networks import TinyNet
 
@@ -72,7 +72,7 @@ def test_a_folder(
     out = tmp_path / "out"
     command("predict", "--run", run, "--input", photos, "--output", out)
     names = {"a": "a.png", "sub/b": "sub/b.png", "sub/deep/c": "sub/deep/c.bmp"}
-    assert contents(out).keys() == {
+    assert predicted(out).keys() == {
         f"{kind}/{name}{'.jpg' if kind == 'overlay' else '.png'}"
         for kind in ("classes", "colour", "overlay")
         for name in names
@@ -121,7 +121,7 @@ def test_one_image_of_one_channel_and_only_some_of_the_files(
     Image.fromarray(grey).save(tmp_path / "grey.png")
     args = ["--output", tmp_path / "out", "--write", "[colour, classes]"]
     command("predict", "--run", run, "--input", tmp_path / "grey.png", *args)
-    assert contents(tmp_path / "out").keys() == {"classes/grey.png", "colour/grey.png"}
+    assert predicted(tmp_path / "out").keys() == {"classes/grey.png", "colour/grey.png"}
     answer = read(tmp_path / "out" / "classes" / "grey.png")
     np.testing.assert_array_equal(answer, by_hand(network, np.dstack([grey] * 3)))
 
@@ -150,7 +150,7 @@ def test_the_training_data_need_not_be_there(run: Path, photos: Path, tmp_path: 
     assert there.run_folder == elsewhere / "predict" / "best"
     command("predict", "--run", run, *args, "--output", tmp_path / "out")
     pixels = [
-        {name: np.asarray(Image.open(folder / name)).tobytes() for name in contents(folder)}
+        {name: np.asarray(Image.open(folder / name)).tobytes() for name in predicted(folder)}
         for folder in (elsewhere / "predict" / "best", tmp_path / "out")
     ]
     assert pixels[0] == pixels[1]
@@ -178,7 +178,7 @@ def test_a_checkpoint_that_does_not_name_its_classes(
 def test_the_test_split(run: Path, network: TinyNet, tmp_path: Path) -> None:
     done = command("predict", "--run", run, "--output", tmp_path, "--write", "[classes, overlay]")
     source = done.datamodule.split("test")
-    assert len(contents(tmp_path)) == 2 * len(source) == 4
+    assert len(predicted(tmp_path)) == 2 * len(source) == 4
     for index in range(len(source)):
         answer = read(tmp_path / "classes" / f"{source.name(index)}.png")
         np.testing.assert_array_equal(answer, by_hand(network, source.read(index).image, None))
@@ -195,7 +195,7 @@ def test_a_video(
     out = tmp_path / "out"
     command("predict", "--run", run, "--input", video.parent, "--output", out)
     frames = decoded(video)
-    assert contents(out).keys() == {
+    assert predicted(out).keys() == {
         "overlay/ride.mp4",
         *(f"classes/ride/{number:06d}.png" for number in range(7)),
     }
@@ -228,17 +228,15 @@ def test_a_shorter_video_takes_the_place_of_a_longer_one(run: Path, tmp_path: Pa
     command("predict", *args)
     make_video(tmp_path / "in" / "ride.avi", 3)
     command("predict", *args, "--overwrite", "true")
-    assert contents(tmp_path / "out").keys() == {
+    assert predicted(tmp_path / "out").keys() == {
         "overlay/ride.mp4",
         *(f"classes/ride/00000{number}.png" for number in range(3)),
     }
     assert len(decoded(tmp_path / "out" / "overlay" / "ride.mp4")) == 3
     classes = tmp_path / "out" / "classes" / "ride"
     shutil.copy(classes / "000002.png", classes / "000003.png")
-    command("predict", *args)
-    assert (classes / "000003.png").exists()  # nothing goes that was not asked for
     command("predict", *args, "--overwrite", "true")
-    assert not (classes / "000003.png").exists()
+    assert (classes / "000003.png").exists()  # predict did not write it
 
 
 @pytest.mark.parametrize("overwrite", ["false", "true"])
@@ -255,9 +253,9 @@ def test_images_called_as_the_frames_of_a_video_stay(
     Image.fromarray(noise(1)).save(folder / "clip" / "000003.jpg")
     frames = {f"classes/clip/00000{number}.png" for number in range(3)}
     command("predict", *args, "--input", folder)
-    assert contents(out).keys() == {*frames, "classes/clip/000003.png"}
+    assert predicted(out).keys() == {*frames, "classes/clip/000003.png"}
     command("predict", *args, "--input", folder / "clip.mp4")  # by another command's too
-    assert contents(out).keys() == {*frames, "classes/clip/000003.png"}
+    assert predicted(out).keys() == {*frames, "classes/clip/000003.png"}
 
 
 def test_colours_of_a_video_are_said_to_be_left_out(
@@ -266,7 +264,7 @@ def test_colours_of_a_video_are_said_to_be_left_out(
     args = ["--run", run, "--input", make_video(tmp_path / "v.mp4", 2), "--output", tmp_path / "o"]
     command("predict", *args, "--write", "colour")
     assert "Videos get no files in colour/: they get classes/VIDEO/FRAME.png." in caplog.text
-    assert contents(tmp_path / "o").keys() == {"classes/v/000000.png", "classes/v/000001.png"}
+    assert predicted(tmp_path / "o").keys() == {"classes/v/000000.png", "classes/v/000001.png"}
     caplog.clear()
     command("predict", *args, "--write", "[classes, overlay]")
     assert "Videos get" not in caplog.text
@@ -278,11 +276,11 @@ def test_a_video_that_lost_frames_while_it_was_encoded(
     def shorter(path: Path, frames: Iterable[Any], rate: float) -> None:
         write_video(path, list(frames)[:-1], rate)  # as on a full disk
 
-    monkeypatch.setattr("pne_seg.prediction.job.write_video", shorter)
+    monkeypatch.setattr("pne_seg.prediction.prediction_run.write_video", shorter)
     args = ["--input", make_video(tmp_path / "v.mp4", 3), "--output", tmp_path / "out"]
     said = refused(capsys, "predict", "--run", run, *args)
     assert "v.mp4 cannot be written whole. Is there room on the disk?" in said
-    assert contents(tmp_path / "out").keys() == {f"classes/v/00000{n}.png" for n in range(3)}
+    assert predicted(tmp_path / "out").keys() == {f"classes/v/00000{n}.png" for n in range(3)}
 
 
 def test_frames_that_are_there_are_not_decoded(
@@ -303,7 +301,7 @@ def test_frames_that_are_there_are_not_decoded(
 
 def stats(folder: Path) -> dict[str, tuple[int, int]]:
     """Date and inode of each file: what was not touched keeps both."""
-    found = {name: (folder / name).stat() for name in contents(folder)}
+    found = {name: (folder / name).stat() for name in predicted(folder)}
     return {name: (stat.st_mtime_ns, stat.st_ino) for name, stat in found.items()}
 
 
@@ -328,7 +326,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
         (line,) = (line for line in lines if name in line)
         assert why in line
     assert "5 images and 1 unreadable video: 3 written, 0 there already, 3 unreadable." in said.out
-    assert len(contents(tmp_path / "out")) == 9
+    assert len(predicted(tmp_path / "out")) == 9
     failed("predict", *args)  # what is still unreadable is still said
     assert "0 written, 3 there already, 3 unreadable." in capsys.readouterr().out
 
@@ -363,9 +361,9 @@ def test_what_cannot_be_written_is_named_and_the_rest_goes_on(
         ):
             (line,) = (line for line in lines if name in line)
             assert why in line
-    there = contents(tmp_path / "out").keys()
+    there = predicted(tmp_path / "out").keys()
     assert {"classes/a.png", "classes/sub/deep/c.png", "colour/wide.png"} <= there
-    assert not [*(tmp_path / "out").rglob(".*")]
+    assert not [*(tmp_path / "out").rglob(".*.tmp*")]
 
 
 def test_names_that_no_file_can_have(
@@ -387,7 +385,7 @@ def test_a_full_disk_stops_at_once(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("pne_seg.prediction.outputs.write_bytes_atomically", full)
+    monkeypatch.setattr("pne_seg.prediction.manifest.write_bytes_atomically", full)
     said = refused(capsys, "predict", "--run", run, "--input", photos, "--output", tmp_path / "out")
     assert "cannot be written (No space left on device)." in said
     assert "What is written stays" not in said  # nothing is
@@ -453,7 +451,7 @@ def test_files_of_others_are_never_replaced(
     args = ["--input", photos, "--output", tmp_path / "out", "--overwrite", overwrite]
     said = refused(capsys, "predict", "--run", run, *args)
     assert f"{mine} is there and was not written by predict. It is left alone" in said
-    assert contents(tmp_path / "out") == {"colour/a.png": (photos / "a.png").read_bytes()}
+    assert predicted(tmp_path / "out") == {"colour/a.png": (photos / "a.png").read_bytes()}
 
 
 @pytest.mark.parametrize("precision", [None, "16", "bf16", "32", "64", 16, 32, 64, "16-true"])

@@ -15,7 +15,7 @@ from PIL import Image
 from pne_seg.cli import main
 from pne_seg.module import SegmentationModule
 from tests.cli.commands import ALLOW, QUICK, REPOSITORY, command, contents
-from tests.cli.predicting import noise
+from tests.cli.predicting import noise, predicted
 from tests.prediction.videos import decoded, make_video
 
 IMAGES, FRAMES = 6, 8
@@ -69,7 +69,7 @@ def killed_when(
 
 def stats(folder: Path) -> dict[str, tuple[int, int]]:
     """Date and inode of each whole file: what was not touched keeps both."""
-    found = {name: (folder / name).stat() for name in contents(folder) if not name.endswith("tmp")}
+    found = {name: (folder / name).stat() for name in predicted(folder) if not name.endswith("tmp")}
     return {name: (stat.st_mtime_ns, stat.st_ino) for name, stat in found.items()}
 
 
@@ -107,7 +107,7 @@ def test_a_killed_prediction_goes_on(
     assert f"{FRAMES - done} written, {IMAGES + done} there already." in said
     after = stats(out)
     assert frames.items() <= after.items()  # neither written again nor moved
-    assert {path.name for path in out.rglob(".*")} == {".notes.123-0.tmp"}
+    assert {path.name for path in out.rglob(".*.tmp*")} == {".notes.123-0.tmp"}
     (out / "overlay" / ".notes.123-0.tmp").unlink()
 
     command("predict", *args, *QUICK, "--output", tmp_path / "at_once")
@@ -131,7 +131,7 @@ def test_two_processes_share_the_images(decided: Path, inputs: Path, tmp_path: P
     assert said.count("unreadable: ") == said.count("Encoding ") == 1, said
     (inputs / "bad.png").unlink()
     command("predict", *args[:-1], tmp_path / "one", *QUICK)
-    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    one, two = predicted(tmp_path / "one"), predicted(tmp_path / "two")
     assert one == two
     assert np.unique([len(content) for content in one.values()]).size > 1
 

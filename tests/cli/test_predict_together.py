@@ -12,11 +12,10 @@ from PIL import Image
 
 from pne_seg.data.scenes import SCENE_CLASSES
 from pne_seg.files import remove_abandoned
-from pne_seg.prediction.outputs import Pictures, Target, UnwritableError
-from pne_seg.prediction.stamps import Stamp
+from pne_seg.prediction.prediction_run import PredictionRun
 from tests.cli.commands import QUICK, command, contents, refused
-from tests.cli.predicting import noise
-from tests.cli.test_predict_stopped import started
+from tests.cli.predicting import noise, predicted
+from tests.cli.test_predict_stopped import started, stats
 from tests.prediction.videos import make_video
 
 IMAGES, FRAMES = 8, 4
@@ -56,7 +55,7 @@ def test_commands_that_run_at_once(decided: Path, inputs: Path, tmp_path: Path) 
     there = contents(tmp_path / "out")
     alone = contents(tmp_path / "alone")
     # What the killed one was writing may be left; it is no prediction.
-    assert {name: there[name] for name in there if not Path(name).name.startswith(".")} == alone
+    assert {name: there[name] for name in there if ".tmp" not in name} == alone
 
 
 def test_temporary_files_of_others_stay_for_a_day(tmp_path: Path) -> None:
@@ -69,20 +68,6 @@ def test_temporary_files_of_others_stay_for_a_day(tmp_path: Path) -> None:
         os.utime(file, (time.time() - 25 * 3600,) * 2)
     remove_abandoned([tmp_path / "a.png"])
     assert {file.name for file in tmp_path.iterdir()} == {young.name, foreign.name}
-
-
-def test_a_name_that_two_commands_write_is_refused_by_the_second(tmp_path: Path) -> None:
-    layouts = [Pictures(tmp_path, ["classes"], [(0, 0, 0)], 255) for _ in range(2)]
-    classes = noise(0)[..., 0]
-    one, other = (Target("a", "a.png", Stamp(digit * 32, "0" * 32)) for digit in "12")
-    layouts[0].write(one, classes, None)
-    before = (tmp_path / "classes" / "a.png").read_bytes()
-    with pytest.raises(UnwritableError, match=r"a\.png was written meanwhile by another command"):
-        layouts[1].write(other, classes, None)
-    assert (tmp_path / "classes" / "a.png").read_bytes() == before
-    layouts[1].overwrite = True
-    layouts[1].write(other, classes, None)
-    assert (tmp_path / "classes" / "a.png").read_bytes() != before
 
 
 def rewrite(file: Path, content: bytes) -> None:
@@ -98,7 +83,7 @@ def test_a_source_that_changes_at_the_same_size_and_time(
 ) -> None:
     args = ["--run", decided, "--input", inputs, "--output", tmp_path / "out", *QUICK]
     command("predict", *args)
-    before = contents(tmp_path / "out")
+    before = stats(tmp_path / "out")
     os.utime(inputs / "0.bmp")  # only touched, and copied without its date
     shutil.move(inputs, tmp_path / "moved")
     shutil.copytree(tmp_path / "moved", inputs, copy_function=shutil.copyfile)
@@ -113,7 +98,7 @@ def test_a_source_that_changes_at_the_same_size_and_time(
     assert "1.png is there, predicted from another source or by other weights" in said
     assert f"({3 + FRAMES + 1} such files in all)" in said
     command("predict", *args, "--overwrite", "true")
-    after = contents(tmp_path / "out")
+    after = stats(tmp_path / "out")
     assert {name for name in before if after[name] != before[name]} == {
         *("classes/1.png", "colour/1.png", "overlay/1.jpg", "overlay/ride.mp4"),
         *(f"classes/ride/{frame:06d}.png" for frame in range(FRAMES)),
@@ -124,23 +109,23 @@ def test_a_folder_that_goes_away_meanwhile(
     decided: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    real = Pictures.write
+    real = PredictionRun.write
 
-    def write(self: Pictures, target: Target, *args: object) -> None:
-        if target.name == "5":
-            shutil.rmtree(self.folder, ignore_errors=True)
-        real(self, target, *args)  # type: ignore[arg-type]
+    def write(self: PredictionRun, index: int, *args: object) -> None:
+        if self.targets[index].name == "5":
+            shutil.rmtree(self.layout.folder, ignore_errors=True)
+        real(self, index, *args)  # type: ignore[arg-type]
 
     args = ["--run", decided, "--input", inputs / "*.bmp", "--output", tmp_path / "out", *QUICK]
     args += ["--data.eval_batch_size", 1]
     with monkeypatch.context() as patched:
-        patched.setattr(Pictures, "write", write)
+        patched.setattr(PredictionRun, "write", write)
         with pytest.raises(SystemExit) as caught:
             command("predict", *args)
     assert caught.value.code == 1
     assert "is gone; the same command writes it again." in capsys.readouterr().err
     command("predict", *args)
-    assert len(contents(tmp_path / "out")) == 3 * IMAGES
+    assert len(predicted(tmp_path / "out")) == 3 * IMAGES
 
 
 def test_the_same_of_an_archive(

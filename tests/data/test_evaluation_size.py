@@ -17,8 +17,8 @@ from pne_seg.data.resizing import fitted_size
 from pne_seg.data.sampler import SameSizeBatches
 from pne_seg.data.samples import SampleView
 from pne_seg.module import SegmentationModule
-from pne_seg.prediction.job import Job
 from pne_seg.prediction.outputs import Pictures
+from pne_seg.prediction.prediction_run import PredictionRun
 from tests.data.miniature import write_ade20k, write_folder
 from tests.data.noise import BOX, SIZES, Fitted, Noise, Noises, names
 from tests.tiny_networks import TinyNet, balance_classes
@@ -205,12 +205,12 @@ def test_predictions_are_written_at_the_size_of_the_files(tmp_path: Path) -> Non
     )
     net = network(4)
     layout = Pictures(tmp_path / "answers", ["classes"], data.palette, data.ignore_index)
-    job = Job(data, layout, maker="0" * 32)
-    trainer(callbacks=[PredictionWriter(job)]).predict(
-        SegmentationModule(net, 4), datamodule=job.remaining(), return_predictions=False
+    run = PredictionRun(data, layout, "0" * 32)
+    trainer(callbacks=[PredictionWriter(run)]).predict(
+        SegmentationModule(net, 4), datamodule=run.remaining(), return_predictions=False
     )
     source = data.split("test")
-    assert job.written == len(source) == 4
+    assert run.written == len(source) == 4
     seen = set()
     for index in range(len(source)):
         answer = cv2.imread(str(layout.path("classes", source.name(index))), -1)

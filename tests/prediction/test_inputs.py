@@ -2,15 +2,11 @@
 
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from pne_seg.errors import UserError
 from pne_seg.prediction.inputs import check_names, find_inputs
-from pne_seg.prediction.stamps import Stamp, stamped
-
-STAMP = Stamp("0" * 32, "1" * 32)
+from pne_seg.prediction.manifest import Manifest, Origin
 
 
 @pytest.fixture
@@ -66,7 +62,7 @@ def test_files_that_differ_in_their_extension_keep_it(photos: Path) -> None:
     (photos / "ride.mp4").write_bytes(b"")
     (photos / "a.avi").write_bytes(b"")  # no image: its frames lie in a folder of that name
     assert names(photos / "*.*") == ["a", "a", "b.jpg", "b.tif", "ride.MOV", "ride.mp4"]
-    assert "b.jpg and b.tif differ in their extension alone" in find_inputs(str(photos)).remarks[-1]
+    assert "b.jpg and b.tif differ in their extension only" in find_inputs(str(photos)).remarks[-1]
 
 
 def test_names_that_cannot_be_told_apart(photos: Path) -> None:
@@ -94,13 +90,20 @@ def test_a_folder_called_like_a_wildcard(photos: Path) -> None:
 
 
 def test_what_predict_wrote_is_no_input(photos: Path) -> None:
-    done, content = cv2.imencode(".png", np.zeros((2, 2), np.uint8))
-    assert done
-    written = photos / "out" / "classes" / "b.png"
-    written.parent.mkdir(parents=True)
-    written.write_bytes(stamped(content.tobytes(), STAMP))
+    folders = {photos / "out": None, photos / "zip": photos / "zip.predictions.json"}
+    for folder, file in folders.items():
+        path = folder / "classes" / "b.png"
+        path.parent.mkdir(parents=True)
+        manifest = Manifest(folder, file)
+        manifest.plan({path: Origin("b.jpg", "0" * 32)})
+        manifest.put(path, path.touch)
+        with pytest.raises(UserError, match="no image or video there"):
+            names(path)
+    (photos / "sub" / "predictions.json").write_text('{"of": "another program"}')
     assert names(photos) == ["a", "b", "ride", "sub/c", "sub/deep/a"]
-    assert find_inputs(str(photos)).remarks[-1] == "Left out: 1 file that predict wrote."
+    assert find_inputs(str(photos)).remarks[-1] == "Left out: 3 files that predict wrote."
+    (photos / "out" / "classes" / "mine.png").touch()
+    assert names(photos) == ["a", "b", "out/classes/mine", "ride", "sub/c", "sub/deep/a"]
 
 
 @pytest.mark.parametrize(

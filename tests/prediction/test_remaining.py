@@ -9,9 +9,9 @@ from PIL import Image
 from pne_seg.data.sampler import SameSizeBatches
 from pne_seg.data.samples import Sample
 from pne_seg.errors import UserError
-from pne_seg.prediction.dataset import InputDataset
+from pne_seg.prediction.input_data import InputDataset
 from pne_seg.prediction.inputs import find_inputs
-from pne_seg.prediction.loading import MOST_PIXELS, PredictionView
+from pne_seg.prediction.remaining import MOST_PIXELS, RemainingView
 from tests.data.noise import Noise
 
 SIZES = [(10, 10), (10, 10), (20, 20), (10, 10), (20, 20), (10, 10), (90, 90), (90, 90)]
@@ -50,7 +50,7 @@ class Changing(Noise):
 
 
 def test_what_cannot_be_read_is_left_out() -> None:
-    view = PredictionView(Changing(6), [5, 1, 2, 3], (16, 12), pictures=True)
+    view = RemainingView(Changing(6), [5, 1, 2, 3], (16, 12), keep_images=True)
     batch = view[[0, 1, 2, 3]]
     assert batch["index"] == [5, 3]
     assert batch["name"] == ["noise_5", "noise_3"]
@@ -70,6 +70,6 @@ def test_sizes_are_asked_without_fear(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"junk")
     (tmp_path / "c.mp4").write_bytes(b"junk")
     source = InputDataset(find_inputs(str(tmp_path)))
-    view = PredictionView(source, range(len(source)), None, pictures=False)
+    view = RemainingView(source, range(len(source)), None, keep_images=False)
     assert [view.size(place) for place in range(3)] == [(5, 7), (0, 0), (0, 0)]
     assert [source.name(index) for index in range(3)] == ["a", "b", "c/000000"]
