@@ -13,10 +13,10 @@ from rich.text import Text
 
 from pne_seg.boundaries import BoundaryScores
 from pne_seg.data.base import SegmentationDataModule
+from pne_seg.description import pixel_sizes
 from pne_seg.errors import UserError
-from pne_seg.metrics import Scores
+from pne_seg.metrics import Scores, percent
 from pne_seg.module import Batch, SegmentationModule
-from pne_seg.report.wording import percent, pixel_sizes
 
 
 class Seen:

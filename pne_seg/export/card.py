@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pne_seg.description import pixel_sizes
 from pne_seg.export.folder import FORMATS, PREVIEW, signed
 from pne_seg.export.programs import smallest_side
 from pne_seg.export.weights import loader
 from pne_seg.inference import Inference
-from pne_seg.report.wording import percent, pixel_sizes
+from pne_seg.metrics import percent
 from pne_seg.trained import Trained
 
 _TERMS = {

@@ -16,7 +16,7 @@ from pne_seg.data.images import Pixels
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.prediction.stamps import Stamp, read_stamp, stamped
-from pne_seg.report import overlay
+from pne_seg.visualization import overlay
 
 Classes = npt.NDArray[Any]
 """(H, W) class indices of any integer type."""

@@ -1,4 +1,4 @@
-"""Label maps as colours: masks, overlays and maps of wrong pixels, as arrays.
+"""Label maps as colors: masks, overlays and maps of wrong pixels, as arrays.
 
 Images are (H, W, 3) uint8 RGB, labels and predictions (H, W) integers, palettes (C, 3) in 0..255.
 """
@@ -10,26 +10,27 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pne_seg.description import Color
+
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[Any]  # any integer type
-Colour = tuple[int, int, int]
 
 _DARKEST = 32  # the dimmed gray of `error_map` runs from this ...
 _CONTRAST = 0.36  # ... by this much for each level of the image
 
 # A vermilion rather than a pure red: to a red-blind eye pure red is as dark as the dimmed image,
 # this one keeps another hue and is as light as the lightest gray of `error_map`.
-WRONG: Colour = (255, 80, 30)
-IGNORED: Colour = (24, 44, 140)
-RIGHT: Colour = (round(_DARKEST + _CONTRAST * 128),) * 3  # of a middle gray; stands in legends
+WRONG: Color = (255, 80, 30)
+IGNORED: Color = (24, 44, 140)
+RIGHT: Color = (round(_DARKEST + _CONTRAST * 128),) * 3  # of a middle gray; stands in legends
 
 
-def colour_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> Pixels:
-    """Colour a label map.
+def color_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> Pixels:
+    """Color a label map.
 
     Args:
         labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
-        palette: (C, 3) colours, 0..255.
+        palette: (C, 3) colors, 0..255.
         ignore_index: the value shown black.
 
     Returns:
@@ -38,11 +39,11 @@ def colour_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> 
     Raises:
         ValueError: a label is neither a class nor `ignore_index`, or a shape is wrong.
     """
-    colours = checked_palette(palette)
-    labels = checked_labels(labels, len(colours), ignore_index, "labels")
+    colors = checked_palette(palette)
+    labels = checked_labels(labels, len(colors), ignore_index, "labels")
     ignored = labels == ignore_index
     # `take` copies three bytes at a time, four times as fast as indexing does.
-    picture: Pixels = np.take(colours, np.where(ignored, 0, labels), axis=0)
+    picture: Pixels = np.take(colors, np.where(ignored, 0, labels), axis=0)
     if ignored.any():
         picture[ignored] = 0
     return picture
@@ -55,14 +56,14 @@ def overlay(
     ignore_index: int,
     opacity: float = 0.5,
 ) -> Pixels:
-    """Lay the colours of a label map over its image; ignored pixels are darkened.
+    """Lay the colors of a label map over its image; ignored pixels are darkened.
 
     Args:
         image: (H, W, 3) uint8.
         labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
-        palette: (C, 3) colours, 0..255.
+        palette: (C, 3) colors, 0..255.
         ignore_index: the value without a class.
-        opacity: 0 shows the image alone, 1 the colours alone.
+        opacity: 0 shows the image alone, 1 the colors alone.
 
     Returns:
         (H, W, 3) uint8.
@@ -73,9 +74,9 @@ def overlay(
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be between 0 and 1, not {opacity}")
     image = checked_image(image)
-    colours = colour_labels(labels, palette, ignore_index)
-    check_same_size(image, colours, "labels")
-    return np.asarray(cv2.addWeighted(image, 1 - opacity, colours, opacity, 0), np.uint8)
+    colors = color_labels(labels, palette, ignore_index)
+    check_same_size(image, colors, "labels")
+    return np.asarray(cv2.addWeighted(image, 1 - opacity, colors, opacity, 0), np.uint8)
 
 
 def error_map(image: Pixels, labels: Labels, prediction: Labels, ignore_index: int) -> Pixels:
@@ -112,14 +113,14 @@ def error_map(image: Pixels, labels: Labels, prediction: Labels, ignore_index: i
 
 def checked_palette(palette: npt.ArrayLike, class_names: Sequence[str] | None = None) -> Pixels:
     """Return a palette as (C, 3) uint8, or raise ValueError, also where the names are not C."""
-    colours = np.asarray(palette)
-    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) == 0:
-        raise ValueError(f"a palette has shape (classes, 3), not {colours.shape}")
-    if colours.dtype.kind not in "ui" or colours.min() < 0 or colours.max() > 255:
-        raise ValueError("palette colours are whole numbers from 0 to 255")
-    if class_names is not None and len(class_names) != len(colours):
-        raise ValueError(f"{len(class_names)} class names but {len(colours)} colours")
-    return colours.astype(np.uint8)
+    colors = np.asarray(palette)
+    if colors.ndim != 2 or colors.shape[1] != 3 or len(colors) == 0:
+        raise ValueError(f"a palette has shape (classes, 3), not {colors.shape}")
+    if colors.dtype.kind not in "ui" or colors.min() < 0 or colors.max() > 255:
+        raise ValueError("palette colors are whole numbers from 0 to 255")
+    if class_names is not None and len(class_names) != len(colors):
+        raise ValueError(f"{len(class_names)} class names but {len(colors)} colors")
+    return colors.astype(np.uint8)
 
 
 def checked_labels(labels: Labels, num_classes: int, ignore_index: int, what: str) -> Labels:
