@@ -15,7 +15,6 @@ from pne_seg.visualization.figure import (
     add_title,
     figure_with_axes,
     text_style,
-    write_beside,
 )
 
 if TYPE_CHECKING:
@@ -48,47 +47,32 @@ def plot_class_iou(
     order = np.argsort(-percent, kind="stable")  # NaN sorts last
     percent = percent[order]
     absent = np.isnan(percent)
-    row, size = _row_height(len(percent))
-    figure, ((axes,),) = figure_with_axes([6.6], [row * (len(percent) + 0.6)])
-    _draw_bars(
-        axes,
-        np.nan_to_num(percent),
-        ["n/a" if np.isnan(value) else f"{value:.1f}" for value in percent],
-        size,
-        colors=[GRAY if missing else BLACK for missing in absent],
-        color=BLUE,
-        linewidth=0,
-    )
-    _name_rows(axes, [class_names[index] for index in order], size)
-    for label, missing in zip(axes.get_yticklabels(), absent, strict=True):
-        label.set_color(GRAY if missing else BLACK)
+    figure, (axes,), size = _figure_with_rows([class_names[index] for index in order], [6.6])
+    colors = [GRAY if missing else BLACK for missing in absent]
+    texts = ["n/a" if np.isnan(value) else f"{value:.1f}" for value in percent]
+    _draw_bars(axes, np.nan_to_num(percent), texts, size, colors, color=BLUE)
+    for name, color in zip(axes.get_yticklabels(), colors, strict=True):
+        name.set_color(color)
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("IoU (%)", **text_style(10))
 
+    above = -0.9  # the first row is at 0
     if not absent.all():
         mean = float(percent[~absent].mean())
         axes.axvline(mean, color=VERMILION, linewidth=1.3, linestyle=(0, (4, 3)), zorder=3)
         counted = f" over {(~absent).sum()} of {len(absent)} classes" if absent.any() else ""
-        axes.annotate(
-            f"mean {mean:.1f}%{counted}",
-            (mean, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right" if mean > 50 else "left",  # away from the nearer edge
-            va="bottom",
-            **text_style(10, VERMILION),
-        )
+        side = "right" if mean > 50 else "left"  # away from the nearer edge
+        text = f"mean {mean:.1f}%{counted}"
+        axes.text(mean, above, text, ha=side, va="bottom", **text_style(10, VERMILION))
     if pixel_share is not None:
-        side = {"ha": "right", **text_style(size, GRAY)}
+        style: dict[str, Any] = {"ha": "right", "transform": axes.get_yaxis_transform()}
+        axes.text(1.07, above, "pixels", va="bottom", **style, **text_style(10, GRAY))
         shares = 100 * _fractions(pixel_share, len(percent), "pixel_share")[order]
-        for index, value in enumerate(shares):
+        for row, value in enumerate(shares):
             tiny = 0 < value < 0.05
             text = "n/a" if np.isnan(value) else "<0.1%" if tiny else f"{value:.1f}%"
-            place = axes.get_yaxis_transform()
-            axes.text(1.07, index, text, transform=place, va="center_baseline", **side)
-        write_beside(axes, "pixels", (1.07, 1), (0, 3), va="bottom", **side | {"fontsize": 10})
+            axes.text(1.07, row, text, va="center_baseline", **style, **text_style(size, GRAY))
     add_title(figure, title)
     return figure
 
@@ -128,38 +112,45 @@ def plot_label_histogram(
     start = 10.0 ** np.floor(np.log10(lowest) - 0.15)
     powers = np.arange(2, round(np.log10(start)) - 1, -1)
     ticks = 10.0 ** powers[:: 1 + (len(powers) - 1) // 5]  # five labels fit
-    row, size = _row_height(len(order))
-    figure, (panels,) = figure_with_axes(
-        [3.1] * len(percent), [row * (len(order) + 0.6)], gaps=(0.2, 0)
-    )
+    names = [class_names[index] for index in order]
+    figure, panels, size = _figure_with_rows(names, [3.1] * len(percent))
     for axes, (split, shares) in zip(panels, percent.items(), strict=True):
         values = shares[order]
         axes.set_xscale("log")
         axes.set_xlim(start, 600)  # beyond 100 % there is room for a number
+        axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
         _draw_bars(
             axes,
             np.maximum(values, start),
             [_share_text(value) for value in values],
             size,
-            colors=[BLACK if value else VERMILION for value in values],
+            [BLACK if value else VERMILION for value in values],
             color=colors[order],
             edgecolor=GRAY,  # otherwise white classes have no bar
             linewidth=np.where(values > 0, 0.5, 0),
         )
-        first = axes is panels[0]
-        _name_rows(axes, [class_names[index] if first else "" for index in order], size)
-        axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
         axes.set_xlabel("share of labeled pixels (%)", **text_style(10))
         axes.set_title(split, loc="left", pad=4, fontweight="bold", **text_style(11))
     add_title(figure, title)
     return figure
 
 
-def _row_height(count: int) -> tuple[float, float]:
-    """Return the height of one of `count` rows in inches, and its font size in points."""
-    row = float(np.clip(9 / count, 0.15, 0.3))
-    return row, min(10.0, 0.65 * 72 * row)
+def _figure_with_rows(
+    names: Sequence[str], widths: Sequence[float]
+) -> tuple["Figure", Sequence["Axes"], float]:
+    """Make panels with a row for each name; return figure, axes and font size of the rows."""
+    row = float(np.clip(9 / len(names), 0.15, 0.3))  # inches
+    size = min(10.0, 0.65 * 72 * row)
+    figure, (panels,) = figure_with_axes(widths, [row * (len(names) + 0.6)], gaps=(0.2, 0))
+    for axes in panels:
+        axes.set_ylim(len(names) - 0.2, -0.8)  # from the top down
+        axes.set_yticks(range(len(names)), labels=[""] * len(names))
+        axes.tick_params(axis="y", labelsize=size, length=0)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+    panels[0].set_yticklabels([str(name) for name in names])
+    return figure, panels, size
 
 
 def _draw_bars(
@@ -167,34 +158,16 @@ def _draw_bars(
     lengths: Floats,
     texts: Sequence[str],
     size: float,
-    *,
-    colors: Sequence[str],
+    text_colors: Sequence[str],
     **style: Any,
 ) -> None:
-    """Draw bars from the top down, each with a text at its end.
-
-    Args:
-        axes: to draw into.
-        lengths: (C,) in the unit of the axis.
-        texts: C texts.
-        size: of the texts, in points.
-        colors: of the texts.
-        **style: of the bars.
-    """
-    bars = axes.barh(np.arange(len(lengths)), lengths, height=0.72, zorder=2, **style)
-    # The box hides a line that would run through the number.
+    """Draw a bar in each row, with a text at its end."""
+    bars = axes.barh(range(len(lengths)), lengths, height=0.72, zorder=2, **style)
+    # The box hides a line that would run through the text.
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
     written = axes.bar_label(bars, texts, padding=4, zorder=5, bbox=box, **text_style(size))
-    for text, color in zip(written, colors, strict=True):
+    for text, color in zip(written, text_colors, strict=True):
         text.set(color=color, verticalalignment="center_baseline")
-
-
-def _name_rows(axes: "Axes", names: Sequence[str], size: float) -> None:
-    axes.set_ylim(len(names) - 0.2, -0.8)
-    axes.set_yticks(range(len(names)), labels=[str(name) for name in names])
-    axes.tick_params(axis="y", labelsize=size, length=0)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
 
 
 def _share_text(percent: float) -> str:

@@ -63,7 +63,7 @@ def overlay(
         labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
         palette: (C, 3) colors, 0..255.
         ignore_index: the value without a class.
-        opacity: 0 shows the image alone, 1 the colors alone.
+        opacity: 0 shows only the image, 1 only the colors.
 
     Returns:
         (H, W, 3) uint8.
@@ -72,7 +72,7 @@ def overlay(
         ValueError: sizes differ, a label is out of range, or `opacity` is outside 0..1.
     """
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must be between 0 and 1, not {opacity}")
+        raise ValueError(f"opacity must be between 0 and 1, got {opacity}.")
     image = checked_image(image)
     colors = color_labels(labels, palette, ignore_index)
     check_same_size(image, colors, "labels")
@@ -108,35 +108,32 @@ def error_map(image: Pixels, labels: Labels, prediction: Labels, ignore_index: i
     return picture
 
 
-# ---- checks, for the mosaics too -------------------------------------------------------------
-
-
 def checked_palette(palette: npt.ArrayLike, class_names: Sequence[str] | None = None) -> Pixels:
-    """Return a palette as (C, 3) uint8, or raise ValueError, also where the names are not C."""
+    """Return a palette as (C, 3) uint8, or raise ValueError, also if the names are not C."""
     colors = np.asarray(palette)
     if colors.ndim != 2 or colors.shape[1] != 3 or len(colors) == 0:
-        raise ValueError(f"a palette has shape (classes, 3), not {colors.shape}")
+        raise ValueError(f"palette must have shape (classes, 3), got {colors.shape}.")
     if colors.dtype.kind not in "ui" or colors.min() < 0 or colors.max() > 255:
-        raise ValueError("palette colors are whole numbers from 0 to 255")
+        raise ValueError("The colors of palette must be whole numbers from 0 to 255.")
     if class_names is not None and len(class_names) != len(colors):
-        raise ValueError(f"{len(class_names)} class names but {len(colors)} colors")
+        raise ValueError(f"There are {len(class_names)} class names but {len(colors)} colors.")
     return colors.astype(np.uint8)
 
 
 def checked_labels(labels: Labels, num_classes: int, ignore_index: int, what: str) -> Labels:
-    """Return labels as an array, or raise ValueError where one is no class and not ignored."""
+    """Return labels as an array, or raise ValueError if one is no class and not ignored."""
     labels = np.asarray(labels)
     if labels.ndim != 2:
-        raise ValueError(f"{what} have shape (height, width), not {labels.shape}")
+        raise ValueError(f"{what} must have shape (height, width), got {labels.shape}.")
     if labels.dtype.kind not in "uib":
-        raise ValueError(f"{what} are integers, not {labels.dtype}")
+        raise ValueError(f"{what} must be integers, got {labels.dtype}.")
     bad = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
     if bad.any():
         values = np.unique(labels[bad])
         listed = ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
         raise ValueError(
             f"{what} hold {listed}, which is neither a class (0 to {num_classes - 1}) "
-            f"nor the ignore index ({ignore_index})"
+            f"nor the ignore index ({ignore_index})."
         )
     return labels
 
@@ -146,12 +143,14 @@ def checked_image(image: Pixels) -> Pixels:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
-            f"an image is uint8 of shape (height, width, 3), not {image.dtype} {image.shape}"
+            f"An image must be uint8 of shape (height, width, 3), got {image.dtype} {image.shape}."
         )
     return image
 
 
 def check_same_size(image: Pixels, other: Labels, what: str) -> None:
-    """Raise ValueError where a map's height or width is not the image's."""
+    """Raise ValueError if a map's height or width is not the image's."""
     if image.shape[:2] != other.shape[:2]:
-        raise ValueError(f"image {image.shape[:2]} and {what} {other.shape[:2]} differ in size")
+        raise ValueError(
+            f"The image {image.shape[:2]} and the {what} {other.shape[:2]} differ in size."
+        )

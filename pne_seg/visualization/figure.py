@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pne_seg.description import Color
 from pne_seg.files import save_atomically
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -120,37 +118,36 @@ def add_title(figure: "Figure", title: str) -> None:
     """Write a title above all that is drawn, in lines as wide as the figure."""
     width, height = figure.get_size_inches()
     top = (_drawn_box(figure).y1 + 0.16) / height
-    title = wrap(title, max(width, 4), 13 * 1.2)  # bold letters are wider
+    title = wrap(title, max(width, 6), 13 * 1.2)  # bold letters are wider
     figure.text(0, top, title, ha="left", va="bottom", fontweight="bold", **text_style(13))
 
 
 def add_legend(
-    figure: "Figure", entries: Sequence[tuple[str, "Line2D | Color"]], heading: str | None = None
+    figure: "Figure",
+    entries: Sequence[tuple[str, "Line2D | tuple[int, ...]"]],
+    heading: str | None = None,
 ) -> None:
     """Write a legend below all that is drawn, in as many columns as fit into the figure's width.
 
     Args:
         figure: from `figure_with_axes`.
-        entries: each a name and what it stands for, a line or a color.
+        entries: each a name and what it stands for, a line or a color in 0..255.
         heading: above the legend.
     """
-    from matplotlib.patches import Rectangle
+    from matplotlib.patches import Patch
 
     if not entries:
         return
     width, height = figure.get_size_inches()
     names = [wrap(name, width, 9) for name, _ in entries]
     longest = max(len(line) for name in names for line in name.split("\n"))
-    marks: list[Artist] = []
-    for _, mark in entries:
-        if isinstance(mark, tuple):
-            red, green, blue = (part / 255 for part in mark)
-            style: dict[str, Any] = {"edgecolor": LIGHT_GRAY, "linewidth": 0.8}
-            marks.append(Rectangle((0, 0), 1, 1, facecolor=(red, green, blue), **style))
-        else:
-            marks.append(mark)
     legend = figure.legend(
-        marks,
+        [
+            Patch(facecolor="#{:02x}{:02x}{:02x}".format(*mark), edgecolor=LIGHT_GRAY, linewidth=1)
+            if isinstance(mark, tuple)
+            else mark
+            for _, mark in entries
+        ],
         names,
         loc="upper left",
         bbox_to_anchor=(0, (_drawn_box(figure).y0 - 0.16) / height),

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pne_seg.description import Color
 from pne_seg.visualization.colors import (
     IGNORED,
     RIGHT,
@@ -210,18 +209,16 @@ def _mosaic(
 
 def _shown_classes(
     shown: Sequence[Labels], class_names: Sequence[str], palette: Pixels, ignore_index: int
-) -> list[tuple[str, Color]]:
+) -> list[tuple[str, tuple[int, ...]]]:
     """Return names and colors: all classes, or if they are many those that are shown."""
     present = set(np.unique(np.concatenate([labels.ravel() for labels in shown])).tolist())
-    classes: list[tuple[str, Color]] = []
-    for index, (name, (red, green, blue)) in enumerate(
-        zip(class_names, palette.tolist(), strict=True)
-    ):
-        if index != ignore_index and (len(class_names) <= _MAX_LEGEND or index in present):
-            classes.append((str(name), (red, green, blue)))
-    if ignore_index in present:
-        classes.append(("ignored", (0, 0, 0)))
-    return classes
+    listed = present if len(class_names) > _MAX_LEGEND else range(len(class_names))
+    classes = [
+        (str(name), tuple(color))
+        for index, (name, color) in enumerate(zip(class_names, palette.tolist(), strict=True))
+        if index in listed and index != ignore_index
+    ]
+    return [*classes, ("ignored", (0, 0, 0))] if ignore_index in present else classes
 
 
 def _check_lengths(**lists: Sequence[object]) -> None:
