@@ -1,7 +1,7 @@
 """What a network was trained for, as checkpoints and exports carry it along."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -11,7 +11,7 @@ import yaml
 
 from pne_seg.errors import UserError
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 IN_CHECKPOINT = "data_description"
@@ -25,7 +25,7 @@ class DataDescription:
     Attributes:
         data: name of the data set's class, such as `CamVid`.
         class_names: C names, in the order of class indices.
-        palette: C colours for pictures.
+        palette: C colors for pictures.
         ignore_index: the label that carries no class.
         resize_base: width and height of the box that images are fitted to, ratio kept, before the
             network sees them; None leaves their own size.
@@ -33,14 +33,14 @@ class DataDescription:
 
     data: str
     class_names: tuple[str, ...]
-    palette: tuple[Colour, ...]
+    palette: tuple[Color, ...]
     ignore_index: int
     resize_base: tuple[int, int] | None
 
     def __post_init__(self) -> None:
         if len(self.class_names) != len(self.palette):
             raise ValueError(
-                f"{len(self.class_names)} class names with {len(self.palette)} colours."
+                f"{len(self.class_names)} class names with {len(self.palette)} colors."
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -158,3 +158,8 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     """Join the first names for a message, with the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def pixel_sizes(sizes: Iterable[tuple[int, int]]) -> str:
+    """Write (height, width) of the smallest and the largest image as `width×height`."""
+    return " to ".join(f"{width}×{height}" for height, width in sizes) + " pixels"

@@ -1,5 +1,6 @@
 """One streamed confusion matrix, and the metrics computed from it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,3 +98,8 @@ def _mean(values: Tensor) -> float:
     """Compute the mean of the values that are not NaN; NaN if all are."""
     found = values[~values.isnan()].numpy()
     return float(np.mean(found)) if len(found) else float("nan")
+
+
+def percent(fraction: float | None) -> str:
+    """Write `0.1234` as `12.34`, NaN and None as `n/a`."""
+    return "n/a" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f}"

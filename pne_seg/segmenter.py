@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 from pne_seg.data.images import Pixels, read_image
 from pne_seg.data.resizing import as_input
 from pne_seg.data.sources import open_file
-from pne_seg.description import Colour
+from pne_seg.description import Color
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports
 from pne_seg.inference import Inference, Predictor
-from pne_seg.report import colour_labels, overlay
 from pne_seg.trained import Trained, load_trained, read_settings
+from pne_seg.visualization import color_labels, overlay
 
 ImageLike = str | os.PathLike[str] | npt.NDArray[Any] | Image.Image
 """A file, an (H, W, 3) uint8 RGB array, or a picture of Pillow's."""
@@ -31,7 +31,7 @@ class Segmenter:
     """Class maps of images, as `cli.py predict` writes them.
 
     Args:
-        trained: network, normalisation, classes and image size.
+        trained: network, normalization, classes and image size.
         device: such as `"cuda"`; the accelerator where there is one, else the CPU.
         inference: in place of the run's own protocol.
     """
@@ -62,8 +62,8 @@ class Segmenter:
         return self.trained.data.class_names
 
     @property
-    def palette(self) -> tuple[Colour, ...]:
-        """C colours, red, green and blue in 0–255."""
+    def palette(self) -> tuple[Color, ...]:
+        """C colors, red, green and blue in 0–255."""
         return self.trained.data.palette
 
     def predict(self, image: ImageLike) -> ClassMap:
@@ -71,7 +71,7 @@ class Segmenter:
 
         Args:
             image: a file (turned as its EXIF data say); an (H, W, 3) uint8 RGB array, or an (H, W)
-                grey one; or a picture of Pillow's, turned likewise and converted to RGB, of whose
+                gray one; or a picture of Pillow's, turned likewise and converted to RGB, of whose
                 transparency only what is opaque everywhere is taken.
 
         Returns:
@@ -90,17 +90,17 @@ class Segmenter:
             return classes.astype(np.uint16)
         return classes.astype(np.uint8)
 
-    def colour(self, classes: ClassMap) -> Pixels:
-        """(H, W) class indices → (H, W, 3) uint8 RGB in the palette's colours."""
-        return colour_labels(classes, self.palette, self.trained.data.ignore_index)
+    def color(self, classes: ClassMap) -> Pixels:
+        """(H, W) class indices → (H, W, 3) uint8 RGB in the palette's colors."""
+        return color_labels(classes, self.palette, self.trained.data.ignore_index)
 
     def overlay(self, image: ImageLike, classes: ClassMap, opacity: float = 0.5) -> Pixels:
-        """The classes' colours over their image, (H, W, 3) uint8 RGB.
+        """The classes' colors over their image, (H, W, 3) uint8 RGB.
 
         Args:
             image: as for `predict`.
             classes: (H, W), of the image's size.
-            opacity: 0 shows the image alone, 1 the colours alone.
+            opacity: 0 shows the image alone, 1 the colors alone.
         """
         ignored = self.trained.data.ignore_index
         return overlay(as_pixels(image), classes, self.palette, ignored, opacity)
@@ -197,6 +197,6 @@ def _of_picture(image: Image.Image) -> Pixels:
     if turned.has_transparency_data and np.asarray(turned.convert("RGBA"))[..., 3].min() < 255:
         raise UserError(
             "The picture is transparent in places, and it is not said what shows through. "
-            "Blend it with a background, or take its colours alone: image.convert('RGB')."
+            "Blend it with a background, or take its colors alone: image.convert('RGB')."
         )
     return np.asarray(turned.convert("RGB"), np.uint8)

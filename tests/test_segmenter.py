@@ -201,7 +201,7 @@ def test_colours() -> None:
     classes = loaded.predict(image)
     assert loaded.class_names == tuple(f"class {i}" for i in range(CLASSES))
     colours = np.array(loaded.palette, np.uint8)[classes]
-    assert np.array_equal(loaded.colour(classes), colours)
+    assert np.array_equal(loaded.color(classes), colours)
     half = np.rint(image * np.float32(0.5) + colours * np.float32(0.5)).astype(np.uint8)
     assert np.array_equal(loaded.overlay(image, classes), half)
     assert np.array_equal(loaded.overlay(image, classes, opacity=0), image)

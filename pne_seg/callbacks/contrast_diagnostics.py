@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pne_seg import report
+from pne_seg import visualization
 from pne_seg.contrast import SelectiveLoss, prepare
 from pne_seg.contrast.gather import take
 from pne_seg.contrast.interface import resize_nearest
@@ -68,7 +68,7 @@ class ContrastDiagnostics(Callback):
         ] = []  # the feature that enters it, the logits that leave it
         self._terms: list[FeatureHook] = []  # the losses, the contrast, and the labels that it gets
         self._measures_step = False
-        self._before: report.Embeddings | None = None
+        self._before: visualization.Embeddings | None = None
         self._folder: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -188,18 +188,18 @@ class ContrastDiagnostics(Callback):
     ) -> None:
         when = f"step {trainer.global_step}"
         vectors = pixels.vectors.get("embedding", pixels.vectors["feature"])
-        now = report.Embeddings(
+        now = visualization.Embeddings(
             when, *(x.float().cpu().numpy() for x in (vectors, pixels.labels, pixels.predictions))
         )
         self._before = self._before or now
         data = trainer.datamodule  # type: ignore[attr-defined]
-        report.plot_embeddings(
+        figure = visualization.plot_embeddings(
             [self._before, now],
             class_names=module.class_names,
             palette=data.palette if isinstance(data, SegmentationDataModule) else None,
-            path=folder / "figures" / "embeddings.png",
             title="Embeddings" if "embedding" in pixels.vectors else "Features",
         )
+        visualization.save_figure(figure, folder / "figures" / "embeddings.png")
 
 
 def cosines(vectors: Tensor, labels: Tensor, predictions: Tensor) -> dict[str, Tensor]:

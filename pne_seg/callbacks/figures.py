@@ -12,14 +12,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
-from pne_seg import report
+from pne_seg import visualization
 from pne_seg.data.base import SegmentationDataModule
 from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import SegmentationModule
 
 
 @dataclass
-class _Shots:
+class _Examples:
     """Some images of a split with labels and predictions, and the split's scores."""
 
     images: list[Any] = field(default_factory=list)
@@ -46,13 +46,14 @@ class Figures(Callback):
     """
 
     def __init__(self, num_images: int = 6) -> None:
-        if not 0 <= num_images <= report.MAX_IMAGES:
-            raise ValueError(f"num_images must be 0 to {report.MAX_IMAGES}, got {num_images}.")
+        most = visualization.MAX_IMAGES
+        if not 0 <= num_images <= most:
+            raise ValueError(f"num_images must be 0 to {most}, got {num_images}.")
         self.num_images = num_images
         self.folder: Path | None = None  # of the run; nothing is drawn without one
         self._batch_drawn = False
-        self._shots = _Shots()
-        self._best: _Shots | None = None
+        self._examples = _Examples()
+        self._best: _Examples | None = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -62,13 +63,13 @@ class Figures(Callback):
             return
         self._batch_drawn = True
         count = self.num_images
-        report.training_mosaic(
+        figure = visualization.training_mosaic(
             _channels_last(batch["image"][:count]),
             _arrays(batch["mask"][:count]),
-            path=self._path("train_batch"),
             title="Training images as the network gets them",
             **self._look(trainer),
         )
+        self._save(figure, "train_batch")
 
     def on_validation_batch_end(
         self,
@@ -87,20 +88,20 @@ class Figures(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the epoch if it is the best."""
-        shots, self._shots = self._shots, _Shots()
+        examples, self._examples = self._examples, _Examples()
         if trainer.sanity_checking or not isinstance(pl_module, SegmentationModule):
             return
-        shots.scores, shots.epoch = pl_module.metrics, trainer.current_epoch
-        if self._best is None or _miou(shots) > _miou(self._best):
-            self._best = shots
+        examples.scores, examples.epoch = pl_module.metrics, trainer.current_epoch
+        if self._best is None or _miou(examples) > _miou(self._best):
+            self._best = examples
         if trainer.state.fn == "validate":
             self._draw(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the split."""
         if isinstance(pl_module, SegmentationModule):
-            self._shots.scores = pl_module.metrics
-        self._best = self._shots
+            self._examples.scores = pl_module.metrics
+        self._best = self._examples
         self._draw(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,18 +120,18 @@ class Figures(Callback):
     ) -> None:
         if trainer.sanity_checking or not self._active(trainer):
             return
-        # Evenly over the batches: neighbours are often frames of one video.
+        # Evenly over the batches: neighbors are often frames of one video.
         shares = np.arange(self.num_images) / self.num_images
         places = (shares * batches - batch_idx) * len(predictions)
         here = sorted({int(place) for place in places if 0 <= place < len(predictions)})
         labels = _arrays(batch["mask"][here])
         images = _channels_last(batch["image"][here])
-        self._shots.images += [
+        self._examples.images += [
             at_labels_size(image, label.shape) for image, label in zip(images, labels, strict=True)
         ]
-        self._shots.labels += labels
-        self._shots.predictions += _arrays(predictions[here])
-        self._shots.names += [batch["name"][place] for place in here]
+        self._examples.labels += labels
+        self._examples.predictions += _arrays(predictions[here])
+        self._examples.names += [batch["name"][place] for place in here]
 
     def _draw(self, trainer: Trainer) -> None:
         if not self._active(trainer):
@@ -138,7 +139,7 @@ class Figures(Callback):
         if trainer.state.fn == "fit":
             history = _history(trainer)
             if history:
-                report.plot_curves(history, path=self._path("curves"), title="Training")
+                self._save(visualization.plot_curves(history, title="Training"), "curves")
         best = self._best
         if best is None or best.scores is None:
             return
@@ -149,35 +150,33 @@ class Figures(Callback):
             "test": "test split",
         }[trainer.state.fn.value if trainer.state.fn else "fit"]
         if best.images:
-            report.validation_mosaic(
+            figure = visualization.validation_mosaic(
                 best.images,
                 best.labels,
                 best.predictions,
                 names=best.names,
-                path=self._path("predictions"),
                 title=f"Predictions ({when})",
                 **look,
             )
-        report.plot_class_iou(
+            self._save(figure, "predictions")
+        figure = visualization.plot_class_iou(
             look["class_names"],
             best.scores.iou.numpy(),
             pixel_share=best.scores.pixel_share.numpy(),
-            path=self._path("class_iou"),
             title=f"IoU by class ({when})",
         )
-        report.plot_confusion_matrix(
-            best.scores.matrix.numpy(),
-            look["class_names"],
-            path=self._path("confusion_matrix"),
-            title=f"Confusion ({when})",
+        self._save(figure, "class_iou")
+        figure = visualization.plot_confusion_matrix(
+            best.scores.matrix.numpy(), look["class_names"], title=f"Confusion ({when})"
         )
+        self._save(figure, "confusion_matrix")
 
     def _active(self, trainer: Trainer) -> bool:
         return self.folder is not None and self.num_images > 0 and trainer.is_global_zero
 
-    def _path(self, name: str) -> Path:
+    def _save(self, figure: Any, name: str) -> None:
         assert self.folder is not None
-        return self.folder / "figures" / f"{name}.png"
+        visualization.save_figure(figure, self.folder / "figures" / f"{name}.png")
 
     def _look(self, trainer: Trainer) -> dict[str, Any]:
         data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]
@@ -188,8 +187,8 @@ class Figures(Callback):
         }
 
 
-def _miou(shots: _Shots) -> float:
-    score = shots.scores.miou if shots.scores is not None else float("nan")
+def _miou(examples: _Examples) -> float:
+    score = examples.scores.miou if examples.scores is not None else float("nan")
     return -1.0 if np.isnan(score) else score
 
 

@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch import Trainer
 
 from pne_seg.data.base import SegmentationDataModule
+from pne_seg.description import pixel_sizes
 from pne_seg.errors import UserError
 from pne_seg.inference import Inference
 from pne_seg.module import Batch, SegmentationModule
-from pne_seg.report.wording import pixel_sizes
 
 Size = tuple[int, int]
 """Height and width."""

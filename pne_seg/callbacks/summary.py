@@ -20,9 +20,8 @@ from rich.text import Text
 from pne_seg.boundaries import BoundaryMetrics
 from pne_seg.callbacks.protocol import ImageCounts, count_images, in_words, protocol
 from pne_seg.files import write_bytes_atomically
-from pne_seg.metrics import SegmentationMetrics
+from pne_seg.metrics import SegmentationMetrics, percent
 from pne_seg.module import SegmentationModule
-from pne_seg.report.wording import percent
 from pne_seg.runs import METRICS
 
 

@@ -14,7 +14,7 @@ from pne_seg.data import Folder, SegmentationDataModule
 from pne_seg.data.inspection import SPLITS, Inspection, as_json, inspect, report_text
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
-from pne_seg.report import plot_label_histogram, training_mosaic
+from pne_seg.visualization import plot_label_histogram, save_figure, training_mosaic
 
 FILES = ("report.txt", "report.json", "label_histogram.png", *(f"mosaic_{s}.png" for s in SPLITS))
 """What is written; a folder that holds nothing else is one of an earlier report, and replaced."""
@@ -179,23 +179,23 @@ def _write(
     write_bytes_atomically(output / "report.txt", text.encode())
     counted = inspection.counted
     if counted:
-        plot_label_histogram(
+        figure = plot_label_histogram(
             data.class_names,
             {split: figures.pixels for split, figures in counted.items()},
             palette=data.palette,
-            path=output / "label_histogram.png",
-            title=f"{inspection.data}: labelled pixels",
+            title=f"{inspection.data}: labeled pixels",
         )
+        save_figure(figure, output / "label_histogram.png")
     for split, figures in counted.items():
         if figures.good:
             samples = [data.split(split).read(index) for index in figures.good]
-            training_mosaic(
+            figure = training_mosaic(
                 [sample.image for sample in samples],
                 [sample.labels for sample in samples],
                 class_names=data.class_names,
                 palette=data.palette,
                 ignore_index=data.ignore_index,
-                path=output / f"mosaic_{split}.png",
                 title=f"{inspection.data}, {split}: {len(samples)} of {figures.images} images",
             )
+            save_figure(figure, output / f"mosaic_{split}.png")
     print(f"Written to {output}", file=sys.stderr)

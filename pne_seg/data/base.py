@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pne_seg.data.sampler import EpochSampler, SameSizeBatches
 from pne_seg.data.samples import BatchView, SampleView, SegmentationDataset, collate
-from pne_seg.description import Colour, DataDescription
+from pne_seg.description import Color, DataDescription
 from pne_seg.errors import UserError
 
 Split = Literal["train", "val", "test"]
@@ -43,7 +43,7 @@ class SegmentationDataModule(LightningDataModule):
     """
 
     class_names: Sequence[str]
-    palette: Sequence[Colour]
+    palette: Sequence[Color]
     ignore_index: int = 255
     resize_base: tuple[int, int] | None = None
     """Width and height that images are fitted to for evaluation; scores are at their own size."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pne_seg.data.sources import DataFile, open_file
-from pne_seg.description import Colour
+from pne_seg.description import Color
 from pne_seg.errors import UserError
 from pne_seg.settings_files import parse_yaml
 
@@ -30,10 +30,10 @@ class OwnClasses:
 
     names: tuple[str, ...]
     values: tuple[int, ...] | None = None
-    colours: tuple[Colour, ...] | None = None
+    colours: tuple[Color, ...] | None = None
 
     @property
-    def palette(self) -> tuple[Colour, ...]:
+    def palette(self) -> tuple[Color, ...]:
         """A colour for each class in pictures: the masks' own, or distinct ones."""
         return self.colours or distinct_colours(len(self.names))
 
@@ -86,7 +86,7 @@ def _is_colour(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_value, value))
 
 
-def distinct_colours(count: int) -> tuple[Colour, ...]:
+def distinct_colours(count: int) -> tuple[Color, ...]:
     """Colours that are told apart: hues by the golden ratio, in three degrees of brightness."""
     colours = []
     for number in range(count):

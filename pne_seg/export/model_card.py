@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pne_seg.description import pixel_sizes
 from pne_seg.export.tracing import smallest_side
 from pne_seg.exported import ONNX, PREVIEW, WEIGHTS
 from pne_seg.inference import Inference
-from pne_seg.report.wording import percent, pixel_sizes
+from pne_seg.metrics import percent
 from pne_seg.trained import Trained
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pne_seg.data.images import Pixels
 from pne_seg.prediction.manifest import Origin, UnwritableError
-from pne_seg.report import overlay
+from pne_seg.visualization import overlay
 
 Classes = npt.NDArray[Any]
 """(H, W) class indices of any integer type."""

@@ -7,11 +7,11 @@ import numpy as np
 
 from pne_seg.data.images import Pixels
 from pne_seg.errors import UserError
-from pne_seg.report.mosaics import shrink
 from pne_seg.segmenter import Segmenter
 from pne_seg.sweep.comparison import Comparison
 from pne_seg.sweep.results import Arm, Result
 from pne_seg.trained import build_data, load_trained
+from pne_seg.visualization.mosaics import shrink
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def largest_disagreements(comparison: Comparison, per_arm: int = 2) -> list[Disa
             photo, labels = ours.sample(image)
             predictions = ours.segmenter.predict(photo), theirs.segmenter.predict(photo)
             photo, *maps = shrink(photo, labels, *predictions)
-            label, before, after = (ours.segmenter.colour(classes) for classes in maps)
+            label, before, after = (ours.segmenter.color(classes) for classes in maps)
             found.append(
                 Disagreement(
                     arm=arm.name,

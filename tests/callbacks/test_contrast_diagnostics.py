@@ -19,8 +19,8 @@ from pne_seg.callbacks.contrast_diagnostics import cosines
 from pne_seg.contrast import ContrastiveLoss, ContrastResult, PNELoss
 from pne_seg.contrast.component import PixelContrast
 from pne_seg.inference import Inference
-from pne_seg.report import Embeddings, plot_embeddings
-from pne_seg.report.embeddings import principal_components
+from pne_seg.visualization import Embeddings, plot_embeddings, save_figure
+from pne_seg.visualization.embeddings import principal_components
 from tests.contrast.plain_pne import Settings, plain_pairs
 from tests.training import CLASSES, NAMES, Pictures, normalised, tiny, trainer
 
@@ -189,9 +189,8 @@ def test_principal_components_of_a_tilted_ellipse() -> None:
 def test_pictures_of_few_pixels_and_channels(tmp_path: Path, number: int) -> None:
     names = [f"class ${index}" for index in range(12)]
     panel = Embeddings("step 0", np.ones((number, 1)), np.arange(number) % 12, np.zeros(number))
-    plot_embeddings(
-        [panel, panel], class_names=names, palette=None, path=tmp_path / "p.png", title="Features"
-    )
+    figure = plot_embeddings([panel, panel], class_names=names, palette=None, title="Features")
+    save_figure(figure, tmp_path / "p.png")
     assert cv2.imread(str(tmp_path / "p.png")) is not None
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pne_seg import report
+from pne_seg import visualization
 from pne_seg.callbacks import Figures
 from pne_seg.module import SegmentationModule
 from tests.callbacks.halves import HalvesData, Threshold, module, trainer
@@ -57,7 +57,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def keep(images: Any, labels: Any, predictions: Any, **settings: Any) -> None:
         given.update(images=images, labels=labels, predictions=predictions, **settings)
 
-    monkeypatch.setattr(report, "validation_mosaic", keep)
+    monkeypatch.setattr(visualization, "validation_mosaic", keep)
+    monkeypatch.setattr(visualization, "save_figure", lambda figure, path: None)
     return given
 
 

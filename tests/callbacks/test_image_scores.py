@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pne_seg import report
+from pne_seg import visualization
 from pne_seg.callbacks import ImageScores
 from tests.callbacks.halves import IGNORE, HalvesData, module, trainer
 
@@ -50,15 +50,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """What is drawn, by the picture's name."""
     pictures: dict[str, dict[str, Any]] = {}
 
-    def draw(images: Any, labels: Any, predictions: Any, *, path: Path, **given: Any) -> None:
-        pictures[path.name] = {
-            "images": images,
-            "labels": labels,
-            "predictions": predictions,
-            **given,
-        }
+    def draw(images: Any, labels: Any, predictions: Any, **given: Any) -> dict[str, Any]:
+        return {"images": images, "labels": labels, "predictions": predictions, **given}
 
-    monkeypatch.setattr(report, "validation_mosaic", draw)
+    def save(figure: dict[str, Any], path: Path) -> None:
+        pictures[path.name] = figure
+
+    monkeypatch.setattr(visualization, "validation_mosaic", draw)
+    monkeypatch.setattr(visualization, "save_figure", save)
     return pictures
 
 
@@ -80,7 +79,7 @@ def test_worst_and_best_images(tmp_path: Path, drawn: dict[str, Any], shown: int
     runner.datamodule = HalvesData()  # type: ignore[attr-defined]
     callback.on_test_start(runner, own)
     outcomes.feed(callback, runner, own)
-    held = sum(shot.image is not None for shot in callback._shots)
+    held = sum(entry.image is not None for entry in callback._images)
     assert held <= 2 * shown
     callback.on_test_end(runner, own)
 
@@ -121,5 +120,5 @@ def test_worst_and_best_images(tmp_path: Path, drawn: dict[str, Any], shown: int
 def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
     callback = ImageScores()
     trainer(tmp_path, callback).test(module(), datamodule=HalvesData(), verbose=False)
-    assert not callback._shots
+    assert not callback._images
     assert not list(tmp_path.iterdir())

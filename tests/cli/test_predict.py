@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from pne_seg.cli import main
 from pne_seg.cli.predict import _PRECISIONS
 from pne_seg.prediction.video import write_video
-from pne_seg.report import overlay
+from pne_seg.visualization import overlay
 from tests.cli.commands import ALLOW, command, refused
 from tests.cli.predicting import PALETTE, by_hand, make_decided, noise, predicted, read
 from tests.prediction.videos import coloured, decoded, make_video

@@ -39,7 +39,7 @@ SCENE_PALETTE: tuple[tuple[int, int, int], ...] = (
 SKY, BUILDING, ROAD, PAVEMENT, GRASS, TREE, BUS, TRUCK, CAR, POLE, PERSON = range(11)
 
 
-Colour = tuple[float, float, float]  # RGB up to 255
+Color = tuple[float, float, float]  # RGB up to 255
 
 LEAF = ((74, 104, 48), (88, 118, 54), (62, 92, 52), (104, 118, 52), (128, 112, 46))
 BRICK = ((150, 84, 66), (166, 106, 80), (124, 74, 62), (186, 150, 112), (140, 116, 98))
@@ -72,11 +72,11 @@ CLOTHES = (
     (60, 92, 74),
 )
 SKIN = ((224, 180, 150), (180, 130, 98), (118, 82, 62))
-GLASS: Colour = (58, 70, 84)
-LIT: Colour = (255, 205, 130)
+GLASS: Color = (58, 70, 84)
+LIT: Color = (255, 205, 130)
 
 
-def between(one: Colour, other: Colour, share: float) -> Colour:
+def between(one: Color, other: Color, share: float) -> Color:
     """A mixture of two colours: `share` of the other."""
     keep = 1 - share
     return (
@@ -86,7 +86,7 @@ def between(one: Colour, other: Colour, share: float) -> Colour:
     )
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
+def shaded(colour: Color, factor: float) -> Color:
     """The colour, so much darker."""
     return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
 
@@ -116,7 +116,7 @@ class Draws:
         """One of the options."""
         return options[int(self._next() * len(options))]
 
-    def jitter(self, colour: Colour, spread: float) -> Colour:
+    def jitter(self, colour: Color, spread: float) -> Color:
         """The colour, brighter or darker by up to `spread` and a little off in hue."""
         gain, tint = 1 + self.uniform(-spread, spread), self.uniform(-spread, spread) / 2
         red, green, blue = colour

@@ -1,7 +1,7 @@
 """Scenes, the embedded data set: street scenes drawn on the fly, nothing on disk.
 
 A scene is a function of a generator's state and a size. It is laid out in metres (road, pavements,
-houses, traffic), drawn back to front through a pinhole camera, and then lit and blurred. Colour and
+houses, traffic), drawn back to front through a pinhole camera, and then lit and blurred. Color and
 label are drawn by the same strokes. Some classes are meant to be mistaken for each other: road and
 pavement, grass and tree, bus and truck, pole and person.
 """

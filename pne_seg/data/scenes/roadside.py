@@ -21,7 +21,7 @@ from pne_seg.data.scenes.palette import (
     POLE,
     SKIN,
     TREE,
-    Colour,
+    Color,
     between,
 )
 from pne_seg.data.scenes.stage import OVERSAMPLING, LabeledColor, Stage
@@ -103,7 +103,7 @@ def _windows(
     z1: float,
     height: float,
     kind: str,
-    wall: Colour,
+    wall: Color,
     shade: float,
 ) -> None:
     """Storeys of windows on a front, and a shop window or doors below."""
@@ -167,7 +167,7 @@ def _front_band(
     stage.fill((at(x, y0, z0), at(x, y0, z1), at(x, y1, z1), at(x, y1, z0)), surface)
 
 
-def draw_tree(stage: Stage, x: float, z: float, height: float, leaf: Colour) -> None:
+def draw_tree(stage: Stage, x: float, z: float, height: float, leaf: Color) -> None:
     """A trunk and a crown of overlapping blobs, lit from the sun's side."""
     rng, at = stage.rng, stage.at
     if stage.hidden(x, z, 0.4 * height):
@@ -207,7 +207,7 @@ def _crowns() -> Sequence[npt.NDArray[np.float64]]:
     return list(np.stack((np.cos(angles) * lumps, np.sin(angles) * lumps), axis=-1))
 
 
-def draw_bush(stage: Stage, x: float, z: float, width: float, leaf: Colour) -> None:
+def draw_bush(stage: Stage, x: float, z: float, width: float, leaf: Color) -> None:
     """A low shrub: grass's colour, a tree's texture."""
     if stage.hidden(x, z, width):
         return

@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data.scenes.palette import Colour, Draws
+from pne_seg.data.scenes.palette import Color, Draws
 
 
 @dataclass(frozen=True)
 class Light:
     """Weather and hour of a scene; colours are RGB up to 255, gains multiply surface colours."""
 
-    sky_top: Colour
-    sky_low: Colour
-    gain: Colour
+    sky_top: Color
+    sky_low: Color
+    gain: Color
     haze: float  # extinction per metre
     shadow: float  # 0: none, 1: black
     clouds: float
@@ -90,7 +90,7 @@ class Stage:
         self._quad = np.empty((4, 2), np.int32)  # takes the corners of each polygon of four
         self._quad_memory = self._quad.data
         self.shadows: Bytes = np.zeros((height, width), np.uint8)
-        self.lamps: list[tuple[Point, int, float, Colour]] = []
+        self.lamps: list[tuple[Point, int, float, Color]] = []
         self.unit = math.sqrt(self.columns * self.rows / 0.75)  # 256 for 96×128 pixels
         self.focal = self.unit * rng.uniform(0.72, 1.05)
         self.column = self.columns * (0.5 + rng.uniform(-0.2, 0.2))  # vanishing point
@@ -115,7 +115,7 @@ class Stage:
         u = self.column + (x - self.camera_x + self.bend * z * z) * scale
         return not -reach * scale < u < self.columns + reach * scale
 
-    def as_seen(self, colour: Colour, label: int, z: float, shade: float = 1.0) -> LabeledColor:
+    def as_seen(self, colour: Color, label: int, z: float, shade: float = 1.0) -> LabeledColor:
         """A surface colour as seen from afar: lit, then veiled by haze."""
         light = self.light
         clear = math.exp(-light.haze * z)
@@ -177,7 +177,7 @@ class Stage:
         hull = cv2.convexHull((np.array(corners) / OVERSAMPLING).astype(np.int32))
         cv2.fillConvexPoly(self.shadows, hull, int(190 * light.shadow))
 
-    def lamp(self, place: Point, label: int, radius: float, colour: Colour) -> None:
+    def lamp(self, place: Point, label: int, radius: float, colour: Color) -> None:
         """A light that glows when it is dark."""
         if self.light.dusk:
             self.lamps.append((place, label, radius, colour))

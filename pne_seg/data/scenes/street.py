@@ -16,7 +16,7 @@ from pne_seg.data.scenes.palette import (
     ROAD,
     SKY,
     TREE,
-    Colour,
+    Color,
     Draws,
     shaded,
 )
@@ -35,8 +35,8 @@ class Street:
     walks: dict[int, float]  # pavements
     verges: dict[int, float]  # grass between road and pavement; 0: none
     gardens: dict[int, float]  # between pavement and houses; 0: none
-    leaf: Colour
-    turf: Colour
+    leaf: Color
+    turf: Color
     crossing: float  # how far ahead another road crosses; 0: none does
 
     def front(self, side: int) -> float:
@@ -147,7 +147,7 @@ class _Strips:
         self._bands = [(k, k + step + 1, float(z[k + step // 2])) for k in starts]
         self._lines: dict[float, Ints] = {}
 
-    def draw(self, x0: float, x1: float, colour: Colour, label: int, reach: float = FAR) -> None:
+    def draw(self, x0: float, x1: float, colour: Color, label: int, reach: float = FAR) -> None:
         """Between two distances from the centre line, up to `reach` metres ahead."""
         stage, left, right = self._stage, self._line(x0), self._line(x1)[::-1]
         for low, high, away in self._bands:
@@ -171,7 +171,7 @@ def _patch(stage: Stage, x0: float, x1: float, z0: float, z1: float, surface: La
     stage.fill((at(x0, 0, z0), at(x1, 0, z0), at(x1, 0, z1), at(x0, 0, z1)), surface)
 
 
-def _draw_markings(stage: Stage, street: Street, asphalt: Colour) -> None:
+def _draw_markings(stage: Stage, street: Street, asphalt: Color) -> None:
     """Centre line, zebra crossing, repaired asphalt."""
     rng, half, crossing = stage.rng, street.half, street.crossing
     white = rng.jitter((212, 210, 200), 0.08)

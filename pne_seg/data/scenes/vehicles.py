@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from pne_seg.data.scenes.palette import BUS, CAR, CARS, FLEET, LIT, TRUCK, Colour, shaded
+from pne_seg.data.scenes.palette import BUS, CAR, CARS, FLEET, LIT, TRUCK, Color, shaded
 from pne_seg.data.scenes.stage import Point, Stage
 
-Paint = tuple[Sequence[Point], Colour]  # polygon in face coordinates (0..1 each), its colour
+Paint = tuple[Sequence[Point], Color]  # polygon in face coordinates (0..1 each), its colour
 
 FACES = {  # corners at (s, t) = (0, 0), (1, 0), (1, 1), (0, 1); 0–3 below, 4–7 above
     "top": (4, 5, 6, 7),
@@ -15,10 +15,10 @@ FACES = {  # corners at (s, t) = (0, 0), (1, 0), (1, 1), (0, 1); 0–3 below, 4�
     "left": (3, 0, 4, 7),
     "right": (1, 2, 6, 5),
 }
-TYRE: Colour = (26, 26, 28)
-REAR_LAMP: Colour = (214, 36, 30)
-PLATE: Colour = (230, 220, 170)
-HEADLAMP: Colour = (250, 246, 226)
+TYRE: Color = (26, 26, 28)
+REAR_LAMP: Color = (214, 36, 30)
+PLATE: Color = (230, 220, 170)
+HEADLAMP: Color = (250, 246, 226)
 SHINING = (REAR_LAMP, HEADLAMP, LIT)
 _RING = [(math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)) for k in range(8)]
 
@@ -58,7 +58,7 @@ class Pose:
     def body(
         self,
         label: int,
-        colour: Colour,
+        colour: Color,
         bottom: tuple[float, float, float],
         top: tuple[float, float, float],
         y0: float,

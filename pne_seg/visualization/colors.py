@@ -1,4 +1,4 @@
-"""Label maps as colours: masks, overlays and maps of wrong pixels, as arrays.
+"""Label maps as colors: masks, overlays and maps of wrong pixels, as arrays.
 
 Images are (H, W, 3) uint8 RGB, labels and predictions (H, W) integers, palettes (C, 3) in 0..255.
 """
@@ -10,26 +10,27 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pne_seg.description import Color
+
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[Any]  # any integer type
-Colour = tuple[int, int, int]
 
 _DARKEST = 32  # the dimmed gray of `error_map` runs from this ...
 _CONTRAST = 0.36  # ... by this much for each level of the image
 
 # A vermilion rather than a pure red: to a red-blind eye pure red is as dark as the dimmed image,
 # this one keeps another hue and is as light as the lightest gray of `error_map`.
-WRONG: Colour = (255, 80, 30)
-IGNORED: Colour = (24, 44, 140)
-RIGHT: Colour = (round(_DARKEST + _CONTRAST * 128),) * 3  # of a middle gray; stands in legends
+WRONG: Color = (255, 80, 30)
+IGNORED: Color = (24, 44, 140)
+RIGHT: Color = (round(_DARKEST + _CONTRAST * 128),) * 3  # of a middle gray; stands in legends
 
 
-def colour_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> Pixels:
-    """Colour a label map.
+def color_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> Pixels:
+    """Color a label map.
 
     Args:
         labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
-        palette: (C, 3) colours, 0..255.
+        palette: (C, 3) colors, 0..255.
         ignore_index: the value shown black.
 
     Returns:
@@ -38,11 +39,11 @@ def colour_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> 
     Raises:
         ValueError: a label is neither a class nor `ignore_index`, or a shape is wrong.
     """
-    colours = checked_palette(palette)
-    labels = checked_labels(labels, len(colours), ignore_index, "labels")
+    colors = checked_palette(palette)
+    labels = checked_labels(labels, len(colors), ignore_index, "labels")
     ignored = labels == ignore_index
     # `take` copies three bytes at a time, four times as fast as indexing does.
-    picture: Pixels = np.take(colours, np.where(ignored, 0, labels), axis=0)
+    picture: Pixels = np.take(colors, np.where(ignored, 0, labels), axis=0)
     if ignored.any():
         picture[ignored] = 0
     return picture
@@ -55,14 +56,14 @@ def overlay(
     ignore_index: int,
     opacity: float = 0.5,
 ) -> Pixels:
-    """Lay the colours of a label map over its image; ignored pixels are darkened.
+    """Lay the colors of a label map over its image; ignored pixels are darkened.
 
     Args:
         image: (H, W, 3) uint8.
         labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
-        palette: (C, 3) colours, 0..255.
+        palette: (C, 3) colors, 0..255.
         ignore_index: the value without a class.
-        opacity: 0 shows the image alone, 1 the colours alone.
+        opacity: 0 shows only the image, 1 only the colors.
 
     Returns:
         (H, W, 3) uint8.
@@ -71,11 +72,11 @@ def overlay(
         ValueError: sizes differ, a label is out of range, or `opacity` is outside 0..1.
     """
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must be between 0 and 1, not {opacity}")
+        raise ValueError(f"opacity must be between 0 and 1, got {opacity}.")
     image = checked_image(image)
-    colours = colour_labels(labels, palette, ignore_index)
-    check_same_size(image, colours, "labels")
-    return np.asarray(cv2.addWeighted(image, 1 - opacity, colours, opacity, 0), np.uint8)
+    colors = color_labels(labels, palette, ignore_index)
+    check_same_size(image, colors, "labels")
+    return np.asarray(cv2.addWeighted(image, 1 - opacity, colors, opacity, 0), np.uint8)
 
 
 def error_map(image: Pixels, labels: Labels, prediction: Labels, ignore_index: int) -> Pixels:
@@ -107,35 +108,32 @@ def error_map(image: Pixels, labels: Labels, prediction: Labels, ignore_index: i
     return picture
 
 
-# ---- checks, for the mosaics too -------------------------------------------------------------
-
-
 def checked_palette(palette: npt.ArrayLike, class_names: Sequence[str] | None = None) -> Pixels:
-    """Return a palette as (C, 3) uint8, or raise ValueError, also where the names are not C."""
-    colours = np.asarray(palette)
-    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) == 0:
-        raise ValueError(f"a palette has shape (classes, 3), not {colours.shape}")
-    if colours.dtype.kind not in "ui" or colours.min() < 0 or colours.max() > 255:
-        raise ValueError("palette colours are whole numbers from 0 to 255")
-    if class_names is not None and len(class_names) != len(colours):
-        raise ValueError(f"{len(class_names)} class names but {len(colours)} colours")
-    return colours.astype(np.uint8)
+    """Return a palette as (C, 3) uint8, or raise ValueError, also if the names are not C."""
+    colors = np.asarray(palette)
+    if colors.ndim != 2 or colors.shape[1] != 3 or len(colors) == 0:
+        raise ValueError(f"palette must have shape (classes, 3), got {colors.shape}.")
+    if colors.dtype.kind not in "ui" or colors.min() < 0 or colors.max() > 255:
+        raise ValueError("The colors of palette must be whole numbers from 0 to 255.")
+    if class_names is not None and len(class_names) != len(colors):
+        raise ValueError(f"There are {len(class_names)} class names but {len(colors)} colors.")
+    return colors.astype(np.uint8)
 
 
 def checked_labels(labels: Labels, num_classes: int, ignore_index: int, what: str) -> Labels:
-    """Return labels as an array, or raise ValueError where one is no class and not ignored."""
+    """Return labels as an array, or raise ValueError if one is no class and not ignored."""
     labels = np.asarray(labels)
     if labels.ndim != 2:
-        raise ValueError(f"{what} have shape (height, width), not {labels.shape}")
+        raise ValueError(f"{what} must have shape (height, width), got {labels.shape}.")
     if labels.dtype.kind not in "uib":
-        raise ValueError(f"{what} are integers, not {labels.dtype}")
+        raise ValueError(f"{what} must be integers, got {labels.dtype}.")
     bad = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
     if bad.any():
         values = np.unique(labels[bad])
         listed = ", ".join(str(value) for value in values[:5]) + (", …" if len(values) > 5 else "")
         raise ValueError(
             f"{what} hold {listed}, which is neither a class (0 to {num_classes - 1}) "
-            f"nor the ignore index ({ignore_index})"
+            f"nor the ignore index ({ignore_index})."
         )
     return labels
 
@@ -145,12 +143,14 @@ def checked_image(image: Pixels) -> Pixels:
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
-            f"an image is uint8 of shape (height, width, 3), not {image.dtype} {image.shape}"
+            f"An image must be uint8 of shape (height, width, 3), got {image.dtype} {image.shape}."
         )
     return image
 
 
 def check_same_size(image: Pixels, other: Labels, what: str) -> None:
-    """Raise ValueError where a map's height or width is not the image's."""
+    """Raise ValueError if a map's height or width is not the image's."""
     if image.shape[:2] != other.shape[:2]:
-        raise ValueError(f"image {image.shape[:2]} and {what} {other.shape[:2]} differ in size")
+        raise ValueError(
+            f"The image {image.shape[:2]} and the {what} {other.shape[:2]} differ in size."
+        )

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 from PIL import Image
 
-from pne_seg.report.curves import History
+from pne_seg.visualization.curves import History
 
 PALETTE = [[250, 10, 10], [10, 250, 10], [10, 10, 250]]
 

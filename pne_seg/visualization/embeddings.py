@@ -1,6 +1,5 @@
 """Embeddings of pixels in two dimensions, by class, with the wrong pixels marked."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.report.canvas import FONT, INK, figure_with_axes, save, text_style
+from pne_seg.visualization.figure import (
+    BLACK,
+    add_legend,
+    add_title,
+    figure_with_axes,
+    text_style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MOST_CLASSES = 10  # in the legend
 
@@ -31,10 +37,9 @@ def plot_embeddings(
     *,
     class_names: Sequence[str],
     palette: npt.ArrayLike | None,
-    path: str | os.PathLike[str],
     title: str,
-) -> None:
-    """Save the directions of embeddings by their first two principal components.
+) -> "Figure":
+    """Draw the directions of embeddings by their first two principal components.
 
     Each panel has components of its own. Dots are right pixels, crosses wrong ones, in the color of
     their label.
@@ -43,45 +48,31 @@ def plot_embeddings(
         panels: side by side, such as before and after a training.
         class_names: C names.
         palette: (C, 3) colors, 0..255; matplotlib's if None.
-        path: the PNG file; its folder is made if missing, an older file is replaced at once.
         title: the heading.
     """
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
     if palette is None:
-        colors = np.array(
-            [colormaps["tab20"](number % 20)[:3] for number in range(len(class_names))]
-        )
+        colors = np.array([colormaps["tab20"](i % 20)[:3] for i in range(len(class_names))])
     else:
         colors = np.asarray(palette) / 255
-    figure, all_axes = figure_with_axes(
-        title, [5.2] * len(panels), 5.2, title_space=0.36, space=0.5
-    )
+    figure, (all_axes,) = figure_with_axes([5.2] * len(panels), [5.2], gaps=(0.5, 0))
     for axes, panel in zip(all_axes, panels, strict=True):
         _draw(axes, panel, colors)
     labels = np.concatenate([panel.labels for panel in panels]).astype(np.int64)
     number = np.bincount(labels, minlength=len(class_names))
     shown = [index for index in np.argsort(-number, kind="stable") if number[index]]
-    style: dict[str, Any] = {"linestyle": "", "markersize": 6}
-    handles = [
-        Line2D([], [], marker="o", color=colors[index], label=class_names[index], **style)
-        for index in shown[:_MOST_CLASSES]
-    ]
+
+    def marker(kind: str, color: Any) -> Line2D:
+        return Line2D([], [], linestyle="", marker=kind, color=color, markersize=6)
+
+    entries = [(class_names[index], marker("o", colors[index])) for index in shown[:_MOST_CLASSES]]
     if more := len(shown[_MOST_CLASSES:]):
-        handles.append(Line2D([], [], label=f"and {more} more", **style))
-    handles.append(Line2D([], [], marker="x", color=INK, label="wrong pixel", **style))
-    all_axes[0].legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0, -0.07),
-        borderaxespad=0,
-        ncols=4,
-        prop={"family": FONT, "size": 9},
-        labelcolor=INK,
-        frameon=False,
-    )
-    save(figure, path)
+        entries.append((f"and {more} more", marker("", BLACK)))
+    add_legend(figure, [*entries, ("wrong pixel", marker("x", BLACK))])
+    add_title(figure, title)
+    return figure
 
 
 def principal_components(

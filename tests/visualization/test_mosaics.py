@@ -1,34 +1,31 @@
 """Mosaics: how much of each view they show, their texts and legends, and what they refuse."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ImageDraw
+from matplotlib.text import Text
 
-from pne_seg.report import MAX_IMAGES, mosaics, training_mosaic, validation_mosaic
-from pne_seg.report.colours import IGNORED, WRONG
-from tests.report.pictures import PALETTE, flat, pixels
+from pne_seg.visualization import (
+    MAX_IMAGES,
+    mosaics,
+    save_figure,
+    training_mosaic,
+    validation_mosaic,
+)
+from pne_seg.visualization.colors import IGNORED, WRONG
+from tests.visualization.pictures import PALETTE, flat, pixels
 
 NAMES = ["road", "tree", "sky"]
 
 
-def count(picture: np.ndarray, colour: object) -> int:
-    return int((picture == np.asarray(colour)).all(axis=2).sum())
+def count(picture: np.ndarray, color: object) -> int:
+    return int((picture == np.asarray(color)).all(axis=2).sum())
 
 
 def test_validation_mosaic_shows_all_four_views_and_the_whole_image_accuracy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    texts: list[str] = []
-    original = ImageDraw.ImageDraw.text
-
-    def spy(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, **style: Any) -> None:
-        texts.append(text)
-        original(draw, place, text, **style)
-
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", spy)
     labels = np.zeros((40, 80), np.int64)
     labels[:, 40:] = 1
     labels[:10] = 255
@@ -36,7 +33,7 @@ def test_validation_mosaic_shows_all_four_views_and_the_whole_image_accuracy(
     prediction[:, 60:] = 1  # of 2400 counted pixels 600 are wrong
     everything_ignored = np.full((30, 30), 255)
     path = tmp_path / "new" / "folder" / "val.png"
-    validation_mosaic(
+    figure = validation_mosaic(
         [flat(40, 80, 140), flat(30, 30, 90)],
         [labels, everything_ignored],
         [prediction, np.zeros((30, 30), np.int64)],
@@ -44,9 +41,10 @@ def test_validation_mosaic_shows_all_four_views_and_the_whole_image_accuracy(
         class_names=NAMES,
         palette=PALETTE,
         ignore_index=255,
-        path=path,
         title="A heading",
     )
+    save_figure(figure, path)
+    texts = [text.get_text() for text in figure.findobj(Text)]
     assert {"A heading", "first.png", "second.png", *NAMES, "ignored", "wrong"} <= set(texts)
     assert {"image", "label", "prediction", "wrong pixels"} <= set(texts)
     assert "pixel accuracy 75.0%" in texts
@@ -77,15 +75,15 @@ def test_label_order_survives_shrinking() -> None:
 @pytest.mark.parametrize("number", [1, 3, 8, 11])
 def test_training_mosaic_draws_up_to_eight(tmp_path: Path, number: int) -> None:
     path = tmp_path / "train.png"
-    training_mosaic(
+    figure = training_mosaic(
         [flat(60, 80, 200)] * number,
         [np.full((60, 80), 1)] * number,
         class_names=NAMES,
         palette=PALETTE,
         ignore_index=255,
-        path=path,
         title="Training",
     )
+    save_figure(figure, path)
     picture = pixels(path)
     drawn = min(number, MAX_IMAGES)
     area = 300 * 400
@@ -99,19 +97,18 @@ def test_legend_lists_what_is_shown_when_classes_are_many() -> None:
     names = [f"class {index}" for index in range(40)]
     palette = np.stack([np.arange(40)] * 3, axis=1).astype(np.uint8)
     shown = [np.array([[3, 39], [255, 3]]), np.array([[7]])]
-    many = mosaics._class_legend(shown, names, palette, 255)
-    assert many.entries == [
+    many = mosaics._shown_classes(shown, names, palette, 255)
+    assert many == [
         ("class 3", (3, 3, 3)),
         ("class 7", (7, 7, 7)),
         ("class 39", (39, 39, 39)),
         ("ignored", (0, 0, 0)),
     ]
-    few = mosaics._class_legend([np.array([[2]])], names[:30], palette[:30], 255)
-    assert [name for name, _ in few.entries] == names[:30]
+    few = mosaics._shown_classes([np.array([[2]])], names[:30], palette[:30], 255)
+    assert [name for name, _ in few] == names[:30]
 
 
-def test_mosaics_refuse_what_they_cannot_draw(tmp_path: Path) -> None:
-    path = tmp_path / "no.png"
+def test_mosaics_refuse_what_they_cannot_draw() -> None:
     image, labels = flat(20, 2000, 0), np.zeros((20, 2000), int)
     labels[3, 17] = 9  # one pixel that shrinking drops
 
@@ -122,7 +119,6 @@ def test_mosaics_refuse_what_they_cannot_draw(tmp_path: Path) -> None:
             class_names=names,
             palette=PALETTE,
             ignore_index=255,
-            path=path,
             title="",
         )
 
@@ -132,8 +128,7 @@ def test_mosaics_refuse_what_they_cannot_draw(tmp_path: Path) -> None:
         draw([], [])
     with pytest.raises(ValueError, match="1 images, 0 labels"):
         draw([image], [])
-    with pytest.raises(ValueError, match="2 class names but 3 colours"):
+    with pytest.raises(ValueError, match="2 class names but 3 colors"):
         draw([image], [labels], ["a", "b"])
     with pytest.raises(ValueError, match="differ in size"):
         draw([image], [np.zeros((20, 20), int)])
-    assert not path.exists()

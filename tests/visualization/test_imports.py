@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def test_importing_the_package_does_not_load_matplotlib() -> None:
-    code = "import sys, pne_seg.report; print('matplotlib' in sys.modules)"
+    code = "import sys, pne_seg.visualization; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -17,13 +17,17 @@ def test_drawing_loads_no_pyplot_and_sets_no_backend(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
-from pne_seg import report
+from pne_seg import visualization as show
 folder = Path(sys.argv[1])
-report.plot_curves({"val/mIoU": [(1, 0.5)]}, path=folder / "1.png", title="")
-report.plot_class_iou(["a"], [0.5], path=folder / "2.png", title="")
-report.plot_confusion_matrix([[1]], ["a"], path=folder / "3.png", title="")
-report.training_mosaic([np.zeros((8, 8, 3), np.uint8)], [np.zeros((8, 8), int)], class_names=["a"],
-                       palette=[[9, 9, 9]], ignore_index=255, path=folder / "4.png", title="")
+figures = [
+    show.plot_curves({"val/mIoU": [(1, 0.5)]}, title=""),
+    show.plot_class_iou(["a"], [0.5], title=""),
+    show.plot_confusion_matrix([[1]], ["a"], title=""),
+    show.training_mosaic([np.zeros((8, 8, 3), np.uint8)], [np.zeros((8, 8), int)], title="",
+                         class_names=["a"], palette=[[9, 9, 9]], ignore_index=255),
+]
+for number, figure in enumerate(figures):
+    show.save_figure(figure, folder / f"{number}.png")
 import matplotlib
 chosen = dict.__getitem__(matplotlib.rcParams, "backend")  # plainly read, it would be chosen now
 print("matplotlib.pyplot" in sys.modules, isinstance(chosen, str))

@@ -1,4 +1,4 @@
-"""Label histograms: order, lengths, numbers and colours of the bars."""
+"""Label histograms: order, lengths, numbers and colors of the bars."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from pne_seg.report import label_histogram, plot_label_histogram
-from tests.report.pictures import PALETTE, pixels, texts
+from pne_seg.visualization import plot_label_histogram, save_figure
+from tests.visualization.pictures import PALETTE, pixels, texts
 
 NAMES = ["a", "b", "c"]
 TRAIN, VAL = [100, 700, 200], [0, 1, 999]
@@ -24,23 +24,26 @@ def ends(axes: Axes) -> dict[int, float]:
 
 
 def test_bars_end_at_the_shares_in_the_order_of_the_first_split() -> None:
-    figure = label_histogram._figure(NAMES, {"train": TRAIN, "val": VAL}, PALETTE, "")
+    figure = plot_label_histogram(NAMES, {"train": TRAIN, "val": VAL}, palette=PALETTE, title="")
     train, val = figure.axes
     assert [label.get_text() for label in train.get_yticklabels()] == ["b", "c", "a"]
     assert not any(label.get_text() for label in val.get_yticklabels())
     assert ends(train) == pytest.approx({0: 70, 1: 20, 2: 10})
-    assert ends(val) == pytest.approx({0: 0.1, 1: 99.9})  # "a" is nowhere in val
+    nowhere = val.get_xlim()[0]  # "a" is nowhere in val: its bar has no length
+    assert ends(val) == pytest.approx({0: 0.1, 1: 99.9, 2: nowhere})
     for axes in (train, val):
         assert axes.get_xscale() == "log"
         assert axes.yaxis_inverted()  # the first is on top
         assert axes.get_xlim()[0] < 0.1 < 100 < axes.get_xlim()[1]
-    colours = [to_rgb(bar.get_facecolor()) for bar in train.patches]
+    colors = [to_rgb(bar.get_facecolor()) for bar in train.patches]
     expected = [tuple(part / 255 for part in PALETTE[index]) for index in (1, 2, 0)]
-    assert colours == [pytest.approx(colour) for colour in expected]
+    assert colors == [pytest.approx(color) for color in expected]
 
 
 def test_numbers_and_splits_are_written() -> None:
-    figure = label_histogram._figure(NAMES, {"train": TRAIN, "val": VAL}, PALETTE, "title")
+    figure = plot_label_histogram(
+        NAMES, {"train": TRAIN, "val": VAL}, palette=PALETTE, title="title"
+    )
     train, val = (texts(axes) for axes in figure.axes)
     assert {"train", "70.0", "20.0", "10.0"} <= {*train}
     assert {"val", "0.1", "99.9", "none"} <= {*val}
@@ -48,7 +51,7 @@ def test_numbers_and_splits_are_written() -> None:
 
 
 def test_rare_classes_keep_a_bar_and_a_number() -> None:
-    figure = label_histogram._figure(["a", "b"], {"train": [10**9, 3]}, PALETTE[:2], "")
+    figure = plot_label_histogram(["a", "b"], {"train": [10**9, 3]}, palette=PALETTE[:2], title="")
     (axes,) = figure.axes
     assert ends(axes)[1] == pytest.approx(3e-7)
     assert axes.get_xlim()[0] < 3e-7
@@ -60,7 +63,7 @@ def test_rare_classes_keep_a_bar_and_a_number() -> None:
 def test_class_names_do_not_overlap(count: int) -> None:
     names = [f"class {index}" for index in range(count)]
     shares = {split: np.arange(1, count + 1) for split in ("train", "val", "test")}
-    figure = label_histogram._figure(names, shares, np.zeros((count, 3), np.uint8), "")
+    figure = plot_label_histogram(names, shares, palette=np.zeros((count, 3), np.uint8), title="")
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert len(boxes) == count
@@ -70,9 +73,9 @@ def test_class_names_do_not_overlap(count: int) -> None:
 
 def test_the_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "histogram.png"
-    plot_label_histogram(NAMES, {"train": TRAIN}, palette=PALETTE, path=path, title="T")
-    found = {tuple(colour) for colour in pixels(path).reshape(-1, 3).tolist()}
-    assert found > {tuple(colour) for colour in PALETTE}
+    save_figure(plot_label_histogram(NAMES, {"train": TRAIN}, palette=PALETTE, title="T"), path)
+    found = {tuple(color) for color in pixels(path).reshape(-1, 3).tolist()}
+    assert found > {tuple(color) for color in PALETTE}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,6 @@ def test_the_file(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_drawn(shares: dict[str, list[float]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        label_histogram._figure(NAMES, shares, PALETTE, "")
+        plot_label_histogram(NAMES, shares, palette=PALETTE, title="")
     with pytest.raises(ValueError, match="class names but"):
-        label_histogram._figure(NAMES[:2], {"train": TRAIN}, PALETTE, "")
+        plot_label_histogram(NAMES[:2], {"train": TRAIN}, palette=PALETTE, title="")

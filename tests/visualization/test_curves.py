@@ -5,25 +5,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pne_seg.report import curves, plot_curves
-from tests.report.pictures import pixels, some_history, texts
+from pne_seg.visualization import plot_curves, save_figure
+from tests.visualization.pictures import pixels, some_history, texts
 
 NAN = float("nan")
 
 
 def test_curves_are_in_percent_with_the_best_named() -> None:
-    losses, scores = curves._figure(some_history(), "A run").axes
+    figure = plot_curves(some_history(), title="A run")
+    scores = figure.axes[1]
     assert scores.lines[0].get_xydata().tolist() == [[99, 25], [149, 50], [199, 40]]  # type: ignore[union-attr]
     assert scores.lines[0].get_marker() == "o"
     assert "best 50.0% at step 149" in texts(scores)
-    legend = losses.get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     shown = [text.get_text() for text in legend.get_texts()]
     assert shown == ["train/loss", "train/loss_ce", "val/loss"]  # what is missing is left out
 
 
 def test_noisy_series_is_faint_under_a_smoothed_line() -> None:
-    losses, _ = curves._figure({"train/loss": some_history()["train/loss"]}, "").axes
+    losses, _ = plot_curves({"train/loss": some_history()["train/loss"]}, title="").axes
     faint, smooth = losses.lines
     assert faint.get_alpha() == pytest.approx(0.22)
     assert np.ptp(np.asarray(faint.get_ydata())) == pytest.approx(0.2)
@@ -37,7 +37,7 @@ def test_values_that_are_not_finite_are_left_out() -> None:
         "val/mIoU": [(0.0, NAN), (5.0, 0.3)],
         "val/loss": [(0.0, NAN)],
     }
-    losses, scores = curves._figure(history, "").axes
+    losses, scores = plot_curves(history, title="").axes
     assert [line.get_xydata().tolist() for line in losses.lines] == [[[0, 3]]]  # type: ignore[union-attr]
     assert losses.lines[0].get_marker() == "o"  # a single point is a dot
     assert "best 30.0% at step 5" in texts(scores)
@@ -45,29 +45,28 @@ def test_values_that_are_not_finite_are_left_out() -> None:
 
 def test_spike_does_not_flatten_the_losses_and_small_values_get_a_log_scale() -> None:
     spiky = [(step, 500.0 if step == 300 else 2.0) for step in range(1000)]
-    losses = curves._figure({"train/loss": spiky}, "").axes[0]
+    losses = plot_curves({"train/loss": spiky}, title="").axes[0]
     assert losses.get_ylim()[1] < 50
     falling = [(step, 10 * 0.99**step) for step in range(1000)]
-    losses = curves._figure({"train/loss": falling}, "").axes[0]
+    losses = plot_curves({"train/loss": falling}, title="").axes[0]
     assert losses.get_yscale() == "log"
     zero = [(step, 0.0) for step in range(100)]
-    losses = curves._figure({"train/loss": falling, "train/loss_ce": zero}, "").axes[0]
+    losses = plot_curves({"train/loss": falling, "train/loss_ce": zero}, title="").axes[0]
     assert losses.get_yscale() == "linear"
 
 
 def test_empty_history_says_so(tmp_path: Path) -> None:
-    losses, scores = curves._figure({}, "").axes
+    losses, scores = plot_curves({}, title="").axes
     assert "no loss logged yet" in texts(losses)
     assert "no validation yet" in texts(scores)
-    plot_curves({"train/loss": []}, path=tmp_path / "empty.png", title="Nothing")
+    save_figure(plot_curves({"train/loss": []}, title="Nothing"), tmp_path / "empty.png")
     assert pixels(tmp_path / "empty.png").size
 
 
-def test_every_loss_that_was_logged_is_drawn_in_a_colour_of_its_own() -> None:
+def test_every_loss_that_was_logged_is_drawn_in_a_color_of_its_own() -> None:
     names = ("train/loss_dice", "train/loss", "train/loss_ohem", "train/loss_contrast")
     history = {name: [(0.0, 1.0), (1.0, 0.5)] for name in names}
-    losses = curves._figure(history, "").axes[0]
-    legend = losses.get_legend()
-    assert legend is not None
+    figure = plot_curves(history, title="")
+    (legend,), losses = figure.legends, figure.axes[0]
     assert {text.get_text() for text in legend.get_texts()} == set(names)
     assert len({line.get_color() for line in losses.lines}) == len(names)

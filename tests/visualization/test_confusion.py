@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from pne_seg.report import confusion
-from tests.report.pictures import texts
+from pne_seg.visualization import confusion, plot_confusion_matrix
+from tests.visualization.pictures import texts
 
 NAN = float("nan")
 
@@ -15,7 +15,7 @@ def _in_cell(text: Text) -> bool:
 
 
 def test_rows_are_percentages_of_the_label() -> None:
-    figure = confusion._figure([[6, 2, 0], [0, 0, 0], [1, 0, 9]], ["a", "b", "c"], "")
+    figure = plot_confusion_matrix([[6, 2, 0], [0, 0, 0], [1, 0, 9]], ["a", "b", "c"], title="")
     axes = figure.axes[0]
     shown = axes.images[0].get_array()
     assert shown is not None
@@ -43,7 +43,7 @@ def test_largest_confusions_come_first_and_leave_out_the_diagonal() -> None:
 @pytest.mark.parametrize("count", [20, 21, 171])
 def test_ticks_are_thinned_and_large_matrices_not_annotated(count: int) -> None:
     names = [f"class {index}" for index in range(count)]
-    axes = confusion._figure(np.ones((count, count), int), names, "").axes[0]
+    axes = plot_confusion_matrix(np.ones((count, count), int), names, title="").axes[0]
     cells = [text for text in axes.texts if _in_cell(text)]
     assert len(cells) == (count * count if count <= 20 else 0)
     for labels, ticks in (
@@ -65,4 +65,4 @@ def test_ticks_are_thinned_and_large_matrices_not_annotated(count: int) -> None:
 )
 def test_bad_matrix_is_refused(matrix: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        confusion._figure(matrix, ["a", "b"], "")
+        plot_confusion_matrix(matrix, ["a", "b"], title="")

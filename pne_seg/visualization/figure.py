@@ -1,0 +1,205 @@
+"""What all pictures share: axes of fixed sizes, fonts and colors, title and legends, the PNG file.
+
+matplotlib is imported inside the functions, as it is slow to load and few commands draw. Only its
+object-oriented interface is used, and colors and fonts are set on the objects, so that the user's
+`rcParams` neither change nor show, and threads may draw at the same time.
+"""
+
+import os
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pne_seg.files import save_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import Bbox
+
+FONT = "DejaVu Sans"
+BLACK = "#222222"
+GRAY = "#6b6b6b"
+LIGHT_GRAY = "#b5b5b5"
+BLUE = "#2b6ca3"
+VERMILION = "#d55e00"
+DPI = 120
+
+
+def text_style(size: float, color: str = BLACK) -> dict[str, Any]:
+    """Return font, size in points and color for matplotlib's calls that write a text."""
+    return {"fontfamily": FONT, "fontsize": size, "color": color}
+
+
+def wrap(text: str, width: float, size: float) -> str:
+    """Break a text into lines of about `width` inches, in a font of `size` points."""
+    return textwrap.fill(text, _letters(width, size))
+
+
+def _letters(width: float, size: float) -> int:
+    """Return how many letters of `size` points fit into `width` inches, on average."""
+    return max(1, int(width * 72 / (0.55 * size)))
+
+
+def figure_with_axes(
+    widths: Sequence[float], heights: Sequence[float], gaps: tuple[float, float] = (0, 0)
+) -> tuple["Figure", Any]:
+    """Make a figure with a grid of axes of fixed sizes, all lengths in inches.
+
+    The axes fill the figure; names, titles and legends lie outside, and `save_figure` grows the
+    picture by them. So names of any length stay whole and do not squeeze the axes.
+
+    Args:
+        widths: of the columns.
+        heights: of the rows.
+        gaps: between columns and between rows.
+
+    Returns:
+        The figure, and an array (rows, columns) of axes.
+    """
+    from matplotlib.figure import Figure
+
+    size = (
+        sum(widths) + gaps[0] * (len(widths) - 1),
+        sum(heights) + gaps[1] * (len(heights) - 1),
+    )
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+    figure.set_layout_engine("none")  # `rcParams` may ask for one
+    grid = figure.subplots(
+        len(heights),
+        len(widths),
+        squeeze=False,
+        width_ratios=widths,
+        height_ratios=heights,
+        gridspec_kw={
+            **{"left": 0, "right": 1, "bottom": 0, "top": 1},
+            "wspace": gaps[0] / np.mean(widths),
+            "hspace": gaps[1] / np.mean(heights),
+        },
+    )
+    for axes in grid.flat:
+        axes.set_facecolor("white")
+        for side, spine in axes.spines.items():
+            spine.set(color=LIGHT_GRAY, linewidth=0.8, visible=side in ("left", "bottom"))
+        axes.set_axisbelow(True)
+        axes.grid(visible=True, color="#e3e3e3", linewidth=0.8, linestyle="-", alpha=1.0)
+        style_ticks(axes, size=9)
+    return figure, grid
+
+
+def style_ticks(axes: "Axes", size: float, length: float = 3.5) -> None:
+    """Set the fonts and colors of the ticks."""
+    axes.tick_params(
+        which="both",
+        color=LIGHT_GRAY,
+        length=length,
+        labelcolor=BLACK,
+        labelsize=size,
+        labelfontfamily=FONT,
+        direction="out",
+        top=False,
+        right=False,
+    )
+
+
+def write_beside(
+    axes: "Axes", text: str, corner: tuple[float, float], offset: tuple[float, float], **style: Any
+) -> None:
+    """Write a text at an offset in points from a corner of the axes, in fractions of them."""
+    axes.annotate(
+        text, corner, xycoords="axes fraction", xytext=offset, textcoords="offset points", **style
+    )
+
+
+def add_title(figure: "Figure", title: str) -> None:
+    """Write a title above all that is drawn, in lines as wide as the figure."""
+    width, height = figure.get_size_inches()
+    top = (_drawn_box(figure).y1 + 0.16) / height
+    title = wrap(title, max(width, 6), 13 * 1.2)  # bold letters are wider
+    figure.text(0, top, title, ha="left", va="bottom", fontweight="bold", **text_style(13))
+
+
+def add_legend(
+    figure: "Figure",
+    entries: Sequence[tuple[str, "Line2D | tuple[int, ...]"]],
+    heading: str | None = None,
+) -> None:
+    """Write a legend below all that is drawn, in as many columns as fit into the figure's width.
+
+    Args:
+        figure: from `figure_with_axes`.
+        entries: each a name and what it stands for, a line or a color in 0..255.
+        heading: above the legend.
+    """
+    from matplotlib.patches import Patch
+
+    if not entries:
+        return
+    width, height = figure.get_size_inches()
+    names = [wrap(name, width, 9) for name, _ in entries]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    legend = figure.legend(
+        [
+            Patch(facecolor="#{:02x}{:02x}{:02x}".format(*mark), edgecolor=LIGHT_GRAY, linewidth=1)
+            if isinstance(mark, tuple)
+            else mark
+            for _, mark in entries
+        ],
+        names,
+        loc="upper left",
+        bbox_to_anchor=(0, (_drawn_box(figure).y0 - 0.16) / height),
+        # The mark before a name and the space after it take as much as five letters.
+        ncols=min(len(names), max(1, _letters(width, 9) // (longest + 5))),
+        borderaxespad=0,
+        borderpad=0,
+        handlelength=1.4,
+        handleheight=1.2,
+        frameon=False,
+        labelcolor=BLACK,
+        prop={"family": FONT, "size": 9},
+        alignment="left",
+        title=heading,
+        title_fontproperties={"family": FONT, "size": 10, "weight": "bold"},
+    )
+    legend.get_title().set_color(BLACK)
+
+
+def save_figure(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Save a figure as a PNG file, cropped to what is drawn.
+
+    Args:
+        figure: from one of this package's functions.
+        path: the file; its folder is made if missing, an older file is replaced at once.
+    """
+    _show_texts_as_they_are(figure)
+    save_atomically(
+        path,
+        lambda file: figure.savefig(
+            file,
+            format="png",
+            dpi=DPI,
+            facecolor="white",
+            transparent=False,
+            bbox_inches="tight",
+            pad_inches=0.18,
+            pil_kwargs={"compress_level": 3},  # photographs hardly shrink further
+        ),
+    )
+
+
+def _drawn_box(figure: "Figure") -> "Bbox":
+    """Return the box of all that is drawn, in inches from the figure's lower left corner."""
+    _show_texts_as_they_are(figure)
+    box: Bbox = figure.get_tightbbox()
+    return box
+
+
+def _show_texts_as_they_are(figure: "Figure") -> None:
+    """Set that a dollar sign in a class or file name is no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set(parse_math=False, usetex=False)
