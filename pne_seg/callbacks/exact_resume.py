@@ -8,7 +8,7 @@ when a checkpoint is loaded.
 """
 
 import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,9 @@ class ExactResume(Callback):
         if POSITION not in checkpoint:
             return  # of another program: Lightning resumes it its way
         step, data = int(checkpoint["global_step"]), _data(trainer)
-        self.position = Position(**checkpoint[POSITION])
+        known = {field.name for field in fields(Position)}  # earlier versions saved more
+        saved = checkpoint[POSITION]
+        self.position = Position(**{key: saved[key] for key in saved.keys() & known})
         if data is not None:
             self.position = _for_batch_size(self.position, data.batch_size * trainer.world_size)
             # Here, because a schedule that asks for its length has the loader made.
