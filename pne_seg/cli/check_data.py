@@ -148,7 +148,7 @@ def _output(given: str | None, data: SegmentationDataModule) -> Path | None:
         return None
     output = Path(given)
     if output == _OUTPUTS / "DATA":
-        # One's own folders are told apart by their names.
+        # Custom folders are told apart by their names.
         own = data.root.resolve().name.removesuffix(".zip") if isinstance(data, Folder) else ""
         output = _OUTPUTS / (own or type(data).__name__)
     if output.exists() and not output.is_dir():

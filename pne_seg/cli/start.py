@@ -57,7 +57,7 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
         return None
     if fine_tunes:
         raise UserError(
-            "--ckpt_path goes on with a run exactly, --model.init_from starts another from its "
+            "--ckpt_path resumes a run exactly, --model.init_from starts another from its "
             "weights. Give one of them."
         )
     _without_init_from(settings.config)

@@ -28,7 +28,7 @@ _CHUNK = 1 << 20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags: member, strong encryption, masked headers
 _KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made where files have no kind
 DAMAGE = (struct.error, zlib.error, OverflowError)
-MEND = "Fetch the archive again from its home."
+FIX = "Fetch the archive again from its home."
 
 
 def open_archive(path: Path, max_bytes: int = MAX_BYTES) -> zipfile.ZipFile:
@@ -47,7 +47,7 @@ def open_archive(path: Path, max_bytes: int = MAX_BYTES) -> zipfile.ZipFile:
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise UserError(
             f"{path}: not a whole zip archive ({error}), its download may have been cut short. "
-            f"{MEND}"
+            f"{FIX}"
         ) from error
     try:
         check_members(archive, max_bytes)
@@ -81,7 +81,7 @@ def check_members(
     for member in archive.infolist():
         kind = stat.S_IFMT(member.external_attr >> 16)
         ratio = member.file_size / max(1, member.compress_size)
-        reason, mend = "", MEND
+        reason, fix = "", FIX
         if _leads_outside(member.orig_filename):
             reason = "has a name that could lead outside of the folder it is unpacked into"
         elif kind not in _KINDS:
@@ -90,23 +90,23 @@ def check_members(
             reason = "is encrypted"
         elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             reason = f"is compressed by method {member.compress_type}, which is not read here"
-            mend = "Unpack the archive by hand and give the folder."
+            fix = "Unpack the archive by hand and give the folder."
         elif member.file_size > ratio_counts_from and ratio > max_ratio:
             reason = f"is packed {ratio:.0f} times smaller, as no image is"
         elif member.filename in seen:
             reason = "is there twice"
         if reason:
-            raise UserError(f"{archive.filename}: member {member.filename!r} {reason}. {mend}")
+            raise UserError(f"{archive.filename}: member {member.filename!r} {reason}. {fix}")
         seen.add(member.filename)
         total += member.file_size
         packed += member.compress_size
     if total > max_bytes:
         raise UserError(
             f"{archive.filename}: would unpack to {decimal(total)}, more than the "
-            f"{decimal(max_bytes)} that are allowed. {MEND}"
+            f"{decimal(max_bytes)} that are allowed. {FIX}"
         )
     if packed > Path(archive.filename or os.devnull).stat().st_size:
-        raise UserError(f"{archive.filename}: its members overlap or are cut short. {MEND}")
+        raise UserError(f"{archive.filename}: its members overlap or are cut short. {FIX}")
 
 
 def check_size(size: int, name: object) -> None:
@@ -199,7 +199,7 @@ def _extract_member(
             raise zipfile.BadZipFile(f"{written} bytes in place of {member.file_size}")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, *DAMAGE) as error:
         raise UserError(
-            f"{archive.filename}: member {member.filename!r} is damaged ({error}). {MEND}"
+            f"{archive.filename}: member {member.filename!r} is damaged ({error}). {FIX}"
         ) from error
 
 

@@ -36,7 +36,7 @@ class SegmentationDataModule(LightningDataModule):
         seed: of order and augmentation; `seed_everything`'s where not given.
 
     Attributes:
-        start: epoch, and batches of it, after which the next training loader goes on.
+        start: epoch, and batches of it, after which the next training loader continues.
 
     Raises:
         ValueError: a batch size below 1.
@@ -102,7 +102,7 @@ class SegmentationDataModule(LightningDataModule):
         """Look the split's images and labels up.
 
         Raises:
-            UserError: files are missing or do not match; they are named, with the mend.
+            UserError: files are missing or do not match; they are named, with the fix.
         """
 
     def split(self, split: Split) -> SegmentationDataset:
@@ -132,24 +132,24 @@ class SegmentationDataModule(LightningDataModule):
                     f"The {split} split of {type(self).__name__} has no labels to "
                     f"{'score' if stage != 'fit' else 'train'} by; `predict` writes its classes."
                 )
-            # A prediction reports the files that it cannot read, and goes on.
+            # A prediction reports the files that it cannot read, and continues.
             if split not in self._checked and stage != "predict":
                 source.check()
                 self._checked.add(split)
 
     def too_few(self, split: Split, images: int, processes: int = 1) -> str | None:
-        """What there is to say of a split with fewer images than one step takes, and the mend."""
+        """Describe a split with fewer images than one step takes, and the fix."""
         least = processes
-        mend = f"fewer than its {processes} processes. Use fewer devices."
+        fix = f"fewer than its {processes} processes. Use fewer devices."
         if split == "train":
             least = self.batch_size * processes
             over = f" over {processes} processes" if processes > 1 else ""
-            mend = f"fewer than a batch of {least}{over}. Lower --data.batch_size."
+            fix = f"fewer than a batch of {least}{over}. Lower --data.batch_size."
         if images >= least:
             return None
         said = f"The {split} split of {type(self).__name__} has {images} images, "
         return said + (
-            mend if images else "fewer than one. A split that has no images is of no use: add some."
+            fix if images else "fewer than one. A split that has no images is of no use: add some."
         )
 
     def training_size(self) -> tuple[int, int]:

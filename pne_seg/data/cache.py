@@ -31,7 +31,7 @@ class CachedDataset(SegmentationDataset):
 
     Runs and processes may share the folder. Each sample is one file, named by what its content
     depends on: a changed image or label file gets another. A file is moved into place when it is
-    whole, so that an interruption leaves nothing half written; the next run goes on from there. A
+    whole, so that an interruption leaves nothing half written; the next run continues from there. A
     complete cache may be read-only.
 
     Args:

@@ -1,4 +1,4 @@
-"""The classes of one's own data: names, and what stands for them in the masks."""
+"""The classes of custom data: names, and what stands for them in the masks."""
 
 import colorsys
 from collections.abc import Mapping, Sequence

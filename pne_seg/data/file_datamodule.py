@@ -64,7 +64,7 @@ class FileDataModule(SegmentationDataModule):
         """Look the split's files up.
 
         Raises:
-            UserError: files are missing or do not match; they are named, with the mend.
+            UserError: files are missing or do not match; they are named, with the fix.
         """
 
     def fetch(self) -> None:
@@ -177,7 +177,7 @@ def _holds(tree: Tree, layouts: Sequence[Sequence[str]]) -> bool:
     return any(all(tree.has(folder) for folder in layout) for layout in layouts)
 
 
-def missing(root: Path, looked_for: str, mend: str) -> UserError:
+def missing(root: Path, looked_for: str, fix: str) -> UserError:
     """What is said of a data set that is not where it should be."""
     if not root.exists():
         found = "there is no such folder"
@@ -186,4 +186,4 @@ def missing(root: Path, looked_for: str, mend: str) -> UserError:
         found = f"it holds {', '.join(names)}" if names else "it is empty"
     else:
         found = "it is a file"
-    return UserError(f"{root} does not hold {looked_for}: {found}.\n  {mend}")
+    return UserError(f"{root} does not hold {looked_for}: {found}.\n  {fix}")

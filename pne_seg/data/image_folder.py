@@ -1,4 +1,4 @@
-"""A folder of one's own images and masks."""
+"""A folder of your own images and masks."""
 
 import hashlib
 from collections.abc import Sequence

@@ -58,7 +58,7 @@ class MatLabels(LabelFormat):
     def _values(self, file: DataFile) -> Pixels:
         if self.cache is None:
             return read_mat(file)
-        # Named by what the file is, so that a changed one is read anew.
+        # Named by what the file is, so that a changed one is read again.
         key = hashlib.blake2b(file.identity().encode(), digest_size=6).hexdigest()
         place = self.cache / f"{file.stem}-{key}.png"
         if place.is_file():

@@ -134,11 +134,11 @@ class PairedDataset(SegmentationDataset):
         if image == labels:
             return
         pair = self.pairs[index]
-        mend = f"Fetch both again from {self.home}." if self.home else "Make them match."
+        fix = f"Fetch both again from {self.home}." if self.home else "Make them match."
         if image == labels[::-1] and read_info(pair.image).rotated:
-            mend = "The image's EXIF data turn it for display: turn the labels, or drop the EXIF."
+            fix = "The image's EXIF data turn it for display: turn the labels, or drop the EXIF."
         raise UserError(
-            f"{pair.labels} is {labels} (height, width), its image {pair.image} is {image}. {mend}"
+            f"{pair.labels} is {labels} (height, width), its image {pair.image} is {image}. {fix}"
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pne_seg.data.archives import DAMAGE, MEND, check_size, open_archive
+from pne_seg.data.archives import DAMAGE, FIX, check_size, open_archive
 from pne_seg.data.data_files import DataFile, Tree, is_shown, plain, readable
 from pne_seg.errors import UserError
 
@@ -63,9 +63,9 @@ def read_member(archive: Path, place: Place, name: str) -> bytes:
             # The size is a limit: more may come out than the archive says.
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, place.size + 1)
     except DAMAGE as error:
-        raise UserError(f"{name} is damaged ({error}). {MEND}") from error
+        raise UserError(f"{name} is damaged ({error}). {FIX}") from error
     if signature != b"PK\3\4" or len(data) != place.size or zlib.crc32(data) != place.checksum:
-        raise UserError(f"{name} is damaged (other bytes than the archive promises). {MEND}")
+        raise UserError(f"{name} is damaged (other bytes than the archive promises). {FIX}")
     return data
 
 

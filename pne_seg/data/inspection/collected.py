@@ -69,7 +69,7 @@ class Collected:
         )
 
     def findings(self, split: Split, examiner: Examiner) -> Iterator[Finding]:
-        """What there is to say of the split's files, in their order."""
+        """Findings on the split's files, in their order."""
         for problem in sorted(self.problems):
             level: Level = "warning" if problem.kind == "damage" else "error"
             yield Finding(level, problem.kind, [split], problem.message, [problem.file])
@@ -110,10 +110,10 @@ def duplicates(collected: Mapping[Split, Collected]) -> Iterator[Finding]:
         found = [splits[place] for place in np.unique(places).tolist()]
         if len(found) > 1:
             said = f"The same image in {' and '.join(found)}, which makes scores too good"
-            mend = "Keep it in one of them."
+            fix = "Keep it in one of them."
             level: Level = "warning"
         else:
-            said, mend, level = f"The same image {len(files)} times in {found[0]}", "", "note"
+            said, fix, level = f"The same image {len(files)} times in {found[0]}", "", "note"
         more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-        message = f"{said}: {', '.join(files[:_NAMED])}{more}. {mend}".strip()
+        message = f"{said}: {', '.join(files[:_NAMED])}{more}. {fix}".strip()
         yield Finding(level, "duplicate", found, message, files)

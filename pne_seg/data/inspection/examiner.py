@@ -33,7 +33,7 @@ class Problem(NamedTuple):
         sample: its index.
         kind: `image`, `labels` or `sizes`, or `damage`, which decodes all the same.
         file: the file at fault, or the sample's name where there is none.
-        message: names the file and says how to mend it.
+        message: names the file and says how to fix it.
     """
 
     sample: int
@@ -61,7 +61,7 @@ class Findings:
         pixels: (256,) pixels of each label.
         images: (256,) label maps that have any of them.
         problems: in the samples' order.
-        noted: index, and what there is to say of the sample, such as `grayscale`.
+        noted: index, and findings on the sample, such as `grayscale`.
     """
 
     task: Task
@@ -229,7 +229,7 @@ def _in_memory(
 
 
 def _peculiarities(info: ImageInfo, content: bytes) -> Iterator[str]:
-    """What there is to say of an image that is read all the same."""
+    """Findings on an image that is readable."""
     if info.rotated:
         yield "rotated"
     if info.mode in ("1", "L", "LA", "F") or info.mode.startswith("I"):

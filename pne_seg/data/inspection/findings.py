@@ -21,7 +21,7 @@ class Finding:
         kind: groups what is alike: `split`, `image`, `labels`, `sizes`, `damage`, `duplicate`,
             `absent`, or a key of the remarks on images, such as `grayscale`.
         splits: which it is about.
-        message: a sentence or two, with the mend where there is one.
+        message: a sentence or two, with the fix where there is one.
         files: all files that it is about.
     """
 

@@ -1,4 +1,4 @@
-"""Random scale and random crop in one step, of which alone the window is computed."""
+"""Random scale and random crop in one step, of which only the window is computed."""
 
 import math
 from typing import Any, NamedTuple, cast
@@ -38,7 +38,7 @@ class Window(NamedTuple):
 
 
 class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # untyped
-    """Scale by a random factor and cut a random window, of which alone the pixels are computed.
+    """Scale by a random factor and cut a random window, of which only the pixels are computed.
 
     The result is that of resizing the whole image (bilinear; labels nearest) and cropping: labels
     to the pixel, images within the rounding of the interpolation. Where the scaled image is smaller
@@ -49,7 +49,7 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # untyped
         base: width and height of the box that the image is fitted to first, ratio kept, see
             `fitted_size`; None takes its own size.
         scale: range of the factor, drawn evenly.
-        cat_max_ratio: a window is drawn anew while one class has this share, or more, of its
+        cat_max_ratio: a window is drawn again while one class has this share, or more, of its
             labelled pixels; 1 takes the first.
         tries: windows that are looked at; the one after them is taken as it is.
         ignore_index: label of pixels without a class.
