@@ -59,7 +59,7 @@ def run(args: Sequence[str]) -> None:
 def _run(args: Sequence[str]) -> None:
     args = _with_pairs_joined(args)
     imports = Settings.of(args).imports  # bounds of the values, too
-    config = _parser().parse_args(args)  # a mistyped key is told before the run is looked for
+    config = _parser().parse_flags(args)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
     if not config.output.strip():

@@ -2,12 +2,13 @@
 
 import sys
 from argparse import ArgumentError
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from pne_seg.cli.mistakes import find_mistake
+from pne_seg.cli.mistakes import find_mistake, nearest
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 
@@ -39,6 +40,24 @@ class Parser(LightningArgumentParser):
                 mistake = find_mistake(self, settings) or _beginning(str(error))
                 raise UserError(mistake) from error
             settings.imports.check(config)
+        return config
+
+    def parse_flags(self, args: Sequence[str]) -> Namespace:
+        """Parse the flags of a command without a configuration of its own.
+
+        Raises:
+            UserError: a flag is unknown, or its value is not valid.
+        """
+        try:
+            config: Namespace = self.parse_args(args)
+        except ArgumentError as error:
+            flags = [part.partition("=")[0] for part in args if part.startswith("--")]
+            known = self._option_string_actions
+            if unknown := next((flag for flag in flags if flag not in known), None):
+                near = nearest(unknown, known)
+                hint = f"The nearest is {near}." if near else "`--help` lists the settings."
+                raise UserError(f"There is no setting {unknown}.\n  {hint}") from error
+            raise UserError(_beginning(str(error))) from error
         return config
 
 

@@ -173,7 +173,7 @@ def test_a_missing_root_is_an_error_of_the_data(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as caught:
         main(["check-data", "--data", "CamVid", "--data.root", "nowhere", "--output", "null"])
     assert caught.value.code == 1
-    assert "nowhere does not hold train: there is no such folder" in capsys.readouterr().out
+    assert "nowhere does not hold train and trainannot: there is no such folder" in capsys.readouterr().out
 
 
 def test_an_interruption_is_quiet(

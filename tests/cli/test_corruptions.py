@@ -262,7 +262,8 @@ def test_the_wrong_package_of_ade20k(tmp_path: Path, capsys: pytest.CaptureFixtu
     root = write_full_ade20k(tmp_path / "ade")
     before = state(tmp_path / "ade")
     said = refused(capsys, "fit", "--config", config(tmp_path, "ADE20K", root))
-    assert f"{root} is the full ADE20K" in said
+    assert f"{root} does not hold images/training" in said
+    assert "It is the full ADE20K" in said
     assert re.search(r"Get http\S+ADEChallengeData2016\.zip .*--data\.root", said)
     assert state(tmp_path / "ade") == before
     assert not (tmp_path / "runs").exists()
