@@ -173,7 +173,8 @@ def test_a_missing_root_is_an_error_of_the_data(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as caught:
         main(["check-data", "--data", "CamVid", "--data.root", "nowhere", "--output", "null"])
     assert caught.value.code == 1
-    assert "nowhere does not hold train and trainannot: there is no such folder" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "nowhere does not hold train and trainannot: there is no such folder" in said
 
 
 def test_an_interruption_is_quiet(
