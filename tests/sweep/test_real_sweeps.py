@@ -122,8 +122,8 @@ def test_of_two_workers_one_is_killed(tmp_path: Path, undisturbed: Path) -> None
     assert_equal_figures(tmp_path, undisturbed)
 
 
-def test_a_cell_that_runs_out_of_disk(tmp_path: Path, undisturbed: Path) -> None:
-    with small_disk(tmp_path / "disk", "10m") as resize:  # too little for a checkpoint
+def test_a_cell_that_runs_out_of_disk(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "10m"):  # too little for a checkpoint
         sweep = start(tmp_path / "disk", *EPOCHS)
         text = sweep.communicate(timeout=600)[0]
         assert sweep.returncode == 1, text
@@ -132,8 +132,3 @@ def test_a_cell_that_runs_out_of_disk(tmp_path: Path, undisturbed: Path) -> None
             assert line.startswith("fit ended with code 2: ")
             assert "No space left on device" in line
         assert "Traceback" not in text
-        resize("2g")
-        sweep = start(tmp_path / "disk", *EPOCHS, "--retry-failed")
-        text = sweep.communicate(timeout=600)[0]
-        assert sweep.returncode == 0, text
-        assert_equal_figures(tmp_path / "disk", undisturbed)
