@@ -64,6 +64,8 @@ def naming_storage(url: str) -> Iterator[None]:
     pool.setLevel(logging.CRITICAL)
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         lost: BaseException | None = error
         # Optuna fails in various ways once its database has.

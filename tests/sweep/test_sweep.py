@@ -308,6 +308,7 @@ def test_mistakes_are_answered_in_a_line(
         ([*base, "--status"], "there is no study in runs/base yet"),
         ([*base, "stray"], "stray: expected settings as --KEY VALUE"),
         ([*base, "--storage", down], f"--storage {shown}"),
+        ([*base, "--storage", down], "Expected a database that can be reached"),
     ):
         assert run_main(*line) == 2
         error = capsys.readouterr().err
