@@ -50,16 +50,18 @@ def largest_disagreements(comparison: Comparison, per_arm: int = 2) -> list[Disa
     chosen = {arm.name: _most_different(comparison, arm)[:per_arm] for arm in comparison.arms[1:]}
     if not any(chosen.values()):
         return []
-    shown: dict[int, _Networks] = {}
+    baselines: dict[int, _Tested] = {}
     found = []
     for arm in comparison.arms[1:]:
         seed = comparison.seeds(arm)[0]
         baseline = comparison.baseline.runs[seed]
-        ours = shown.setdefault(seed, _Networks(baseline))
-        theirs = _Networks(arm.runs[seed])
+        if seed not in baselines:
+            baselines[seed] = _Tested(baseline)
+        ours = baselines[seed]
+        theirs = Segmenter(load_trained(arm.runs[seed].folder))
         for image, mean in chosen[arm.name]:
             photo, labels = ours.sample(image)
-            predictions = ours.segmenter.predict(photo), theirs.segmenter.predict(photo)
+            predictions = ours.segmenter.predict(photo), theirs.predict(photo)
             photo, *maps = shrink(photo, labels, *predictions)
             label, before, after = (ours.segmenter.color(classes) for classes in maps)
             found.append(
@@ -81,7 +83,7 @@ def _most_different(comparison: Comparison, arm: Arm) -> list[tuple[str, float]]
     return sorted(scored, key=lambda item: (-abs(item[1]), item[0]))
 
 
-class _Networks:
+class _Tested:
     """A run's trained network and the test split that it was scored on."""
 
     def __init__(self, result: Result) -> None:
