@@ -87,7 +87,6 @@ def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str])
         import pne_seg.sweep.comparison  # noqa: F401  # needs scipy, at the end of hours of work
         from pne_seg.sweep.search import Search
         from pne_seg.sweep.storage import naming_storage, without_password
-        from pne_seg.sweep.study import Queue
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("optuna", "sqlalchemy", "scipy"):
             raise UserError(_EXTRA) from error
@@ -102,7 +101,7 @@ def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str])
         _list_cells(sweep)
         return 0
     with naming_storage(sweep.url):
-        queue = sweep.queue() if isinstance(sweep, Search) else Queue(sweep)
+        queue = sweep.queue()
         if not given.status and not given.dry_run:
             queue.fill(given.retry_failed)
             code = _work(queue, given.jobs, given.time_budget)

@@ -16,6 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import Trial
 
 from pne_seg.errors import UserError
+from pne_seg.files import write_bytes_atomically
 from pne_seg.settings_files import read_yaml
 from pne_seg.sweep.arms import ArmSettings, as_argument
 from pne_seg.sweep.cells import Cell, Worker, run_cell
@@ -80,7 +81,8 @@ class Search(Sweep):
         best = max(done, key=lambda state: state.value or 0)
         arms = {BASELINE: {"baseline": True}, best.key: dict(best.params)}
         file = self.folder / "best.yaml"
-        file.write_text(yaml.safe_dump(arms, sort_keys=False, allow_unicode=True))
+        text = yaml.safe_dump(arms, sort_keys=False, allow_unicode=True)
+        write_bytes_atomically(file, text.encode())
         return file
 
     def _task(self, key: str) -> Task:

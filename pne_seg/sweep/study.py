@@ -82,6 +82,14 @@ class Sweep:
         """The settings of all cells, as the command line takes them."""
         return [*self.config_arguments, "--trainer.enable_progress_bar", "false", *self.overrides]
 
+    def queue(self) -> "Queue":
+        """Return the queue, whose tasks are the cells.
+
+        Raises:
+            UserError: the study's settings changed, or its storage cannot be reached.
+        """
+        return Queue(self)
+
     def definition(self) -> dict[str, Any]:
         """Return what must not change under one study's name."""
         return {
