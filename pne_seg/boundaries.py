@@ -20,16 +20,11 @@ _NONE = torch.iinfo(torch.int16)
 
 
 def border_bins(target: Tensor, widths: Sequence[int], ignore_index: int) -> Tensor:
-    """Bin pixels by the distance to the nearest pixel of another class.
-
-    Args:
-        target: (B, H, W) class indices below 32,767, or `ignore_index`.
-        widths: ascending distances in pixels.
-        ignore_index: the label that carries no class.
+    """Bin the pixels of (B, H, W) class indices by the distance to the nearest other class.
 
     Returns:
-        (B, H, W) int64: the index in `widths` of the least distance within which there is another
-        class; their number if there is none. Undefined for ignored pixels.
+        (B, H, W) int64: the index in `widths`, which ascend, of the least distance within which
+        there is another class; their number if there is none. Undefined for ignored pixels.
     """
     ignored = target == ignore_index
     labels = target.to(torch.int16)
@@ -60,12 +55,7 @@ def _highest(maps: Tensor, distance: int) -> Tensor:
 
 @dataclass(frozen=True)
 class BoundaryMetrics:
-    """Metrics by the distance to the nearest border.
-
-    Attributes:
-        within: metrics of the pixels within each width in pixels.
-        beyond: metrics of the others.
-    """
+    """Metrics of the pixels within each width of a border, in pixels, and of the others."""
 
     within: dict[int, SegmentationMetrics]
     beyond: SegmentationMetrics
@@ -81,15 +71,7 @@ class BoundaryMetrics:
 class BoundaryConfusion(Metric):
     """Counts of (label, prediction) by the distance to the nearest border, over a split.
 
-    Args:
-        num_classes: C.
-        ignore_index: the label that carries no class.
-        widths: distances in pixels, ascending, each 1 or more.
-
-    Raises:
-        ValueError: the widths are not ascending, or below 1.
-
-    Shape: `update(prediction, target)` takes two (B, H, W) integer tensors. `compute()` gives
+    `update(prediction, target)` takes two (B, H, W) integer tensors. `compute()` gives
     (K + 1, C, C) int64 for K widths, rows the label, columns the prediction: the pixels within each
     width, those within a smaller one included, and at the end those farther than the last.
     """

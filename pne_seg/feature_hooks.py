@@ -7,8 +7,7 @@ they are, and its outputs too outside training.
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +34,7 @@ class FeatureHook:
         self._handle: RemovableHandle | None = None
 
     def attach(self, network: nn.Module) -> None:
-        """Register the hook.
-
-        Raises:
-            ValueError: the network has no submodule of that name (the message lists near ones).
-        """
+        """Register the hook."""
         self.detach()
         module = find_module(network, self.module_name)
         # Bound methods, because a deepcopy of the network then copies the hook along with it; a
@@ -66,9 +61,6 @@ class FeatureHook:
         """Return what the last forward pass left and forget it, so that it keeps no memory.
 
         Usually a tensor; a list of them if the module returns one, as encoders do.
-
-        Raises:
-            RuntimeError: no forward pass has reached the module since the last call.
         """
         if self._captured is None:
             raise RuntimeError(
@@ -101,11 +93,7 @@ def capture(hooks: Sequence[FeatureHook]) -> Iterator[None]:
 
 
 def find_module(network: nn.Module, name: str) -> nn.Module:
-    """Look a submodule up by its dotted name.
-
-    Raises:
-        ValueError: there is none; the message names the nearest ones.
-    """
+    """Look a submodule up by its dotted name; the error names the nearest ones."""
     modules: dict[str, nn.Module] = dict(network.named_modules())
     if name in modules:
         return modules[name]
@@ -116,8 +104,7 @@ def find_module(network: nn.Module, name: str) -> nn.Module:
     )
 
 
-@dataclass(frozen=True)
-class Classifier:
+class Classifier(NamedTuple):
     """Where a network turns its last feature into logits.
 
     Attributes:
@@ -133,27 +120,18 @@ def find_classifier(network: nn.Module) -> Classifier:
     """Find the last convolution of `segmentation_head` (smp) or `classifier` (torchvision).
 
     Dropout layers directly before it are skipped, so that the feature is the clean one.
-
-    Raises:
-        ValueError: neither head is there, or it holds no convolution.
     """
-    for head_name in ("segmentation_head", "classifier", "network.classifier"):
-        head = dict(network.named_modules()).get(head_name)
-        if head is None:
-            continue
-        layers = [
-            (name, module)
-            for name, module in head.named_modules(prefix=head_name)
-            if not list(module.children())
-        ]
-        positions = [i for i, (_, module) in enumerate(layers) if isinstance(module, nn.Conv2d)]
-        if not positions:
-            continue
-        first = last = positions[-1]
-        dropouts = (nn.Dropout, nn.Dropout2d)
-        while first > 0 and isinstance(layers[first - 1][1], dropouts):
-            first -= 1
-        return Classifier(feature=layers[first][0], logits=layers[last][0])
+    modules = dict(network.named_modules())
+    for head in ("segmentation_head", "classifier", "network.classifier"):
+        inside = modules[head].named_modules(prefix=head) if head in modules else ()
+        leaves = [(name, module) for name, module in inside if not list(module.children())]
+        while leaves and not isinstance(leaves[-1][1], nn.Conv2d):
+            leaves.pop()
+        if leaves:
+            feature = logits = leaves.pop()[0]
+            while leaves and isinstance(leaves[-1][1], nn.Dropout | nn.Dropout2d):
+                feature = leaves.pop()[0]
+            return Classifier(feature, logits)
     raise ValueError(
         f"{type(network).__name__} has neither a 'segmentation_head' nor a 'classifier' that ends "
         "in a convolution. Name the modules yourself: 'feature_module', whose input is the feature "
@@ -162,16 +140,10 @@ def find_classifier(network: nn.Module) -> Classifier:
 
 
 class ClassifierDropout:
-    """Drop whole channels of the feature that enters the classifier, in training only.
+    """Drop a share of the channels of the feature that enters the classifier, in training only.
 
     A forward pre-hook, so that the network keeps its class and its parameter names. Feature hooks
     on the same module see the feature before it.
-
-    Args:
-        probability: share of the channels that is dropped.
-
-    Raises:
-        ValueError: not in [0, 1).
     """
 
     def __init__(self, probability: float) -> None:
@@ -181,11 +153,7 @@ class ClassifierDropout:
         self._handle: RemovableHandle | None = None
 
     def attach(self, network: nn.Module) -> None:
-        """Register the hook; none for a probability of 0.
-
-        Raises:
-            ValueError: the classifier is not found.
-        """
+        """Register the hook; none for a probability of 0."""
         self.detach()
         if self.probability:
             classifier = find_module(network, find_classifier(network).feature)
@@ -204,7 +172,7 @@ class ClassifierDropout:
 def dummy_forward(
     network: nn.Module, hooks: Sequence[FeatureHook] = (), *, with_graph: bool = False
 ) -> Tensor:
-    """Run a small image through the network in eval mode and return its output.
+    """Run a small (1, 3, s, s) image through the network in eval mode and return its output.
 
     Weights, batch statistics, random state and each module's train/eval mode stay as they were.
 
@@ -213,12 +181,6 @@ def dummy_forward(
         hooks: they capture.
         with_graph: run noise, which reaches all layers, and keep the graph for gradients; by
             default the image is blank and no graph is kept.
-
-    Returns:
-        Whatever the network returns for a (1, 3, s, s) image, usually (1, C, s, s).
-
-    Raises:
-        ValueError: the network fails at every size; the cause is the first failure.
     """
     modes = [(module, module.training) for module in network.modules()]
     anchor = next(network.parameters(), torch.empty(0))
@@ -246,12 +208,7 @@ def dummy_forward(
 
 
 def capture_dummy(network: nn.Module, hooks: Sequence[FeatureHook]) -> list[Any]:
-    """Attach hooks, capture what a dummy image leaves at each, and remove them again.
-
-    Raises:
-        ValueError: there is no such module, or the network fails.
-        RuntimeError: the image does not reach a module.
-    """
+    """Attach hooks, capture what a dummy image leaves at each, and remove them again."""
     try:
         for hook in hooks:
             hook.attach(network)

@@ -51,13 +51,7 @@ class TrainingTerm(nn.Module, ABC):
 
     @abstractmethod
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the network and build the layers that depend on it.
-
-        Args:
-            network: any module from (B, 3, H, W) to (B, C, H, W). It is not kept.
-            num_classes: C.
-            ignore_index: the label that carries no class.
-        """
+        """Hook a network, which is not kept, and build the layers that depend on it."""
 
     def detach(self) -> None:
         """Remove the hooks; the network is then exactly what it was."""
@@ -85,21 +79,18 @@ class LogitLosses(nn.Module):
         weights: of the further ones, in the total, 0 or more; 1 by default.
         num_classes: C.
         ignore_index: the label that carries no class; set in every loss.
-
-    Raises:
-        ValueError: a loss has no ignore value or has weights for another number of
-            classes, a name is taken or unknown, or a weight is negative.
     """
 
     def __init__(
         self,
         main: nn.Module,
-        extra: Mapping[str, nn.Module],
-        weights: Mapping[str, float],
+        extra: Mapping[str, nn.Module] | None,
+        weights: Mapping[str, float] | None,
         num_classes: int,
         ignore_index: int,
     ) -> None:
         super().__init__()
+        extra, weights = extra or {}, weights or {}
         self.main = main
         for name in extra:
             if not name.isidentifier() or hasattr(nn.ModuleDict, name):
@@ -146,17 +137,10 @@ def loss_name(loss: nn.Module) -> str:
 
 
 def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
-    """Set the data's ignore value in a loss.
+    """Set the data's ignore value in a loss; refuse a loss without one, or given another.
 
     A value that the loss holds already counts as given if it is neither None nor its constructor's
     default (−100 in `torch`'s). Losses whose constructor takes none always get the data's.
-
-    Args:
-        loss: with an attribute `ignore_index`.
-        ignore_index: the label that carries no class.
-
-    Raises:
-        ValueError: the loss has no such attribute, or was given another value.
     """
     kind = type(loss).__name__
     if not hasattr(loss, "ignore_index"):
@@ -167,38 +151,25 @@ def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
             "torch.nn.CrossEntropyLoss."
         )
     holder: Any = loss
-    given = holder.ignore_index
-    default = _default_ignore_index(type(loss))
-    if default is not inspect.Parameter.empty and given not in (None, default, ignore_index):
+    # Of all classes, because a subclass may pass it on among its keywords.
+    constructors = [
+        vars(base)["__init__"] for base in type(loss).__mro__ if "__init__" in vars(base)
+    ]
+    parameters = [inspect.signature(each).parameters.get("ignore_index") for each in constructors]
+    defaults = [parameter.default for parameter in parameters if parameter is not None]
+    usual = (None, inspect.Parameter.empty, ignore_index, *defaults[:1])
+    if defaults and holder.ignore_index not in usual:
         raise ValueError(
-            f"{kind} was given ignore_index {given}, the data's is {ignore_index}. Leave it out: "
-            "the loss gets the data's."
+            f"{kind} was given ignore_index {holder.ignore_index}, the data's is {ignore_index}. "
+            "Leave it out: the loss gets the data's."
         )
     holder.ignore_index = ignore_index
 
 
-def _default_ignore_index(kind: type) -> Any:
-    """Return the constructor's default; `Parameter.empty` if no class's constructor takes it."""
-    # All of them, because a subclass may pass it on among its keywords.
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            parameter = inspect.signature(vars(base)["__init__"]).parameters.get("ignore_index")
-            if parameter is not None:
-                required = parameter.default is inspect.Parameter.empty
-                return None if required else parameter.default
-    return inspect.Parameter.empty
-
-
 def evaluate(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-    """Compute any loss on a batch, in single precision and without NaN if no pixel counts.
+    """Compute any loss of (B, C, H, W) logits and (B, H, W) labels in single precision.
 
-    Args:
-        loss: called `loss(logits, target)`; it has its ignore value from `set_ignore_index`.
-        logits: (B, C, H, W).
-        target: (B, H, W) int64.
-
-    Returns:
-        Scalar; 0, with a gradient of 0, if every pixel is ignored.
+    It is 0, with a gradient of 0, if every pixel is ignored.
     """
     logits = logits.float()  # third-party losses refuse half precision or keep it
     criterion: Any = loss
