@@ -1,7 +1,8 @@
 """Images that the networks of an arm and of the baseline segment most differently well."""
 
-import math
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,6 @@ from pne_seg.data.images import Pixels
 from pne_seg.errors import UserError
 from pne_seg.segmenter import Segmenter
 from pne_seg.sweep.comparison import Comparison
-from pne_seg.sweep.results import Arm, Result
 from pne_seg.trained import build_data, load_trained
 from pne_seg.visualization.mosaics import shrink
 
@@ -39,62 +39,32 @@ def largest_disagreements(comparison: Comparison, per_arm: int = 2) -> list[Disa
     """Predict the images whose mIoU differs most between an arm and the baseline.
 
     They are chosen by the mean over the shared seeds, and shown by the networks of the first one.
-
-    Args:
-        comparison: of arms whose test images were scored one by one; without those, none is shown.
-        per_arm: images for each arm.
-
-    Raises:
-        UserError: a network or the test data cannot be loaded.
+    Without images that were scored one by one, none is shown.
     """
-    chosen = {arm.name: _most_different(comparison, arm)[:per_arm] for arm in comparison.arms[1:]}
-    if not any(chosen.values()):
-        return []
-    baselines: dict[int, _Tested] = {}
+    tested: dict[int, tuple[Segmenter, Any, dict[str, int]]] = {}
     found = []
     for arm in comparison.arms[1:]:
+        means = [item for item in comparison.image_differences(arm).items() if isfinite(item[1])]
+        if not means:
+            continue
         seed = comparison.seeds(arm)[0]
         baseline = comparison.baseline.runs[seed]
-        if seed not in baselines:
-            baselines[seed] = _Tested(baseline)
-        ours = baselines[seed]
+        if seed not in tested:
+            trained = load_trained(baseline.folder)
+            split = build_data(trained.config, trained.imports).split("test")
+            indices = {split.name(index): index for index in range(len(split))}
+            tested[seed] = Segmenter(trained), split, indices
+        ours, split, indices = tested[seed]
         theirs = Segmenter(load_trained(arm.runs[seed].folder))
-        for image, mean in chosen[arm.name]:
-            photo, labels = ours.sample(image)
-            predictions = ours.segmenter.predict(photo), theirs.predict(photo)
-            photo, *maps = shrink(photo, labels, *predictions)
-            label, before, after = (ours.segmenter.color(classes) for classes in maps)
-            found.append(
-                Disagreement(
-                    arm=arm.name,
-                    image=image,
-                    seed=seed,
-                    mean=mean,
-                    miou=(baseline.images[image], arm.runs[seed].images[image]),
-                    pictures=(photo, label, before, after),
-                )
-            )
+        means.sort(key=lambda item: (-abs(item[1]), item[0]))
+        for image, mean in means[:per_arm]:
+            if image not in indices:
+                raise UserError(f"the test split no longer has the image {image}")
+            photo, labels, _ = split.read(indices[image])
+            predictions = ours.predict(photo), theirs.predict(photo)
+            photo, *maps = shrink(photo, np.asarray(labels), *predictions)
+            label, before, after = map(ours.color, maps)
+            miou = baseline.images[image], arm.runs[seed].images[image]
+            pictures = (photo, label, before, after)
+            found.append(Disagreement(arm.name, image, seed, mean, miou, pictures))
     return found
-
-
-def _most_different(comparison: Comparison, arm: Arm) -> list[tuple[str, float]]:
-    differences = comparison.image_differences(arm)
-    scored = [(name, value) for name, value in differences.items() if math.isfinite(value)]
-    return sorted(scored, key=lambda item: (-abs(item[1]), item[0]))
-
-
-class _Tested:
-    """A run's trained network and the test split that it was scored on."""
-
-    def __init__(self, result: Result) -> None:
-        trained = load_trained(result.folder)
-        self.segmenter = Segmenter(trained)
-        self._split = build_data(trained.config, trained.imports).split("test")
-        self._indices = {self._split.name(index): index for index in range(len(self._split))}
-
-    def sample(self, name: str) -> tuple[Pixels, Pixels]:
-        """Return an image and its labels."""
-        if name not in self._indices:
-            raise UserError(f"the test split no longer has the image {name}")
-        image, labels, _ = self._split.read(self._indices[name])
-        return image, np.asarray(labels)

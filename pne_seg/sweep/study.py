@@ -21,8 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 import pne_seg
 from pne_seg.errors import UserError
 from pne_seg.runs import RUNS
-from pne_seg.sweep.arms import ArmSettings
-from pne_seg.sweep.cells import Cell, CellError, CellStoppedError, Worker, run_cell
+from pne_seg.sweep.cells import ArmSettings, Cell, CellError, CellStoppedError, Worker, run_cell
 from pne_seg.sweep.storage import open_study
 
 HEARTBEAT = 10
@@ -72,23 +71,37 @@ class Sweep:
         """All cells, seed by seed, so that pairs are complete early."""
         return [Cell(self.name, arm, seed) for seed in self.seeds for arm in self.arms]
 
+    def cells_of(self, arm: ArmSettings) -> list[Cell]:
+        """Return the cells of an arm."""
+        return [Cell(self.name, arm, seed) for seed in self.seeds]
+
+    def describe(self) -> list[str]:
+        """Return lines on what would be trained."""
+        lines = [" ".join([cell.run_name, *cell.arm.arguments]) for cell in self.cells]
+        return [*lines, f"{len(lines)} cells."]
+
     @property
     def config_arguments(self) -> list[str]:
         """The configs of all cells, as the command line takes them."""
         return [part for path in self.configs for part in ("--config", str(path))]
 
-    @property
-    def arguments(self) -> list[str]:
-        """The settings of all cells, as the command line takes them."""
-        return [*self.config_arguments, "--trainer.enable_progress_bar", "false", *self.overrides]
+    def run(self, cell: Cell, worker: Worker, split: str = "test") -> float:
+        """Train and test a cell; see `run_cell`."""
+        quiet = ["--trainer.enable_progress_bar", "false"]
+        arguments = [*self.config_arguments, *quiet, *self.overrides]
+        return run_cell(cell, self.root, arguments, worker, split)
 
-    def queue(self) -> "Queue":
-        """Return the queue, whose tasks are the cells.
+    def tasks(self) -> dict[str, Task]:
+        """Return the tasks by their keys, in their order."""
 
-        Raises:
-            UserError: the study's settings changed, or its storage cannot be reached.
-        """
-        return Queue(self)
+        def task(cell: Cell) -> Task:
+            return lambda _, worker: self.run(cell, worker)
+
+        return {cell.key: task(cell) for cell in self.cells}
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of `optuna.create_study`, such as a sampler."""
+        return {}
 
     def definition(self) -> dict[str, Any]:
         """Return what must not change under one study's name."""
@@ -108,8 +121,8 @@ class TaskState:
         value: mIoU of a task that is done or pruned.
         error: why it failed.
         seconds: it took; of one that runs, so far.
-        params: what a search chose for it.
-        seeds: mIoU of the seeds that a search has trained it with.
+        params: what a search chose, by setting.
+        seeds: validation mIoU of a search's seeds that are done.
     """
 
     key: str
@@ -124,49 +137,41 @@ class TaskState:
 class Queue:
     """The study of a sweep in its storage.
 
-    Args:
-        sweep: what it consists of.
-        tasks: by their keys, in their order; the sweep's cells by default.
-        options: of `optuna.create_study`, such as a sampler.
-
     Raises:
         UserError: the study's settings changed, or its storage cannot be reached.
     """
 
-    def __init__(
-        self, sweep: Sweep, tasks: Mapping[str, Task] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        self.tasks = _cell_tasks(sweep) if tasks is None else tasks
+        self.tasks = sweep.tasks()
         sweep.folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._lock = FileLock(sweep.folder / ".study.lock")
         with self._lock:  # two workers that make the tables at once would fail
-            self.study = open_study(sweep.url, sweep.name, HEARTBEAT, options)
+            self.study = open_study(sweep.url, sweep.name, HEARTBEAT, sweep.options())
             self._check_definition()
 
     def _check_definition(self) -> None:
         definition = self.sweep.definition()
-        known = self.study.user_attrs.get("definition")
-        if known is None:
-            self.study.set_user_attr("definition", definition)
-        elif known != definition:
-            keys = [*dict.fromkeys([*known, *definition])]
-            changed = [key for key in keys if known.get(key) != definition.get(key)]
-            raise UserError(
-                f"{self.sweep.name}: {' and '.join(changed)} changed since the study began "
-                f"({known.get(changed[0])} then, {definition.get(changed[0])} now). Its cells "
-                "would be of two kinds: give the new ones another --name."
-            )
-        for arm in self.sweep.arms:
-            overrides = [list(pair) for pair in arm.overrides]
-            known_arm = self.study.user_attrs.get(f"arm {arm.name}")
-            if known_arm is None:
-                self.study.set_user_attr(f"arm {arm.name}", overrides)
-            elif known_arm != overrides:
+        arms = {
+            f"arm {arm.name}": [list(pair) for pair in arm.overrides] for arm in self.sweep.arms
+        }
+        for key, wanted in {"definition": definition, **arms}.items():
+            known = self.study.user_attrs.get(key)
+            if known is None:
+                self.study.set_user_attr(key, wanted)
+            elif known != wanted and key != "definition":
                 raise UserError(
-                    f"{self.sweep.name}: the arm {arm.name} had {known_arm} and has {overrides} "
-                    "now. Give it another name."
+                    f"{self.sweep.name}: the {key} had {known} and has {wanted} now. Give it "
+                    "another name."
+                )
+            elif known != wanted:
+                keys = [*dict.fromkeys([*known, *definition])]
+                changed = [key for key in keys if known.get(key) != definition.get(key)]
+                raise UserError(
+                    f"{self.sweep.name}: {' and '.join(changed)} changed since the study began "
+                    f"({known.get(changed[0])} then, {definition.get(changed[0])} now). Its cells "
+                    "would be of two kinds: give the study another name."
                 )
 
     def fill(self, retry_failed: bool) -> None:
@@ -247,13 +252,6 @@ class _SkippedError(Exception):
     """Ends a trial whose task is not to be done."""
 
 
-def _cell_tasks(sweep: Sweep) -> dict[str, Task]:
-    def task(cell: Cell) -> Task:
-        return lambda _, worker: run_cell(cell, sweep.root, sweep.arguments, worker)
-
-    return {cell.key: task(cell) for cell in sweep.cells}
-
-
 def _state(key: str, trial: FrozenTrial | None) -> TaskState:
     if trial is None:
         return TaskState(key, "new")
@@ -261,22 +259,14 @@ def _state(key: str, trial: FrozenTrial | None) -> TaskState:
     if trial.datetime_start is not None:
         end = trial.datetime_complete or datetime.datetime.now()
         seconds = (end - trial.datetime_start).total_seconds()
-    names = {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
+    state = trial.state.name.lower()  # waiting or running
     if trial.state == TrialState.COMPLETE:
         state = "pruned" if notes.get("pruned") else "done"
     elif trial.state == TrialState.FAIL:
         state = "failed" if notes.get("error") and not notes.get("stopped") else "stopped"
-    else:
-        state = names[trial.state]
-    return TaskState(
-        key=key,
-        state=state,
-        value=trial.value if trial.state == TrialState.COMPLETE else None,
-        error=notes.get("error", ""),
-        seconds=seconds,
-        params=trial.params,
-        seeds=trial.intermediate_values,
-    )
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    error = notes.get("error", "")
+    return TaskState(key, state, value, error, seconds, trial.params, trial.intermediate_values)
 
 
 def _digest(files: Sequence[Path]) -> str:
