@@ -5,6 +5,7 @@ they are, and its outputs too outside training.
 """
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -18,12 +19,26 @@ _DUMMY_SIZES = (64, 224, 256, 384, 512)
 """Sides of dummy images in pixels; the larger ones are for fixed-size transformers."""
 
 
-class FeatureHook:
+class ModuleHook(ABC):
+    """A forward hook on a submodule that can be attached to a network, and removed."""
+
+    _handle: RemovableHandle | None = None
+
+    @abstractmethod
+    def attach(self, network: nn.Module) -> None:
+        """Register the hook."""
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+
+class FeatureHook(ModuleHook):
     """Keep what enters or leaves a submodule, in forward passes inside `capture` only.
 
-    Args:
-        module_name: dotted name inside the network, as in `network.named_modules()`.
-        side: `"input"` keeps the first positional argument, `"output"` the result.
+    The `"input"` is the first positional argument, the `"output"` the result.
     """
 
     def __init__(self, module_name: str, side: Literal["input", "output"]) -> None:
@@ -31,7 +46,6 @@ class FeatureHook:
         self.side = side
         self.capturing = False
         self._captured: Any = None
-        self._handle: RemovableHandle | None = None
 
     def attach(self, network: nn.Module) -> None:
         """Register the hook."""
@@ -47,9 +61,7 @@ class FeatureHook:
 
     def detach(self) -> None:
         """Remove the hook and release any tensor."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        super().detach()
         self._captured = None
 
     @property
@@ -105,11 +117,10 @@ def find_module(network: nn.Module, name: str) -> nn.Module:
 
 
 class Classifier(NamedTuple):
-    """Where a network turns its last feature into logits.
+    """Names of the modules around a network's classifier.
 
-    Attributes:
-        feature: name of the module whose *input* is the feature, ahead of any dropout.
-        logits: name of the module whose *output* is the logits, before any upsampling.
+    The *input* of `feature` is the feature, ahead of any dropout; the *output* of `logits` the
+    logits, before any upsampling.
     """
 
     feature: str
@@ -139,7 +150,7 @@ def find_classifier(network: nn.Module) -> Classifier:
     )
 
 
-class ClassifierDropout:
+class ClassifierDropout(ModuleHook):
     """Drop a share of the channels of the feature that enters the classifier, in training only.
 
     A forward pre-hook, so that the network keeps its class and its parameter names. Feature hooks
@@ -150,7 +161,6 @@ class ClassifierDropout:
         if not 0 <= probability < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {probability}.")
         self.probability = probability
-        self._handle: RemovableHandle | None = None
 
     def attach(self, network: nn.Module) -> None:
         """Register the hook; none for a probability of 0."""
@@ -158,12 +168,6 @@ class ClassifierDropout:
         if self.probability:
             classifier = find_module(network, find_classifier(network).feature)
             self._handle = classifier.register_forward_pre_hook(self._on_input)
-
-    def detach(self) -> None:
-        """Remove the hook."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
 
     def _on_input(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (F.dropout2d(args[0], self.probability, module.training), *args[1:])
@@ -174,13 +178,8 @@ def dummy_forward(
 ) -> Tensor:
     """Run a small (1, 3, s, s) image through the network in eval mode and return its output.
 
-    Weights, batch statistics, random state and each module's train/eval mode stay as they were.
-
-    Args:
-        network: any module from (B, 3, H, W) to (B, C, H, W).
-        hooks: they capture.
-        with_graph: run noise, which reaches all layers, and keep the graph for gradients; by
-            default the image is blank and no graph is kept.
+    Weights, batch statistics, random state and each module's train/eval mode stay as they were. The
+    image is blank; `with_graph` runs noise, which reaches all layers, and keeps the graph.
     """
     modes = [(module, module.training) for module in network.modules()]
     anchor = next(network.parameters(), torch.empty(0))

@@ -33,13 +33,8 @@ def save_atomically(
 
     A reader sees the old content or the new, whole; after a power failure too. The temporary file,
     `.<name>.<random>.tmp`, is locked while it is written, by which `remove_abandoned` knows that
-    its writer is alive.
-
-    Args:
-        path: the file to make or replace; its folder is made if missing.
-        write: called with the open binary file.
-        previous: where to keep the older file; if None, it is replaced. A kill between the two
-            moves leaves it there, and no file at `path`.
+    its writer is alive. The older file is kept at `previous`, if that is given; a kill between the
+    two moves leaves it there, and no file at `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

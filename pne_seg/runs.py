@@ -157,13 +157,9 @@ def read_metrics(file: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Weights that a command uses, and where it keeps the results.
+    """Weights that a command uses, and the folder where it keeps the results, under a name.
 
-    Attributes:
-        file: a checkpoint, or a file of weights from elsewhere.
-        folder: where evaluations, predictions and exports are kept.
-        name: what they are called there.
-        source: of weights from elsewhere, as given; None for a checkpoint.
+    `source` is that of weights from elsewhere, as given; None for a checkpoint.
     """
 
     file: Path

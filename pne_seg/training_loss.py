@@ -18,13 +18,9 @@ TRAINING_TERMS = ("contrast", "auxiliary")
 
 @dataclass
 class LossTerm:
-    """One named part of the training loss.
+    """One named part of the training loss, logged unweighted as `train/loss_<name>`.
 
-    Attributes:
-        name: logged as `train/loss_<name>`.
-        value: scalar tensor, unweighted.
-        weight: what the total multiplies it by.
-        statistics: further scalars to log, by name (`train/<key>`).
+    `statistics` are further scalars to log, as `train/<key>`.
     """
 
     name: str
@@ -62,24 +58,13 @@ class TrainingTerm(nn.Module, ABC):
     def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
         """Compute the term from what the hooks captured.
 
-        Args:
-            target: (B, H, W) integer labels, padded along with the images.
-            step: optimizer steps taken so far, for warm-ups.
-            size: height and width of the labels without the padding, which is below and to the
-                right; by default those of `target`.
+        `target` are (B, H, W) labels, padded along with the images to the right and below; `size`
+        is their height and width without the padding. `step` counts optimizer steps, for warm-ups.
         """
 
 
 class LogitLosses(nn.Module):
-    """The main loss on a network's logits, and further ones with their weights.
-
-    Args:
-        main: called `main(logits, target)` with (B, C, H, W) and (B, H, W).
-        extra: further such losses by the name they are logged under.
-        weights: of the further ones, in the total, 0 or more; 1 by default.
-        num_classes: C.
-        ignore_index: the label that carries no class; set in every loss.
-    """
+    """The main loss on a network's logits, and further ones with their weights (1 by default)."""
 
     def __init__(
         self,

@@ -70,14 +70,9 @@ def write_comparison(
     resumed: Mapping[Path, Sequence[Path]],
     command: str,
 ) -> None:
-    """Write `comparison.md`, `.csv` and `.json`, and `report.html`.
+    """Write `comparison.md`, `.csv`, `.json` and `report.html`.
 
-    Args:
-        comparison: what is written.
-        output: the folder; it is made if missing.
-        title: of the page.
-        resumed: runs that a run resumed, the oldest first.
-        command: what repeats it.
+    `resumed` holds, by run, those that it resumed, the oldest first; `command` repeats it.
     """
     from pne_seg.sweep.comparison import comparison_csv, comparison_json, comparison_markdown
     from pne_seg.sweep.report import report_html

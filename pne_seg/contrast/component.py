@@ -13,6 +13,7 @@ from pne_seg.contrast.interface import (
     ContrastiveLoss,
     ContrastResult,
     SelectiveLoss,
+    eager,
     prepare,
     resize_nearest,
     take,
@@ -178,20 +179,14 @@ class Contrast(TrainingTerm):
         return LossTerm("contrast", result.loss, self.weight * warmup, counts)
 
     def compute(self, feature: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
-        """Project a feature and compute the loss, unweighted.
-
-        Args:
-            feature: (B, in_channels, h, w), what enters the classifier.
-            logits: (B, C, h', w'), what leaves it.
-            target: (B, H, W) integer labels.
-        """
+        """Compute the unweighted loss of what enters and leaves the classifier."""
         assert self.projection is not None
         feature = self.subsample(feature, target)
         if self.project == "used":
             return self._project_used(feature, logits, target)
         return self.loss.compute(self.projection(feature), logits, target)
 
-    @torch.compiler.disable  # sizes depend on the data
+    @eager
     def _project_used(self, feature: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
         """Select the pixels first, and project only these."""
         assert isinstance(self.loss, SelectiveLoss)

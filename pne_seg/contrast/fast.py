@@ -52,13 +52,8 @@ def fast_pne(
     """Compute the mean of ℓ_a over the sampled anchors of all pairs, at least one.
 
     Deterministic as far as batched products are: no step accumulates in an undefined order.
-
-    Args:
-        anchors: (M, D) embeddings of the first of `pairs.pixels`, float32 or float64.
-        others: (P - M, D) embeddings of the others, constants.
-        log_q: (P,) logarithm of their confidence, or None to weigh all positives by 1.
-        pairs: which of them are compared.
-        temperature: τ.
+    `anchors` (M, D) are the embeddings of the first of `pairs.pixels`, float32 or float64, `others`
+    (P - M, D) those of the rest; `log_q` (P,) is None to weigh all positives by 1.
     """
     return cast(Tensor, cast(Any, _Score.apply)(anchors, others, log_q, pairs, temperature))
 

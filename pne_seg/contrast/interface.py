@@ -1,12 +1,16 @@
 """The interface of contrastive losses, called `loss(embeddings, logits, target)`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+eager: Callable[[_Function], _Function] = torch.compiler.disable
+"""Keeps a function whose sizes depend on the data out of compiled graphs."""
 
 SHORTEST = 1e-12
 """Vectors shorter than this have no direction: similarity 0, no gradient."""
@@ -85,16 +89,12 @@ class SelectiveLoss(ContrastiveLoss):
         """
         raise NotImplementedError
 
-    @torch.compiler.disable  # sizes depend on the data
+    @eager
     def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
         """Compute the loss with its counts.
 
-        Args:
-            embeddings: (B, D, h, w), floating point; need not be normalized.
-            logits: (B, C, h', w'), floating point. Brought to (h, w) by nearest neighbor; no
-                gradient.
-            target: (B, H, W), integer labels 0 … C - 1 or `ignore_index`. Brought to (h, w) by
-                nearest neighbor.
+        Logits (B, C, h', w') and labels (B, H, W) are brought to the grid of the embeddings (B, D,
+        h, w) by nearest neighbor; logits receive no gradient.
 
         Raises:
             ValueError: shapes, dtypes or devices do not agree, or a label that the resizing keeps
@@ -107,11 +107,6 @@ class SelectiveLoss(ContrastiveLoss):
 
 def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Check the inputs and resize logits and labels to the embeddings' grid.
-
-    Args:
-        embeddings: (B, D, h, w), floating point.
-        logits: (B, C, h', w'), floating point, of any resolution.
-        target: (B, H, W), integer class labels of any resolution.
 
     Returns:
         Logits (B, C, h, w), detached and of unchanged dtype, and labels (B, h, w) as int64.

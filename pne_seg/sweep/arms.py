@@ -31,11 +31,7 @@ Range = FloatDistribution | IntDistribution | CategoricalDistribution
 
 
 def grid(sets: Sequence[str]) -> list[ArmSettings]:
-    """Return every combination of settings; the first one is the baseline.
-
-    Args:
-        sets: `KEY=v1,v2`; commas within brackets, braces and quotes belong to a value.
-    """
+    """Return every combination of settings `KEY=v1,v2`; the first one is the baseline."""
     axes: dict[str, list[str]] = {}
     for given in sets:
         key, equals, values = given.partition("=")
@@ -125,12 +121,7 @@ def _split(values: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Search(Sweep):
-    """A sweep whose tasks are arms, the baseline and `trial0`, `trial1`, …, each with all seeds.
-
-    Attributes:
-        space: ranges by setting.
-        num_trials: arms beside the baseline.
-    """
+    """A sweep whose tasks are arms with all seeds: the baseline, `trial0`, `trial1`, …"""
 
     space: Mapping[str, Range] = field(default_factory=dict)
     num_trials: int = 0

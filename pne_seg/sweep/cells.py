@@ -26,12 +26,7 @@ _TESTED = Path("test", "best", METRICS)
 
 @dataclass(frozen=True)
 class ArmSettings:
-    """An arm before it is trained.
-
-    Attributes:
-        name: of its folder, and in tables.
-        overrides: settings laid over the sweep's, with their values as on the command line.
-    """
+    """An arm before it is trained: its name, and settings laid over the sweep's."""
 
     name: str
     overrides: tuple[tuple[str, str], ...]
@@ -100,13 +95,7 @@ def run_cell(
 
     Each command is a process of its own and writes to `log.txt` in the cell's folder. The folder is
     locked, by the process too: one that outlives its sweep is waited for, not joined by another.
-
-    Args:
-        cell: which.
-        root: the folder that `runs/` lies in.
-        arguments: settings of the whole sweep, `--config` files first.
-        worker: that runs it.
-        split: `test`, or `val` for a cell that is not tested.
+    With the split `val` the cell is not tested.
 
     Raises:
         CellError: a command failed.

@@ -32,13 +32,8 @@ COSTS = "s/batch: median in training. GB: most memory in training, of the GPU or
 class Difference:
     """One metric of one arm, minus the baseline's, over the seeds that both have.
 
-    Attributes:
-        arm: its name.
-        metric: its name.
-        mean: of the arm over these seeds, as a fraction.
-        baseline: the same of the baseline.
-        paired: the statistics of the differences.
-        p_holm: the p-value adjusted for the number of arms.
+    `mean` and `baseline` are the arm's and the baseline's fractions; `p_holm` is adjusted for the
+    number of arms.
     """
 
     arm: str
@@ -51,11 +46,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms of which the first is the baseline, measured on the same split in the same way.
-
-    Raises:
-        UserError: fewer than two arms, or an arm that shares no seed with the baseline.
-    """
+    """Arms of which the first is the baseline, measured on the same split in the same way."""
 
     arms: list[Arm]
 
@@ -121,8 +112,7 @@ class Comparison:
     def image_differences(self, arm: Arm) -> dict[str, float]:
         """Return how much each test image's mIoU differs from the baseline's, by its name.
 
-        Both are averaged over the shared seeds. NaN for an image without a labeled pixel; empty if
-        the images were not scored one by one.
+        Averaged over the shared seeds. NaN for an image without a labeled pixel.
         """
         ours = [self.baseline.runs[seed].images for seed in self.seeds(arm)]
         theirs = [arm.runs[seed].images for seed in self.seeds(arm)]

@@ -18,13 +18,9 @@ from pne_seg.visualization.mosaics import shrink
 class Disagreement:
     """One test image with what the networks of one seed make of it.
 
-    Attributes:
-        arm: its name.
-        image: its name.
-        seed: of the networks that are shown.
-        mean: difference of the image's mIoU, arm minus baseline, averaged over the shared seeds.
-        miou: of the baseline's and the arm's network that are shown.
-        pictures: image, label, baseline's and arm's prediction, (H, W, 3) uint8 RGB each.
+    `mean` is the difference of its mIoU over the shared seeds, arm minus baseline; `miou` that of
+    the baseline's and the arm's network, whose predictions are the last two pictures, after image
+    and label, (H, W, 3) uint8 RGB each.
     """
 
     arm: str

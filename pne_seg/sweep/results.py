@@ -23,16 +23,9 @@ _NOT_THE_METHOD = {
 class Result:
     """The metrics of a run's best epoch on one split.
 
-    Attributes:
-        folder: of the run.
-        seed: `seed_everything`.
-        settings: the configuration, without what tells runs of one method apart.
-        split: `val` or `test`.
-        metrics: fractions by name without the split, such as `mIoU` and `IoU/road`.
-        protocol: how they were measured.
-        images: mIoU of each image by its name; empty on the validation split.
-        seconds_per_batch: median in training; NaN if unknown.
-        peak_memory: most bytes in training, of the GPU or on a CPU of the process; NaN if unknown.
+    `settings` are without what tells runs of one method apart; `metrics` are fractions by name
+    without the split, such as `IoU/road`; `images` the mIoU of each test image. Medians of seconds
+    and most bytes (of the GPU or a CPU's process) are of the training, NaN if unknown.
     """
 
     folder: Path
@@ -114,12 +107,12 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         here, there = ours.get(key), theirs.get(key)
         if here == there:
             continue
-        nested = isinstance(here, dict) and isinstance(there, dict)
-        if nested and here.get("class_path") == there.get("class_path"):
+        paths = [one.get("class_path") if isinstance(one, dict) else None for one in (here, there)]
+        if isinstance(here, dict) and isinstance(there, dict) and paths[0] == paths[1]:
             inside = differences(here, there)
             found += [f"{key}.{rest}".replace(".init_args.", ".") for rest in inside]
-        elif isinstance(there, dict) and "class_path" in there:
-            found.append(f"{key} {str(there['class_path']).rsplit('.', 1)[-1]}")
+        elif paths[1] is not None:
+            found.append(f"{key} {str(paths[1]).rsplit('.', 1)[-1]}")
         else:
             found.append(f"{key} {'null' if there is None else there}")
     return found

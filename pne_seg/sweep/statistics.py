@@ -30,10 +30,8 @@ class PairedDifference:
     """The difference between an arm and the baseline over the n seeds that both have.
 
     Attributes:
-        num_seeds: n.
-        mean: of the differences.
-        std: their sample standard deviation; NaN with one seed.
-        low: lower bound of the 95% t interval of the mean; NaN with one seed.
+        std: sample standard deviation of the differences; NaN with one seed, as `low` and `high`.
+        low: lower bound of the 95% t interval of the mean.
         high: upper bound.
         p_value: two-sided, of the exact sign-flip test of a mean of 0.
         detectable: smallest true difference whose 95% t interval would exclude 0 with a chance of

@@ -36,16 +36,10 @@ _UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep consists of.
+    """What a sweep consists of; the first arm is the baseline.
 
-    Attributes:
-        name: of the study, and of its folder in `runs/`.
-        root: the folder that `runs/` lies in.
-        arms: the first one is the baseline.
-        seeds: of every arm.
-        configs: the `--config` files of all cells.
-        overrides: settings of all cells, as on the command line.
-        storage: an SQLAlchemy URL; a file in the study's folder if None.
+    `configs` and `overrides` are those of all cells, as on the command line. `storage` is an
+    SQLAlchemy URL; a file in the study's folder if None.
     """
 
     name: str
@@ -115,14 +109,10 @@ class Sweep:
 class TaskState:
     """The latest trial of a task.
 
-    Attributes:
-        key: of the task.
-        state: `new`, `waiting`, `running`, `done`, `pruned`, `failed` or `stopped`.
-        value: mIoU of a task that is done or pruned.
-        error: why it failed.
-        seconds: it took; of one that runs, so far.
-        params: what a search chose, by setting.
-        seeds: validation mIoU of a search's seeds that are done.
+    `state` is `new`, `waiting`, `running`, `done`, `pruned`, `failed` or `stopped`.
+
+    `value` is the mIoU of a task that is done or pruned, `seconds` what it took so far, `params`
+    what a search chose by setting, and `seeds` the validation mIoU of its seeds that are done.
     """
 
     key: str
@@ -135,11 +125,7 @@ class TaskState:
 
 
 class Queue:
-    """The study of a sweep in its storage.
-
-    Raises:
-        UserError: the study's settings changed, or its storage cannot be reached.
-    """
+    """The study of a sweep in its storage; it refuses settings that changed."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
@@ -152,27 +138,31 @@ class Queue:
             self._check_definition()
 
     def _check_definition(self) -> None:
-        definition = self.sweep.definition()
-        arms = {
-            f"arm {arm.name}": [list(pair) for pair in arm.overrides] for arm in self.sweep.arms
-        }
-        for key, wanted in {"definition": definition, **arms}.items():
-            known = self.study.user_attrs.get(key)
-            if known is None:
-                self.study.set_user_attr(key, wanted)
-            elif known != wanted and key != "definition":
+        name, definition = self.sweep.name, self.sweep.definition()
+        known = self._remembered("definition", definition)
+        if known != definition:
+            keys = [*dict.fromkeys([*known, *definition])]
+            changed = [key for key in keys if known.get(key) != definition.get(key)]
+            raise UserError(
+                f"{name}: {' and '.join(changed)} changed since the study began "
+                f"({known.get(changed[0])} then, {definition.get(changed[0])} now). Its cells "
+                "would be of two kinds: give the study another name."
+            )
+        for arm in self.sweep.arms:
+            overrides = [list(pair) for pair in arm.overrides]
+            known = self._remembered(f"arm {arm.name}", overrides)
+            if known != overrides:
                 raise UserError(
-                    f"{self.sweep.name}: the {key} had {known} and has {wanted} now. Give it "
+                    f"{name}: the arm {arm.name} had {known} and has {overrides} now. Give it "
                     "another name."
                 )
-            elif known != wanted:
-                keys = [*dict.fromkeys([*known, *definition])]
-                changed = [key for key in keys if known.get(key) != definition.get(key)]
-                raise UserError(
-                    f"{self.sweep.name}: {' and '.join(changed)} changed since the study began "
-                    f"({known.get(changed[0])} then, {definition.get(changed[0])} now). Its cells "
-                    "would be of two kinds: give the study another name."
-                )
+
+    def _remembered(self, key: str, value: Any) -> Any:
+        """Return what the study has under a key, where it keeps the first value."""
+        if key not in self.study.user_attrs:
+            self.study.set_user_attr(key, value)
+            return value
+        return self.study.user_attrs[key]
 
     def fill(self, retry_failed: bool) -> None:
         """Enqueue tasks that are not in the queue, were stopped, or failed if these are retried."""
@@ -197,12 +187,7 @@ class Queue:
         return sorted({trial.user_attrs.get("code", "") for trial in trials})
 
     def work(self, workers: Sequence[Worker], finished: Callable[[TaskState], None]) -> None:
-        """Do tasks until none is left, here or elsewhere, or the workers are stopped.
-
-        Args:
-            workers: each does a task at a time.
-            finished: called after each task.
-        """
+        """Do tasks until none is left, here or elsewhere, or the workers are stopped."""
         with ThreadPoolExecutor(len(workers)) as threads:
             for done in [threads.submit(self._work, worker, finished) for worker in workers]:
                 done.result()
