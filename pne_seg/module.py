@@ -30,8 +30,7 @@ from pne_seg.resume import ResumableModule
 from pne_seg.training_loss import LogitLosses, TrainingTerm, reconcile_training_terms
 from pne_seg.weight_loading import initialize_from
 
-Batch = dict[str, Any]
-"""`image` (B, 3, H, W) uint8, `mask` (B, H, W) integers (evaluation: their own size), `name`s."""
+Batch = dict[str, Any]  # image (B, 3, H, W) uint8, mask (B, H, W) integers, name
 
 
 class SegmentationModule(ResumableModule):
@@ -93,20 +92,18 @@ class SegmentationModule(ResumableModule):
         self.optimizer = optimizer or torch.optim.AdamW
         self.parameter_groups = parameter_groups or ParameterGroups()
         self.schedule = schedule
-        self.losses = LogitLosses(
-            loss or CrossEntropy(), extra_losses, extra_loss_weights, num_classes, ignore_index
-        )
+        main = loss or CrossEntropy()
+        self.losses = LogitLosses(main, extra_losses, extra_loss_weights, num_classes, ignore_index)
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
         self.scorer = Predictor(network, self.preprocessing, inference or WHOLE_IMAGES)
         self.requirements = BatchRequirements(network, num_classes, self.preprocessing.stride)
         self.contrast = contrast
         self.auxiliary = auxiliary
         if isinstance(auxiliary, Contrast):
-            raise ValueError(
-                f"{type(auxiliary).__name__} is a contrast: give it as 'contrast', not 'auxiliary'."
-            )
+            kind = type(auxiliary).__name__
+            raise ValueError(f"{kind} is a contrast: give it as 'contrast', not 'auxiliary'.")
         if isinstance(auxiliary, Auxiliary) and auxiliary.loss is None:
-            auxiliary.loss = self.losses.main
+            auxiliary.loss = main
         if warning := untrained_logits(network, auxiliary):
             rank_zero_warn(warning)
         for term in self.terms:

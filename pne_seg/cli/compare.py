@@ -14,7 +14,7 @@ from pne_seg.runs import Run
 
 if TYPE_CHECKING:
     from pne_seg.sweep.comparison import Comparison
-    from pne_seg.sweep.disagreement import Disagreement
+    from pne_seg.sweep.report import Disagreement
 
 _DESCRIPTION = """\
 Compare finished runs. Runs whose settings differ in the seed only form an arm, named by the
@@ -104,7 +104,7 @@ def _pictures(comparison: "Comparison") -> "list[Disagreement]":
     """Predict the images on which arms disagree most; the page does without if that fails."""
     if comparison.split != "test":
         return []
-    from pne_seg.sweep.disagreement import largest_disagreements
+    from pne_seg.sweep.report import largest_disagreements
 
     try:
         return largest_disagreements(comparison)

@@ -230,7 +230,7 @@ def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
 
 def _status(sweep: "Sweep", states: Sequence["TaskState"], jobs: int) -> Group:
     """Return what is done and the state of the rest, with a line on how long that may take."""
-    from pne_seg.sweep.arms import Search, short_names
+    from pne_seg.sweep.arms import Search, as_argument, short_names
 
     is_search = isinstance(sweep, Search)
     if is_search:
@@ -238,7 +238,8 @@ def _status(sweep: "Sweep", states: Sequence["TaskState"], jobs: int) -> Group:
         table = Table("arm", *short_names(names).values(), "seeds", "val mIoU", "state")
         for state in states:
             if state.state not in ("new", "waiting"):
-                chosen = [_short(state.params.get(name, "-")) for name in names]
+                given = [state.params.get(name, "-") for name in names]
+                chosen = [f"{v:.4g}" if isinstance(v, float) else as_argument(v) for v in given]
                 values = state.seeds.values()
                 miou = percent(mean(values)) if values else "-"
                 table.add_row(state.key, *chosen, str(len(values)), miou, state.state)
@@ -264,12 +265,6 @@ def _cell_text(state: "TaskState", cell: "Cell", root: Path) -> str:
         miou = cell.latest_miou(root)
         return "running" if miou is None else f"running, val {percent(miou)}"
     return "waiting" if state.state == "new" else state.state
-
-
-def _short(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "null" if value is None else str(value)
 
 
 def _recommend(search: "Search", states: Sequence["TaskState"], command: Sequence[str]) -> None:
