@@ -39,8 +39,8 @@ class SegmentationModule(ResumableModule):
     Args:
         network: (B, 3, H, W) normalized images → (B, C, H, W) logits (a smaller map is resized).
         num_classes: C; on the command line it comes from the data.
-        ignore_index: the label that carries no class; likewise.
-        class_names: C names, for logging; likewise. Numbers by default.
+        ignore_index: the label that carries no class; from the data, too.
+        class_names: C names, for logging; from the data, too. Numbers by default.
         loss: called `loss(logits, target)`, (B, C, H, W) and (B, H, W); by default `CrossEntropy`.
         extra_losses: further losses on the logits, logged by name, such as smp's `DiceLoss`.
         extra_loss_weights: their weights in the total; 1 by default.

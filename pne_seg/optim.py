@@ -80,15 +80,11 @@ class ParameterGroups:
             return module.parameters()
         scales = self._scales(module)
         members: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
-        seen: set[int] = set()
-        for owner in module.modules():  # with their own parameters, the order of `parameters()`
-            for name, parameter in owner.named_parameters(recurse=False):
-                if not parameter.requires_grad or id(parameter) in seen:
-                    continue
-                seen.add(id(parameter))
-                in_head, scale = scales[id(parameter)]
-                key = in_head, scale, self._undecayed(owner, name)
-                members.setdefault(key, []).append(parameter)
+        for full_name, parameter in module.named_parameters():  # each once
+            owner, _, name = full_name.rpartition(".")
+            if parameter.requires_grad:
+                undecayed = self._undecayed(module.get_submodule(owner), name)
+                members.setdefault((*scales[id(parameter)], undecayed), []).append(parameter)
         groups: list[dict[str, Any]] = []
         for (_, scale, undecayed), parameters in sorted(members.items(), key=lambda item: item[0]):
             decay = {"weight_decay": 0.0} if undecayed else {}

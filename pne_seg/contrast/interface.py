@@ -22,7 +22,7 @@ class ContrastResult(NamedTuple):
     Attributes:
         loss: scalar, unweighted, float32 or float64, connected to the embeddings.
         num_pairs: scalar int64 on the embeddings' device, the contrasted pairs of the batch.
-        num_anchors: likewise, the anchors of these pairs before sampling.
+        num_anchors: the same, of the anchors of these pairs before sampling.
     """
 
     loss: Tensor
@@ -146,7 +146,7 @@ def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor,
 
 
 def resize_nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize (..., H, W) to (..., h, w): source row floor(i · H / h), and columns likewise.
+    """Resize (..., H, W) to (..., h, w): source row floor(i · H / h), and so the columns.
 
     In integer arithmetic, since `F.interpolate` computes the index in floating point and is off by
     one for some sizes.
