@@ -90,7 +90,9 @@ class BoundaryConfusion(Metric):
         self.add_state("counts", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Count a batch."""
+        """Count a batch; nothing without widths."""
+        if not self.widths:
+            return
         labels = target.long()
         labeled = labels != self.ignore_index
         bins = border_bins(labels, self.widths, self.ignore_index)

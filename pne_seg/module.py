@@ -181,8 +181,7 @@ class SegmentationModule(ResumableModule):
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count the batch, near the borders too, and return the predicted class indices."""
         prediction = self._evaluate(batch, "test")
-        if self.boundary.widths:
-            self.boundary.update(prediction, batch["mask"])
+        self.boundary.update(prediction, batch["mask"])
         return prediction
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -226,7 +226,7 @@ def test_the_checkpoint_is_chosen_and_named(
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        (["--config", "{root}/tiny.yaml"], ["No checkpoint", "runs/tiny", "--ckpt_path FILE"]),
+        (["--config", "{root}/tiny.yaml"], ["No checkpoint", "runs/tiny", "a checkpoint"]),
         (["--run", "{root}"], ["{root}: no config.yaml there"]),
         (["--run", "{root}/nowhere"], ["no config.yaml there"]),
         (["--run", "{run}", "--ckpt_path", "first"], ["first.ckpt does not exist", "best, last"]),
