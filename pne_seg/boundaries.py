@@ -41,7 +41,10 @@ def border_bins(target: Tensor, widths: Sequence[int], ignore_index: int) -> Ten
 
 
 def _highest(maps: Tensor, distance: int) -> Tensor:
-    """Compute the highest value within a distance, along rows and then along columns."""
+    """Compute the highest value within a distance, along rows and then along columns.
+
+    On the CPU `max_pool2d` takes ten times as long.
+    """
     for axis in (-1, -2):
         found = maps.clone()
         for step in range(1, min(distance, maps.shape[axis] - 1) + 1):
