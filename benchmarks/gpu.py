@@ -38,9 +38,8 @@ from benchmarks.measure import interleaved, machine, peak_memory
 from benchmarks.pictures import CASES, write_files
 from benchmarks.synthetic import Batch, Case, make_batch
 from pne_seg.contrast import PNELoss, prepare
-from pne_seg.contrast.component import PNE, Contrast, InfoNCE, PixelContrast
-from pne_seg.contrast.gather import take
-from pne_seg.contrast.projection import Projection
+from pne_seg.contrast.component import PNE, Contrast, InfoNCE, PixelContrast, Projection
+from pne_seg.contrast.interface import take
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "contrast" / "golden"
 CHANNELS = 512  # of the feature that is projected, as UPerNet's

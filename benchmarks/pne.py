@@ -20,7 +20,6 @@ Memory is the peak beyond the inputs.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -29,10 +28,10 @@ from benchmarks.plain_loop import loop_loss
 from benchmarks.step import training_step
 from benchmarks.synthetic import Batch, Case, make_batch
 from pne_seg.contrast import InfoNCELoss, Pairs, PixelContrastLoss, PNELoss, SelectiveLoss, prepare
-from pne_seg.contrast.gather import take
+from pne_seg.contrast.interface import take
 
 CASES = ["2,19,64,128,256", "2,19,128,256,256", "4,150,128,128,256", "4,171,64,64,256"]
-LOSSES: dict[str, SelectiveLoss[Any]] = {
+LOSSES: dict[str, SelectiveLoss] = {
     "PNE": PNELoss(),
     "PNE, reference": PNELoss(implementation="reference"),
     "InfoNCE": InfoNCELoss(),
@@ -123,7 +122,7 @@ def measure(batch: Batch, rounds: int, device: str) -> list[Cost]:
     ]
 
 
-def used_call(loss: SelectiveLoss[Any], batch: Batch) -> Callable[[], object]:
+def used_call(loss: SelectiveLoss, batch: Batch) -> Callable[[], object]:
     """Return a call of the selection, the loss on the selected pixels, and its backward."""
     selection = loss.select(*prepare(batch.embeddings, batch.logits, batch.target))
     varying = take(batch.embeddings.detach(), selection.varying).requires_grad_()
@@ -136,7 +135,7 @@ def used_call(loss: SelectiveLoss[Any], batch: Batch) -> Callable[[], object]:
     return call
 
 
-def all_call(loss: SelectiveLoss[Any], batch: Batch) -> Callable[[], object]:
+def all_call(loss: SelectiveLoss, batch: Batch) -> Callable[[], object]:
     """Return a call of the loss on a whole map, and its backward."""
     embeddings = batch.embeddings.requires_grad_()
     return lambda: torch.autograd.grad(loss(embeddings, batch.logits, batch.target), embeddings)

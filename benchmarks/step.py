@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import Call, interleaved
 from benchmarks.synthetic import Batch
 from pne_seg.contrast import PNELoss
-from pne_seg.contrast.projection import Projection
+from pne_seg.contrast.component import Projection
 
 CROP, WIDTH, CLASSES = 512, 512, 150
 

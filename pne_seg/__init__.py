@@ -23,27 +23,6 @@ if TYPE_CHECKING:
     from pne_seg.module import SegmentationModule
     from pne_seg.segmenter import Segmenter, load
 
-_HOMES = {
-    "InfoNCELoss": "pne_seg.contrast",
-    "PNELoss": "pne_seg.contrast",
-    "PixelContrastLoss": "pne_seg.contrast",
-    "Contrast": "pne_seg.contrast.component",
-    "InfoNCE": "pne_seg.contrast.component",
-    "PNE": "pne_seg.contrast.component",
-    "PixelContrast": "pne_seg.contrast.component",
-    "Inference": "pne_seg.inference",
-    "SegmentationModule": "pne_seg.module",
-    "Segmenter": "pne_seg.segmenter",
-    "load": "pne_seg.segmenter",
-    "SegmentationDataModule": "pne_seg.data",
-    "ADE20K": "pne_seg.data",
-    "COCOStuff": "pne_seg.data",
-    "CamVid": "pne_seg.data",
-    "Cityscapes": "pne_seg.data",
-    "Folder": "pne_seg.data",
-    "Scenes": "pne_seg.data",
-}
-
 __all__ = [
     "ADE20K",
     "PNE",
@@ -64,9 +43,17 @@ __all__ = [
     "Segmenter",
     "load",
 ]
+_HOMES = {
+    "contrast": ("InfoNCELoss", "PNELoss", "PixelContrastLoss"),
+    "contrast.component": ("Contrast", "InfoNCE", "PNE", "PixelContrast"),
+    "inference": ("Inference",),
+    "module": ("SegmentationModule",),
+    "segmenter": ("Segmenter", "load"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'pne_seg' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'pne_seg' has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), "data")
+    return getattr(import_module(f"pne_seg.{home}"), name)

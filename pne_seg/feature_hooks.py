@@ -5,10 +5,10 @@ they are, and its outputs too outside training.
 """
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +19,26 @@ _DUMMY_SIZES = (64, 224, 256, 384, 512)
 """Sides of dummy images in pixels; the larger ones are for fixed-size transformers."""
 
 
-class FeatureHook:
+class ModuleHook(ABC):
+    """A forward hook on a submodule that can be attached to a network, and removed."""
+
+    _handle: RemovableHandle | None = None
+
+    @abstractmethod
+    def attach(self, network: nn.Module) -> None:
+        """Register the hook."""
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+
+class FeatureHook(ModuleHook):
     """Keep what enters or leaves a submodule, in forward passes inside `capture` only.
 
-    Args:
-        module_name: dotted name inside the network, as in `network.named_modules()`.
-        side: `"input"` keeps the first positional argument, `"output"` the result.
+    The `"input"` is the first positional argument, the `"output"` the result.
     """
 
     def __init__(self, module_name: str, side: Literal["input", "output"]) -> None:
@@ -32,14 +46,9 @@ class FeatureHook:
         self.side = side
         self.capturing = False
         self._captured: Any = None
-        self._handle: RemovableHandle | None = None
 
     def attach(self, network: nn.Module) -> None:
-        """Register the hook.
-
-        Raises:
-            ValueError: the network has no submodule of that name (the message lists near ones).
-        """
+        """Register the hook."""
         self.detach()
         module = find_module(network, self.module_name)
         # Bound methods, because a deepcopy of the network then copies the hook along with it; a
@@ -52,9 +61,7 @@ class FeatureHook:
 
     def detach(self) -> None:
         """Remove the hook and release any tensor."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        super().detach()
         self._captured = None
 
     @property
@@ -66,9 +73,6 @@ class FeatureHook:
         """Return what the last forward pass left and forget it, so that it keeps no memory.
 
         Usually a tensor; a list of them if the module returns one, as encoders do.
-
-        Raises:
-            RuntimeError: no forward pass has reached the module since the last call.
         """
         if self._captured is None:
             raise RuntimeError(
@@ -101,11 +105,7 @@ def capture(hooks: Sequence[FeatureHook]) -> Iterator[None]:
 
 
 def find_module(network: nn.Module, name: str) -> nn.Module:
-    """Look a submodule up by its dotted name.
-
-    Raises:
-        ValueError: there is none; the message names the nearest ones.
-    """
+    """Look a submodule up by its dotted name; the error names the nearest ones."""
     modules: dict[str, nn.Module] = dict(network.named_modules())
     if name in modules:
         return modules[name]
@@ -116,13 +116,11 @@ def find_module(network: nn.Module, name: str) -> nn.Module:
     )
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """Where a network turns its last feature into logits.
+class Classifier(NamedTuple):
+    """Names of the modules around a network's classifier.
 
-    Attributes:
-        feature: name of the module whose *input* is the feature, ahead of any dropout.
-        logits: name of the module whose *output* is the logits, before any upsampling.
+    The *input* of `feature` is the feature, ahead of any dropout; the *output* of `logits` the
+    logits, before any upsampling.
     """
 
     feature: str
@@ -133,27 +131,18 @@ def find_classifier(network: nn.Module) -> Classifier:
     """Find the last convolution of `segmentation_head` (smp) or `classifier` (torchvision).
 
     Dropout layers directly before it are skipped, so that the feature is the clean one.
-
-    Raises:
-        ValueError: neither head is there, or it holds no convolution.
     """
-    for head_name in ("segmentation_head", "classifier", "network.classifier"):
-        head = dict(network.named_modules()).get(head_name)
-        if head is None:
-            continue
-        layers = [
-            (name, module)
-            for name, module in head.named_modules(prefix=head_name)
-            if not list(module.children())
-        ]
-        positions = [i for i, (_, module) in enumerate(layers) if isinstance(module, nn.Conv2d)]
-        if not positions:
-            continue
-        first = last = positions[-1]
-        dropouts = (nn.Dropout, nn.Dropout2d)
-        while first > 0 and isinstance(layers[first - 1][1], dropouts):
-            first -= 1
-        return Classifier(feature=layers[first][0], logits=layers[last][0])
+    modules = dict(network.named_modules())
+    for head in ("segmentation_head", "classifier", "network.classifier"):
+        inside = modules[head].named_modules(prefix=head) if head in modules else ()
+        leaves = [(name, module) for name, module in inside if not list(module.children())]
+        while leaves and not isinstance(leaves[-1][1], nn.Conv2d):
+            leaves.pop()
+        if leaves:
+            feature = logits = leaves.pop()[0]
+            while leaves and isinstance(leaves[-1][1], nn.Dropout | nn.Dropout2d):
+                feature = leaves.pop()[0]
+            return Classifier(feature, logits)
     raise ValueError(
         f"{type(network).__name__} has neither a 'segmentation_head' nor a 'classifier' that ends "
         "in a convolution. Name the modules yourself: 'feature_module', whose input is the feature "
@@ -161,41 +150,24 @@ def find_classifier(network: nn.Module) -> Classifier:
     )
 
 
-class ClassifierDropout:
-    """Drop whole channels of the feature that enters the classifier, in training only.
+class ClassifierDropout(ModuleHook):
+    """Drop a share of the channels of the feature that enters the classifier, in training only.
 
     A forward pre-hook, so that the network keeps its class and its parameter names. Feature hooks
     on the same module see the feature before it.
-
-    Args:
-        probability: share of the channels that is dropped.
-
-    Raises:
-        ValueError: not in [0, 1).
     """
 
     def __init__(self, probability: float) -> None:
         if not 0 <= probability < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {probability}.")
         self.probability = probability
-        self._handle: RemovableHandle | None = None
 
     def attach(self, network: nn.Module) -> None:
-        """Register the hook; none for a probability of 0.
-
-        Raises:
-            ValueError: the classifier is not found.
-        """
+        """Register the hook; none for a probability of 0."""
         self.detach()
         if self.probability:
             classifier = find_module(network, find_classifier(network).feature)
             self._handle = classifier.register_forward_pre_hook(self._on_input)
-
-    def detach(self) -> None:
-        """Remove the hook."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
 
     def _on_input(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (F.dropout2d(args[0], self.probability, module.training), *args[1:])
@@ -204,21 +176,10 @@ class ClassifierDropout:
 def dummy_forward(
     network: nn.Module, hooks: Sequence[FeatureHook] = (), *, with_graph: bool = False
 ) -> Tensor:
-    """Run a small image through the network in eval mode and return its output.
+    """Run a small (1, 3, s, s) image through the network in eval mode and return its output.
 
-    Weights, batch statistics, random state and each module's train/eval mode stay as they were.
-
-    Args:
-        network: any module from (B, 3, H, W) to (B, C, H, W).
-        hooks: they capture.
-        with_graph: run noise, which reaches all layers, and keep the graph for gradients; by
-            default the image is blank and no graph is kept.
-
-    Returns:
-        Whatever the network returns for a (1, 3, s, s) image, usually (1, C, s, s).
-
-    Raises:
-        ValueError: the network fails at every size; the cause is the first failure.
+    Weights, batch statistics, random state and each module's train/eval mode stay as they were. The
+    image is blank; `with_graph` runs noise, which reaches all layers, and keeps the graph.
     """
     modes = [(module, module.training) for module in network.modules()]
     anchor = next(network.parameters(), torch.empty(0))
@@ -246,12 +207,7 @@ def dummy_forward(
 
 
 def capture_dummy(network: nn.Module, hooks: Sequence[FeatureHook]) -> list[Any]:
-    """Attach hooks, capture what a dummy image leaves at each, and remove them again.
-
-    Raises:
-        ValueError: there is no such module, or the network fails.
-        RuntimeError: the image does not reach a module.
-    """
+    """Attach hooks, capture what a dummy image leaves at each, and remove them again."""
     try:
         for hook in hooks:
             hook.attach(network)

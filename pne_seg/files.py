@@ -21,13 +21,7 @@ _JUST_MADE = 5.0
 """Seconds in which a temporary file may not have its lock yet."""
 _DAY = 24 * 3600.0
 
-_KINDS = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 def save_atomically(
@@ -39,16 +33,8 @@ def save_atomically(
 
     A reader sees the old content or the new, whole; after a power failure too. The temporary file,
     `.<name>.<random>.tmp`, is locked while it is written, by which `remove_abandoned` knows that
-    its writer is alive.
-
-    Args:
-        path: the file to make or replace; its folder is made if missing.
-        write: called with the open binary file.
-        previous: where to keep the older file; if None, it is replaced. A kill between the two
-            moves leaves it there, and no file at `path`.
-
-    Raises:
-        OSError: the file cannot be written; the older one is unchanged.
+    its writer is alive. The older file is kept at `previous`, if that is given; a kill between the
+    two moves leaves it there, and no file at `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -82,9 +68,6 @@ def remove_abandoned(paths: Iterable[Path]) -> None:
 
     A live writer, on any machine, holds a lock on its file. Encoders of videos hold none, and some
     file systems have none: there a file is abandoned once it is a day old.
-
-    Args:
-        paths: files that `save_atomically`, or an encoder, would have made.
     """
     names: dict[Path, set[str]] = {}
     for path in paths:
@@ -118,20 +101,11 @@ def _lock(file: BinaryIO) -> bool:
 def check_regular(path: str | os.PathLike[str], name: object = None) -> os.stat_result:
     """Refuse anything but a regular file, before it is opened; links are followed.
 
-    Args:
-        path: the file.
-        name: what messages call it; the path if None.
-
-    Returns:
-        What the system knows of the file, such as its size.
-
-    Raises:
-        UserError: it is not a regular file.
-        OSError: it does not exist, or cannot be accessed.
+    Returns what the system knows of the file, such as its size. Messages call it `name`.
     """
     status = Path(path).stat()
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
         raise UserError(
             f"{path if name is None else name}: is {kind}, not a regular file. Replace or remove "
             "it."

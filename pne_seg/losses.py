@@ -22,9 +22,6 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
         logits: (B, C, H, W).
         target: (B, H, W) integers of any width.
         ignore_index: the label that carries no class.
-
-    Returns:
-        Scalar. `torch`'s own mean is NaN on an all-ignored batch; this is 0.
     """
     target = target.long()
     total = F.cross_entropy(logits.float(), target, ignore_index=ignore_index, reduction="sum")
@@ -32,7 +29,9 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 
 
 class ClassWeightedLoss(nn.Module):
-    """Base of the losses here: weights by class and the ignore value.
+    """Base of the losses here, called with (B, C, H, W) logits and (B, H, W) integer labels.
+
+    They return a float32 scalar; a zero with a zero gradient if no pixel counts.
 
     Attributes:
         name: logged as `train/loss_<name>`.
@@ -64,10 +63,6 @@ class ClassWeightedLoss(nn.Module):
         check_class_weights(self, logits.shape[1])
         return self.class_weights.float()  # a module moved to bfloat16 takes its buffers along
 
-    def extra_repr(self) -> str:
-        """Return the ignore value, for `print(loss)`."""
-        return f"ignore_index={self.ignore_index}"
-
 
 class CrossEntropy(ClassWeightedLoss):
     """Mean cross-entropy, optionally weighted by class.
@@ -77,9 +72,6 @@ class CrossEntropy(ClassWeightedLoss):
             their weights (as `torch` does it); "all", the number of all pixels, ignored ones
             included (as mmsegmentation does it), which weakens sparsely labeled crops.
         class_weights: w, C numbers; 1 each by default.
-
-    Raises:
-        ValueError: an unknown average, or weights that are negative, not finite or all 0.
     """
 
     name = "ce"
@@ -95,18 +87,7 @@ class CrossEntropy(ClassWeightedLoss):
         self.average = average
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss of a batch.
-
-        Args:
-            logits: (B, C, H, W).
-            target: (B, H, W) integers of any width, 0 … C − 1 or the ignore value.
-
-        Returns:
-            Scalar in float32; a zero with a zero gradient if no pixel counts.
-
-        Raises:
-            ValueError: the class weights are not C.
-        """
+        """Compute the loss of a batch."""
         weights = self._weights_for(logits)
         if weights is None and self.average == "labelled":
             return cross_entropy(logits, target, self.ignore_index)
@@ -119,10 +100,6 @@ class CrossEntropy(ClassWeightedLoss):
         labeled = target != self.ignore_index
         return _ratio(total, _pixel_weights(weights, target, labeled).sum())
 
-    def extra_repr(self) -> str:
-        """Return the settings, for `print(loss)`."""
-        return f"average={self.average!r}, {super().extra_repr()}"
-
 
 class OHEMCrossEntropy(ClassWeightedLoss):
     """Cross-entropy of the hard pixels: online hard example mining.
@@ -130,9 +107,7 @@ class OHEMCrossEntropy(ClassWeightedLoss):
     A labeled pixel counts if the probability of its own class is below `threshold`, or if it is
     among the `min_kept` labeled pixels of the batch with the lowest (ties are broken arbitrarily).
     The loss is the mean over these, Σ w·ce / Σ w. Which pixels count is a constant: only the
-    cross-entropy of those that do has a gradient.
-
-    No device synchronization: sizes do not depend on the data.
+    cross-entropy of those that do has a gradient. No device synchronization.
 
     Source: the segmentation code of HRNet and OCRNet (`OhemCrossEntropy`), which keeps at least
     131,072 pixels per device at a threshold of 0.9.
@@ -142,9 +117,6 @@ class OHEMCrossEntropy(ClassWeightedLoss):
             `min_kept` only.
         min_kept: fewest pixels to count in a device's batch; all if there are fewer.
         class_weights: w, C numbers; 1 each by default. They do not change the selection.
-
-    Raises:
-        ValueError: a setting out of its range, or weights that are negative, not finite or all 0.
     """
 
     name = "ohem"
@@ -164,18 +136,7 @@ class OHEMCrossEntropy(ClassWeightedLoss):
         self.min_kept = min_kept
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss of a batch.
-
-        Args:
-            logits: (B, C, H, W).
-            target: (B, H, W) integers of any width, 0 … C − 1 or the ignore value.
-
-        Returns:
-            Scalar in float32; a zero with a zero gradient if no pixel counts.
-
-        Raises:
-            ValueError: the class weights are not C.
-        """
+        """Compute the loss of a batch."""
         weights = self._weights_for(logits)
         target = target.long()
         ce = F.cross_entropy(
@@ -195,10 +156,6 @@ class OHEMCrossEntropy(ClassWeightedLoss):
         hardest = ranked.topk(min(self.min_kept, ranked.numel()), sorted=False).indices
         return kept.scatter(0, hardest, True).view_as(labeled) & labeled
 
-    def extra_repr(self) -> str:
-        """Return the settings, for `print(loss)`."""
-        return f"threshold={self.threshold}, min_kept={self.min_kept}, {super().extra_repr()}"
-
 
 def _pixel_weights(weights: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     """Return the (B, H, W) weight of each pixel's class, 0 where it does not count."""
@@ -212,15 +169,7 @@ def _ratio(total: Tensor, weight: Tensor) -> Tensor:
 
 
 def check_class_weights(loss: nn.Module, num_classes: int) -> None:
-    """Refuse weights for another number of classes.
-
-    Args:
-        loss: any; only those of this file have class weights to check.
-        num_classes: C.
-
-    Raises:
-        UserError: there are not C of them.
-    """
+    """Refuse class weights for another number of classes; other losses have none to check."""
     weights = loss.class_weights if isinstance(loss, ClassWeightedLoss) else None
     if weights is not None and len(weights) != num_classes:
         raise UserError(

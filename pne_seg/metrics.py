@@ -13,13 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 class ConfusionMatrix(MulticlassConfusionMatrix):
     """Counts of (label, prediction), summed over every pixel of a split and over devices.
 
-    Ignored labels are dropped; predictions never count as ignored.
-
-    Args:
-        num_classes: C.
-        ignore_index: the label that carries no class.
-
-    Shape: `update(prediction, target)` takes two (B, H, W) integer tensors, or any equal shapes.
+    `update(prediction, target)` takes integer tensors of equal shape and drops ignored labels.
     `compute()` gives (C, C) int64, rows the label, columns the prediction.
     """
 
@@ -74,11 +68,7 @@ class SegmentationMetrics:
 
     @property
     def majority_miou(self) -> float:
-        """mIoU of always predicting the most frequent class: what any network must beat.
-
-        With that one prediction, the class's IoU is its pixel share, and every other class that
-        occurs has 0.
-        """
+        """mIoU of always predicting the most frequent class: its pixel share, and 0 for others."""
         present = int((self.pixel_share > 0).sum())
         return float(self.pixel_share.max()) / present if present else float("nan")
 

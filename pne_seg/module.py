@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from pne_seg.boundaries import BoundaryConfusion, BoundaryMetrics
 from pne_seg.contrast.component import Contrast
-from pne_seg.description import IN_CHECKPOINT, DataDescription, are_named, check_same_classes
 from pne_seg.feature_hooks import ClassifierDropout, FeatureHook, capture
 from pne_seg.inference import (
     IMAGENET_MEAN,
@@ -28,30 +25,24 @@ from pne_seg.losses import CrossEntropy
 from pne_seg.metrics import ConfusionMatrix, SegmentationMetrics
 from pne_seg.networks.auxiliary import Auxiliary, untrained_logits
 from pne_seg.networks.requirements import BatchRequirements
-from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
-from pne_seg.resume import OptimizerResume
+from pne_seg.optim import ParameterGroups
+from pne_seg.resume import ResumableModule
 from pne_seg.training_loss import LogitLosses, TrainingTerm, reconcile_training_terms
 from pne_seg.weight_loading import initialize_from
 
-Batch = dict[str, Any]
-"""`image` (B, 3, H, W) uint8, `mask` (B, H, W) uint8 or wider, `name` list of B strings.
-
-In evaluation the images may be of another size than the masks, which have the labels' own.
-"""
+Batch = dict[str, Any]  # image (B, 3, H, W) uint8, mask (B, H, W) integers, name
 
 
-class SegmentationModule(LightningModule):
+class SegmentationModule(ResumableModule):
     """Train a segmentation network with a pixel-wise loss and further training-only terms.
 
     Args:
         network: (B, 3, H, W) normalized images → (B, C, H, W) logits (a smaller map is resized).
         num_classes: C; on the command line it comes from the data.
-        ignore_index: the label that carries no class; likewise.
-        class_names: C names, for logging; likewise. Numbers by default.
-        loss: the main loss, called `loss(logits, target)` with (B, C, H, W) and (B, H, W);
-            `CrossEntropy` by default.
-        extra_losses: further losses on the same logits by name, such as smp's `DiceLoss`; logged as
-            `train/loss_<name>`.
+        ignore_index: the label that carries no class; from the data, too.
+        class_names: C names, for logging; from the data, too. Numbers by default.
+        loss: called `loss(logits, target)`, (B, C, H, W) and (B, H, W); by default `CrossEntropy`.
+        extra_losses: further losses on the logits, logged by name, such as smp's `DiceLoss`.
         extra_loss_weights: their weights in the total; 1 by default.
         contrast: pixel-contrastive loss on the feature that enters the classifier, or none.
         auxiliary: a further training-only loss, such as an FCN head on an encoder stage, or none.
@@ -61,17 +52,10 @@ class SegmentationModule(LightningModule):
         schedule: from optimizer to learning-rate schedule, stepped after each optimizer step.
         mean: RGB mean of the images in 0–255.
         std: RGB standard deviation in 0–255.
-        init_from: weights to start a fine-tuning from, as far as they fit: a file, a folder, a
-            repository of the Hugging Face hub or an address, see `pne_seg.pretrained`.
+        init_from: weights to start from, as far as they fit: a file, folder, hub or web address.
         compile: whether to train and evaluate through `torch.compile`.
         inference: how images are shown to the network in validation, test and prediction.
-        boundary_widths: distances in pixels to the borders between classes within which a test also
-            computes the mIoU; none for no such metrics.
-
-    Raises:
-        ValueError: the network's output has not C channels, the names are not C, a loss has no
-            ignore value, or an extra loss has the name of another term.
-        UserError: `init_from` cannot be read, or nothing in it fits.
+        boundary_widths: distances to class borders in pixels within which a test computes mIoU.
     """
 
     def __init__(
@@ -108,24 +92,18 @@ class SegmentationModule(LightningModule):
         self.optimizer = optimizer or torch.optim.AdamW
         self.parameter_groups = parameter_groups or ParameterGroups()
         self.schedule = schedule
-        self.losses = LogitLosses(
-            loss or CrossEntropy(),
-            extra_losses or {},
-            extra_loss_weights or {},
-            num_classes,
-            ignore_index,
-        )
+        main = loss or CrossEntropy()
+        self.losses = LogitLosses(main, extra_losses, extra_loss_weights, num_classes, ignore_index)
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
         self.scorer = Predictor(network, self.preprocessing, inference or WHOLE_IMAGES)
         self.requirements = BatchRequirements(network, num_classes, self.preprocessing.stride)
         self.contrast = contrast
         self.auxiliary = auxiliary
         if isinstance(auxiliary, Contrast):
-            raise ValueError(
-                f"{type(auxiliary).__name__} is a contrast: give it as 'contrast', not 'auxiliary'."
-            )
+            kind = type(auxiliary).__name__
+            raise ValueError(f"{kind} is a contrast: give it as 'contrast', not 'auxiliary'.")
         if isinstance(auxiliary, Auxiliary) and auxiliary.loss is None:
-            auxiliary.loss = self.losses.main
+            auxiliary.loss = main
         if warning := untrained_logits(network, auxiliary):
             rank_zero_warn(warning)
         for term in self.terms:
@@ -137,7 +115,6 @@ class SegmentationModule(LightningModule):
         self.metrics: SegmentationMetrics | None = None
         self.boundary = BoundaryConfusion(num_classes, ignore_index, boundary_widths)
         self.boundary_metrics: BoundaryMetrics | None = None
-        self._resume = OptimizerResume()
         self.register_load_state_dict_pre_hook(reconcile_training_terms)  # type: ignore[no-untyped-call]
         if init_from is not None:
             rank_zero_info(str(initialize_from(self, init_from)))
@@ -156,18 +133,16 @@ class SegmentationModule(LightningModule):
         """Hook the network for training; leave it bare for everything else."""
         self.teardown(stage)
         if stage == "fit":
-            for hook in self.hooks:
+            for hook in (*self.hooks, self.dropout):
                 hook.attach(self.network)
-            self.dropout.attach(self.network)
         if self.compile_network:
             self.network.compile()
             self.scorer.compile()
 
     def teardown(self, stage: str) -> None:
         """Leave the network bare, whatever it is used for next."""
-        for term in self.terms:
-            term.detach()
-        self.dropout.detach()
+        for hook in (*self.hooks, self.dropout):
+            hook.detach()
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute (B, C, H, W) logits of (B, 3, H, W) images in 0–255, see `Predictor.logits`."""
@@ -175,12 +150,11 @@ class SegmentationModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Refuse a batch that the network cannot be trained on, by the first one's size."""
-        if batch_idx:
-            return
-        images, _, height, width = batch["image"].shape
-        if any(isinstance(layer, nn.SyncBatchNorm) for layer in self.network.modules()):
-            images *= self.trainer.world_size
-        self.requirements.check(images, height, width)
+        if not batch_idx:
+            images, _, height, width = batch["image"].shape
+            if any(isinstance(layer, nn.SyncBatchNorm) for layer in self.network.modules()):
+                images *= self.trainer.world_size
+            self.requirements.check(images, height, width)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum the losses and the weighted terms; each is logged unweighted by its name."""
@@ -205,10 +179,9 @@ class SegmentationModule(LightningModule):
         return self._evaluate(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count the batch and return the (B, H, W) predicted class indices."""
+        """Count the batch, near the borders too, and return the predicted class indices."""
         prediction = self._evaluate(batch, "test")
-        if self.boundary.widths:
-            self.boundary.update(prediction, batch["mask"])
+        self.boundary.update(prediction, batch["mask"])
         return prediction
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -234,8 +207,6 @@ class SegmentationModule(LightningModule):
         """Compute the split's metrics, near the borders too, and log them."""
         if self.boundary.widths:
             self.boundary_metrics = self.boundary.metrics()
-            with torch.inference_mode(False):
-                self.boundary.reset()
             self.log_dict(self.boundary_metrics.as_dict("test"), sync_dist=True)
         self._log_metrics("test")
 
@@ -243,38 +214,7 @@ class SegmentationModule(LightningModule):
         self.metrics = SegmentationMetrics.from_matrix(self.confusion.compute())
         with torch.inference_mode(False):  # a later training could not count into what it makes
             self.confusion.reset()
+            self.boundary.reset()
         named = self.metrics.as_dict(stage, self.class_names)
         self.log(f"{stage}/mIoU", named.pop(f"{stage}/mIoU"), prog_bar=True, sync_dist=True)
         self.log_dict(named, sync_dist=True)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build optimizer and schedule; a `WarmupPoly` without a length takes the trainer's."""
-        optimizer = build_optimizer(self, self.optimizer, self.parameter_groups)
-        self._resume.configure(optimizer)
-        if self.schedule is None:
-            return optimizer
-        schedule: Any = self.schedule(optimizer)
-        if isinstance(schedule, WarmupPoly):
-            schedule.take_length(lambda: self.trainer.estimated_stepping_batches)
-        plateau = isinstance(schedule, ReduceLROnPlateau)
-        stepping = {"monitor": schedule.monitor} if plateau else {"interval": "step"}
-        config: Any = {"scheduler": schedule, **stepping}
-        return {"optimizer": optimizer, "lr_scheduler": config}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the optimizer's configuration and the description of the data."""
-        self._resume.save(checkpoint)
-        description = getattr(getattr(self._trainer, "datamodule", None), "description", None)
-        if isinstance(description, DataDescription):
-            # With it the weights can be used without the data.
-            checkpoint[IN_CHECKPOINT] = description.as_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse other classes, and remember the checkpoint's settings."""
-        if are_named(self.class_names):
-            check_same_classes(self.class_names, checkpoint, "The checkpoint")
-        self._resume.load(checkpoint, self._trainer)
-
-    def on_train_start(self) -> None:
-        """After a resume, let the configured optimizer settings win over the checkpoint's."""
-        self._resume.apply(self.trainer)

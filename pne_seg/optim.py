@@ -17,8 +17,7 @@ _NORM_TYPES = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 # Norms that are none of torch's, by the name of their class: timm's RmsNorm2d, LayerNorm2dFp32 …
 _NORM_NAME = re.compile(r"Norm(Act)?([123]d)?(Fp32)?$")
 _POSITION_BIASES = (
-    *("relative_position_bias_table", "pos_embed", "absolute_pos_embed"),
-    *("cls_token", "reg_token"),
+    *("relative_position_bias_table", "pos_embed", "absolute_pos_embed", "cls_token", "reg_token"),
 )
 _BIASES = ("bias", "gamma")
 _LR_SCALE = "lr_scale"
@@ -47,9 +46,6 @@ class ParameterGroups:
             its ViTs have.
         lr_scales: multiples of the rate by the beginning of a parameter's name in the network, up
             to a dot (`encoder.model.stages_0`); the longest that fits counts.
-
-    Raises:
-        ValueError: a rate's multiple is not above 0 and finite, or `layer_decay` is above 1.
     """
 
     decay_norms: bool = True
@@ -71,32 +67,24 @@ class ParameterGroups:
     def build(self, module: nn.Module) -> Iterable[Any]:
         """Sort a training module's parameters into an optimizer's groups; see `build_optimizer`.
 
-        Args:
-            module: holds the segmentation network as `network`, whose encoder is its `encoder`
-                (smp) or `backbone` (torchvision, also inside an adapter's `network`).
+        The module holds the segmentation network as `network`, whose encoder is its `encoder`
+        (smp) or `backbone` (torchvision, also inside an adapter's `network`).
 
         Returns:
             With the defaults `module.parameters()`. Otherwise groups in the order encoder, heads;
             within each by rising rate; with decay, without. They hold each trainable parameter
             once, a parameter that encoder and heads share with the encoder's; `weight_decay` 0
             if there is none, and `lr_scale` if the learning rate is to be multiplied.
-
-        Raises:
-            UserError: a setting names an encoder, layers or parameters that are not there.
         """
         if self == ParameterGroups():
             return module.parameters()
         scales = self._scales(module)
         members: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
-        seen: set[int] = set()
-        for owner in module.modules():  # with their own parameters, the order of `parameters()`
-            for name, parameter in owner.named_parameters(recurse=False):
-                if not parameter.requires_grad or id(parameter) in seen:
-                    continue
-                seen.add(id(parameter))
-                in_head, scale = scales[id(parameter)]
-                key = in_head, scale, self._undecayed(owner, name)
-                members.setdefault(key, []).append(parameter)
+        for full_name, parameter in module.named_parameters():  # each once
+            owner, _, name = full_name.rpartition(".")
+            if parameter.requires_grad:
+                undecayed = self._undecayed(module.get_submodule(owner), name)
+                members.setdefault((*scales[id(parameter)], undecayed), []).append(parameter)
         groups: list[dict[str, Any]] = []
         for (_, scale, undecayed), parameters in sorted(members.items(), key=lambda item: item[0]):
             decay = {"weight_decay": 0.0} if undecayed else {}
@@ -181,14 +169,6 @@ def build_optimizer(
 
     Its groups hold only torch's own keys: a scaled learning rate is written as such, before any
     schedule reads it as its base.
-
-    Args:
-        module: holds the segmentation network as `network`.
-        optimizer: from parameters or groups to optimizer.
-        groups: how to group the parameters.
-
-    Raises:
-        ValueError: as `ParameterGroups.build`.
     """
     parameters = groups.build(module)
     if not isinstance(parameters, list):
@@ -218,9 +198,6 @@ class WarmupPoly(LRScheduler):
         warmup_steps: W; 0 for none.
         warmup_start: the rate at step 0 as a fraction of the full one.
         last_epoch: the last step taken, −1 at the start.
-
-    Raises:
-        ValueError: a negative number of steps, or a floor above a group's learning rate.
     """
 
     def __init__(
@@ -239,7 +216,7 @@ class WarmupPoly(LRScheduler):
         if min_lr > min(rates):
             raise ValueError(
                 f"The schedule's floor min_lr {min_lr:g} is above the learning rate "
-                f"{min(rates):g}, which would rise. Lower it: --model.schedule.min_lr 0"
+                f"{min(rates):g}, which would rise. Lower it, as min_lr=0."
             )
         self.total_steps = total_steps
         self.power = power
@@ -249,21 +226,14 @@ class WarmupPoly(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def take_length(self, steps: Callable[[], float]) -> None:
-        """Set T if it is 0.
-
-        Args:
-            steps: returns the training's number of optimizer steps, infinite if it has none.
-
-        Raises:
-            UserError: it has none.
-        """
+        """Set T, if it is 0, to the training's number of steps, infinite if it has none."""
         if self.total_steps:
             return
         found = steps()
         if not math.isfinite(found):
             raise UserError(
-                "The schedule's length is unknown: the training has no number of steps. Set "
-                "--trainer.max_steps or --trainer.max_epochs, or --model.schedule.total_steps."
+                "The schedule's length is unknown: the training has no number of steps. Set the "
+                "trainer's max_steps or max_epochs, or the schedule's total_steps."
             )
         self.total_steps = int(found)
 

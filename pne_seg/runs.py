@@ -53,11 +53,7 @@ class Run:
         return self.last.is_file() or previous_checkpoint(self.last).is_file()
 
     def checkpoint(self, which: str) -> Path:
-        """Return `best`, `last`, or another file of the run's checkpoints.
-
-        Raises:
-            UserError: it does not exist; the existing ones are listed.
-        """
+        """Return `best`, `last`, or another file of the run's checkpoints, if it exists."""
         path = self.folder / "checkpoints" / f"{which.removesuffix('.ckpt')}.ckpt"
         if not path.is_file():
             names = sorted(file.stem for file in path.parent.glob("*.ckpt"))
@@ -67,21 +63,13 @@ class Run:
 
 
 def check_run_name(name: str) -> None:
-    """Check that a run's name is that of a folder, or of nested folders.
-
-    Raises:
-        UserError: a part of it is empty, too long, or would lead out of the folder of runs.
-    """
+    """Check that a run's name is that of a folder, or of nested folders, inside `runs`."""
     for part in name.split("/"):
         check_name(part)
 
 
 def check_name(name: str) -> None:
-    """Check that a name is that of a single folder.
-
-    Raises:
-        UserError: it is empty, too long, or would lead out of the folder of runs.
-    """
+    """Check that a name is that of a single folder inside `runs`."""
     if not name.strip() or name != name.strip() or name.endswith("."):
         reason = "is empty, or begins or ends with a space or a dot"
     elif any(character in "/\\" or not character.isprintable() for character in name):
@@ -92,17 +80,12 @@ def check_name(name: str) -> None:
         return
     shown = ascii(name if len(name) <= 80 else f"{name[:80]} …")
     raise UserError(
-        f"The run's name {shown} {reason}. It names a folder in {RUNS}/; give another by --name."
+        f"The run's name {shown} {reason}. It names a folder in {RUNS}/; give another name."
     )
 
 
 def create_run(root: Path, name: str) -> Run:
-    """Make the next free folder `root/runs/name/<version>`; safe if several runs start at once.
-
-    Raises:
-        UserError: the name is not that of a folder.
-        OSError: the folder cannot be made.
-    """
+    """Make the next free folder `root/runs/name/<version>`; safe if several runs start at once."""
     newest = runs_newest_first(root, name)[:1]
     version = int(newest[0].folder.name) + 1 if newest else 0
     while True:
@@ -117,41 +100,29 @@ def create_run(root: Path, name: str) -> Run:
 
 
 def newest_run(root: Path, name: str) -> Run:
-    """Return the newest run of a name that has a best checkpoint.
-
-    Raises:
-        UserError: there is none, or the name is not that of a folder.
-    """
+    """Return the newest run of a name that has a best checkpoint."""
     for run in runs_newest_first(root, name):
         if run.best.is_file():
             return run
     raise UserError(
-        f"No checkpoint: {root / RUNS / name} holds no run with {BEST}. Train first (fit with the "
-        "same --config), or name one with --run DIR, --ckpt_path FILE or --weights SOURCE."
+        f"No checkpoint: {root / RUNS / name} holds no run with {BEST}. Train first with the same "
+        "config, or name a run, a checkpoint or a source of weights."
     )
 
 
 def newest_last(root: Path, name: str) -> Path:
-    """Return the latest checkpoint of the newest run of a name that has one.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the latest checkpoint of the newest run of a name that has one."""
     for run in runs_newest_first(root, name):
         if run.is_resumable:
             return run.last
     raise UserError(
-        f"--ckpt_path last: {root / RUNS / name} holds no run with {LAST}. Leave it out to start "
-        "from the beginning, or give a checkpoint's file."
+        f"Nothing to resume: {root / RUNS / name} holds no run with {LAST}. Start from the "
+        "beginning, or give a checkpoint's file."
     )
 
 
 def runs_newest_first(root: Path, name: str) -> list[Run]:
-    """Return the runs of a name, whatever they hold.
-
-    Raises:
-        UserError: the name is not that of a folder.
-    """
+    """Return the runs of a name, whatever they hold."""
     check_run_name(name)
     parent = root / RUNS / name
     children = parent.iterdir() if parent.is_dir() else ()
@@ -160,15 +131,11 @@ def runs_newest_first(root: Path, name: str) -> list[Run]:
 
 
 def open_run(folder: Path) -> Run:
-    """Return the run in a folder.
-
-    Raises:
-        UserError: the folder holds no `config.yaml`.
-    """
+    """Return the run in a folder, which holds a `config.yaml`."""
     run = Run(folder)
     if not run.config.is_file():
         raise UserError(
-            f"--run {folder}: no {CONFIG} there. Give a run's folder, {RUNS}/<name>/<version>."
+            f"{folder}: no {CONFIG} there. Give a run's folder, {RUNS}/<name>/<version>."
         )
     return run
 
@@ -180,11 +147,7 @@ def run_of_checkpoint(path: Path) -> Run | None:
 
 
 def read_metrics(file: Path) -> dict[str, Any]:
-    """Read a `metrics.json`.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """Read a `metrics.json`."""
     try:
         metrics = read_json(file)
     except ValueError as error:
@@ -194,13 +157,9 @@ def read_metrics(file: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Weights that a command uses, and where it keeps the results.
+    """Weights that a command uses, and the folder where it keeps the results, under a name.
 
-    Attributes:
-        file: a checkpoint, or a file of weights from elsewhere.
-        folder: where evaluations, predictions and exports are kept.
-        name: what they are called there.
-        source: of weights from elsewhere, as given; None for a checkpoint.
+    `source` is that of weights from elsewhere, as given; None for a checkpoint.
     """
 
     file: Path
@@ -215,12 +174,7 @@ class Evaluated:
         return cls(file, run.folder if run is not None else file.parent, file.stem)
 
     def output(self, verb: str, protocol: str = "") -> Path:
-        """Return the folder that a command writes to.
-
-        Args:
-            verb: such as `test`.
-            protocol: its `Inference.label`; the metrics of several protocols are kept apart.
-        """
+        """Return the folder that a command such as `test` writes to, by its `Inference.label`."""
         return self.folder / verb / "_".join(filter(None, [self.name, protocol]))
 
 

@@ -67,12 +67,12 @@ class Segmenter:
         return self.trained.data.palette
 
     def predict(self, image: ImageLike) -> ClassMap:
-        """The class of each pixel, at the image's own size.
+        """Predict the class of each pixel, at the image's own size.
 
         Args:
             image: a file (turned as its EXIF data say); an (H, W, 3) uint8 RGB array, or an (H, W)
-                gray one; or a picture of Pillow's, turned likewise and converted to RGB, of whose
-                transparency only what is opaque everywhere is taken.
+                gray one; or a picture of Pillow's, turned and converted to RGB, which must not be
+                transparent.
 
         Returns:
             (H, W) class indices, uint8 (uint16 where there are more than 256 classes).
@@ -82,25 +82,23 @@ class Segmenter:
                 (0–1 or 0–255?), four channels (blended with what?), channels first.
         """
         pixels = as_pixels(image)
-        size = pixels.shape[:2]
         batch = as_input(pixels, self.trained.data.resize_base).unsqueeze(0)
         with torch.inference_mode():
-            classes = self._scorer.classes(batch.to(self.device), size)[0].cpu().numpy()
-        if len(self.class_names) > 256:
-            return classes.astype(np.uint16)
-        return classes.astype(np.uint8)
+            classes = self._scorer.classes(batch.to(self.device), pixels.shape[:2])[0]
+        found = classes.cpu().numpy()
+        return found.astype(np.uint16) if len(self.class_names) > 256 else found.astype(np.uint8)
 
     def color(self, classes: ClassMap) -> Pixels:
-        """(H, W) class indices → (H, W, 3) uint8 RGB in the palette's colors."""
+        """Paint (H, W) class indices in the palette's colors, (H, W, 3) uint8 RGB."""
         return color_labels(classes, self.palette, self.trained.data.ignore_index)
 
     def overlay(self, image: ImageLike, classes: ClassMap, opacity: float = 0.5) -> Pixels:
-        """The classes' colors over their image, (H, W, 3) uint8 RGB.
+        """Lay the classes' colors over their image, (H, W, 3) uint8 RGB.
 
         Args:
             image: as for `predict`.
             classes: (H, W), of the image's size.
-            opacity: 0 shows the image alone, 1 the colors alone.
+            opacity: 0 shows only the image, 1 only the colors.
         """
         ignored = self.trained.data.ignore_index
         return overlay(as_pixels(image), classes, self.palette, ignored, opacity)
@@ -149,54 +147,44 @@ def load(
 
 
 def as_pixels(image: ImageLike) -> Pixels:
-    """Any image as (H, W, 3) uint8 RGB; see `Segmenter.predict`.
-
-    Raises:
-        UserError: it is none, or could be read in several ways.
-    """
+    """Return any image as (H, W, 3) uint8 RGB; see `Segmenter.predict`."""
     if isinstance(image, str | os.PathLike):
         return read_image(open_file(Path(image).expanduser()))
     if isinstance(image, Image.Image):
         return _of_picture(image)
     if not isinstance(image, np.ndarray):
         raise UserError(
-            f"An image is a file's path, an (H, W, 3) uint8 RGB array or a picture of Pillow's, "
+            "An image is a file's path, an (H, W, 3) uint8 RGB array or a picture of Pillow's, "
             f"not {type(image).__name__}."
         )
-    found = f"The image is {image.dtype} of shape {image.shape}"
+    expected = "(height, width, 3), RGB"
     if image.dtype != np.uint8:
-        raise UserError(
-            f"{found}; expected uint8 in 0–255. Convert it first, values in 0–1 by "
-            "(image * 255).round().astype('uint8')."
-        )
-    if image.ndim in (2, 3) and not image.size:
-        raise UserError(f"{found}: it has no pixels; expected (height, width, 3), RGB.")
-    if image.ndim == 2:
+        expected = "uint8 in 0–255. Convert values in 0–1 by (image * 255).round().astype('uint8')"
+    elif image.ndim in (2, 3) and not image.size:
+        expected += ": it has no pixels"
+    elif image.ndim == 2:
         return np.repeat(image[..., None], 3, axis=2)
-    if image.ndim == 3 and image.shape[2] == 4:
-        raise UserError(
-            f"{found}: with a fourth channel it is not said what shows through. Leave the channel "
-            "out, image[..., :3], or blend it with a background."
-        )
-    if image.ndim == 3 and image.shape[2] != 3 and image.shape[0] == 3:
-        raise UserError(f"{found}, channels first. Move them last: image.transpose(1, 2, 0).")
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise UserError(f"{found}; expected (height, width, 3), RGB.")
-    return image
+    elif image.ndim == 3 and image.shape[2] == 4:
+        expected += ". Drop the fourth channel, image[..., :3], or blend it with a background"
+    elif image.ndim == 3 and image.shape[2] != 3 and image.shape[0] == 3:
+        expected += ". It has channels first: move them last by image.transpose(1, 2, 0)"
+    elif image.ndim == 3 and image.shape[2] == 3:
+        return image
+    raise UserError(f"The image is {image.dtype} of shape {image.shape}; expected {expected}.")
 
 
 def _of_picture(image: Image.Image) -> Pixels:
     if image.mode.startswith(("I", "F")):
         raise UserError(
-            f"The picture's mode is {image.mode}, more than 8 bits; which of its values is white "
-            "is not said. Convert it to 8 bits first."
+            f"The picture's mode is {image.mode}, more than 8 bits, and which value "
+            "is white is unknown. Convert it to 8 bits first."
         )
     if not image.width or not image.height:
         raise UserError(f"The picture is {image.width}×{image.height} pixels: it has none.")
     turned = ImageOps.exif_transpose(image)
     if turned.has_transparency_data and np.asarray(turned.convert("RGBA"))[..., 3].min() < 255:
         raise UserError(
-            "The picture is transparent in places, and it is not said what shows through. "
-            "Blend it with a background, or take its colors alone: image.convert('RGB')."
+            "The picture is transparent in places. Blend it with a background, or drop the "
+            'transparency: image.convert("RGB").'
         )
     return np.asarray(turned.convert("RGB"), np.uint8)

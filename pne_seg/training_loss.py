@@ -18,13 +18,9 @@ TRAINING_TERMS = ("contrast", "auxiliary")
 
 @dataclass
 class LossTerm:
-    """One named part of the training loss.
+    """One named part of the training loss, logged unweighted as `train/loss_<name>`.
 
-    Attributes:
-        name: logged as `train/loss_<name>`.
-        value: scalar tensor, unweighted.
-        weight: what the total multiplies it by.
-        statistics: further scalars to log, by name (`train/<key>`).
+    `statistics` are further scalars to log, as `train/<key>`.
     """
 
     name: str
@@ -51,13 +47,7 @@ class TrainingTerm(nn.Module, ABC):
 
     @abstractmethod
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the network and build the layers that depend on it.
-
-        Args:
-            network: any module from (B, 3, H, W) to (B, C, H, W). It is not kept.
-            num_classes: C.
-            ignore_index: the label that carries no class.
-        """
+        """Hook a network, which is not kept, and build the layers that depend on it."""
 
     def detach(self) -> None:
         """Remove the hooks; the network is then exactly what it was."""
@@ -68,38 +58,24 @@ class TrainingTerm(nn.Module, ABC):
     def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
         """Compute the term from what the hooks captured.
 
-        Args:
-            target: (B, H, W) integer labels, padded along with the images.
-            step: optimizer steps taken so far, for warm-ups.
-            size: height and width of the labels without the padding, which is below and to the
-                right; by default those of `target`.
+        `target` are (B, H, W) labels, padded along with the images to the right and below; `size`
+        is their height and width without the padding. `step` counts optimizer steps, for warm-ups.
         """
 
 
 class LogitLosses(nn.Module):
-    """The main loss on a network's logits, and further ones with their weights.
-
-    Args:
-        main: called `main(logits, target)` with (B, C, H, W) and (B, H, W).
-        extra: further such losses by the name they are logged under.
-        weights: of the further ones, in the total, 0 or more; 1 by default.
-        num_classes: C.
-        ignore_index: the label that carries no class; set in every loss.
-
-    Raises:
-        ValueError: a loss has no ignore value or has weights for another number of
-            classes, a name is taken or unknown, or a weight is negative.
-    """
+    """The main loss on a network's logits, and further ones with their weights (1 by default)."""
 
     def __init__(
         self,
         main: nn.Module,
-        extra: Mapping[str, nn.Module],
-        weights: Mapping[str, float],
+        extra: Mapping[str, nn.Module] | None,
+        weights: Mapping[str, float] | None,
         num_classes: int,
         ignore_index: int,
     ) -> None:
         super().__init__()
+        extra, weights = extra or {}, weights or {}
         self.main = main
         for name in extra:
             if not name.isidentifier() or hasattr(nn.ModuleDict, name):
@@ -146,17 +122,10 @@ def loss_name(loss: nn.Module) -> str:
 
 
 def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
-    """Set the data's ignore value in a loss.
+    """Set the data's ignore value in a loss; refuse a loss without one, or given another.
 
     A value that the loss holds already counts as given if it is neither None nor its constructor's
     default (−100 in `torch`'s). Losses whose constructor takes none always get the data's.
-
-    Args:
-        loss: with an attribute `ignore_index`.
-        ignore_index: the label that carries no class.
-
-    Raises:
-        ValueError: the loss has no such attribute, or was given another value.
     """
     kind = type(loss).__name__
     if not hasattr(loss, "ignore_index"):
@@ -167,38 +136,25 @@ def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
             "torch.nn.CrossEntropyLoss."
         )
     holder: Any = loss
-    given = holder.ignore_index
-    default = _default_ignore_index(type(loss))
-    if default is not inspect.Parameter.empty and given not in (None, default, ignore_index):
+    # Of all classes, because a subclass may pass it on among its keywords.
+    constructors = [
+        vars(base)["__init__"] for base in type(loss).__mro__ if "__init__" in vars(base)
+    ]
+    parameters = [inspect.signature(each).parameters.get("ignore_index") for each in constructors]
+    defaults = [parameter.default for parameter in parameters if parameter is not None]
+    usual = (None, inspect.Parameter.empty, ignore_index, *defaults[:1])
+    if defaults and holder.ignore_index not in usual:
         raise ValueError(
-            f"{kind} was given ignore_index {given}, the data's is {ignore_index}. Leave it out: "
-            "the loss gets the data's."
+            f"{kind} was given ignore_index {holder.ignore_index}, the data's is {ignore_index}. "
+            "Leave it out: the loss gets the data's."
         )
     holder.ignore_index = ignore_index
 
 
-def _default_ignore_index(kind: type) -> Any:
-    """Return the constructor's default; `Parameter.empty` if no class's constructor takes it."""
-    # All of them, because a subclass may pass it on among its keywords.
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            parameter = inspect.signature(vars(base)["__init__"]).parameters.get("ignore_index")
-            if parameter is not None:
-                required = parameter.default is inspect.Parameter.empty
-                return None if required else parameter.default
-    return inspect.Parameter.empty
-
-
 def evaluate(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-    """Compute any loss on a batch, in single precision and without NaN if no pixel counts.
+    """Compute any loss of (B, C, H, W) logits and (B, H, W) labels in single precision.
 
-    Args:
-        loss: called `loss(logits, target)`; it has its ignore value from `set_ignore_index`.
-        logits: (B, C, H, W).
-        target: (B, H, W) int64.
-
-    Returns:
-        Scalar; 0, with a gradient of 0, if every pixel is ignored.
+    It is 0, with a gradient of 0, if every pixel is ignored.
     """
     logits = logits.float()  # third-party losses refuse half precision or keep it
     criterion: Any = loss

@@ -248,7 +248,7 @@ def test_a_resume_with_other_groups_is_refused(tmp_path: Path) -> None:
         again.fit(grouped(groups, 8), loader, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
         return seen
 
-    message = r"has 1 parameter groups, this run's has 4.*--model.parameter_groups of the run"
+    message = r"has 1 parameter groups, this run's has 4.*the parameter_groups of the run"
     with pytest.raises(UserError, match=message):
         resume(ParameterGroups(decay_norms=False, head_lr=10))
     assert resume(None).rates == [pytest.approx([0.1 * (1 - t / 8)]) for t in (2, 3)]

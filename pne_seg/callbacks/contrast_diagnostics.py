@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pne_seg import visualization
 from pne_seg.contrast import SelectiveLoss, prepare
-from pne_seg.contrast.gather import take
-from pne_seg.contrast.interface import resize_nearest
+from pne_seg.contrast.interface import resize_nearest, take
 from pne_seg.data.base import SegmentationDataModule
 from pne_seg.feature_hooks import FeatureHook, capture, find_classifier
 from pne_seg.module import Batch, SegmentationModule

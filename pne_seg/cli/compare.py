@@ -14,7 +14,7 @@ from pne_seg.runs import Run
 
 if TYPE_CHECKING:
     from pne_seg.sweep.comparison import Comparison
-    from pne_seg.sweep.disagreement import Disagreement
+    from pne_seg.sweep.report import Disagreement
 
 _DESCRIPTION = """\
 Compare finished runs. Runs whose settings differ in the seed only form an arm, named by the
@@ -23,14 +23,7 @@ on the test split if all runs were tested (test --run DIR), else on the validati
 
 
 def run(args: Sequence[str]) -> None:
-    """Print the comparison, and write it where `--output` says.
-
-    Args:
-        args: as on the command line, without the verb.
-
-    Raises:
-        SystemExit: code 2 after a mistake in the input, which is printed in a few lines.
-    """
+    """Print the comparison, and write it where `--output` says."""
     parser = argparse.ArgumentParser(
         "cli.py compare",
         description=_DESCRIPTION,
@@ -54,8 +47,7 @@ def run(args: Sequence[str]) -> None:
 
 def _compare(runs: Sequence[Path], output: Path | None) -> None:
     try:
-        # The only part of the package that needs scipy.
-        from pne_seg.sweep.comparison import Comparison
+        from pne_seg.sweep.comparison import Comparison, comparison_markdown
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "scipy":
             raise
@@ -66,13 +58,6 @@ def _compare(runs: Sequence[Path], output: Path | None) -> None:
     if output is not None:
         command = shlex.join(["python", "cli.py", "compare", *map(str, runs)])
         write_comparison(comparison, output, "Comparison of runs", {}, command)
-    print_comparison(comparison, output)
-
-
-def print_comparison(comparison: "Comparison", output: Path | None) -> None:
-    """Print the tables, and where they were written."""
-    from pne_seg.sweep.tables import comparison_markdown
-
     sys.stdout.write(comparison_markdown(comparison))
     if output is not None:
         print(f"Written to {output}")
@@ -85,18 +70,13 @@ def write_comparison(
     resumed: Mapping[Path, Sequence[Path]],
     command: str,
 ) -> None:
-    """Write `comparison.md`, `.csv` and `.json`, and `report.html`.
+    """Write `comparison.md`, `.csv`, `.json` and `report.html`.
 
-    Args:
-        comparison: what is written.
-        output: the folder; it is made if missing.
-        title: of the page.
-        resumed: runs that a run resumed, the oldest first.
-        command: what repeats it.
+    `resumed` holds, by run, those that it resumed, the oldest first; `command` repeats it.
     """
+    from pne_seg.sweep.comparison import comparison_csv, comparison_json, comparison_markdown
     from pne_seg.sweep.report import report_html
     from pne_seg.sweep.results import validation_curve
-    from pne_seg.sweep.tables import comparison_csv, comparison_json, comparison_markdown
 
     curves = {
         arm.name: [
@@ -107,24 +87,24 @@ def write_comparison(
     }
     first = Run(next(iter(comparison.baseline.runs.values())).folder)
     environment = first.environment.read_text() if first.environment.is_file() else "unknown"
-    tables = {
+    pictures = _pictures(comparison)
+    contents = {
         "comparison.md": comparison_markdown(comparison),
         "comparison.csv": comparison_csv(comparison),
         "comparison.json": comparison_json(comparison),
+        "report.html": report_html(comparison, title, curves, pictures, command, environment),
     }
     with naming(output):
         output.mkdir(parents=True, exist_ok=True)
-        for name, content in tables.items():
+        for name, content in contents.items():
             write_bytes_atomically(output / name, content.encode())
-        page = report_html(comparison, title, curves, _pictures(comparison), command, environment)
-        write_bytes_atomically(output / "report.html", page.encode())
 
 
 def _pictures(comparison: "Comparison") -> "list[Disagreement]":
     """Predict the images on which arms disagree most; the page does without if that fails."""
     if comparison.split != "test":
         return []
-    from pne_seg.sweep.disagreement import largest_disagreements
+    from pne_seg.sweep.report import largest_disagreements
 
     try:
         return largest_disagreements(comparison)

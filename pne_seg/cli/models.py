@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.contrast.projection import Projection
+from pne_seg.contrast.component import Projection
 from pne_seg.networks.catalogue import (
     ENCODERS,
     METHODS,

@@ -8,21 +8,23 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.table import Table
 
-from pne_seg.cli.compare import print_comparison, write_comparison
+from pne_seg.cli.compare import write_comparison
 from pne_seg.cli.failures import Failing, report
 from pne_seg.cli.settings import Settings
-from pne_seg.cli.sweep_status import status_table
 from pne_seg.errors import UserError
+from pne_seg.metrics import percent
 from pne_seg.runs import check_name
 
 if TYPE_CHECKING:
+    from pne_seg.sweep.arms import Search
     from pne_seg.sweep.cells import Cell
-    from pne_seg.sweep.search import Search
     from pne_seg.sweep.study import Queue, Sweep, TaskState
 
 _DESCRIPTION = """\
@@ -36,9 +38,6 @@ _EXTRA = "sweep needs Optuna and scipy: pip install 'pne-seg[sweep]'."
 
 def run(args: Sequence[str]) -> None:
     """Work on a sweep until all its cells are done.
-
-    Args:
-        args: as on the command line, without the verb.
 
     Raises:
         SystemExit: code 1 if a cell failed or is not done, 2 after a mistake in the input, which
@@ -85,8 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str]) -> int:
     try:
         import pne_seg.sweep.comparison  # noqa: F401  # needs scipy, at the end of hours of work
-        from pne_seg.sweep.search import Search
+        from pne_seg.sweep.arms import Search
         from pne_seg.sweep.storage import naming_storage, without_password
+        from pne_seg.sweep.study import Queue
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("optuna", "sqlalchemy", "scipy"):
             raise UserError(_EXTRA) from error
@@ -98,17 +98,18 @@ def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str])
     if given.status and is_new:
         raise UserError(f"--status: there is no study in {sweep.folder} yet.")
     if given.dry_run and is_new:
-        _list_cells(sweep)
+        print(*sweep.describe(), sep="\n")
         return 0
+    only_shows = given.status or given.dry_run
     with naming_storage(sweep.url):
-        queue = sweep.queue()
-        if not given.status and not given.dry_run:
+        queue = Queue(sweep)
+        if not only_shows:
             queue.fill(given.retry_failed)
             code = _work(queue, given.jobs, given.time_budget)
         states = queue.states()
         versions = queue.code_versions()
-    Console().print(status_table(sweep, states, given.jobs))
-    if given.status or given.dry_run:
+    Console().print(_status(sweep, states, given.jobs))
+    if only_shows:
         return 0
     if len(versions) > 1:
         print(f"warning: cells were run by {len(versions)} versions of this package's code.")
@@ -118,68 +119,16 @@ def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str])
         _compare(sweep, sweep.trained_cells(states, _BEST), command)
         _recommend(sweep, states, command)
     elif not given.only:
-        _compare(sweep, _paired_cells(sweep, states), command)
-    ended = {"done", "pruned"}
-    return code or int(any(state.state not in ended for state in states))
-
-
-def _list_cells(sweep: "Sweep") -> None:
-    from pne_seg.sweep.search import Search
-
-    if isinstance(sweep, Search):
-        for name, given in sweep.space.items():
-            print(f"{name}: {given}")
-        seeds = len(sweep.seeds)
-        most = (sweep.num_trials + 1) * seeds
-        print(f"{sweep.num_trials} arms and the baseline, {seeds} seeds: {most} cells at most.")
-        return
-    for cell in sweep.cells:
-        print(" ".join([cell.run_name, *cell.arm.arguments]))
-    print(f"{len(sweep.cells)} cells.")
-
-
-def _paired_cells(sweep: "Sweep", states: Sequence["TaskState"]) -> list["Cell"]:
-    """Return the cells that are done and whose seed the baseline has too, arm by arm."""
-    ended = {state.key for state in states if state.state == "done"}
-    done = [cell for cell in sweep.cells if cell.key in ended]
-    baseline = {cell.seed for cell in done if cell.arm == sweep.arms[0]}
-    return [
-        cell for arm in sweep.arms for cell in done if cell.arm == arm and cell.seed in baseline
-    ]
-
-
-def _recommend(search: "Search", states: Sequence["TaskState"], command: Sequence[str]) -> None:
-    """Print how the best arm of a search is confirmed."""
-    file = search.write_best(states)
-    if file is None:
-        return
-    fresh = ",".join(str(max(search.seeds) + 1 + number) for number in range(6))
-    parts = ["--arms", str(file), "--seeds", fresh, "--name", f"{search.name}-confirmed"]
-    line = shlex.join([*command[:3], *search.config_arguments, *parts, *search.overrides])
-    print(f"The best of many looks better than it is. On fresh seeds and the test split:\n  {line}")
-
-
-def _compare(sweep: "Sweep", cells: Sequence["Cell"], command: Sequence[str]) -> None:
-    from pne_seg.sweep.comparison import Comparison
-    from pne_seg.sweep.results import name_arms, read_results
-
-    if len({cell.arm.name for cell in cells}) < 2:
-        return
-    finished = {cell: run.folder for cell in cells if (run := cell.finished(sweep.root))}
-    names = [cell.arm.name for cell in finished]
-    comparison = Comparison(name_arms(names, read_results([*finished.values()])))
-    resumed = {
-        folder: [run.folder for run in reversed(cell.runs(sweep.root)) if run.folder != folder]
-        for cell, folder in finished.items()
-    }
-    write_comparison(comparison, sweep.folder, sweep.name, resumed, shlex.join(command))
-    print()
-    print_comparison(comparison, sweep.folder)
+        ended = {state.key for state in states if state.state == "done"}
+        done = [cell for arm in sweep.arms for cell in sweep.cells_of(arm) if cell.key in ended]
+        paired = {cell.seed for cell in done if cell.arm == sweep.arms[0]}
+        _compare(sweep, [cell for cell in done if cell.seed in paired], command)
+    return code or int(any(state.state not in ("done", "pruned") for state in states))
 
 
 def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
-    from pne_seg.sweep.arms import ArmSettings, grid, read_arms
-    from pne_seg.sweep.search import BASELINE, Search, read_space
+    from pne_seg.sweep.arms import BASELINE, Search, grid, read_arms, read_space
+    from pne_seg.sweep.cells import ArmSettings
     from pne_seg.sweep.study import Sweep
 
     if not given.config:
@@ -187,10 +136,8 @@ def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
     for path in given.config:
         if not path.is_file():
             raise UserError(f"--config {path} does not exist.")
-    if stray := next((item for item in overrides if not item.startswith("-")), None):
-        first = overrides.index(stray)
-        if first == 0:
-            raise UserError(f"{stray}: expected settings as --KEY VALUE.")
+    if overrides and not overrides[0].startswith("-"):
+        raise UserError(f"{overrides[0]}: expected settings as --KEY VALUE.")
     sources = [f"--{name}" for name in ("set", "arms", "search") if getattr(given, name)]
     if len(sources) > 1:
         raise UserError(f"{' and '.join(sources)} all name arms. Give one of them.")
@@ -205,18 +152,15 @@ def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
         arms = [ArmSettings(BASELINE, ())]
     else:
         arms = read_arms(given.arms) if given.arms else grid(given.set)
-    if given.only:
-        unknown = [only for only in given.only if only not in {arm.name for arm in arms}]
-        if unknown:
-            known = ", ".join(arm.name for arm in arms)
-            raise UserError(f"--only {unknown[0]}: no such arm. There are {known}.")
-        arms = [arm for arm in arms if arm.name in given.only]
+    names = [arm.name for arm in arms]
+    if unknown := [only for only in given.only or () if only not in names]:
+        raise UserError(f"--only {unknown[0]}: no such arm. There are {', '.join(names)}.")
     settings = Settings.of([*(f"--config={path}" for path in given.config), *overrides])
     settings.load()
     common: dict[str, Any] = {
         "name": name,
         "root": Path(settings.get("trainer.default_root_dir") or "."),
-        "arms": arms,
+        "arms": [arm for arm in arms if not given.only or arm.name in given.only],
         "seeds": _seeds(given.seeds),
         "configs": given.config,
         "overrides": overrides,
@@ -255,23 +199,21 @@ def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
     console = Console(highlight=False, soft_wrap=True)
 
     def finished(state: "TaskState") -> None:
-        value = f" {100 * state.value:.2f}" if state.value is not None else ""
+        value = f" {percent(state.value)}" if state.value is not None else ""
         console.print(f"{state.key}: {state.state}{value}", markup=False)
         if state.state == "failed":
             console.print(f"  {state.error}", markup=False)
 
-    timer = None
+    timer = threading.Timer(3600 * (time_budget or 0), stop.set)
+    timer.daemon = True
     if time_budget is not None:
-        timer = threading.Timer(3600 * time_budget, stop.set)
-        timer.daemon = True
         timer.start()
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, on_signal) for number in signals}
     live: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if console.is_terminal:
         live = Live(
-            get_renderable=lambda: status_table(queue.sweep, queue.states(), jobs),
+            get_renderable=lambda: _status(queue.sweep, queue.states(), jobs),
             console=console,
             refresh_per_second=0.5,
             transient=True,
@@ -282,6 +224,74 @@ def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
     return 128 + received[0] if received else 0
+
+
+def _status(sweep: "Sweep", states: Sequence["TaskState"], jobs: int) -> Group:
+    """Return what is done and the state of the rest, with a line on how long that may take."""
+    from pne_seg.sweep.arms import Search, as_argument, short_names
+
+    is_search = isinstance(sweep, Search)
+    if is_search:
+        names = [*dict.fromkeys(name for state in states for name in state.params)]
+        table = Table("arm", *short_names(names).values(), "seeds", "val mIoU", "state")
+        for state in states:
+            if state.state not in ("new", "waiting"):
+                given = [state.params.get(name, "-") for name in names]
+                chosen = [f"{v:.4g}" if isinstance(v, float) else as_argument(v) for v in given]
+                values = state.seeds.values()
+                miou = percent(mean(values)) if values else "-"
+                table.add_row(state.key, *chosen, str(len(values)), miou, state.state)
+    else:
+        found = {state.key: state for state in states}
+        table = Table("arm", *(f"seed {seed}" for seed in sweep.seeds))
+        for arm in sweep.arms:
+            cells = sweep.cells_of(arm)
+            table.add_row(arm.name, *(_cell_text(found[c.key], c, sweep.root) for c in cells))
+    ended = [state for state in states if state.value is not None]
+    left = len(states) - len(ended)
+    text = f"{len(ended)} of {len(states)} {'arms' if is_search else 'cells'} done"
+    if ended and left:
+        hours = mean(state.seconds for state in ended) * left / jobs / 3600
+        text += f"; about {hours:.2g} hours left with {jobs} at a time"
+    return Group(table, f"{text}.")
+
+
+def _cell_text(state: "TaskState", cell: "Cell", root: Path) -> str:
+    if state.value is not None:
+        return percent(state.value)
+    if state.state == "running":
+        miou = cell.latest_miou(root)
+        return "running" if miou is None else f"running, val {percent(miou)}"
+    return "waiting" if state.state == "new" else state.state
+
+
+def _recommend(search: "Search", states: Sequence["TaskState"], command: Sequence[str]) -> None:
+    """Print how the best arm of a search is confirmed."""
+    file = search.write_best(states)
+    if file is None:
+        if sum(state.value is not None for state in states) > 1:
+            print("No arm is better than the baseline: there is nothing to confirm.")
+        return
+    fresh = ",".join(str(max(search.seeds) + 1 + number) for number in range(6))
+    parts = ["--arms", str(file), "--seeds", fresh, "--name", f"{search.name}-confirmed"]
+    line = shlex.join([*command[:3], *search.config_arguments, *parts, *search.overrides])
+    print(f"The best of many looks better than it is. On fresh seeds and the test split:\n  {line}")
+
+
+def _compare(sweep: "Sweep", cells: Sequence["Cell"], command: Sequence[str]) -> None:
+    from pne_seg.sweep.comparison import Comparison, comparison_markdown
+    from pne_seg.sweep.results import name_arms, read_results
+
+    if len({cell.arm.name for cell in cells}) < 2:
+        return
+    finished = {cell: run.folder for cell in cells if (run := cell.finished(sweep.root))}
+    names = [cell.arm.name for cell in finished]
+    comparison = Comparison(name_arms(names, read_results([*finished.values()])))
+    resumed = {
+        folder: [run.folder for run in reversed(cell.runs(sweep.root)) if run.folder != folder]
+        for cell, folder in finished.items()
+    }
+    write_comparison(comparison, sweep.folder, sweep.name, resumed, shlex.join(command))
+    print(f"\n{comparison_markdown(comparison)}Written to {sweep.folder}")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pne_seg.contrast.gather import take
 from pne_seg.contrast.interface import (
     ContrastiveLoss,
     ContrastResult,
@@ -16,10 +16,10 @@ from pne_seg.contrast.interface import (
     eager,
     prepare,
     resize_nearest,
+    take,
 )
 from pne_seg.contrast.pixel_contrast import PixelContrastLoss
 from pne_seg.contrast.pne import InfoNCELoss, PNELoss
-from pne_seg.contrast.projection import Projection
 from pne_seg.feature_hooks import (
     Classifier,
     FeatureHook,
@@ -30,12 +30,48 @@ from pne_seg.feature_hooks import (
 from pne_seg.training_loss import LossTerm, TrainingTerm
 
 
+class Projection(nn.Sequential):
+    """1×1 conv (no bias) → BN → ReLU → 1×1 conv, from features to embeddings.
+
+    Shape: (B, in_channels, h, w) → (B, embedding_dim, h, w), hidden width `in_channels`.
+    """
+
+    def __init__(self, in_channels: int, embedding_dim: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, in_channels, kernel_size=1, bias=False),
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(in_channels, embedding_dim, kernel_size=1),
+        )
+
+    def project_pixels(self, varying: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
+        """Project single pixels: (M, in_channels) and (R, in_channels) → (M, D) and (R, D).
+
+        Batch statistics are those of all of them. No gradient passes through the constant ones.
+        """
+        into, norm, relu, out = self
+        with torch.no_grad():
+            hidden = _linear(into, constant)
+        hidden = torch.cat([_linear(into, varying), hidden])  # (M + R, C)
+        # As an image of one row whose channels are contiguous, which is fastest in batch norm.
+        image = hidden[None, None].movedim(3, 1)  # (1, C, 1, M + R)
+        hidden = relu(norm(image)).movedim(1, 3)[0, 0]
+        with torch.no_grad():
+            embeddings = _linear(out, hidden[len(varying) :])
+        return _linear(out, hidden[: len(varying)]), embeddings
+
+
+def _linear(layer: nn.Module, pixels: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Conv2d)
+    return F.linear(pixels, layer.weight.flatten(1), layer.bias)
+
+
 class Contrast(TrainingTerm):
     """Project the feature that enters the classifier and weight a contrastive loss on it.
 
-    The network is neither changed nor kept; nothing of this runs outside training, and inference
-    networks carry none of it. The projection head is drawn without touching the random state, so
-    that a run with and one without it see the same random numbers everywhere else.
+    The network is neither changed nor kept; nothing of this runs outside training. The projection
+    head is drawn without touching the random state, so that a run with and one without it see the
+    same random numbers everywhere else.
 
     Args:
         loss: called `loss.compute(embeddings, logits, target)`, as `PNELoss` is.
@@ -51,10 +87,6 @@ class Contrast(TrainingTerm):
             pixels, as all losses of this package do, else "all".
         feature_module: name of the module whose *input* is the feature; found by default.
         logits_module: name of the module whose *output* is the logits; found by default.
-
-    Raises:
-        ValueError: a setting out of its range, only one of the two modules named, or a loss that
-            cannot select its pixels with `project="used"`.
     """
 
     def __init__(
@@ -69,14 +101,14 @@ class Contrast(TrainingTerm):
         logits_module: str | None = None,
     ) -> None:
         super().__init__()
-        if weight < 0:
-            raise ValueError(f"weight must be 0 or more, got {weight}.")
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps must be 0 or more, got {warmup_steps}.")
-        if embedding_dim < 1:
-            raise ValueError(f"embedding_dim must be 1 or more, got {embedding_dim}.")
-        if min_stride is not None and min_stride < 1:
-            raise ValueError(f"min_stride must be 1 or more, or null, got {min_stride}.")
+        for name, value, least in (
+            ("weight", weight, 0),
+            ("warmup_steps", warmup_steps, 0),
+            ("embedding_dim", embedding_dim, 1),
+            ("min_stride", 1 if min_stride is None else min_stride, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be {least} or more, got {value}.")
         if project not in ("all", "used", None):
             raise ValueError(f"project must be 'all', 'used' or None, got {project!r}.")
         # A subclass's own `compute` would not be called.
@@ -99,12 +131,7 @@ class Contrast(TrainingTerm):
         self.projection: Projection | None = None
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the classifier and build the projection for the channels of its feature.
-
-        Raises:
-            ValueError: the named modules do not give (B, C, h, w) tensors, or the logits' C is not
-                `num_classes`.
-        """
+        """Hook the classifier and build the projection for the channels of its feature."""
         self.detach()
         if self.feature_module is not None and self.logits_module is not None:
             place = Classifier(self.feature_module, self.logits_module)
@@ -119,8 +146,7 @@ class Contrast(TrainingTerm):
             feature, logits = capture_dummy(network, self.hooks)
             for name, tensor in (("feature", feature), ("logits", logits)):
                 if not isinstance(tensor, Tensor) or tensor.ndim != 4:
-                    shape = getattr(tensor, "shape", None)
-                    found = type(tensor).__name__ if shape is None else tuple(shape)
+                    found = tuple(getattr(tensor, "shape", ())) or type(tensor).__name__
                     raise ValueError(
                         f"The module for the {name} gives {found}, expected (B, channels, h, w). "
                         f"Name another module in '{name}_module'."
@@ -132,8 +158,7 @@ class Contrast(TrainingTerm):
                 "Name the classifier's last convolution in 'logits_module'."
             )
         with torch.random.fork_rng(devices=[]):
-            projection = Projection(channels, self.embedding_dim)
-        self.projection = projection.to(device)
+            self.projection = Projection(channels, self.embedding_dim).to(device)
         self.loss.ignore_index = ignore_index
         for hook in self.hooks:
             hook.attach(network)
@@ -144,42 +169,17 @@ class Contrast(TrainingTerm):
         step: int,
         size: tuple[int, int] | None = None,  # noqa: ARG002  # padding is ignored by its label
     ) -> LossTerm:
-        """Project the captured feature and compute the loss.
-
-        Args:
-            target: (B, H, W) integer labels.
-            step: optimizer steps taken so far.
-            size: not used; the labels of padding are ignored.
-
-        Returns:
-            The term `contrast`, with the number of pairs and of wrong pixels in them.
-
-        Raises:
-            RuntimeError: called before `attach`, or without a forward pass of the network.
-        """
+        """Project the captured feature and compute the loss; see `TrainingTerm.forward`."""
         if self.projection is None:
             raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
         feature, logits = (hook.take() for hook in self.hooks)
         result = self.compute(feature, logits, target)
         warmup = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
-        return LossTerm(
-            name="contrast",
-            value=result.loss,
-            weight=self.weight * warmup,
-            statistics={
-                "contrast_pairs": result.num_pairs,
-                "contrast_anchors": result.num_anchors,
-            },
-        )
+        counts = {"contrast_pairs": result.num_pairs, "contrast_anchors": result.num_anchors}
+        return LossTerm("contrast", result.loss, self.weight * warmup, counts)
 
     def compute(self, feature: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
-        """Project a feature and compute the loss, unweighted.
-
-        Args:
-            feature: (B, in_channels, h, w), what enters the classifier.
-            logits: (B, C, h', w'), what leaves it.
-            target: (B, H, W) integer labels.
-        """
+        """Compute the unweighted loss of what enters and leaves the classifier."""
         assert self.projection is not None
         feature = self.subsample(feature, target)
         if self.project == "used":
@@ -192,27 +192,20 @@ class Contrast(TrainingTerm):
         assert isinstance(self.loss, SelectiveLoss)
         assert self.projection is not None
         selection = self.loss.select(*prepare(feature, logits, target))
-        varying = take(feature, selection.varying)
-        pixels = selection.constant
-        if (
-            len(varying) + len(pixels) < 2
-        ):  # too few for batch statistics, which all processes exchange
+        varying, pixels = take(feature, selection.varying), selection.constant
+        if len(varying) + len(pixels) < 2:  # too few for batch statistics, which processes exchange
             pixels = torch.cat([pixels, torch.arange(2, device=pixels.device)])
-        embeddings, constant = self.projection.project_pixels(
-            varying, take(feature.detach(), pixels)
-        )
-        return self.loss.score(embeddings, constant[: len(selection.constant)], selection)
+        constant = take(feature.detach(), pixels)
+        varying, constant = self.projection.project_pixels(varying, constant)
+        return self.loss.score(varying, constant[: len(selection.constant)], selection)
 
     def subsample(self, feature: Tensor, target: Tensor) -> Tensor:
         """Bring a feature (B, C, h, w) to the grid of `min_stride`, for labels (B, H, W)."""
         if self.min_stride is None:
             return feature
         height, width = feature.shape[-2:]
-        size = (
-            min(height, max(1, target.shape[-2] // self.min_stride)),
-            min(width, max(1, target.shape[-1] // self.min_stride)),
-        )
-        return feature if size == (height, width) else resize_nearest(feature, size)
+        rows, columns = (max(1, side // self.min_stride) for side in target.shape[-2:])
+        return resize_nearest(feature, (min(height, rows), min(width, columns)))
 
 
 _Initialize = Callable[..., None]
@@ -252,10 +245,7 @@ def _parameters(function: Callable[..., Any], without: str) -> dict[str, inspect
 
 
 class PNE(Contrast):
-    """The Positive-Negative Equal contrastive loss (arXiv 2207.01417) as a training component.
-
-    Its settings are those of `PNELoss` and `Contrast`.
-    """
+    """The Positive-Negative Equal contrastive loss (arXiv 2207.01417) as a training component."""
 
     @settings_of(PNELoss)
     def __init__(self, **settings: Any) -> None:
@@ -263,10 +253,7 @@ class PNE(Contrast):
 
 
 class InfoNCE(Contrast):
-    """The supervised InfoNCE loss on PNE's pairs as a training component.
-
-    Its settings are those of `InfoNCELoss` and `Contrast`.
-    """
+    """The supervised InfoNCE loss on PNE's pairs as a training component."""
 
     @settings_of(InfoNCELoss)
     def __init__(self, **settings: Any) -> None:
@@ -274,10 +261,7 @@ class InfoNCE(Contrast):
 
 
 class PixelContrast(Contrast):
-    """The pixel contrast of Wang et al. (ICCV 2021) as a training component.
-
-    Its settings are those of `PixelContrastLoss` and `Contrast`; the weight is its authors'.
-    """
+    """The pixel contrast of Wang et al. (ICCV 2021), with the weight of its authors."""
 
     @settings_of(PixelContrastLoss)
     def __init__(self, weight: float = 0.1, **settings: Any) -> None:

@@ -51,18 +51,9 @@ def fast_pne(
 ) -> Tensor:
     """Compute the mean of ℓ_a over the sampled anchors of all pairs, at least one.
 
-    Deterministic on the CPU, and on CUDA as far as batched products are: no step accumulates in an
-    undefined order.
-
-    Args:
-        anchors: (M, D) embeddings of the first of `pairs.pixels`, float32 or float64.
-        others: (P - M, D) embeddings of the others, constants.
-        log_q: (P,) logarithm of their confidence, or None to weigh all positives by 1.
-        pairs: which of them are compared.
-        temperature: τ.
-
-    Raises:
-        RuntimeError: in a backward pass with `create_graph=True`.
+    Deterministic as far as batched products are: no step accumulates in an undefined order.
+    `anchors` (M, D) are the embeddings of the first of `pairs.pixels`, float32 or float64, `others`
+    (P - M, D) those of the rest; `log_q` (P,) is None to weigh all positives by 1.
     """
     return cast(Tensor, cast(Any, _Score.apply)(anchors, others, log_q, pairs, temperature))
 
@@ -143,7 +134,7 @@ class _Score(torch.autograd.Function):
 
 
 def _rows(vectors: Tensor, index: Tensor) -> Tensor:
-    """Return `vectors[index]` of (P, D) vectors by row copies, faster than indexing on the CPU."""
+    """Return `vectors[index]` by row copies, faster than indexing on the CPU."""
     return vectors.index_select(0, index.flatten()).view(*index.shape, -1)
 
 

@@ -1,7 +1,7 @@
 """Select anchors, positives and negatives: which wrong pixels are compared with which right ones.
 
-Uses labels and predictions, neither embeddings nor logits. The rules are steps 3 to 5 of the
-Positive-Negative Equal contrastive loss (Wang et al., arXiv 2207.01417).
+Uses labels and predictions, neither embeddings nor logits: steps 3 to 5 of the Positive-Negative
+Equal contrastive loss (Wang et al., arXiv 2207.01417).
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ Scope = Literal["image", "batch"]
 
 
 class PixelSets(NamedTuple):
-    """The labeled pixels of a batch in sets, each set contiguous.
+    """The labeled pixels of a batch in sets of one image, label and trait, each set contiguous.
 
     Attributes:
         order: the pixels, image · h · w + row · w + column, on the device.
-        key: (S,) image, label and trait of each set, ascending; on the CPU.
+        key: (S,) of each set, (image · C + label) · num_traits + trait, ascending; on the CPU.
         first: (S,) where each set begins in `order`; on the CPU.
         size: (S,) how many pixels it has; on the CPU.
     """
@@ -40,22 +40,11 @@ class PixelSets(NamedTuple):
         pooled: Tensor | None = None,
         shuffle_above: int | None = None,
     ) -> "PixelSets":
-        """Sort pixels into sets of one image, label and trait, each set in reading order.
+        """Sort pixels by (B, h, w) trait and label, each set in reading order.
 
-        The key of a set is (image · C + label) · `num_traits` + trait. Two device
-        synchronizations: the number of the sets, and their keys and sizes.
-
-        Args:
-            trait: (B, h, w) integers below `num_traits`.
-            target: (B, h, w) int64 labels.
-            num_traits: how many traits there are.
-            num_classes: C.
-            ignore_index: label whose pixels are in no set.
-            pooled: (B, h, w) pixels whose sets are those of the first image, by default none.
-            shuffle_above: sets of more pixels are in random order.
-
-        Raises:
-            ValueError: a label outside 0 … C - 1 that is not `ignore_index`.
+        Two device synchronizations: the number of the sets, and their keys and sizes. The sets of
+        `pooled` (B, h, w) pixels are those of the first image; sets of more than `shuffle_above`
+        pixels are in random order.
         """
         image = torch.arange(len(target), device=target.device).view(-1, 1, 1)
         if pooled is not None:
@@ -69,7 +58,12 @@ class PixelSets(NamedTuple):
         keys, sizes = torch.unique_consecutive(ordered, return_counts=True)
         keys, sizes = torch.stack([keys, sizes]).cpu()
         if len(keys) and keys[-1] > unlabeled:
-            _refuse_labels(target, num_classes, ignore_index)
+            found = set(target.flatten()[key > unlabeled].tolist())
+            values = ", ".join(map(str, sorted(found)[:5]))
+            raise ValueError(
+                f"target holds labels outside 0..{num_classes - 1}, the {num_classes} channels of "
+                f"the logits: {values}; map them to a class or to ignore_index={ignore_index}"
+            )
         first = sizes.cumsum(0) - sizes
         if shuffle_above is not None:
             shuffle = torch.randperm(len(key), device=key.device)
@@ -83,9 +77,9 @@ class PixelSets(NamedTuple):
 class Pairs:
     """The Q pairs of a batch, each with n sampled anchors, positives and negatives.
 
-    Pairs share sets: the right pixels of a class are the positives and the negatives of many. Each
-    set is held once, with its distinct samples; `grid` repeats them up to n. The anchors of pair i
-    are set i. No pixel is in two sets.
+    The right pixels of a class are the positives and the negatives of many pairs. Each set is held
+    once, with its distinct samples; `grid` repeats them up to n. The anchors of pair i are set i.
+    No pixel is in two sets.
 
     Attributes:
         pixels: (P,) the sampled pixels, image · h · w + row · w + column; the M anchors first,
@@ -133,21 +127,8 @@ class PairSampler:
     pixels of class k predicted as j, the positives the right pixels of k, the negatives the right
     pixels of j (the anchors themselves if there are none). A pair counts if it has a positive
     and from `min_anchors` to `max_anchors` anchors. Each set is brought to `num_samples` pixels,
-    repeated cyclically in reading order if it has fewer.
-
-    Args:
-        num_samples: n, pixels sampled from each set.
-        min_anchors: fewest anchors of a pair that counts.
-        max_anchors: most anchors of a pair that counts.
-        ignore_index: label to leave out, any integer.
-        sampling: of a set with more than n pixels, "raster" takes the first n row by row,
-            "random" draws n without replacement from the device's default generator; one draw
-            per set and call, shared by the pairs of the set.
-        scope: "image" takes positives and negatives from the anchor's image, "batch" from all
-            images (in reading order from the first image on, unless drawn).
-
-    Raises:
-        ValueError: a setting out of its range.
+    repeated cyclically in reading order if it has fewer. The settings are those of `PNELoss`;
+    "random" draws without replacement from the device's default generator, once per set and call.
     """
 
     num_samples: int = 100
@@ -165,25 +146,9 @@ class PairSampler:
                 "the gate needs 0 <= min_anchors <= max_anchors, got "
                 f"min_anchors={self.min_anchors} and max_anchors={self.max_anchors}"
             )
-        if self.sampling not in ("raster", "random"):
-            raise ValueError(f"sampling must be 'raster' or 'random', got {self.sampling!r}")
-        if self.scope not in ("image", "batch"):
-            raise ValueError(f"scope must be 'image' or 'batch', got {self.scope!r}")
 
     def __call__(self, prediction: Tensor, target: Tensor, num_classes: int) -> Pairs:
-        """Select the pairs of a batch.
-
-        Args:
-            prediction: (B, h, w) int64 predicted classes.
-            target: (B, h, w) int64 labels; `ignore_index` is left out.
-            num_classes: C, both maps hold classes below it.
-
-        Returns:
-            The pairs; none if no pair counts.
-
-        Raises:
-            ValueError: a label outside 0 … C - 1 that is not `ignore_index`.
-        """
+        """Select the pairs of a batch, for (B, h, w) int64 predictions and labels."""
         sets = PixelSets.of(
             prediction,
             target,
@@ -194,7 +159,37 @@ class PairSampler:
             pooled=prediction == target if self.scope == "batch" else None,
             shuffle_above=self.num_samples if self.sampling == "random" else None,
         )
-        return self._sample(sets, *self._pair(sets, num_classes), num_pixels=target.numel())
+        anchors, positives, negatives = self._pair(sets, num_classes)
+
+        # At most n pixels of each set that a pair uses.
+        is_anchor = torch.zeros(len(sets.key), dtype=torch.bool)
+        is_anchor[anchors] = True
+        others = torch.cat([positives, negatives]).unique()
+        used = torch.cat([anchors, others[~is_anchor[others]]])
+        number = torch.empty(len(sets.key), dtype=torch.int64)
+        number[used] = torch.arange(len(used))
+        count = sets.size[used].clamp(max=self.num_samples)
+        at = sets.first[used].repeat_interleave(count) + ranges(count)
+        members = sets.order[at.to(sets.order.device, non_blocking=True)]
+
+        # Pixels in memory order: reading their embeddings takes half the time of set by set.
+        num_anchors = int(count[: len(anchors)].sum())
+        pixels, samples = torch.empty_like(members), torch.empty_like(members)
+        for part in (slice(num_anchors), slice(num_anchors, None)):
+            seen = members.new_zeros(target.numel()).index_fill_(0, members[part], 1)
+            rank = seen.cumsum(0)[members[part]] - 1
+            samples[part] = rank + (part.start or 0)
+            pixels[samples[part]] = members[part]
+        return Pairs(
+            pixels=pixels,
+            samples=samples,
+            first=count.cumsum(0) - count,
+            count=count,
+            positives=number[positives],
+            negatives=number[negatives],
+            num_samples=self.num_samples,
+            num_anchors=int(sets.size[anchors].sum()),
+        )
 
     def _pair(self, sets: PixelSets, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
         """Find the sets (Q,) of each pair that counts: anchors, positives and negatives."""
@@ -212,54 +207,6 @@ class PairSampler:
         (anchors,) = counts.nonzero(as_tuple=True)
         negatives = torch.where(has_negatives, negatives, torch.arange(len(keys)))
         return anchors, positives[anchors], negatives[anchors]
-
-    def _sample(
-        self,
-        sets: PixelSets,
-        anchors: Tensor,
-        positives: Tensor,
-        negatives: Tensor,
-        num_pixels: int,
-    ) -> Pairs:
-        """Take at most n pixels of each set, and number the pixels in memory order."""
-        is_anchor = torch.zeros(len(sets.key), dtype=torch.bool)
-        is_anchor[anchors] = True
-        others = torch.cat([positives, negatives]).unique()
-        used = torch.cat([anchors, others[~is_anchor[others]]])
-        number = torch.empty(len(sets.key), dtype=torch.int64)
-        number[used] = torch.arange(len(used))
-
-        count = sets.size[used].clamp(max=self.num_samples)
-        at = sets.first[used].repeat_interleave(count) + ranges(count)
-        members = sets.order[at.to(sets.order.device, non_blocking=True)]
-        num_anchors = int(count[: len(anchors)].sum())
-        pixels, samples = torch.empty_like(members), torch.empty_like(members)
-        # Reading the embeddings in memory order takes half the time of set by set.
-        for part in (slice(num_anchors), slice(num_anchors, None)):
-            seen = members.new_zeros(num_pixels).index_fill_(0, members[part], 1)
-            rank = seen.cumsum(0)[members[part]] - 1
-            samples[part] = rank + (part.start or 0)
-            pixels[samples[part]] = members[part]
-        return Pairs(
-            pixels=pixels,
-            samples=samples,
-            first=count.cumsum(0) - count,
-            count=count,
-            positives=number[positives],
-            negatives=number[negatives],
-            num_samples=self.num_samples,
-            num_anchors=int(sets.size[anchors].sum()),
-        )
-
-
-def _refuse_labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
-    """Raise a ValueError that names the invalid labels."""
-    outside = ((target < 0) | (target >= num_classes)) & (target != ignore_index)
-    values = ", ".join(str(value) for value in sorted(set(target[outside].tolist()))[:5])
-    raise ValueError(
-        f"target holds labels outside 0..{num_classes - 1}, the {num_classes} channels of the "
-        f"logits: {values}; map them to a class or to ignore_index={ignore_index}"
-    )
 
 
 def ranges(lengths: Tensor) -> Tensor:

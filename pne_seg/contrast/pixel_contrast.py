@@ -22,7 +22,7 @@ class AnchorSelection(Selection):
     num_sets: int
 
 
-class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
+class PixelContrastLoss(SelectiveLoss):
     """Pull pixels of a class together and push those of different classes apart.
 
     Of each class of an image with more than `max_views` pixels, the same number of pixels is
@@ -35,17 +35,12 @@ class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
     with s = cosine similarity / τ. The loss is the mean over the anchors that have a positive.
     `num_pairs` counts the classes of images that were drawn from, `num_anchors` the drawn pixels.
 
-    Computed in float32, or float64 if the embeddings are, also under autocast.
-
     Args:
         temperature: τ > 0, divides the cosine similarity.
         base_temperature: τ_base > 0, divides the loss.
         max_samples: most anchors of a batch.
         max_views: most anchors of a class of an image; classes with no more pixels are left out.
         ignore_index: label to leave out, any integer.
-
-    Raises:
-        ValueError: a setting out of its range.
     """
 
     def __init__(
@@ -71,17 +66,8 @@ class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
 
     def select(self, logits: Tensor, target: Tensor) -> AnchorSelection:
         """Draw the anchors, for logits (B, C, h, w) and int64 labels (B, h, w)."""
-        classes = logits.shape[1]
         wrong = logits.max(dim=1).indices != target
-        sets = PixelSets.of(
-            wrong,
-            target,
-            num_traits=2,
-            num_classes=classes,
-            ignore_index=self.ignore_index,
-            shuffle_above=0,
-        )
-
+        sets = PixelSets.of(wrong, target, 2, logits.shape[1], self.ignore_index, shuffle_above=0)
         # Easy (0) and hard (1) pixels of each class of an image: where they begin, and how many.
         column = sets.key % 2
         found, row = (sets.key // 2).unique(return_inverse=True)
@@ -118,8 +104,3 @@ class PixelContrastLoss(SelectiveLoss[AnchorSelection]):
             total = per_anchor.sum() / count.count_nonzero().clamp(min=1)
         scale = self.temperature / self.base_temperature
         return ContrastResult.of(total * scale, selection.num_sets, len(varying))
-
-    def extra_repr(self) -> str:
-        """Return the settings, for `print(loss)`."""
-        names = ("temperature", "base_temperature", "max_samples", "max_views", "ignore_index")
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

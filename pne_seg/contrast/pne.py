@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pne_seg.contrast.fast import fast_pne
-from pne_seg.contrast.gather import take
-from pne_seg.contrast.interface import SHORTEST, ContrastResult, Selection, SelectiveLoss
+from pne_seg.contrast.interface import SHORTEST, ContrastResult, Selection, SelectiveLoss, take
 from pne_seg.contrast.pair_sampling import Pairs, PairSampler, Sampling, Scope
 
 
@@ -35,7 +34,7 @@ class PairSelection(Selection):
     log_q: Tensor | None
 
 
-class PNELoss(SelectiveLoss[PairSelection]):
+class PNELoss(SelectiveLoss):
     """Pull wrong pixels to right ones of their class, push them off those of the other class.
 
     For an anchor a (a pixel of class k predicted as j) with positives p (right pixels of k, of
@@ -45,11 +44,8 @@ class PNELoss(SelectiveLoss[PairSelection]):
 
     The loss is the mean of l_a over the n sampled anchors of the Q pairs, times the mean number
     of wrong pixels of a pair in units of n. Only anchors receive gradient; positives, negatives
-    and all norms, the anchor's included, are constants.
-    `PairSampler` selects the pixels that are compared.
-
-    Computed in float32, or float64 if the embeddings are, also under autocast. Two device
-    synchronizations per call, both in the selection, none in the backward pass.
+    and all norms, the anchor's included, are constants. Computed in float32, or float64 if the
+    embeddings are, also under autocast. Two device synchronizations, both in the selection.
 
     Args:
         temperature: τ > 0, divides the cosine similarity.
@@ -70,9 +66,6 @@ class PNELoss(SelectiveLoss[PairSelection]):
         implementation: "reference" is the definition in this file; "fast" the same rearranged
             (`pne_seg.contrast.fast`), whose gradient is not differentiable again.
             `stop_gradient="none"` always takes the reference.
-
-    Raises:
-        ValueError: a setting out of its range.
 
     Example:
         >>> loss = PNELoss(temperature=0.5)
@@ -97,6 +90,8 @@ class PNELoss(SelectiveLoss[PairSelection]):
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be positive and finite, got {temperature}")
         for name, value, known in (
+            ("sampling", sampling, ("raster", "random")),
+            ("scope", scope, ("image", "batch")),
             ("scale", scale, ("authors", "none")),
             ("stop_gradient", stop_gradient, ("authors", "none")),
             ("implementation", implementation, ("fast", "reference")),
@@ -119,8 +114,7 @@ class PNELoss(SelectiveLoss[PairSelection]):
         anchors, others = pairs.pixels.tensor_split([pairs.num_sampled_anchors])
         log_q = None
         if self.weight_positives:
-            # (P - M, C): anchors are no positives
-            taken = take(logits, others)
+            taken = take(logits, others)  # (P - M, C): anchors are no positives
             taken = taken.to(torch.promote_types(taken.dtype, torch.float32))
             log_q = F.pad(taken.amax(1) - taken.logsumexp(1), (len(anchors), 0))  # (P,)
         if self.stop_gradient == "none":
@@ -181,12 +175,6 @@ class PNELoss(SelectiveLoss[PairSelection]):
     def ignore_index(self, label: int) -> None:
         self.sampler = replace(self.sampler, ignore_index=label)
 
-    def extra_repr(self) -> str:
-        """Return the settings, for `print(loss)`."""
-        own = ("temperature", "weight_positives", "scale", "stop_gradient", "implementation")
-        settings = {name: getattr(self, name) for name in own} | vars(self.sampler)
-        return ", ".join(f"{name}={value!r}" for name, value in settings.items())
-
 
 class InfoNCELoss(PNELoss):
     """The supervised InfoNCE loss on the anchors, positives and negatives of `PNELoss`.
@@ -197,10 +185,8 @@ class InfoNCELoss(PNELoss):
 
     so that nothing but the balance of positives and negatives differs between the two. With
     `weight_positives=False` all w_p are 1/n (van den Oord et al., arXiv 1807.03748; the mean over
-    positives outside the logarithm as in Khosla et al., NeurIPS 2020).
-
-    Settings, statistics and errors are those of `PNELoss`; the definition is the only
-    implementation.
+    positives outside the logarithm as in Khosla et al., NeurIPS 2020). Settings are those of
+    `PNELoss`; the definition is the only implementation.
     """
 
     _is_fast = False

@@ -15,7 +15,6 @@ from threading import Event
 from typing import IO
 
 from pne_seg.runs import METRICS, RUNS, Run, runs_newest_first
-from pne_seg.sweep.arms import ArmSettings
 from pne_seg.sweep.results import validation_curve
 
 LOG = "log.txt"
@@ -26,12 +25,23 @@ _TESTED = Path("test", "best", METRICS)
 
 
 @dataclass(frozen=True)
-class Worker:
-    """What runs cells one after the other.
+class ArmSettings:
+    """An arm before it is trained: its name, and settings laid over the sweep's."""
 
-    Attributes:
-        stop: set to have its cell stop after its present step.
-        environment: variables of its commands, beside those of this process.
+    name: str
+    overrides: tuple[tuple[str, str], ...]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The overrides as the command line takes them."""
+        return [part for key, value in self.overrides for part in (f"--{key}", value)]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Runs cells one after the other, with further environment variables.
+
+    Once `stop` is set, its cell ends after its present step.
     """
 
     stop: Event
@@ -48,13 +58,7 @@ class CellStoppedError(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """An arm with a seed.
-
-    Attributes:
-        study: the study's name.
-        arm: its settings.
-        seed: `seed_everything`.
-    """
+    """An arm of a study with a seed."""
 
     study: str
     arm: ArmSettings
@@ -69,10 +73,6 @@ class Cell:
     def run_name(self) -> str:
         """The name of its runs: one for each time it was started."""
         return f"{self.study}/{self.key}"
-
-    def folder(self, root: Path) -> Path:
-        """Return the folder of its runs and its log."""
-        return root / RUNS / self.run_name
 
     def runs(self, root: Path) -> list[Run]:
         """Return its runs, the newest first."""
@@ -91,28 +91,25 @@ class Cell:
 def run_cell(
     cell: Cell, root: Path, arguments: Sequence[str], worker: Worker, split: str = "test"
 ) -> float:
-    """Train and test a cell as far as that is not done; returns the mIoU of its best epoch.
+    """Train and test a cell as far as that is not done; return the mIoU of its best epoch.
 
     Each command is a process of its own and writes to `log.txt` in the cell's folder. The folder is
     locked, by the process too: one that outlives its sweep is waited for, not joined by another.
-
-    Args:
-        cell: which.
-        root: the folder that `runs/` lies in.
-        arguments: settings of the whole sweep, `--config` files first.
-        worker: that runs it.
-        split: `test`, or `val` for a cell that is not tested.
+    With the split `val` the cell is not tested.
 
     Raises:
         CellError: a command failed.
         CellStoppedError: it was stopped.
     """
-    folder = cell.folder(root)
+    folder = root / RUNS / cell.run_name
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock", worker.stop) as lock, (folder / LOG).open("a") as log:
         if cell.finished(root) is None:
             own = [*arguments, *cell.arm.arguments, "--seed_everything", str(cell.seed)]
-            _train(cell, root, [*own, "--name", cell.run_name], log, lock, worker)
+            own += ["--name", cell.run_name]
+            resumable = any(run.is_resumable for run in cell.runs(root))
+            if not resumable or not _resume(own, log, lock, worker):
+                _command(["fit", *own], log, lock, worker)
         run = cell.finished(root)
         if run is None:
             raise CellError(f"the training ended without {METRICS}; see {folder / LOG}")
@@ -145,27 +142,22 @@ def kill_running() -> None:
         process.kill()
 
 
-def _train(
-    cell: Cell, root: Path, arguments: list[str], log: IO[str], lock: int, worker: Worker
-) -> None:
-    if any(run.is_resumable for run in cell.runs(root)):
-        try:
-            _command(["fit", *arguments, "--ckpt_path", "last"], log, lock, worker)
-        except CellError:
-            # Killed after its last step, or its checkpoint is of no use: train from the beginning.
-            log.write("The training could not be resumed, and starts from the beginning.\n")
-        else:
-            return
-    _command(["fit", *arguments], log, lock, worker)
+def _resume(arguments: list[str], log: IO[str], lock: int, worker: Worker) -> bool:
+    """Resume a training; False if it cannot be, as after a kill behind its last step."""
+    try:
+        _command(["fit", *arguments, "--ckpt_path", "last"], log, lock, worker)
+    except CellError:
+        log.write("The training could not be resumed, and starts from the beginning.\n")
+        return False
+    return True
 
 
 def _command(arguments: Sequence[str], log: IO[str], lock: int, worker: Worker) -> None:
     log.write(f"\n== {arguments[0]} {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     log.flush()
     begin = log.tell()
-    command = [sys.executable, "-c", "from pne_seg.cli import console; console()", *arguments]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", "from pne_seg.cli import console; console()", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

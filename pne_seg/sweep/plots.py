@@ -8,9 +8,8 @@ from typing import NamedTuple
 Curve = Mapping[int, float]
 """A metric by optimizer step."""
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of the arms; they can be told apart by color-blind eyes, on light and on dark (Okabe and Ito)."""
-
 _ROW = 24
 _WIDTH = 600
 
@@ -26,37 +25,30 @@ class Interval(NamedTuple):
 
 def color(index: int) -> str:
     """Return the color of the arm at an index; the baseline, 0, has the first."""
-    return COLORS[index % len(COLORS)]
+    return _COLORS[index % len(_COLORS)]
 
 
 def forest_plot(rows: Sequence[Interval], label: str, colors: Sequence[str]) -> str:
-    """Draw means with their intervals, one under the other, and a line at 0.
-
-    Args:
-        rows: from top to bottom.
-        label: of the axis.
-        colors: of the rows; those of `color`, or one for all.
-    """
+    """Draw means with their intervals, from top to bottom, and a line at 0; colors go round."""
     left = min(260, 20 + 8 * max(len(row.name) for row in rows))
-    right, top = 160, 6
+    right, top = _WIDTH - 160, 6
     bottom = top + _ROW * len(rows)
     ends = [value for row in rows for value in row[1:] if math.isfinite(value)]
-    scale = _Scale(min(0.0, *ends), max(0.0, *ends), left, _WIDTH - right)
-    parts = [
-        f'<line class="grid" x1="{scale(tick):.1f}" x2="{scale(tick):.1f}" y1="{top}" '
-        f'y2="{bottom}"/><text class="tick" x="{scale(tick):.1f}" y="{bottom + 16}" '
-        f'text-anchor="middle">{f"{tick:+g}" if tick else 0}</text>'
-        for tick in scale.ticks
-    ]
+    scale = _Scale(min(0.0, *ends), max(0.0, *ends), left, right)
+    parts = []
+    for tick in scale.ticks:
+        x = f"{scale(tick):.1f}"
+        parts += [
+            f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>',
+            _text(x, bottom + 16, f"{tick:+g}" if tick else "0", "middle"),
+        ]
     zero = f"{scale(0):.1f}"
     parts.append(f'<line class="zero" x1="{zero}" x2="{zero}" y1="{top}" y2="{bottom}"/>')
     for index, row in enumerate(rows):
         dot = colors[index % len(colors)]
         y = top + _ROW * (index + 0.5)
         text = f"{row.mean:+.2f}"
-        parts.append(
-            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{html.escape(row.name)}</text>'
-        )
+        parts.append(_text(left - 10, y + 4, row.name, "end", kind="name"))
         if math.isfinite(row.low):
             text += f" ({row.low:+.2f}, {row.high:+.2f})"
             parts.append(
@@ -64,60 +56,45 @@ def forest_plot(rows: Sequence[Interval], label: str, colors: Sequence[str]) -> 
                 f'x2="{scale(row.high):.1f}" y1="{y}" y2="{y}"/>'
             )
         parts.append(f'<circle fill="{dot}" cx="{scale(row.mean):.1f}" cy="{y}" r="4"/>')
-        parts.append(f'<text class="value" x="{_WIDTH - right + 8}" y="{y + 4}">{text}</text>')
-    middle = (left + _WIDTH - right) / 2
-    parts.append(
-        f'<text class="tick" x="{middle}" y="{bottom + 34}" text-anchor="middle">'
-        f"{html.escape(label)}</text>"
-    )
+        parts.append(_text(right + 8, y + 4, text, "start", kind="value"))
+    parts.append(_text((left + right) / 2, bottom + 34, label, "middle"))
     return _svg(parts, bottom + 40, f"{label}: {', '.join(row.name for row in rows)}")
 
 
 def curve_plot(arms: Mapping[str, Sequence[Curve]], label: str) -> str:
-    """Draw each arm's mean over its seeds by step, on a band from their lowest to their highest.
-
-    Args:
-        arms: the curves of an arm's seeds, by its name.
-        label: of the vertical axis.
-    """
-    left, right, top, bottom = 56, 16, 8, 300
-    means, bands = {}, {}
-    for name, curves in arms.items():
+    """Draw each arm's mean over its seeds by step, on a band from their lowest to their highest."""
+    left, right, top, bottom = 56, _WIDTH - 16, 8, 300
+    bands = []
+    for curves in arms.values():
         steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
-        values = [[curve[step] for curve in curves] for step in steps]
-        means[name] = [(s, sum(v) / len(v)) for s, v in zip(steps, values, strict=True)]
-        bands[name] = [(s, min(v), max(v)) for s, v in zip(steps, values, strict=True)]
-    points = [point for band in bands.values() for point in band]
+        bands.append([(step, [curve[step] for curve in curves]) for step in steps])
+    points = [point for band in bands for point in band]
     if not points:
         return "<p>No curve is known.</p>"
-    across = _Scale(min(p[0] for p in points), max(p[0] for p in points), left, _WIDTH - right)
-    up = _Scale(min(p[1] for p in points), max(p[2] for p in points), bottom, top)
-    parts = [
-        f'<line class="grid" x1="{left}" x2="{_WIDTH - right}" y1="{up(tick):.1f}" '
-        f'y2="{up(tick):.1f}"/><text class="tick" x="{left - 8}" y="{up(tick) + 4:.1f}" '
-        f'text-anchor="end">{tick:g}</text>'
-        for tick in up.ticks
-    ]
-    parts += [
-        f'<text class="tick" x="{across(tick):.1f}" y="{bottom + 18}" text-anchor="middle">'
-        f"{tick:g}</text>"
-        for tick in across.ticks
-    ]
-    for index, name in enumerate(arms):
-        band = bands[name]
-        outline = [(s, high) for s, _, high in band] + [(s, low) for s, low, _ in band[::-1]]
-        path = " ".join(f"{across(s):.1f},{up(v):.1f}" for s, v in outline)
-        parts.append(f'<polygon fill="{color(index)}" fill-opacity="0.15" points="{path}"/>')
-    for index, name in enumerate(arms):
-        path = " ".join(f"{across(s):.1f},{up(v):.1f}" for s, v in means[name])
+    steps = [step for step, _ in points]
+    values = [value for _, each in points for value in each]
+    across = _Scale(min(steps), max(steps), left, right)
+    up = _Scale(min(values), max(values), bottom, top)
+    parts = []
+    for tick in up.ticks:
+        y = up(tick)
         parts.append(
-            f'<polyline fill="none" stroke="{color(index)}" stroke-width="2" points="{path}"/>'
+            f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            + _text(left - 8, f"{y + 4:.1f}", f"{tick:g}", "end")
         )
-    parts.append(
-        f'<text class="tick" x="{(left + _WIDTH - right) / 2}" y="{bottom + 36}" '
-        f'text-anchor="middle">step; {html.escape(label)}</text>'
-    )
-    return _svg(parts, bottom + 42, f"{label} by step")
+    parts += [_text(f"{across(t):.1f}", bottom + 18, f"{t:g}", "middle") for t in across.ticks]
+    means = []
+    for index, band in enumerate(bands):
+        outline = [(s, max(v)) for s, v in band] + [(s, min(v)) for s, v in band[::-1]]
+        paths = [
+            " ".join(f"{across(s):.1f},{up(v):.1f}" for s, v in line)
+            for line in (outline, [(s, sum(v) / len(v)) for s, v in band])
+        ]
+        dot = color(index)
+        parts.append(f'<polygon fill="{dot}" fill-opacity="0.15" points="{paths[0]}"/>')
+        means.append(f'<polyline fill="none" stroke="{dot}" stroke-width="2" points="{paths[1]}"/>')
+    axis = _text((left + right) / 2, bottom + 36, f"step; {label}", "middle")
+    return _svg([*parts, *means, axis], bottom + 42, f"{label} by step")
 
 
 class _Scale:
@@ -130,13 +107,16 @@ class _Scale:
         rough = (self.high - self.low) / 5
         power = 10 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-        first = math.ceil(self.low / step)
-        last = math.floor(self.high / step)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
         self.ticks = [round(index * step, 10) for index in range(first, last + 1)]
 
     def __call__(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
         return self.begin + share * (self.end - self.begin)
+
+
+def _text(x: float | str, y: float | str, text: str, anchor: str, kind: str = "tick") -> str:
+    return f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{html.escape(text)}</text>'
 
 
 def _svg(parts: Sequence[str], height: float, description: str) -> str:

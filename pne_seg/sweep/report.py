@@ -5,17 +5,24 @@ import html
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from pne_seg.sweep.comparison import Comparison
+from pne_seg.errors import UserError
+from pne_seg.sweep.comparison import (
+    COSTS,
+    Comparison,
+    Table,
+    arms_table,
+    difference_table,
+    miou_table,
+    notes,
+)
 from pne_seg.sweep.plots import Curve, Interval, color, curve_plot, forest_plot
-from pne_seg.sweep.tables import COSTS, arms_table, difference_table, miou_table, notes
-
-if TYPE_CHECKING:  # loads the networks
-    from pne_seg.data.images import Pixels
-    from pne_seg.sweep.disagreement import Disagreement
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1c1c; --paper: #ffffff; --faint: #63676d;
@@ -43,11 +50,31 @@ figure { margin: 0; } .row { display: grid; gap: 0.4rem; margin-bottom: 1.2rem;
 """
 
 
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One test image with what the networks of one seed make of it.
+
+    `mean` is the difference of its mIoU over the shared seeds, arm minus baseline; `miou` that of
+    the baseline's and the arm's network, whose predictions are the last two pictures, after image
+    and label, (H, W, 3) uint8 RGB each.
+    """
+
+    arm: str
+    image: str
+    seed: int
+    mean: float
+    miou: tuple[float, float]
+    pictures: tuple[Pixels, Pixels, Pixels, Pixels]
+
+
 def report_html(
     comparison: Comparison,
     title: str,
     curves: Mapping[str, Sequence[Curve]],
-    disagreements: "Sequence[Disagreement]",
+    disagreements: Sequence[Disagreement],
     command: str,
     environment: str,
 ) -> str:
@@ -62,42 +89,47 @@ def report_html(
         environment: versions and machine of a run.
     """
     split = {"val": "validation", "test": "test"}[comparison.split]
-    miou = comparison.differences("mIoU")
-    colors = [color(index) for index in range(len(comparison.arms))]
+    arms, baseline = comparison.arms, comparison.baseline.name
+    colors = [color(index) for index in range(len(arms))]
     legend = "".join(
         f'<span class="arm"><i style="background:{dot}"></i>{html.escape(arm.name)}</span>'
-        for dot, arm in zip(colors, comparison.arms, strict=True)
+        for dot, arm in zip(colors, arms, strict=True)
     )
-    rows = [
-        Interval(d.arm, *(100 * value for value in (d.paired.mean, d.paired.low, d.paired.high)))
-        for d in miou
-    ]
-    percent = {
+    percents = {
         name: [{step: 100 * value for step, value in curve.items()} for curve in each]
         for name, each in curves.items()
     }
-    baseline = html.escape(comparison.baseline.name)
+    miou = [_interval(comparison, "mIoU", index, arm.name) for index, arm in enumerate(arms[1:])]
+    borders = _forests(
+        comparison,
+        "boundary_mIoU/",
+        "points of mIoU",
+        "mIoU of the pixels within so many pixels of a border between classes.",
+    )
+    if borders:
+        borders.insert(0, "<h2>mIoU by distance to a border, difference to the baseline</h2>")
+    runs = [[arm.name, str(s), str(r.folder)] for arm in arms for s, r in sorted(arm.runs.items())]
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{len(comparison.arms)} arms on the {split} split, in percent. Differences are to "
-        f"the arm {baseline}, within seeds.</p>",
-        _table(*miou_table(comparison)),
-        *(f'<p class="note">{html.escape(note)}</p>' for note in notes(comparison)),
-        _table(*arms_table(comparison)),
-        f'<p class="note">{html.escape(COSTS)}</p>',
+        f"<p>{len(arms)} arms on the {split} split, in percent. Differences are to "
+        f"the arm {html.escape(baseline)}, within seeds.</p>",
+        _table(miou_table(comparison)),
+        *map(_note, notes(comparison)),
+        _table(arms_table(comparison)),
+        _note(COSTS),
         "<h2>mIoU, difference to the baseline</h2>",
-        _figure(forest_plot(rows, "points of mIoU", colors[1:]), "Mean and 95% interval."),
+        _figure(forest_plot(miou, "points of mIoU", colors[1:]), "Mean and 95% interval."),
         "<h2>Validation mIoU during training</h2>",
         f"<p>{legend}</p>",
-        _figure(curve_plot(percent, "validation mIoU"), "Mean over the seeds; lowest to highest."),
+        _figure(curve_plot(percents, "validation mIoU"), "Mean over the seeds; lowest to highest."),
         "<h2>Classes, difference to the baseline</h2>",
         *_forests(comparison, "IoU/", "points of IoU", "IoU by class, the largest gain first."),
-        *_borders(comparison),
-        *_images(disagreements, comparison.baseline.name),
+        *borders,
+        *_images(disagreements, baseline),
         "<h2>All metrics</h2>",
         *_all_metrics(comparison),
         "<h2>Runs</h2>",
-        _table(["arm", "seed", "run"], _runs(comparison)),
+        _table((["arm", "seed", "run"], runs)),
         f"<h2>Repeat it</h2><pre>{html.escape(command)}</pre>",
         f"<h2>Environment</h2><pre>{html.escape(environment)}</pre>",
     ]
@@ -111,16 +143,17 @@ def report_html(
     )
 
 
+def _interval(comparison: Comparison, metric: str, arm: int, name: str) -> Interval:
+    paired = comparison.differences(metric)[arm].paired
+    return Interval(name, *(100 * value for value in (paired.mean, paired.low, paired.high)))
+
+
 def _forests(comparison: Comparison, prefix: str, axis: str, caption: str) -> list[str]:
     """Draw the differences of all metrics with a prefix, a figure for each arm."""
     names = [name for name in comparison.metrics if name.startswith(prefix)]
     parts = []
     for index, arm in enumerate(comparison.arms[1:]):
-        paired = {name: comparison.differences(name)[index].paired for name in names}
-        rows = [
-            Interval(name.removeprefix(prefix), 100 * p.mean, 100 * p.low, 100 * p.high)
-            for name, p in paired.items()
-        ]
+        rows = [_interval(comparison, n, index, n.removeprefix(prefix)) for n in names]
         if prefix == "IoU/":
             rows.sort(key=lambda row: -row.mean)
         if rows:
@@ -129,14 +162,7 @@ def _forests(comparison: Comparison, prefix: str, axis: str, caption: str) -> li
     return parts
 
 
-def _borders(comparison: Comparison) -> list[str]:
-    caption = "mIoU of the pixels within so many pixels of a border between classes."
-    figures = _forests(comparison, "boundary_mIoU/", "points of mIoU", caption)
-    heading = "<h2>mIoU by distance to a border, difference to the baseline</h2>"
-    return [heading, *figures] if figures else []
-
-
-def _images(disagreements: "Sequence[Disagreement]", baseline: str) -> list[str]:
+def _images(disagreements: Sequence[Disagreement], baseline: str) -> list[str]:
     if not disagreements:
         return []
     parts = [
@@ -153,11 +179,11 @@ def _images(disagreements: "Sequence[Disagreement]", baseline: str) -> list[str]
             for caption, picture in zip(captions, found.pictures, strict=True)
         )
         text = f"{found.image}: {100 * found.mean:+.1f} on average; seed {found.seed} is shown."
-        parts.append(f'<p class="note">{html.escape(text)}</p><div class="row">{cells}</div>')
+        parts.append(f'{_note(text)}<div class="row">{cells}</div>')
     return parts
 
 
-def _data_url(picture: "Pixels", caption: str) -> str:
+def _data_url(picture: Pixels, caption: str) -> str:
     kind = "jpeg" if caption == "image" else "png"  # JPEG would blur the colors of classes
     file = io.BytesIO()
     Image.fromarray(picture).save(file, kind)
@@ -165,30 +191,16 @@ def _data_url(picture: "Pixels", caption: str) -> str:
 
 
 def _all_metrics(comparison: Comparison) -> list[str]:
-    parts = []
+    parts, images = [], comparison.image_notes()
     for index, arm in enumerate(comparison.arms[1:]):
-        parts += [f"<h3>{html.escape(arm.name)}</h3>", _table(*difference_table(comparison, index))]
-        images = comparison.image_interval(arm)
-        if images is not None and all(map(math.isfinite, images)):
-            mean, low, high = (f"{100 * value:+.2f}" for value in images)
-            parts.append(
-                f'<p class="note">Mean difference of the images\' mIoU {mean}, paired bootstrap '
-                f"over images {low} to {high}: of these trained networks on other such images, not "
-                "of the methods.</p>"
-            )
-    parts.append('<p class="note">Of dozens of metrics some intervals exclude 0 by chance.</p>')
-    return parts
+        parts += [f"<h3>{html.escape(arm.name)}</h3>", _table(difference_table(comparison, index))]
+        if arm.name in images:
+            parts.append(_note(images[arm.name]))
+    return [*parts, _note("Of dozens of metrics some intervals exclude 0 by chance.")]
 
 
-def _runs(comparison: Comparison) -> list[list[str]]:
-    return [
-        [arm.name, str(seed), str(run.folder)]
-        for arm in comparison.arms
-        for seed, run in sorted(arm.runs.items())
-    ]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(table: Table) -> str:
+    header, rows = table
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
@@ -196,8 +208,53 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
+def _note(text: str) -> str:
+    return f'<p class="note">{html.escape(text)}</p>'
+
+
 def _figure(picture: str, caption: str) -> str:
     return (
         f'<figure><div class="wide">{picture}</div>'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
+
+
+def largest_disagreements(comparison: Comparison, per_arm: int = 2) -> list[Disagreement]:
+    """Predict the images whose mIoU differs most between an arm and the baseline.
+
+    They are chosen by the mean over the shared seeds, and shown by the networks of the first one.
+    Without images that were scored one by one, none is shown.
+    """
+    from pne_seg.segmenter import Segmenter
+    from pne_seg.trained import build_data, load_trained
+    from pne_seg.visualization.mosaics import shrink
+
+    tested: dict[int, tuple[Segmenter, Any, dict[str, int]]] = {}
+    found = []
+    for arm in comparison.arms[1:]:
+        means = [
+            item for item in comparison.image_differences(arm).items() if math.isfinite(item[1])
+        ]
+        if not means:
+            continue
+        seed = comparison.seeds(arm)[0]
+        baseline = comparison.baseline.runs[seed]
+        if seed not in tested:
+            trained = load_trained(baseline.folder)
+            split = build_data(trained.config, trained.imports).split("test")
+            indices = {split.name(index): index for index in range(len(split))}
+            tested[seed] = Segmenter(trained), split, indices
+        ours, split, indices = tested[seed]
+        theirs = Segmenter(load_trained(arm.runs[seed].folder))
+        means.sort(key=lambda item: (-abs(item[1]), item[0]))
+        for image, mean in means[:per_arm]:
+            if image not in indices:
+                raise UserError(f"the test split no longer has the image {image}")
+            photo, labels, _ = split.read(indices[image])
+            predictions = ours.predict(photo), theirs.predict(photo)
+            photo, *maps = shrink(photo, np.asarray(labels), *predictions)
+            label, before, after = map(ours.color, maps)
+            miou = baseline.images[image], arm.runs[seed].images[image]
+            pictures = (photo, label, before, after)
+            found.append(Disagreement(arm.name, image, seed, mean, miou, pictures))
+    return found

@@ -12,10 +12,9 @@ from pne_seg.runs import METRICS, Run, open_run, read_metrics
 from pne_seg.settings_files import read_yaml
 
 _NOT_THE_METHOD = {
-    *("name", "ckpt_path", "allow", "figures", "seed_everything"),
-    *("trainer.default_root_dir", "trainer.enable_model_summary"),
-    *("trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.logger"),
-    *("last_checkpoint", "data.init_args.num_workers"),
+    *("name", "ckpt_path", "allow", "figures", "seed_everything", "last_checkpoint"),
+    *("trainer.default_root_dir", "trainer.enable_model_summary", "trainer.enable_progress_bar"),
+    *("trainer.log_every_n_steps", "trainer.logger", "data.init_args.num_workers"),
 }
 """Settings that may differ between runs of one arm."""
 
@@ -24,16 +23,9 @@ _NOT_THE_METHOD = {
 class Result:
     """The metrics of a run's best epoch on one split.
 
-    Attributes:
-        folder: of the run.
-        seed: `seed_everything`.
-        settings: the configuration, without what tells runs of one method apart.
-        split: `val` or `test`.
-        metrics: fractions by name without the split, such as `mIoU` and `IoU/road`.
-        protocol: how they were measured.
-        images: mIoU of each image by its name; empty on the validation split.
-        seconds_per_batch: median in training; NaN if unknown.
-        peak_memory: most bytes in training, of the GPU or on a CPU of the process; NaN if unknown.
+    `settings` are without what tells runs of one method apart; `metrics` are fractions by name
+    without the split, such as `IoU/road`; `images` the mIoU of each test image. Medians of seconds
+    and most bytes (of the GPU or a CPU's process) are of the training, NaN if unknown.
     """
 
     folder: Path
@@ -61,12 +53,7 @@ class Arm:
 
 
 def read_results(folders: Sequence[Path]) -> list[Result]:
-    """Read runs: on the test split if all were tested, else on the validation split.
-
-    Raises:
-        UserError: a folder is no run or has no metrics, its test is of other weights than its best
-            epoch's, or two runs were measured in different ways.
-    """
+    """Read runs: on the test split if all were tested, else on the validation split."""
     runs = [open_run(folder) for folder in folders]
     files = [_test_metrics(run) for run in runs]
     tested = all(file is not None for file in files)
@@ -84,11 +71,7 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
 
 
 def group_arms(results: Sequence[Result]) -> list[Arm]:
-    """Put runs of the same settings together; the first run's arm comes first.
-
-    Raises:
-        UserError: two runs of the same settings have the same seed.
-    """
+    """Put runs of the same settings together; the first run's arm comes first."""
     arms: list[Arm] = []
     for result in results:
         arm = next((arm for arm in arms if arm.settings == result.settings), None)
@@ -124,12 +107,14 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         here, there = ours.get(key), theirs.get(key)
         if here == there:
             continue
-        if isinstance(here, dict) and isinstance(there, dict) and _same_class(here, there):
-            found += [
-                f"{key}.{rest}".replace(".init_args.", ".") for rest in differences(here, there)
-            ]
+        paths = [one.get("class_path") if isinstance(one, dict) else None for one in (here, there)]
+        if isinstance(here, dict) and isinstance(there, dict) and paths[0] == paths[1]:
+            inside = differences(here, there)
+            found += [f"{key}.{rest}".replace(".init_args.", ".") for rest in inside]
+        elif paths[1] is not None:
+            found.append(f"{key} {str(paths[1]).rsplit('.', 1)[-1]}")
         else:
-            found.append(f"{key} {_short(there)}")
+            found.append(f"{key} {'null' if there is None else there}")
     return found
 
 
@@ -147,24 +132,11 @@ def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
     return curve
 
 
-def _same_class(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
-    return bool(here.get("class_path") == there.get("class_path"))
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict) and "class_path" in value:
-        return str(value["class_path"]).rsplit(".", 1)[-1]
-    return "null" if value is None else str(value)
-
-
 def _test_metrics(run: Run) -> Path | None:
     """Find the test of the best weights, by the run's own protocol rather than by another."""
-    files = [*run.folder.glob(f"test/best*/{METRICS}")]
-    return min(
-        files,
-        key=lambda file: (file.parent.name != "best", -file.stat().st_mtime),
-        default=None,
-    )
+    files = run.folder.glob(f"test/best*/{METRICS}")
+    order = [(file.parent.name != "best", -file.stat().st_mtime, file) for file in files]
+    return min(order)[2] if order else None
 
 
 def _read(run: Run, tested: Path | None) -> Result:

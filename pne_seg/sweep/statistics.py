@@ -6,6 +6,7 @@ by their differences within seeds.
 
 import functools
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ from scipy import optimize, stats
 Values = Sequence[float] | npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
-ALPHA = 1 - CONFIDENCE
 POWER = 0.8
 ENOUGH_SEEDS = 6
 """Fewer seeds cannot give a sign-flip p-value of 0.05 or less: the smallest is 2 / 2^n."""
@@ -30,10 +30,8 @@ class PairedDifference:
     """The difference between an arm and the baseline over the n seeds that both have.
 
     Attributes:
-        num_seeds: n.
-        mean: of the differences.
-        std: their sample standard deviation; NaN with one seed.
-        low: lower bound of the 95% t interval of the mean; NaN with one seed.
+        std: sample standard deviation of the differences; NaN with one seed, as `low` and `high`.
+        low: lower bound of the 95% t interval of the mean.
         high: upper bound.
         p_value: two-sided, of the exact sign-flip test of a mean of 0.
         detectable: smallest true difference whose 95% t interval would exclude 0 with a chance of
@@ -53,14 +51,7 @@ class PairedDifference:
 
     @classmethod
     def of(cls, differences: Values) -> "PairedDifference":
-        """Compute all figures.
-
-        Args:
-            differences: arm minus baseline, one for each seed.
-
-        Raises:
-            ValueError: no difference, or one that is not finite.
-        """
+        """Compute all figures of the differences, arm minus baseline, one for each seed."""
         values = np.asarray(differences, dtype=np.float64)
         if not len(values) or not np.isfinite(values).all():
             raise ValueError(f"differences must be finite and at least one, got {differences}")
@@ -122,12 +113,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def t_test_power(effect: float, std: float, num_seeds: int) -> float:
-    """Return the chance that the 95% t interval of n differences excludes 0.
+    """Return the chance that the 95% t interval of n ≥ 2 differences excludes 0.
 
-    Args:
-        effect: true mean of the differences.
-        std: their true standard deviation, above 0.
-        num_seeds: n, 2 or more.
+    `effect` is their true mean, `std` above 0 their true standard deviation.
     """
     freedom = num_seeds - 1
     shift = effect / std * math.sqrt(num_seeds)
@@ -171,16 +159,8 @@ def seeds_needed(effect: float, std: float) -> int | None:
     if std == 0:
         return ENOUGH_SEEDS
     enough = range(ENOUGH_SEEDS, _MOST_SEEDS + 1)
-    if t_test_power(effect, std, enough[-1]) < POWER:
-        return None
-    low, high = enough[0], enough[-1]
-    while low < high:
-        middle = (low + high) // 2
-        if t_test_power(effect, std, middle) >= POWER:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    found = bisect_left(enough, True, key=lambda seeds: t_test_power(effect, std, seeds) >= POWER)
+    return enough[found] if found < len(enough) else None
 
 
 def paired_bootstrap_interval(
@@ -190,11 +170,6 @@ def paired_bootstrap_interval(
 
     It answers how the difference between *these trained networks* would vary over other images of
     the same kind, not whether the methods differ: for that, compare seeds.
-
-    Args:
-        differences: one for each image.
-        resamples: how many times the images are drawn with replacement.
-        seed: of the draws.
     """
     values = np.asarray(differences, dtype=np.float64)
     generator = np.random.default_rng(seed)
@@ -202,5 +177,6 @@ def paired_bootstrap_interval(
         values[generator.integers(len(values), size=(100, len(values)))].mean(1)
         for _ in range(resamples // 100)
     ]
-    low, high = np.quantile(np.concatenate(means), [ALPHA / 2, 1 - ALPHA / 2])
+    outside = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(means), [outside, 1 - outside])
     return float(low), float(high)

@@ -14,22 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pne_seg.errors import UserError
 
-_SQLITE = {"connect_args": {"timeout": 60}}  # seconds to wait for another worker's write
-
 
 def open_study(url: str, name: str, heartbeat: int, options: Mapping[str, Any]) -> optuna.Study:
-    """Open a study of the highest mIoU, or create it.
+    """Open the study of the highest mIoU in a database, or create it.
 
-    Args:
-        url: of a database, as SQLAlchemy takes it.
-        name: of the study.
-        heartbeat: seconds between signs of life of a worker; its trials are enqueued again after
-            three times that.
-        options: of `optuna.create_study`, such as a sampler.
-
-    Raises:
-        UserError: the database cannot be reached, or its driver is not installed.
+    Workers give a sign of life every `heartbeat` seconds; after three times that without one their
+    trials are enqueued again. The options are those of `optuna.create_study`.
     """
+    sqlite = url.startswith("sqlite")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -38,9 +30,10 @@ def open_study(url: str, name: str, heartbeat: int, options: Mapping[str, Any]) 
                 heartbeat_interval=heartbeat,
                 grace_period=3 * heartbeat,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-                engine_kwargs=_SQLITE if url.startswith("sqlite") else None,
+                # Seconds to wait for another worker's write.
+                engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else None,
             )
-        if url.startswith("sqlite"):
+        if sqlite:
             _begin_with_a_lock(storage.engine)
         return optuna.create_study(
             study_name=name,
@@ -51,8 +44,8 @@ def open_study(url: str, name: str, heartbeat: int, options: Mapping[str, Any]) 
         )
     except (SQLAlchemyError, ImportError) as error:
         raise UserError(
-            f"--storage {without_password(url)}: {_reason(error)}. Expected a database that can be "
-            "reached, such as sqlite:///runs/study.db or postgresql+pg8000://user@host/database."
+            f"storage {without_password(url)}: {_reason(error)}. Expected a database that "
+            "can be reached, as sqlite:///runs/study.db or postgresql+pg8000://user@host/database."
         ) from error
 
 
@@ -74,7 +67,7 @@ def naming_storage(url: str) -> Iterator[None]:
         if lost is None:
             raise
         raise UserError(
-            f"--storage {without_password(url)}: {_reason(lost)}. What the cells have written so "
+            f"storage {without_password(url)}: {_reason(lost)}. What the cells have written so "
             "far stays; the same command resumes once the database is back."
         ) from error
     finally:

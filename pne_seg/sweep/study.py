@@ -21,8 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 import pne_seg
 from pne_seg.errors import UserError
 from pne_seg.runs import RUNS
-from pne_seg.sweep.arms import ArmSettings
-from pne_seg.sweep.cells import Cell, CellError, CellStoppedError, Worker, run_cell
+from pne_seg.sweep.cells import ArmSettings, Cell, CellError, CellStoppedError, Worker, run_cell
 from pne_seg.sweep.storage import open_study
 
 HEARTBEAT = 10
@@ -37,16 +36,10 @@ _UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep consists of.
+    """What a sweep consists of; the first arm is the baseline.
 
-    Attributes:
-        name: of the study, and of its folder in `runs/`.
-        root: the folder that `runs/` lies in.
-        arms: the first one is the baseline.
-        seeds: of every arm.
-        configs: the `--config` files of all cells.
-        overrides: settings of all cells, as on the command line.
-        storage: an SQLAlchemy URL; a file in the study's folder if None.
+    `configs` and `overrides` are those of all cells, as on the command line. `storage` is an
+    SQLAlchemy URL; a file in the study's folder if None.
     """
 
     name: str
@@ -72,23 +65,37 @@ class Sweep:
         """All cells, seed by seed, so that pairs are complete early."""
         return [Cell(self.name, arm, seed) for seed in self.seeds for arm in self.arms]
 
+    def cells_of(self, arm: ArmSettings) -> list[Cell]:
+        """Return the cells of an arm."""
+        return [Cell(self.name, arm, seed) for seed in self.seeds]
+
+    def describe(self) -> list[str]:
+        """Return lines on what would be trained."""
+        lines = [" ".join([cell.run_name, *cell.arm.arguments]) for cell in self.cells]
+        return [*lines, f"{len(lines)} cells."]
+
     @property
     def config_arguments(self) -> list[str]:
         """The configs of all cells, as the command line takes them."""
         return [part for path in self.configs for part in ("--config", str(path))]
 
-    @property
-    def arguments(self) -> list[str]:
-        """The settings of all cells, as the command line takes them."""
-        return [*self.config_arguments, "--trainer.enable_progress_bar", "false", *self.overrides]
+    def run(self, cell: Cell, worker: Worker, split: str = "test") -> float:
+        """Train and test a cell; see `run_cell`."""
+        quiet = ["--trainer.enable_progress_bar", "false"]
+        arguments = [*self.config_arguments, *quiet, *self.overrides]
+        return run_cell(cell, self.root, arguments, worker, split)
 
-    def queue(self) -> "Queue":
-        """Return the queue, whose tasks are the cells.
+    def tasks(self) -> dict[str, Task]:
+        """Return the tasks by their keys, in their order."""
 
-        Raises:
-            UserError: the study's settings changed, or its storage cannot be reached.
-        """
-        return Queue(self)
+        def task(cell: Cell) -> Task:
+            return lambda _, worker: self.run(cell, worker)
+
+        return {cell.key: task(cell) for cell in self.cells}
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of `optuna.create_study`, such as a sampler."""
+        return {}
 
     def definition(self) -> dict[str, Any]:
         """Return what must not change under one study's name."""
@@ -102,14 +109,10 @@ class Sweep:
 class TaskState:
     """The latest trial of a task.
 
-    Attributes:
-        key: of the task.
-        state: `new`, `waiting`, `running`, `done`, `pruned`, `failed` or `stopped`.
-        value: mIoU of a task that is done or pruned.
-        error: why it failed.
-        seconds: it took; of one that runs, so far.
-        params: what a search chose for it.
-        seeds: mIoU of the seeds that a search has trained it with.
+    `state` is `new`, `waiting`, `running`, `done`, `pruned`, `failed` or `stopped`.
+
+    `value` is the mIoU of a task that is done or pruned, `seconds` what it took so far, `params`
+    what a search chose by setting, and `seeds` the validation mIoU of its seeds that are done.
     """
 
     key: str
@@ -122,52 +125,44 @@ class TaskState:
 
 
 class Queue:
-    """The study of a sweep in its storage.
+    """The study of a sweep in its storage; it refuses settings that changed."""
 
-    Args:
-        sweep: what it consists of.
-        tasks: by their keys, in their order; the sweep's cells by default.
-        options: of `optuna.create_study`, such as a sampler.
-
-    Raises:
-        UserError: the study's settings changed, or its storage cannot be reached.
-    """
-
-    def __init__(
-        self, sweep: Sweep, tasks: Mapping[str, Task] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        self.tasks = _cell_tasks(sweep) if tasks is None else tasks
+        self.tasks = sweep.tasks()
         sweep.folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._lock = FileLock(sweep.folder / ".study.lock")
         with self._lock:  # two workers that make the tables at once would fail
-            self.study = open_study(sweep.url, sweep.name, HEARTBEAT, options)
+            self.study = open_study(sweep.url, sweep.name, HEARTBEAT, sweep.options())
             self._check_definition()
 
     def _check_definition(self) -> None:
-        definition = self.sweep.definition()
-        known = self.study.user_attrs.get("definition")
-        if known is None:
-            self.study.set_user_attr("definition", definition)
-        elif known != definition:
+        name, definition = self.sweep.name, self.sweep.definition()
+        known = self._remembered("definition", definition)
+        if known != definition:
             keys = [*dict.fromkeys([*known, *definition])]
             changed = [key for key in keys if known.get(key) != definition.get(key)]
             raise UserError(
-                f"{self.sweep.name}: {' and '.join(changed)} changed since the study began "
+                f"{name}: {' and '.join(changed)} changed since the study began "
                 f"({known.get(changed[0])} then, {definition.get(changed[0])} now). Its cells "
-                "would be of two kinds: give the new ones another --name."
+                "would be of two kinds: give the study another name."
             )
         for arm in self.sweep.arms:
             overrides = [list(pair) for pair in arm.overrides]
-            known_arm = self.study.user_attrs.get(f"arm {arm.name}")
-            if known_arm is None:
-                self.study.set_user_attr(f"arm {arm.name}", overrides)
-            elif known_arm != overrides:
+            known = self._remembered(f"arm {arm.name}", overrides)
+            if known != overrides:
                 raise UserError(
-                    f"{self.sweep.name}: the arm {arm.name} had {known_arm} and has {overrides} "
-                    "now. Give it another name."
+                    f"{name}: the arm {arm.name} had {known} and has {overrides} now. Give it "
+                    "another name."
                 )
+
+    def _remembered(self, key: str, value: Any) -> Any:
+        """Return what the study has under a key, where it keeps the first value."""
+        if key not in self.study.user_attrs:
+            self.study.set_user_attr(key, value)
+            return value
+        return self.study.user_attrs[key]
 
     def fill(self, retry_failed: bool) -> None:
         """Enqueue tasks that are not in the queue, were stopped, or failed if these are retried."""
@@ -192,12 +187,7 @@ class Queue:
         return sorted({trial.user_attrs.get("code", "") for trial in trials})
 
     def work(self, workers: Sequence[Worker], finished: Callable[[TaskState], None]) -> None:
-        """Do tasks until none is left, here or elsewhere, or the workers are stopped.
-
-        Args:
-            workers: each does a task at a time.
-            finished: called after each task.
-        """
+        """Do tasks until none is left, here or elsewhere, or the workers are stopped."""
         with ThreadPoolExecutor(len(workers)) as threads:
             for done in [threads.submit(self._work, worker, finished) for worker in workers]:
                 done.result()
@@ -247,13 +237,6 @@ class _SkippedError(Exception):
     """Ends a trial whose task is not to be done."""
 
 
-def _cell_tasks(sweep: Sweep) -> dict[str, Task]:
-    def task(cell: Cell) -> Task:
-        return lambda _, worker: run_cell(cell, sweep.root, sweep.arguments, worker)
-
-    return {cell.key: task(cell) for cell in sweep.cells}
-
-
 def _state(key: str, trial: FrozenTrial | None) -> TaskState:
     if trial is None:
         return TaskState(key, "new")
@@ -261,22 +244,14 @@ def _state(key: str, trial: FrozenTrial | None) -> TaskState:
     if trial.datetime_start is not None:
         end = trial.datetime_complete or datetime.datetime.now()
         seconds = (end - trial.datetime_start).total_seconds()
-    names = {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
+    state = trial.state.name.lower()  # waiting or running
     if trial.state == TrialState.COMPLETE:
         state = "pruned" if notes.get("pruned") else "done"
     elif trial.state == TrialState.FAIL:
         state = "failed" if notes.get("error") and not notes.get("stopped") else "stopped"
-    else:
-        state = names[trial.state]
-    return TaskState(
-        key=key,
-        state=state,
-        value=trial.value if trial.state == TrialState.COMPLETE else None,
-        error=notes.get("error", ""),
-        seconds=seconds,
-        params=trial.params,
-        seeds=trial.intermediate_values,
-    )
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    error = notes.get("error", "")
+    return TaskState(key, state, value, error, seconds, trial.params, trial.intermediate_values)
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from pne_seg.cli import main, models
-from pne_seg.contrast.projection import Projection
+from pne_seg.contrast.component import Projection
 from pne_seg.networks.catalogue import METHODS, SHIPPED, Fit, describe
 from tests.cli.commands import REPOSITORY, refused
 

@@ -226,15 +226,15 @@ def test_the_checkpoint_is_chosen_and_named(
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        (["--config", "{root}/tiny.yaml"], ["No checkpoint", "runs/tiny", "--ckpt_path FILE"]),
-        (["--run", "{root}"], ["--run {root}: no config.yaml there"]),
+        (["--config", "{root}/tiny.yaml"], ["No checkpoint", "runs/tiny", "a checkpoint"]),
+        (["--run", "{root}"], ["{root}: no config.yaml there"]),
         (["--run", "{root}/nowhere"], ["no config.yaml there"]),
         (["--run", "{run}", "--ckpt_path", "first"], ["first.ckpt does not exist", "best, last"]),
         (["--run", "{run}", "--ckpt_path", "{root}/x.ckpt"], ["x.ckpt does not exist"]),
         (["--ckpt_path", "{root}/x.ckpt"], ["--ckpt_path {root}/x.ckpt does not exist"]),
         (["--config", "{root}/tiny.yaml", "--ckpt_path", "last"], ["--ckpt_path last does not"]),
         (["--run", "{run}", "--ckpt_path", "{root}/part.ckpt"], ["part.ckpt", "only a part"]),
-        ([], ["No checkpoint", "--run DIR"]),
+        ([], ["No checkpoint", "name a run"]),
     ],
 )
 @pytest.mark.parametrize("verb", ["validate", "predict"])

@@ -79,7 +79,7 @@ def test_a_moving_average_of_the_weights(
     ]
     again = command("fit", "--config", run.run_folder / "config.yaml", *place, *resumed)
     said = refused(capsys, "fit", "--config", SCENES, *SMALL, *place, *resumed)
-    assert "resumes only with the averaging: give its --ema settings" in said
+    assert "resumes only with the averaging: give its ema settings" in said
     assert again.trainer.global_step == 6
     command("validate", "--run", again.run_folder, "--figures.num_images", "0")
 

@@ -12,9 +12,8 @@ import torchvision
 from torch import Tensor, nn
 
 from pne_seg.contrast import ContrastiveLoss, ContrastResult, PNELoss
-from pne_seg.contrast.component import PNE, Contrast, PixelContrast
+from pne_seg.contrast.component import PNE, Contrast, PixelContrast, Projection
 from pne_seg.contrast.interface import prepare
-from pne_seg.contrast.projection import Projection
 from pne_seg.feature_hooks import capture
 from tests.tiny_networks import Subsample, TinyNet, balance_classes, hook_count, same_tensors
 

@@ -237,7 +237,7 @@ class Device(TorchDispatchMode):
 )
 @pytest.mark.parametrize("pairs", [True, False])
 def test_two_waits_forward_none_backward(
-    loss: SelectiveLoss[Any], pairs: bool, monkeypatch: pytest.MonkeyPatch
+    loss: SelectiveLoss, pairs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # unknown to `meta`
     embeddings, logits = torch.randn(2, 8, 12, 12), torch.randn(2, 4, 24, 24)

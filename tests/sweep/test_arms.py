@@ -71,10 +71,10 @@ def test_mistakes_in_a_file(tmp_path: Path, content: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        (["lr"], "--set lr: expected KEY=V1,V2"),
+        (["lr"], "^lr: expected KEY=V1,V2"),
         (["=3"], "expected KEY=V1,V2"),
         (["lr="], "expected KEY=V1,V2"),
-        (["lr=1", "lr=2"], "--set lr is given twice"),
+        (["lr=1", "lr=2"], "^lr is given twice"),
         (["lr=1,1"], "Two arms would be called lr=1"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_server_that_goes_down_is_an_error_in_a_line(
     finally:
         server.start()
     error = capsys.readouterr().err
-    assert "--storage postgresql+pg8000://sweeper:***@127.0.0.1" in error
+    assert "storage postgresql+pg8000://sweeper:***@127.0.0.1" in error
     assert "the same command resumes once the database is back" in error
     assert len(error.splitlines()) == 1
     assert run_main(*line) == 0

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from pne_seg.sweep.comparison import Comparison
-from pne_seg.sweep.disagreement import Disagreement
 from pne_seg.sweep.plots import Interval, curve_plot, forest_plot
-from pne_seg.sweep.report import report_html
+from pne_seg.sweep.report import Disagreement, report_html
 from pne_seg.sweep.results import Arm, Result, validation_curve
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

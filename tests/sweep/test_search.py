@@ -12,8 +12,8 @@ from pne_seg.cli import main
 from pne_seg.errors import UserError
 from pne_seg.runs import create_run
 from pne_seg.sweep import cells
+from pne_seg.sweep.arms import Search, describe_range, read_space
 from pne_seg.sweep.cells import CellStoppedError, Worker
-from pne_seg.sweep.search import Search, read_space
 
 SEEDS = (0, 1, 2, 3, 4, 5)
 SPACE = "model.contrast.weight: {low: 0.1, high: 2.0}\n"
@@ -26,6 +26,7 @@ class Planted:
         self.root = root
         self.trained: list[tuple[str, float | None]] = []
         self.stop_after = 10**6
+        self.baseline = 0.3
 
     def __call__(
         self, arguments: Sequence[str], _log: IO[str], _lock: int, _worker: Worker
@@ -37,7 +38,9 @@ class Planted:
         weight = float(given["--model.contrast.weight"]) if len(given) > 4 else None
         seed = int(given["--seed_everything"])
         self.trained.append((given["--name"], weight))
-        miou = (0.3 if weight is None else 0.6 - 0.2 * abs(weight - 1)) + 0.02 * (seed % 3)
+        miou = (self.baseline if weight is None else 0.6 - 0.2 * abs(weight - 1)) + 0.02 * (
+            seed % 3
+        )
         run = create_run(self.root, given["--name"])
         config = {"seed_everything": seed, "model": {"weight": weight}}
         run.config.write_text(yaml.safe_dump(config))
@@ -69,7 +72,10 @@ def test_the_best_setting_is_found_and_bad_ones_are_pruned(
     tmp_path: Path, planted: Planted, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main(*LINE, "--dry-run") == 0
-    assert "25 arms and the baseline, 6 seeds: 156 cells at most" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        "model.contrast.weight: 0.1 … 2",
+        "25 arms and the baseline, 6 seeds: 156 cells at most.",
+    ]
     assert run_main(*LINE) == 0
     text = capsys.readouterr().out
     assert "26 of 26 arms done" in text
@@ -111,6 +117,17 @@ def test_the_best_setting_is_found_and_bad_ones_are_pruned(
     assert "27 of 27 arms done" in capsys.readouterr().out
 
 
+def test_an_arm_that_is_not_better_is_not_recommended(
+    tmp_path: Path, planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted.baseline = 0.7  # no weight reaches more than 0.6
+    assert run_main("--name", "s", "--seeds", "0,1", "--trials", "2") == 0
+    text = capsys.readouterr().out
+    assert "No arm is better than the baseline: there is nothing to confirm." in text
+    assert "--arms" not in text
+    assert not (tmp_path / "runs" / "s" / "best.yaml").exists()
+
+
 def test_a_search_that_is_stopped_keeps_what_it_chose(planted: Planted) -> None:
     planted.stop_after = 9  # the baseline, and half of the first arm
     assert run_main(*LINE, "--trials", "1") == 1
@@ -129,6 +146,11 @@ def test_a_space_is_read(tmp_path: Path) -> None:
     space = read_space(file)
     kinds = [type(found).__name__ for found in space.values()]
     assert kinds == ["FloatDistribution", "IntDistribution", "CategoricalDistribution"]
+    assert [describe_range(found) for found in space.values()] == [
+        "0.1 … 5 (log)",
+        "10 … 400 (step 10)",
+        "PNE, InfoNCE, null",
+    ]
     search = Search("s", tmp_path, [], [0], [], [], space=space)
     arm = search.arm("trial0", {"c": None, "a": 1e-5, "b": 20})
     assert arm.arguments == ["--a", "1.0e-05", "--b", "20", "--c", "null"]

@@ -307,7 +307,7 @@ def test_mistakes_are_answered_in_a_line(
         ([*base, "--set", "lr=1", "--only", "lr=2"], "--only lr=2: no such arm. There are lr=1"),
         ([*base, "--status"], "there is no study in runs/base yet"),
         ([*base, "stray"], "stray: expected settings as --KEY VALUE"),
-        ([*base, "--storage", down], f"--storage {shown}"),
+        ([*base, "--storage", down], f"storage {shown}"),
         ([*base, "--storage", down], "Expected a database that can be reached"),
     ):
         assert run_main(*line) == 2
