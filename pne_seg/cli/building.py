@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from pne_seg.cli.mistakes import nearest
+from pne_seg.errors import nearest
 from pne_seg.errors import UserError
 from pne_seg.networks.slot import PRETRAINED
 

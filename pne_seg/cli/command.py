@@ -123,11 +123,11 @@ class SegmentationCLI(LightningCLI):
         """Parse; the merged files are kept for suggestions in error messages."""
         assert isinstance(parser, Parser)
         # Before parsing: links into a group fail in other ways.
+        tree = self.settings.tree()
         for group in _GROUPS:
-            given = self.settings.get(group)
-            if group in self.settings.config and not isinstance(given, dict):
+            if not isinstance(tree.get(group, {}), dict):
                 raise UserError(
-                    f"--{group} {given}: expected settings by name, as --help lists them. Leave "
+                    f"--{group} {tree[group]}: expected settings by name, as --help lists them. Leave "
                     "the key out for the defaults."
                 )
         self.config = parser.parse(self.settings)

@@ -16,7 +16,7 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from pne_seg.cli.parser import fail
+from pne_seg.cli import fail
 from pne_seg.errors import UserError
 
 TRACEBACK = "PNE_SEG_TRACEBACK"

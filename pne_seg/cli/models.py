@@ -173,7 +173,7 @@ def _flow(settings: Mapping[str, Any]) -> str:
 
 
 def _refuse(argument: str, parser: _Parser) -> NoReturn:
-    from pne_seg.cli.mistakes import nearest  # it loads Lightning: only on the way to an error
+    from pne_seg.errors import nearest  # it loads Lightning: only on the way to an error
 
     if not argument.startswith("-"):
         _fail(f"{argument!r} belongs to no option.")
@@ -184,7 +184,7 @@ def _refuse(argument: str, parser: _Parser) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    from pne_seg.cli.parser import fail  # it loads Lightning: only on the way to an error
+    from pne_seg.cli import fail  # it loads Lightning: only on the way to an error
 
     fail(message)
 

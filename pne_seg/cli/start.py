@@ -37,9 +37,7 @@ WEIGHTS_HELP = (
 def run_name(settings: Settings) -> str:
     """The run's name: `name` where it is set, else that of the first `--config` file."""
     first = settings.files[0].stem if settings.files else "unnamed"
-    # As it was typed: YAML would read 007 as a number.
-    given = [override.value for override in settings.overrides if override.key == "name"]
-    return str((given or [settings.config.get("name")])[-1] or first)
+    return str(settings.get("name") or first)
 
 
 def checkpoint_to_resume(settings: Settings) -> Path | None:
