@@ -64,22 +64,14 @@ class Imports:
                 raise UserError(f"{name} decides what may be imported; it is never allowed.")
 
     def trusting(self, texts: Sequence[str]) -> "Imports":
-        """Also allow the user's own modules that are named in texts.
-
-        Args:
-            texts: values of settings that the user wrote.
-        """
+        """Also allow the user's own modules that are named in texts that the user wrote."""
         users = replace(self, own=True)
         names = [name for text in texts for name in _NAME.findall(text)]
         own = {n.partition(".")[0] for n in names if self.refused(n) and not users.refused(n)}
         return replace(self, allow=(*self.allow, *sorted(own)))
 
     def refused(self, name: str) -> str | None:
-        """Return why settings may not name something, None if they may; import nothing.
-
-        Args:
-            name: dotted.
-        """
+        """Return why settings may not use a dotted name, None if they may; import nothing."""
         root = name.partition(".")[0]
         if root == "jsonargparse":
             return "it decides what may be imported"
@@ -120,7 +112,7 @@ class Imports:
 
     @contextmanager
     def enforced(self, *settings: Any) -> Iterator[None]:
-        """Have jsonargparse refuse, before an import, what settings may not name.
+        """Have jsonargparse refuse, before an import, what the settings may not name.
 
         Args:
             *settings: the settings that are parsed or built in the context.
@@ -203,29 +195,25 @@ class Imports:
         if isinstance(settings, str):
             reason = self.refused(settings) if _NAME.fullmatch(settings) else None
             return self._refusal(key, settings, reason) if reason else None
-        parts: list[tuple[str, Any]] = []
+        parts: list[tuple[Any, Any]] = []
         if isinstance(settings, dict):
-            for name, value in settings.items():
-                inner = key if name in ("class_path", "init_args") else f"{key}.{name}"
-                parts.append((inner, value))
+            parts = list(settings.items())
         elif isinstance(settings, list | tuple):
-            parts = [(key, value) for value in settings]
-        found = (self.refused_in(value, inner) for inner, value in parts)
-        return next((refusal for refusal in found if refusal), None)
+            parts = [("init_args", value) for value in settings]
+        for name, value in parts:
+            inner = key if name in ("class_path", "init_args") else f"{key}.{name}"
+            if refusal := self.refused_in(value, inner):
+                return refusal
+        return None
 
     @cached_property
     def _allowed(self) -> tuple[str, ...]:
-        """Return `allow`, with the C modules behind those of the standard library."""
+        """`allow`, with the C modules behind those of the standard library."""
         implied = [f"_{name}" for name in self.allow]
         return (*self.allow, *implied, *(_OS if "os" in self.allow else ()))
 
     def _unfit(self, found: Any, called: bool = False) -> str | None:
-        """Return why settings may not hold an object, None if they may.
-
-        Args:
-            found: the imported object.
-            called: whether it is called to build a value, not used as one.
-        """
+        """Why settings may not hold an imported object, or have it called; None if they may."""
         if isinstance(found, partial):
             return self._unfit(found.func, called)
         path = path_of(found)
@@ -256,7 +244,7 @@ def imported(path: str) -> Any:
 
 
 def is_own(run: Path, *roots: Path) -> bool:
-    """Return whether a run is one of the user's own.
+    """Return whether a run's folder is one of the user's own.
 
     Args:
         run: the run's folder.
@@ -267,7 +255,7 @@ def is_own(run: Path, *roots: Path) -> bool:
 
 
 def _is_installed(root: str) -> bool | None:
-    """Return whether a package is installed, not merely found; None if there is none."""
+    """Whether a package is installed, not merely found; None if there is none."""
     module = sys.modules.get(root)
     spec = getattr(module, "__spec__", None)
     if module is None:
@@ -293,7 +281,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _is_default(built: Any, argument: str, value: Any) -> bool:
-    """Return whether a function or class is the default of an argument."""
+    """Whether a function or class is the default of an argument."""
     if not callable(value):
         return False
     for owner in getattr(built, "__mro__", (built,)):

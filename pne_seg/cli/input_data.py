@@ -1,6 +1,7 @@
 """With `predict --input`, images from elsewhere take the place of the run's data."""
 
 import json
+from dataclasses import replace
 
 from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli.building import build_error
@@ -26,75 +27,57 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
         settings: loaded; changed in place.
         given: what is to be predicted.
         evaluated: whose classes, colors and image size the input has.
-
-    Raises:
-        UserError: the checkpoint cannot be read, or a setting is one of the run's data.
     """
     content = read_checkpoint(evaluated.file) if evaluated.source is None else {}
-    if description := description_in(content, evaluated.file):
-        if any(override.key == "data" for override in settings.overrides):
-            raise UserError(
-                "--data names a data set, --input other images in its place. Give one of them; "
-                "classes and colors come with the checkpoint."
-            )
+    description = description_in(content, evaluated.file)
+    if description is not None:
         _refuse_settings_of_the_run(settings)
     else:
         description = _description_from_config(settings, evaluated.source or str(evaluated.file))
         settings.overrides = [
             override
             for override in settings.overrides
-            if override.key.partition(".")[0] != "data" or _base_setting(override.key) is not None
+            if override.key.partition(".")[0] != "data"
+            or override.key.rpartition(".")[2] in _FOR_INPUT
         ]
+    described = json.loads(json.dumps(description.as_dict()))  # lists for tuples, as YAML has them
     trained = settings.config.get("data")
     own = (trained.get("init_args") or {}) if isinstance(trained, dict) else {}
-    kept = {key: own[key] for key in ("eval_batch_size", "num_workers") if key in own}
-    described = description.as_dict()
-    base = described["resize_base"]
     settings.config["data"] = {
         "class_path": f"{InputData.__module__}.{InputData.__name__}",
         "init_args": {
             "input": given,
-            "description": json.loads(json.dumps(described)),  # lists for tuples, as YAML has them
-            "resize_base": None if base is None else list(base),
-            **kept,
+            "description": described,
+            "resize_base": described["resize_base"],
+            **{key: own[key] for key in ("eval_batch_size", "num_workers") if key in own},
         },
     }
 
 
 def _refuse_settings_of_the_run(settings: Settings) -> None:
-    """Refuse what the run's data would take, and `--input` does not.
-
-    Raises:
-        UserError: there is such a setting.
-    """
-    own = settings_of(str(settings.get("data.class_path")))
+    """Refuse what the run's data would take, and `--input` does not."""
+    known = settings_of(str(settings.get("data.class_path")))
     for override in settings.overrides:
         group, _, name = override.key.replace(".init_args", "").partition(".")
-        if group != "data" or name in _FOR_INPUT:
-            continue
-        if f"data.{name}" in INTERNAL:
+        if override.key == "data":
+            raise UserError(
+                "--data names a data set, --input other images in its place. Give one of them; "
+                "classes and colors come with the checkpoint."
+            )
+        if f"{group}.{name}" in INTERNAL:
             raise UserError(f"There is no setting --data.{name}.\n  Give --input alone.")
-        if name.partition(".")[0] in own:
+        if group == "data" and name not in _FOR_INPUT and name.partition(".")[0] in known:
             raise UserError(
                 f"--data.{name}: with --input the run's data are not read. Leave it out."
             )
 
 
-def _base_setting(key: str) -> str | None:
-    name = key.removeprefix("data.").removeprefix("init_args.")
-    return name if name in _FOR_INPUT else None
-
-
 def _description_from_config(settings: Settings, weights: str) -> DataDescription:
-    """What the configured data say of themselves.
-
-    Raises:
-        UserError: they cannot be built.
-    """
-    own = Settings(
+    """What the configured data say of themselves."""
+    own = replace(
+        settings,
         overrides=[given for given in settings.overrides if given.key.partition(".")[0] == "data"],
         config={key: value for key, value in settings.config.items() if key == "data"},
-        imports=settings.imports,
     )
     parser = Parser(prog="cli.py predict")
     parser.add_argument("--config", action="config")

@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from pne_seg.callbacks import Stopped
 from pne_seg.cli.command import SegmentationCLI, this_rank
 from pne_seg.cli.failures import Failing, is_out_of_memory, report
+from pne_seg.cli.memory import less_memory
 
 _FIRST = "PNE_SEG_FIRST_PROCESS"
 _PATIENCE = 10.0  # seconds that the others have to say what happened to them
@@ -32,12 +32,7 @@ _IRRELEVANT = (
 
 
 def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
-    """Run a verb.
-
-    Raises:
-        SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `predict` could not read or write a file; code 130 where the user stopped it.
-    """
+    """Run a verb; see `pne_seg.cli.main` for how it ends."""
     command: SegmentationCLI | None = None
     _follow_first_process(this_rank())
     try:
@@ -50,8 +45,7 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
     except Stopped as stopped:
         if this_rank() == 0:
             print(stopped, file=sys.stderr)
-        if command is not None:
-            _end_other_processes(command.trainer)
+        _end_other_processes(command)
         raise SystemExit(stopped.code) from None
     except KeyboardInterrupt:
         if this_rank() == 0:
@@ -62,8 +56,7 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
         try:
             report(error, _failing(verb, command, error))
         finally:
-            if command is not None:
-                _end_other_processes(command.trainer)
+            _end_other_processes(command)
         raise
 
 
@@ -71,26 +64,21 @@ def _failing(verb: str, command: SegmentationCLI | None, error: Exception) -> Fa
     elsewhere = "--output DIR" if verb == "predict" else "--trainer.default_root_dir DIR"
     if command is None:
         return Failing(verb, elsewhere=elsewhere)
-    return Failing(
-        verb,
-        building=False,
-        folder=command.run_folder,
-        elsewhere=elsewhere,
-        less_memory=command.less_memory(error) if is_out_of_memory(error) else "",
-        workers=command.datamodule.num_workers,
-    )
+    less = ""
+    if is_out_of_memory(error):
+        trainer = command.config_init["trainer"] if verb == "fit" else None
+        less = less_memory(error, command.model, command.datamodule, trainer)
+    workers = command.datamodule.num_workers
+    return Failing(verb, False, command.run_folder, elsewhere, less, workers)
 
 
-# ---- the processes of one run on several devices: where one ends, so do the others -------------
+# ---- the processes of one run on several devices: if one ends, so do the others ----------------
 
 
 def _follow_first_process(rank: int) -> None:
     """End this process with the first one, which started it and may be killed; on Linux only.
 
     It would wait for the first one's answer: for half an hour while they connect.
-
-    Args:
-        rank: of this process, 0 for the first one.
     """
     first = os.environ.get(_FIRST)
     if rank == 0:
@@ -103,9 +91,9 @@ def _follow_first_process(rank: int) -> None:
             raise SystemExit(1)
 
 
-def _end_other_processes(trainer: Trainer) -> None:
+def _end_other_processes(command: SegmentationCLI | None) -> None:
     """Wait a moment for the processes that this one started, then end them."""
-    launcher = trainer.strategy.launcher
+    launcher = None if command is None else command.trainer.strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return
     deadline = time.monotonic() + _PATIENCE
