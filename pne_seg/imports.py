@@ -121,7 +121,7 @@ class Imports:
         import yaml
         from jsonargparse._common import parsing_settings  # there is no public way back
 
-        names = {name for text in _texts(settings) for name in _NAME.findall(text)}
+        names = {name for _, text in _texts(settings) for name in _NAME.findall(text)}
         roots = {name.partition(".")[0] for name in names}
         if self.own:
             # A class may be named without its module, which is then imported already.
@@ -192,18 +192,9 @@ class Imports:
             settings: a value, as it was read; what reads like the name of a module counts as one.
             key: its setting, for messages.
         """
-        if isinstance(settings, str):
-            reason = self.refused(settings) if _NAME.fullmatch(settings) else None
-            return self._refusal(key, settings, reason) if reason else None
-        parts: list[tuple[Any, Any]] = []
-        if isinstance(settings, dict):
-            parts = list(settings.items())
-        elif isinstance(settings, list | tuple):
-            parts = [("init_args", value) for value in settings]
-        for name, value in parts:
-            inner = key if name in ("class_path", "init_args") else f"{key}.{name}"
-            if refusal := self.refused_in(value, inner):
-                return refusal
+        for setting, text in _texts(settings, key):
+            if _NAME.fullmatch(text) and (reason := self.refused(text)):
+                return self._refusal(setting, text, reason)
         return None
 
     @cached_property
@@ -272,12 +263,17 @@ def _is_installed(root: str) -> bool | None:
     return any(path.startswith(_STANDARD) or _SITE.search(path) for path in paths)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in settings, with the setting that it belongs to."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
+        yield key, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            inner = key if name in ("class_path", "init_args") else f"{key}.{name}"
+            yield from _texts(part, inner)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part, key)
 
 
 def _is_default(built: Any, argument: str, value: Any) -> bool:

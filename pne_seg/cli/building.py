@@ -30,17 +30,13 @@ def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | Non
     if isinstance(error, KeyError | RuntimeError):  # by smp and timm for names that they lack
         return _unknown_encoder_or_weights(settings)
     if isinstance(error, TypeError):
-        # Python quotes the keyword that a function does not take.
-        if "'output_stride'" in str(error) and "output_stride" not in extra:
-            return UserError(
-                f"The encoder {encoder} cannot be dilated to a smaller output stride, which this "
-                "network needs. Use a ResNet, such as tu-resnet101c."
-            )
-        if name := next((name for name in extra if f"'{name}'" in str(error)), None):
-            return UserError(
-                f"--model.network.dict_kwargs.{name}: the encoder {encoder} has no such setting. "
-                "Correct its name, or leave all such settings out: --model.network.dict_kwargs null"
-            )
+        for name in ("output_stride", *extra):
+            if f"'{name}'" in str(error):  # Python quotes the keyword that a function does not take
+                return UserError(
+                    f"The encoder {encoder} has no setting {name!r}. Take it out of "
+                    "--model.network.dict_kwargs, or use another encoder: for a smaller output "
+                    "stride a ResNet, such as tu-resnet101c."
+                )
     if isinstance(error, OSError) and any(settings.get(key) for key in PRETRAINED):
         return UserError(
             f"The pretrained weights of {encoder} cannot be fetched "

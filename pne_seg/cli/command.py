@@ -107,19 +107,15 @@ class SegmentationCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to every run, and let the data decide the classes."""
-        parser.add_argument("--name", type=str | None, default=None, help="Name of the run.")
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="Checkpoint: fit resumes from it, the other commands load it.",
-        )
-        parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
+        flags = {
+            "name": "Name of the run.",
+            "ckpt_path": "Checkpoint: fit resumes from it, the other commands load it.",
+            "allow": ALLOW_HELP,
+        }
         if self.verb != "fit":
-            parser.add_argument(
-                "--run", type=str | None, help="Run folder: config and best weights."
-            )
-            parser.add_argument("--weights", type=str | None, help=WEIGHTS_HELP)
+            flags |= {"run": "Run folder: config and best weights.", "weights": WEIGHTS_HELP}
+        for flag, description in flags.items():
+            parser.add_argument(f"--{flag}", type=str | None, default=None, help=description)
         if self.verb == "predict":
             predict.add_arguments(parser)
         parser.add_argument(
@@ -289,9 +285,8 @@ class SegmentationCLI(LightningCLI):
                 "another checkpoint."
             ) from error
         except SystemExit as leaving:
-            # Lightning leaves with code 1, as for a file that could not be read.
             if isinstance(leaving.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from leaving
+                raise KeyboardInterrupt from leaving  # Lightning leaves with code 1
             raise
         complete = prediction is None or prediction.finish(first=this_rank() == 0)
         if self.run_folder is not None:

@@ -43,11 +43,14 @@ def plan_evaluation(
     scored = [data, limit, precision, label, model["boundary_widths"], normalization]
     origin: dict[str, Any]
     if evaluated.source is None:
+        run, saved = run_of_checkpoint(evaluated.file), None
+        with suppress(OSError, UserError):
+            saved = None if run is None else read_yaml(run.config)
         origin = {
             "checkpoint": evaluated.name,
             "step": read_checkpoint(evaluated.file).get("global_step"),
             "settings": _digest(scored),
-            "same_data": _digest(data) == _digest(_data(_saved(evaluated.file))),
+            "same_data": _digest(data) == _digest(_data(saved)),
         }
     else:
         scored += [model["network"]]
@@ -64,15 +67,6 @@ def _data(settings: Any) -> list[Any]:
         return []
     given = (slot.get("init_args") or {}).items()
     return [slot.get("class_path"), {key: v for key, v in given if key not in LOADING_ONLY}]
-
-
-def _saved(checkpoint: Path) -> Any:
-    """The settings of the training; None if the checkpoint lies in no run."""
-    run = run_of_checkpoint(checkpoint)
-    if run is not None:
-        with suppress(OSError, UserError):
-            return read_yaml(run.config)
-    return None
 
 
 def _digest(values: list[Any]) -> str:

@@ -24,6 +24,7 @@ TRACEBACK = "PNE_SEG_TRACEBACK"
 """Environment variable; with any value the traceback of every error is printed."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOO_MANY = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # files, processes
 _CV2_NO_MEMORY = -4
 _CUDA_NO_MEMORY = 2
 
@@ -131,22 +132,11 @@ def _of_file(error: OSError, failing: Failing) -> str:
     where = "A file" if path is None else str(path)
     reason = error.strerror or os.strerror(error.errno or 0)
     place = f"choose another place: {failing.elsewhere}"
-    in_the_way = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
-    fewer = "use fewer loader processes: --data.num_workers 0"
-    for codes, what, fix in (
-        (_FULL, "cannot be written", f"Make room there, or {place}"),
-        ((errno.EMFILE, errno.ENFILE), "cannot be opened", f"Allow more (ulimit -n), or {fewer}"),
-        ((errno.EAGAIN,), "cannot be opened", f"The system starts no more processes: {fewer}"),
-        (
-            (errno.EACCES, errno.EPERM, errno.EROFS),
-            "is closed to this user",
-            f"Change its permissions, or {place}",
-        ),
-        (in_the_way, "cannot be made or read", f"Move what is in the way, or {place}"),
-    ):
-        if error.errno in codes:
-            return f"{where} {what} ({reason}). {fix}"
-    return f"{where}: {reason}. Check that this path is the one that is meant, or {place}"
+    if error.errno in _FULL:
+        return f"{where} cannot be written ({reason}). Make room there, or {place}"
+    if error.errno in _TOO_MANY:
+        return f"{where}: {reason}. Use fewer loader processes: --data.num_workers 0"
+    return f"{where}: {reason}. Check that path and its permissions, or {place}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 
@@ -190,17 +190,13 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
                 )
             if isinstance(old, str):
                 old = {"class_path": old}
-        if _is_slot(old) and isinstance(value, str) and same_class(str(old["class_path"]), value):
-            value = {"class_path": value}
-        if _is_slot(old) and isinstance(value, dict):
-            if "class_path" in value and not same_class(
-                str(old["class_path"]), str(value["class_path"])
-            ):
-                old = None
-            settings = {part: value[part] for part in value if part not in SLOT_KEYS}
-            value = {part: value[part] for part in value if part in SLOT_KEYS}
-            if settings:
-                value["init_args"] = {**(value.get("init_args") or {}), **settings}
+        if isinstance(old, dict) and "class_path" in old:
+            if isinstance(value, str) and same_class(str(old["class_path"]), value):
+                value = {"class_path": value}
+            elif isinstance(value, dict):
+                value = _with_init_args(value)
+        if isinstance(old, dict) and isinstance(value, dict) and _changes_class(old, value):
+            old = None
         if isinstance(old, dict) and isinstance(value, dict) and key not in _AS_ONE:
             value = merge(old, value, source, f"{name}.")
         merged[key] = value
@@ -215,8 +211,21 @@ def same_class(one: str, other: str) -> bool:
     return one.rpartition(".")[2] == other.rpartition(".")[2]
 
 
-def _is_slot(value: Any) -> TypeGuard[Config]:
-    return isinstance(value, dict) and "class_path" in value
+def _with_init_args(slot: Config) -> Config:
+    """Move what stands beside `class_path` into `init_args`."""
+    spec = {part: slot[part] for part in slot if part in SLOT_KEYS}
+    if settings := {part: slot[part] for part in slot if part not in SLOT_KEYS}:
+        spec["init_args"] = {**(spec.get("init_args") or {}), **settings}
+    return spec
+
+
+def _changes_class(old: Config, new: Config) -> bool:
+    """Return whether `new` names another class than `old`, which may be settings of a default."""
+    if "class_path" not in new:
+        return False
+    if "class_path" in old:
+        return not same_class(str(old["class_path"]), str(new["class_path"]))
+    return any(part not in SLOT_KEYS for part in old)
 
 
 def _plain(key: str) -> str:
@@ -224,20 +233,16 @@ def _plain(key: str) -> str:
 
 
 def _overrides(args: Sequence[str]) -> Iterator[Override]:
-    pending: str | None = None
-    for token in args:
-        if token.startswith("--") or token in ("-c", "-h"):
-            if pending is not None:
-                yield Override(pending, None)
-            key, has_value, value = token.lstrip("-").partition("=")
-            pending = "help" if key == "h" else key
-            if has_value:
-                yield Override(pending, value)
-                pending = None
-        elif pending is not None:
-            yield Override(pending, token)
-            pending = None
-        else:
+    rest = list(args)
+    while rest:
+        token = rest.pop(0)
+        if not _is_key(token):
             raise UserError(f"{token!r} belongs to no key; settings are given as --key value.")
-    if pending is not None:
-        yield Override(pending, None)
+        key, has_value, value = token.lstrip("-").partition("=")
+        if not has_value and rest and not _is_key(rest[0]):
+            has_value, value = "=", rest.pop(0)
+        yield Override("help" if key == "h" else key, value if has_value else None)
+
+
+def _is_key(token: str) -> bool:
+    return token.startswith("--") or token in ("-c", "-h")
