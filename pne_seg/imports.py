@@ -93,15 +93,10 @@ class Imports:
     def resolve(self, name: str, key: str) -> Any:
         """Import what a setting names.
 
-        Args:
-            name: dotted.
-            key: the setting, for messages.
-
         Raises:
             RefusedImportError: the setting may not name it.
-            ImportError: there is no such module.
-            AttributeError: the module has no such attribute.
-            ValueError: it is not a dotted name.
+            ImportError, AttributeError, ValueError: there is no such module, or no such name in
+                it, or it is not a dotted name.
         """
         if reason := self.refused(name):
             raise self._refusal(key, name, reason)
@@ -112,11 +107,7 @@ class Imports:
 
     @contextmanager
     def enforced(self, *settings: Any) -> Iterator[None]:
-        """Have jsonargparse refuse, before an import, what the settings may not name.
-
-        Args:
-            *settings: the settings that are parsed or built in the context.
-        """
+        """Have jsonargparse refuse, before an import, what the settings may not name."""
         import jsonargparse
         import yaml
         from jsonargparse._common import parsing_settings  # there is no public way back
@@ -148,15 +139,7 @@ class Imports:
                 jsonargparse.set_loader("yaml", load, (yaml.YAMLError,))
 
     def check(self, parsed: Any, key: str = "") -> None:
-        """Check that parsed settings name only what may be called, before anything is built.
-
-        Args:
-            parsed: jsonargparse's namespace, or a part of it.
-            key: its setting, for messages.
-
-        Raises:
-            RefusedImportError: they do not.
-        """
+        """Check that parsed settings name only what may be called, before anything is built."""
         from jsonargparse import Namespace
 
         if isinstance(parsed, list | tuple):
@@ -186,12 +169,7 @@ class Imports:
             raise self._refusal(key, path_of(parsed), reason)
 
     def refused_in(self, settings: Any, key: str) -> RefusedImportError | None:
-        """Return the refusal of the first name in settings, None if all are allowed.
-
-        Args:
-            settings: a value, as it was read; what reads like the name of a module counts as one.
-            key: its setting, for messages.
-        """
+        """Return the refusal of the first text in settings that reads like a name, if any."""
         for setting, text in _texts(settings, key):
             if _NAME.fullmatch(text) and (reason := self.refused(text)):
                 return self._refusal(setting, text, reason)
@@ -235,12 +213,7 @@ def imported(path: str) -> Any:
 
 
 def is_own(run: Path, *roots: Path) -> bool:
-    """Return whether a run's folder is one of the user's own.
-
-    Args:
-        run: the run's folder.
-        *roots: folders with a folder `runs` of the user's, besides the working directory.
-    """
+    """Return whether a run's folder is below `runs` of the working directory or of other roots."""
     folder = run.resolve()
     return any((root / RUNS).resolve() in folder.parents for root in (Path(), *roots))
 

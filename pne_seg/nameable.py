@@ -44,12 +44,7 @@ _BUILDERS = "torchvision.models"
 
 
 def why_unfit(found: Any, called: bool) -> str | None:
-    """Return why an object of `PACKAGES` fits no setting, None if it fits one.
-
-    Args:
-        found: a class, a function or an instance.
-        called: whether it is called to build a value, not used as one.
-    """
+    """Return why an object of `PACKAGES` fits no setting, called or not; None if it fits one."""
     kind = found if isinstance(found, type) or inspect.isroutine(found) else type(found)
     if isinstance(kind, type):
         if is_dataclass(kind) or issubclass(kind, tuple(filter(None, map(_loaded, _CLASSES)))):

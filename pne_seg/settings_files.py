@@ -39,12 +39,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def line_of(file: Path, names: Sequence[str]) -> int | None:
-    """Return the line of a YAML file that sets a key, None if the file does not mention it.
-
-    Args:
-        file: that `read_yaml` can read.
-        names: parts of the key; `init_args` may be left out.
-    """
+    """Return the line of a YAML file that sets a key, if any; `init_args` may be left out of it."""
     node, line = yaml.compose(_text(file), _LOADER), None
     for name in names:
         found = _entries(node)
@@ -79,10 +74,7 @@ def read_json(file: Path) -> Any:
 def check_yaml(text: str, source: str, within: int = 0) -> None:
     """Check that a text, parsed as YAML, stays within the bounds; a text that is not YAML passes.
 
-    Args:
-        text: of a file, or a value of a setting.
-        source: what messages call it.
-        within: number of texts that it is nested in: values are parsed again, by their type.
+    The texts in it are checked too (`within` counts how deep): they are parsed again, by type.
     """
     if len(text) < _SHORT and "&" not in text:
         return

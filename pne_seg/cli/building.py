@@ -11,15 +11,7 @@ from pne_seg.networks.slot import PRETRAINED
 
 
 def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | None:
-    """Translate an error raised while data, network and losses were built.
-
-    Args:
-        error: what was raised.
-        network: the network's slot: `class_path`, `init_args`, `dict_kwargs`.
-
-    Returns:
-        What the user can fix; None for a mistake in code.
-    """
+    """Return what the user can fix of an error raised by building; None for a mistake in code."""
     error = _original(error)
     settings, extra = network.get("init_args") or {}, network.get("dict_kwargs") or {}
     encoder = settings.get("encoder_name", "the encoder")
@@ -52,10 +44,6 @@ def dropped_setting(network: Mapping[str, Any], data: Any) -> str | None:
 
     Of smp's encoders only timm's take further settings; albumentations' transforms only warn of
     those that they do not know.
-
-    Args:
-        network: the network's slot of the parsed configuration.
-        data: that of the data; its transforms may be nested in others.
     """
     extra = network.get("dict_kwargs") or {}
     encoder = str((network.get("init_args") or {}).get("encoder_name") or "tu-")

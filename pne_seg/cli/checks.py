@@ -37,12 +37,7 @@ def check_against_data(settings: Settings, data: SegmentationDataModule) -> None
 
 
 def check_numbers(config: Any, key: str = "") -> None:
-    """Refuse NaN, with which every comparison with a limit fails.
-
-    Args:
-        config: the parsed settings, or a part of them, in plain dictionaries and lists.
-        key: of that part.
-    """
+    """Refuse NaN, with which every comparison with a limit fails."""
     if isinstance(config, float) and math.isnan(config):
         raise UserError(f"--{key.replace('.init_args', '')} nan: expected a number.")
     if isinstance(config, dict):

@@ -21,18 +21,9 @@ _BATCHES = {"validate": "limit_val_batches", "test": "limit_test_batches"}
 def plan_evaluation(
     verb: str, evaluated: Evaluated, settings: dict[str, Any], label: str
 ) -> tuple[Path, dict[str, Any]]:
-    """Choose the folder of an evaluation; other data or another precision get another folder.
+    """Return the folder of an evaluation, and what its `metrics.json` says of their origin.
 
-    Args:
-        verb: `validate` or `test`.
-        evaluated: a checkpoint, or weights from elsewhere.
-        settings: parsed.
-        label: of the protocol, `Inference.label`.
-
-    Returns:
-        The folder, and what its `metrics.json` says of where the metrics come from: `checkpoint`,
-        its `step`, a digest of the `settings`, and whether the data are the training's
-        (`same_data`); of weights from elsewhere their source (`weights`) in place of the step.
+    Other data or another precision get another folder. `label` is that of `Inference`.
     """
     limit = settings["trainer"][_BATCHES[verb]]
     if limit == 0:

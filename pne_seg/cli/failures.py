@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pne_seg.cli import fail
@@ -31,22 +32,13 @@ _CUDA_NO_MEMORY = 2
 
 @dataclass(frozen=True)
 class Failing:
-    """What a command was doing when it failed.
-
-    Attributes:
-        verb: such as `fit`.
-        building: whether it was still building from the settings, so that these are to blame.
-        folder: where it writes, if that is known.
-        elsewhere: the setting that makes it write to another place.
-        less_memory: lines that say how it takes less memory; empty for a general line.
-        workers: loader processes, if there are any.
-    """
+    """What a command was doing when it failed."""
 
     verb: str
-    building: bool = True
-    folder: Path | None = None
-    elsewhere: str = "--output DIR"
-    less_memory: str = ""
+    building: bool = True  # from the settings, so that these are to blame
+    folder: Path | None = None  # where it writes
+    elsewhere: str = "--output DIR"  # the setting that makes it write to another place
+    less_memory: str = ""  # lines that say how it takes less memory
     workers: int = 0
 
 
@@ -98,7 +90,9 @@ def _message(error: Exception, failing: Failing) -> str | None:
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _of_file(error, failing)
-    if _is_of_lost_process(error):
+    # gloo's errors have no class of their own.
+    is_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
+    if is_gloo or isinstance(error, getattr(torch.distributed, "DistError", ())):
         return (
             "Another process of this run ended. What it printed says why; if it printed nothing, "
             "it was killed, as the system does if memory runs out."
@@ -141,18 +135,16 @@ def _of_file(error: OSError, failing: Failing) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that memory ran out: a device's, or the machine's."""
-    torch: Any = sys.modules.get("torch")
     cv2: Any = sys.modules.get("cv2")
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     if cv2 is not None and isinstance(error, cv2.error):
         return getattr(error, "code", None) == _CV2_NO_MEMORY
-    if torch is None or not isinstance(error, RuntimeError):
-        return False
     if isinstance(error, torch.AcceleratorError):
         return getattr(error, "error_code", None) == _CUDA_NO_MEMORY
     # torch has no class of its own for the memory of the processor.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    is_of_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return is_of_cpu or isinstance(error, torch.OutOfMemoryError)
 
 
 def _is_of_killed_worker(error: Exception) -> bool:
@@ -164,15 +156,6 @@ def _is_of_killed_worker(error: Exception) -> bool:
     )
     frames = traceback.extract_tb(error.__traceback__)
     return lost and any("multiprocessing" in frame.filename for frame in frames)
-
-
-def _is_of_lost_process(error: Exception) -> bool:
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available():
-        return False
-    # gloo's errors have no class of their own.
-    is_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
-    return is_gloo or isinstance(error, torch.distributed.DistError)
 
 
 def one_line(error: BaseException, length: int = 300) -> str:

@@ -22,11 +22,6 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
     """Put `InputData` in the place of the run's data, with what a checkpoint says of these.
 
     Weights from elsewhere say nothing: there the configured data set does.
-
-    Args:
-        settings: loaded; changed in place.
-        given: what is to be predicted.
-        evaluated: whose classes, colors and image size the input has.
     """
     content = read_checkpoint(evaluated.file) if evaluated.source is None else {}
     description = description_in(content, evaluated.file)

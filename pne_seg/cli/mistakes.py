@@ -26,12 +26,7 @@ _PLAIN = ("builtins", "datetime", "os", "pathlib", "jsonargparse.typing")
 
 
 def find_mistake(parser: LightningArgumentParser, settings: Settings) -> str | None:
-    """Describe the first setting that the parser refuses, an unknown key before a bad value.
-
-    Returns:
-        The key, its value, the reason and the fix, with file and line of a setting in a file; None
-        if each setting by itself is valid.
-    """
+    """Describe the first setting that the parser refuses, an unknown key before a bad value."""
     walk = _Walk(settings)
     walk.compare(settings.tree(), parser)
     if walk.unknown:
@@ -54,19 +49,13 @@ def settings_of(class_path: str) -> set[str]:
 
 
 class _Walk:
-    """What one walk over the settings finds.
-
-    Attributes:
-        keys: every valid key, including those of the classes in the slots.
-        unknown: keys of the settings that are not valid.
-        refused: what is wrong with values.
-    """
+    """What one walk over the settings finds."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.keys: set[str] = set()
-        self.unknown: list[str] = []
-        self.refused: list[str] = []
+        self.keys: set[str] = set()  # all valid ones, including those of the classes in the slots
+        self.unknown: list[str] = []  # keys of the settings that are not valid
+        self.refused: list[str] = []  # what is wrong with values
 
     def compare(
         self, given: Mapping[str, Any], parser: ArgumentParser, slot: str = "", group: str = ""

@@ -43,11 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(args: Sequence[str]) -> None:
-    """Print the table.
-
-    Args:
-        args: as on the command line, without the verb.
-    """
+    """Print the table."""
     parser = _Parser(
         prog="cli.py models",
         description="Show which methods and encoders go together, and what they come to.",

@@ -59,18 +59,12 @@ class Override:
 
 @dataclass
 class Settings:
-    """The settings of a command.
-
-    Attributes:
-        files: the `--config` files, left to right.
-        overrides: everything else, left to right; they win over every file.
-        config: the files merged, once they are loaded.
-        imports: what files and overrides may name.
-    """
+    """The settings of a command, files and overrides each from left to right."""
 
     files: list[Path] = field(default_factory=list)
     overrides: list[Override] = field(default_factory=list)
     config: Config = field(default_factory=dict)
+    """The files merged, once they are loaded."""
     imports: Imports = _OWN
 
     @classmethod
@@ -111,11 +105,7 @@ class Settings:
         return tree
 
     def get(self, key: str) -> Any:
-        """Return a setting, None if it is not set; what an override says is a text.
-
-        Args:
-            key: dotted; `init_args` may be left out of it.
-        """
+        """Return a setting, `init_args` left out of its key; what an override says is a text."""
         node: Any = self.tree()
         for name in key.split("."):
             if isinstance(node, dict) and name not in node:
@@ -169,13 +159,8 @@ def read_config(path: Path) -> Config:
 def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
     """Merge `new` over `base`: mappings key by key, other values replaced, a new class afresh.
 
-    What is set of a class beside `class_path` is taken for its `init_args`.
-
-    Args:
-        base: left as it is.
-        new: left as it is.
-        source: where `new` comes from: a file, or the flag that says all of it.
-        prefix: of the keys, with a dot behind it.
+    What is set of a class beside `class_path` is taken for its `init_args`. `source` is the file
+    of `new`, or the flag that says all of it.
     """
     merged = dict(base)
     for key, value in new.items():
