@@ -1,18 +1,15 @@
 """With `predict --input`, images from elsewhere take the place of the run's data."""
 
 import json
-from dataclasses import replace
 
 from pne_seg.checkpoint_file import read_checkpoint
-from pne_seg.cli.building import build_error
 from pne_seg.cli.mistakes import INTERNAL, settings_of
-from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
-from pne_seg.data import SegmentationDataModule
-from pne_seg.description import DataDescription, description_in
+from pne_seg.description import description_in
 from pne_seg.errors import UserError
 from pne_seg.prediction import InputData
 from pne_seg.runs import Evaluated
+from pne_seg.trained import build_data
 
 _FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
 """Settings of the data that mean something for images from elsewhere."""
@@ -28,7 +25,13 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
     if description is not None:
         _refuse_settings_of_the_run(settings)
     else:
-        description = _description_from_config(settings, evaluated.source or str(evaluated.file))
+        try:
+            description = build_data(settings.tree(), settings.imports).description
+        except UserError as error:
+            raise UserError(
+                f"{evaluated.source or evaluated.file} does not name its classes, so the data of "
+                f"its config are needed:\n  {error}"
+            ) from error
         settings.overrides = [
             override
             for override in settings.overrides
@@ -65,27 +68,3 @@ def _refuse_settings_of_the_run(settings: Settings) -> None:
             raise UserError(
                 f"--data.{name}: with --input the run's data are not read. Leave it out."
             )
-
-
-def _description_from_config(settings: Settings, weights: str) -> DataDescription:
-    """What the configured data say of themselves."""
-    own = replace(
-        settings,
-        overrides=[given for given in settings.overrides if given.key.partition(".")[0] == "data"],
-        config={key: value for key, value in settings.config.items() if key == "data"},
-    )
-    parser = Parser(prog="cli.py predict")
-    parser.add_argument("--config", action="config")
-    parser.add_lightning_class_args(SegmentationDataModule, "data", subclass_mode=True)
-    try:
-        with own.enforced():
-            data = parser.instantiate(parser.parse(own)).data
-        return DataDescription.from_dict(data.description.as_dict())
-    except Exception as error:
-        reason = build_error(error, {})
-        if reason is None:
-            raise
-        raise UserError(
-            f"{weights} does not name its classes, so the data of its config are needed:\n"
-            f"  {reason}"
-        ) from error

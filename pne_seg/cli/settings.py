@@ -42,11 +42,6 @@ class Override:
         """The override as arguments."""
         return [f"--{self.key}"] if self.value is None else [f"--{self.key}={self.value}"]
 
-    def covers(self, key: str) -> bool:
-        """Whether it sets a dotted key, or what the key is a part of."""
-        own = _plain(self.key)
-        return key == own or key.startswith(f"{own}.")
-
     def expanded(self) -> Config:
         """The override as a file's content; texts stay as typed, for the parser to read by type."""
         value: Any = None if self.value == "null" else self.value
@@ -121,10 +116,11 @@ class Settings:
 
     def place(self, key: str) -> str:
         """Return a line that names file and line of a setting; empty for one typed as a flag."""
-        if not any(override.covers(key) for override in self.overrides):
-            for file in reversed(self.files):
-                if (line := line_of(file, key.split("."))) is not None:
-                    return f"\n  It stands in {file}, line {line}."
+        typed = [_plain(override.key) for override in self.overrides]
+        files = [] if any(f"{key}.".startswith(f"{given}.") for given in typed) else self.files
+        for file in reversed(files):
+            if (line := line_of(file, key.split("."))) is not None:
+                return f"\n  It stands in {file}, line {line}."
         return ""
 
     def enforced(self) -> AbstractContextManager[None]:
@@ -166,23 +162,21 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
     for key, value in new.items():
         name = prefix[:-1] if key == "init_args" else f"{prefix}{key}"
         old = base.get(key)
-        if isinstance(value, dict) and "class_path" not in value:
-            if key in base and old is None and source != f"--{name}":
+        if isinstance(value, dict):
+            below_null = key in base and old is None and source != f"--{name}"
+            if below_null and "class_path" not in value:
                 raise UserError(
                     f"{source}: '{name}.{next(iter(value), '')}' is set while '{name}' is null, "
                     "which switches it off. Leave the key out, or give the class first "
                     f"(--{name} CLASS)."
                 )
-            if isinstance(old, str):
-                old = {"class_path": old}
-        if isinstance(old, dict) and "class_path" in old:
-            if isinstance(value, str) and same_class(str(old["class_path"]), value):
-                value = {"class_path": value}
-            elif isinstance(value, dict):
-                value = _with_init_args(value)
-        if isinstance(old, dict) and isinstance(value, dict) and _changes_class(old, value):
-            old = None
-        if isinstance(old, dict) and isinstance(value, dict) and key not in _AS_ONE:
+            old = {"class_path": old} if isinstance(old, str) else old
+        elif isinstance(value, str) and isinstance(old, dict) and "class_path" in old:
+            same = same_class(str(old["class_path"]), value)
+            value = {"class_path": value} if same else value
+        are_mappings = isinstance(old, dict) and isinstance(value, dict)
+        if are_mappings and key not in _AS_ONE and not _changes_class(old, value):
+            value = _with_init_args(value) if "class_path" in old else value
             value = merge(old, value, source, f"{name}.")
         merged[key] = value
     return merged

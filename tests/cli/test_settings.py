@@ -289,3 +289,13 @@ def test_a_missing_file_lists_those_that_are_there(tmp_path: Path) -> None:
 def test_a_folder_is_no_config(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Is a directory"):
         read_config(tmp_path)
+
+
+def test_plain_values_are_no_classes(tmp_path: Path) -> None:
+    config = {"model": {"inference": {"flip": True}, "name": "x"}, "trainer": {"logger": PNE}}
+    args = ["--model.inference=null", "--model.name=", "--trainer.logger=false"]
+    tree = fold(tmp_path, [config], args).tree()
+    assert tree == {"model": {"inference": None, "name": ""}, "trainer": {"logger": "false"}}
+    spec = {"class_path": "pne_seg.Inference", "init_args": {"flip": False}}
+    named = fold(tmp_path, [config, {"model": {"inference": spec}}], []).tree()
+    assert named["model"]["inference"] == spec
