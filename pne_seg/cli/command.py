@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -59,15 +58,10 @@ _CALLBACKS = {
 class SegmentationCLI(LightningCLI):
     """LightningCLI for one verb, with this project's rules for settings, data and run folders.
 
-    Args:
-        verb: `fit`, `validate`, `test` or `predict`.
-        args: the settings, as on the command line.
-
     Attributes:
         checkpoint: the one that the verb starts from; None for a fresh training and for weights
             from elsewhere.
-        evaluated: what an evaluation scores; None for a training.
-        name: the run's name.
+        evaluated: the weights that an evaluation scores; None for a training.
         run_folder: where the verb writes; None for a dry run (`--trainer.fast_dev_run`).
     """
 
@@ -77,17 +71,16 @@ class SegmentationCLI(LightningCLI):
         self.settings = Settings.of(args)
         self.evaluated: Evaluated | None = None
         self.checkpoint: Path | None = None
+        self.prediction: predict.Prediction | None = None
         if verb == "fit":
             self.checkpoint = checkpoint_to_resume(self.settings)
+            check_run_name(run_name(self.settings))
         elif evaluated := weights_to_score(self.settings):
             self.evaluated = evaluated
             self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
-        if verb == "fit":
-            check_run_name(self.name)
-        self.prediction = (
-            predict.Prediction(self.settings, self.evaluated) if verb == "predict" else None
-        )
+        if verb == "predict":
+            self.prediction = predict.Prediction(self.settings, self.evaluated)
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -153,12 +146,11 @@ class SegmentationCLI(LightningCLI):
         checks.check_numbers(self.config.as_dict())
         self.config["name"] = self.name
         self._as_written = self.config.clone()  # what the run's folder keeps
-        slot = self.config.get("model.network")
         if self.checkpoint is not None or self.evaluated is not None:
-            for key in PRETRAINED:  # the checkpoint overwrites them
-                if slot.get("init_args") is not None and slot.init_args.get(key) is not None:
-                    slot.init_args[key] = None
-        network = slot.as_dict() if isinstance(slot, Namespace) else {}
+            for key in (f"model.network.init_args.{name}" for name in PRETRAINED):
+                if self.config.get(key) is not None:
+                    self.config[key] = None  # the checkpoint overwrites these weights
+        network = self.config["model.network"].as_dict()
         if dropped := dropped_setting(network, self.config["data"].as_dict()):
             raise UserError(dropped)
         try:
@@ -200,8 +192,8 @@ class SegmentationCLI(LightningCLI):
 
     def _training_callbacks(self, config: dict[str, Any]) -> list[Callback]:
         averaging = _as_list(self.config_init["ema"])
-        callbacks = [FiniteTraining(), LabeledPixels(), *averaging, *self._reporting()]
-        callbacks += [ExactResume()]
+        callbacks = [FiniteTraining(), LabeledPixels(), *averaging]
+        callbacks += [*self._reporting(), ExactResume()]
         if config["fast_dev_run"] or config["enable_checkpointing"] is False:
             return [*callbacks, StopOnSignal(None)]
         last = self.config_init["last_checkpoint"]
@@ -211,17 +203,15 @@ class SegmentationCLI(LightningCLI):
         assert self.evaluated is not None
         label = self.model.scorer.inference.label
         if self.prediction is None:
-            settings = self.config.as_dict()
-            folder, origin = plan_evaluation(self.verb, self.evaluated, settings, label)
-            self.run_folder = folder if writes else None
+            planned = plan_evaluation(self.verb, self.evaluated, self.config.as_dict(), label)
+            self.run_folder, origin = planned if writes else (None, planned[1])
             return [LabeledPixels(), *self._reporting(origin)]
         if not writes:
             return []
         self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
-        job = self.prediction.prepare(
-            self.config, self.datamodule, self.evaluated.file, self.run_folder
-        )
-        return [PredictionWriter(job)]
+        weights, folder = self.evaluated.file, self.run_folder
+        run = self.prediction.prepare(self.config, self.datamodule, weights, folder)
+        return [PredictionWriter(run)]
 
     def _reporting(self, origin: dict[str, Any] | None = None) -> list[Callback]:
         figures, summary = self.config_init["figures"], Summary()

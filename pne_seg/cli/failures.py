@@ -20,6 +20,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pne_seg.cli import fail
 from pne_seg.errors import UserError
+from pne_seg.runs import Run
 
 TRACEBACK = "PNE_SEG_TRACEBACK"
 """Environment variable; with any value the traceback of every error is printed."""
@@ -51,8 +52,8 @@ def report(error: Exception, failing: Failing) -> None:
         traceback.print_exception(error)
     message = _message(error, failing)
     if message is not None:
-        last = None if failing.folder is None else failing.folder / "checkpoints" / "last.ckpt"
-        if last is not None and last.is_file() and failing.verb == "fit" and not failing.building:
+        last = failing.folder and Run(failing.folder).last
+        if failing.verb == "fit" and last and last.is_file():
             message += f"\n  The last checkpoint is whole. To resume from it: --ckpt_path {last}"
         fail(message)
     error.add_note(
@@ -70,11 +71,12 @@ def _message(error: Exception, failing: Failing) -> str | None:
     if is_out_of_memory(error):
         fix = failing.less_memory or "  Make the sizes in the settings smaller."
         return f"Out of memory: {one_line(error, 160)}\n{fix}"
-    found: BaseException | None = error
-    while found is not None:
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    for found in chain:
         if isinstance(found, OSError) and found.errno in _FULL:
             return _of_file(found, failing)
-        found = found.__cause__ or found.__context__
     if isinstance(error, RuntimeError) and any(
         part in str(error) for part in ("Bus error", "shared memory", "file </torch_")
     ):
@@ -94,8 +96,8 @@ def _message(error: Exception, failing: Failing) -> str | None:
     is_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
     if is_gloo or isinstance(error, getattr(torch.distributed, "DistError", ())):
         return (
-            "Another process of this run ended. What it printed says why; if it printed nothing, "
-            "it was killed, as the system does if memory runs out."
+            "Another process of this run ended. If it printed no reason, it was killed, as the "
+            "system does if memory runs out."
         )
     if failing.building:
         return (
@@ -117,10 +119,6 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _of_file(error: OSError, failing: Failing) -> str:
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return "The working directory was deleted. Change to another one, and start again there."
     named = error.filename2 or error.filename
     path = os.fsdecode(named) if isinstance(named, str | bytes) else failing.folder
     where = "A file" if path is None else str(path)

@@ -49,14 +49,12 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
         return None
     if fine_tunes:
         raise UserError(
-            "--ckpt_path resumes a run exactly, --model.init_from starts another from its "
-            "weights. Give one of them."
+            "--ckpt_path resumes a run, --model.init_from starts another one. Give one of them."
         )
     _without_init_from(settings)
-    checkpoint = (
-        newest_last(_root(settings), run_name(settings)) if resumed == "last" else Path(resumed)
-    )
-    checkpoint = usable_checkpoint(checkpoint)
+    if resumed == "last":
+        resumed = newest_last(_root(settings), run_name(settings))
+    checkpoint = usable_checkpoint(Path(resumed))
     # What a kill during a save left there.
     remove_abandoned(checkpoint.with_name(path.name) for path in (BEST, LAST))
     rank_zero_info(f"Resuming from {checkpoint}")
@@ -71,15 +69,9 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
     folder, which = settings.pop("run"), settings.pop("ckpt_path")
     weights = settings.pop("weights")
     if weights is not None and (folder is not None or which is not None):
-        raise UserError(
-            "--weights brings weights from elsewhere, --run and --ckpt_path name a run's. Give "
-            "one of them."
-        )
+        raise UserError("--weights takes the place of --run and --ckpt_path. Give one of them.")
     if weights is not None and not settings.files:
-        raise UserError(
-            "--weights needs the config of its network and data: --config FILE, such as "
-            "configs/ade20k_upernet_swin.yaml."
-        )
+        raise UserError("--weights needs the --config of its network and data.")
     run = open_run(Path(folder)) if folder else None
     if run is None and which is not None and not settings.files:
         run = run_of_checkpoint(Path(which))
@@ -119,10 +111,10 @@ def _root(settings: Settings) -> Path:
 
 def _short_name(source: str) -> str:
     """A folder's name for a source: the last part of a path, the whole of a hub name."""
-    plain = source.removeprefix("hf://").partition("?")[0].rstrip("/")
-    if not source.startswith("hf://"):
-        plain = Path(plain).resolve().name
-    return re.sub(r"\.(pth|pt|bin|ckpt|safetensors)$", "", re.sub(r"[/@:\\]+", "_", plain))
+    plain = source.partition("?")[0].rstrip("/")
+    is_hub = plain.startswith("hf://")
+    name = plain.removeprefix("hf://") if is_hub else Path(plain).resolve().name
+    return re.sub(r"\.(pth|pt|bin|ckpt|safetensors)$", "", re.sub(r"[/@:\\]+", "_", name))
 
 
 def _without_init_from(settings: Settings) -> None:
