@@ -161,7 +161,7 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
     merged = dict(base)
     for key, value in new.items():
         name = prefix[:-1] if key == "init_args" else f"{prefix}{key}"
-        old = base.get(key)
+        old: Any = base.get(key)
         if isinstance(value, dict):
             below_null = key in base and old is None and source != f"--{name}"
             if below_null and "class_path" not in value:
