@@ -82,16 +82,15 @@ class _Walk:
         if isinstance(value, str) and value.startswith("["):
             value = parse_yaml(value, f"--{key} {value}")
         classes = _classes(kind)
-        takes_only_classes = all(
-            map(_classes, [part for part in _parts(kind) if part is not type(None)])
-        )
         if isinstance(value, dict) and (classes or "class_path" in value):
             init_args = value.get("init_args")
             given = dict(init_args) if isinstance(init_args, dict) else {}
             given |= {name: part for name, part in value.items() if name not in SLOT_KEYS}
             named = value.get("class_path", _class_path(default))
-            found = classes[0] if named is None else self._resolve(key, str(named), classes)
-            self._check_class(key, given, found, classes)
+            if named is not None or not classes:
+                self._check_class(key, given, self._resolve(key, str(named), classes), classes)
+            else:
+                self._check_class(key, given, classes[0], classes)
         elif isinstance(value, dict) and (inner := _inner(kind, Mapping)):
             for name, content in value.items():
                 self._check(f"{key}.{name}", content, inner[-1])
@@ -100,7 +99,7 @@ class _Walk:
                 self._check(key, content, inner[0])
         elif _fits(value, kind):
             return
-        elif isinstance(value, str) and takes_only_classes:
+        elif isinstance(value, str) and all(map(_classes, _parts(kind))):
             self._check_class(key, {}, self._resolve(key, value, classes), classes)
         elif refusal := self.settings.imports.refused_in(value, key):
             self.refused.append(str(refusal))
@@ -110,11 +109,11 @@ class _Walk:
     def _check_class(
         self, key: str, given: dict[str, Any], found: Any, classes: list[type]
     ) -> None:
-        if found is None:
-            return
         if isinstance(found, type) and not issubclass(found, tuple(classes) or object):
             expected = " or ".join(one.__name__ for one in classes)
             self._refuse(key, f"{found.__name__}: expected {expected}.")
+        if found is None:
+            return
         try:
             parser = _parser_of(found)
         except Exception:  # signatures of third-party code; the parser's own report remains
@@ -173,9 +172,9 @@ def _deepest(key: str, value: Any) -> str:
 
 
 def _parts(kind: Any) -> list[Any]:
-    """Return the members of a union, of unions within it too."""
+    """Return the members of a union but None, of unions within it too."""
     if get_origin(kind) not in (Union, types.UnionType):
-        return [kind]
+        return [] if kind is type(None) else [kind]
     return [part for member in get_args(kind) for part in _parts(member)]
 
 
@@ -217,12 +216,11 @@ def _fits(value: Any, kind: Any) -> bool:
     try:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--value", type=kind)
-    except Exception:  # a type that only the class itself can check
-        return True
-    try:
         parser.parse_object({"value": value})
     except ArgumentError:
         return False
+    except Exception:  # a type that only the class itself can check
+        return True
     return True
 
 
@@ -231,8 +229,7 @@ def _expected(value: Any, kind: Any) -> str:
     if is_number and (inner := _inner(kind, tuple) or _inner(kind, Sequence)):
         length = len(inner) if Ellipsis not in inner else 1
         return f"a list such as [{', '.join([str(value)] * length)}]"
-    parts = [part for part in _parts(kind) if part is not type(None)]
-    return " or ".join(dict.fromkeys(map(_type_name, parts)))
+    return " or ".join(dict.fromkeys(map(_type_name, _parts(kind))))
 
 
 def _type_name(kind: Any) -> str:

@@ -22,6 +22,8 @@ SLOT_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 _AS_ONE = ("classes",)
 """Keys whose mappings are one value: another replaces it."""
+_TABLES = ("extra_losses", "extra_loss_weights", "lr_scales")
+"""Keys whose mappings a later file extends and a flag replaces."""
 _OWN = Imports(own=True, setting="--{}", fix="add --allow {}")
 
 
@@ -162,8 +164,9 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
     for key, value in new.items():
         name = prefix[:-1] if key == "init_args" else f"{prefix}{key}"
         old: Any = base.get(key)
+        is_whole_flag = source == f"--{name}"
         if isinstance(value, dict):
-            below_null = key in base and old is None and source != f"--{name}"
+            below_null = key in base and old is None and not is_whole_flag
             if below_null and "class_path" not in value:
                 raise UserError(
                     f"{source}: '{name}.{next(iter(value), '')}' is set while '{name}' is null, "
@@ -175,7 +178,8 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
             same = same_class(str(old["class_path"]), value)
             value = {"class_path": value} if same else value
         are_mappings = isinstance(old, dict) and isinstance(value, dict)
-        if are_mappings and key not in _AS_ONE and not _changes_class(old, value):
+        replaces = key in _AS_ONE or (key in _TABLES and is_whole_flag)
+        if are_mappings and not replaces and not _changes_class(old, value):
             value = _with_init_args(value) if "class_path" in old else value
             value = merge(old, value, source, f"{name}.")
         merged[key] = value

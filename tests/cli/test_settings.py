@@ -222,12 +222,16 @@ def test_the_folded_command_line_says_what_the_settings_say(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("first", [{"dice": "Dice"}, None])
-def test_a_mapping_on_the_command_line_is_merged_like_a_file(
-    tmp_path: Path, first: dict[str, str] | None
-) -> None:
-    given = ["--model.extra_losses={focal: Focal}"]
-    settings = fold(tmp_path, [{"model": {"extra_losses": first}}], given)
-    assert settings.tree()["model"]["extra_losses"] == {**(first or {}), "focal": "Focal"}
+def test_mappings_on_the_command_line(tmp_path: Path, first: dict[str, str] | None) -> None:
+    config = {"model": {"extra_losses": first, "inference": {"flip": True}, **CONTRAST["model"]}}
+    args = ["--model.extra_losses={focal: Focal}", "--model.inference={scales: [0.5]}"]
+    model = fold(tmp_path, [config], [*args, "--model.contrast={weight: 2}"]).tree()["model"]
+    assert model["extra_losses"] == {"focal": "Focal"}
+    assert model["inference"] == {"flip": True, "scales": [0.5]}
+    assert model["contrast"]["init_args"] == {"temperature": 0.7, "weight": 2}
+    more = fold(tmp_path, [config], ["--model.extra_losses.focal=Focal"] if first else [])
+    expected = {**first, "focal": "Focal"} if first else None
+    assert more.tree()["model"]["extra_losses"] == expected
 
 
 def test_the_last_of_repeated_values_is_taken_out() -> None:
