@@ -1,11 +1,11 @@
 """models: which methods and encoders go together, with their numbers and how a config says it."""
 
 import argparse
-import json
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import torch
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -133,8 +133,9 @@ def _configs(fits: Sequence[Fit]) -> str:
     """The network's slot in YAML for each method, once for all encoders with the same settings."""
     groups: dict[tuple[str, str], list[str]] = {}
     for fit in sorted(fits, key=lambda fit: fit.method):
-        settings = _flow({**fit.config.init_args, "encoder_name": "NAME"})
-        slot = _flow({"class_path": fit.config.class_path, "init_args": settings})
+        settings = {**fit.config.init_args, "encoder_name": "NAME"}
+        config = {"class_path": fit.config.class_path, "init_args": settings}
+        slot = yaml.safe_dump(config, default_flow_style=True, sort_keys=False, width=1000).strip()
         groups.setdefault((fit.method, slot), []).append(fit.encoder)
     lines = []
     for (method, slot), encoders in groups.items():
@@ -143,15 +144,6 @@ def _configs(fits: Sequence[Fit]) -> str:
         lines.append(f"  # {method} on {', '.join(encoders)}{seen}")
         lines.append(f"  network: {slot.replace('NAME', encoders[0])}")
     return "\n".join(lines)
-
-
-def _flow(settings: dict[str, Any]) -> str:
-    """A mapping in one line of YAML."""
-    values = (
-        f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in settings.items()
-    )
-    return "{" + ", ".join(values) + "}"
 
 
 def _class_count(text: str) -> int:
