@@ -266,7 +266,7 @@ def test_what_is_given_together(
     said = refused(capsys, "test", "--config", tiny, "--weights", state, "--run", fitted)
     assert "Give one of them." in said
     said = refused(capsys, "export", "--weights", state)
-    assert "--weights needs the config" in said
+    assert "--weights needs the --config" in said
 
 
 def test_weights_that_do_not_fill_the_network(
