@@ -64,22 +64,14 @@ class Imports:
                 raise UserError(f"{name} decides what may be imported; it is never allowed.")
 
     def trusting(self, texts: Sequence[str]) -> "Imports":
-        """Also allow the user's own modules that are named in texts.
-
-        Args:
-            texts: values of settings that the user wrote.
-        """
+        """Also allow the user's own modules that are named in texts that the user wrote."""
         users = replace(self, own=True)
         names = [name for text in texts for name in _NAME.findall(text)]
         own = {n.partition(".")[0] for n in names if self.refused(n) and not users.refused(n)}
         return replace(self, allow=(*self.allow, *sorted(own)))
 
     def refused(self, name: str) -> str | None:
-        """Return why settings may not name something, None if they may; import nothing.
-
-        Args:
-            name: dotted.
-        """
+        """Return why settings may not use a dotted name, None if they may; import nothing."""
         root = name.partition(".")[0]
         if root == "jsonargparse":
             return "it decides what may be imported"
@@ -101,15 +93,10 @@ class Imports:
     def resolve(self, name: str, key: str) -> Any:
         """Import what a setting names.
 
-        Args:
-            name: dotted.
-            key: the setting, for messages.
-
         Raises:
             RefusedImportError: the setting may not name it.
-            ImportError: there is no such module.
-            AttributeError: the module has no such attribute.
-            ValueError: it is not a dotted name.
+            ImportError, AttributeError, ValueError: there is no such module, or no such name in
+                it, or it is not a dotted name.
         """
         if reason := self.refused(name):
             raise self._refusal(key, name, reason)
@@ -120,16 +107,12 @@ class Imports:
 
     @contextmanager
     def enforced(self, *settings: Any) -> Iterator[None]:
-        """Have jsonargparse refuse, before an import, what settings may not name.
-
-        Args:
-            *settings: the settings that are parsed or built in the context.
-        """
+        """Have jsonargparse refuse, before an import, what the settings may not name."""
         import jsonargparse
         import yaml
         from jsonargparse._common import parsing_settings  # there is no public way back
 
-        names = {name for text in _texts(settings) for name in _NAME.findall(text)}
+        names = {name for _, text in _texts(settings) for name in _NAME.findall(text)}
         roots = {name.partition(".")[0] for name in names}
         if self.own:
             # A class may be named without its module, which is then imported already.
@@ -156,15 +139,7 @@ class Imports:
                 jsonargparse.set_loader("yaml", load, (yaml.YAMLError,))
 
     def check(self, parsed: Any, key: str = "") -> None:
-        """Check that parsed settings name only what may be called, before anything is built.
-
-        Args:
-            parsed: jsonargparse's namespace, or a part of it.
-            key: its setting, for messages.
-
-        Raises:
-            RefusedImportError: they do not.
-        """
+        """Check that parsed settings name only what may be called, before anything is built."""
         from jsonargparse import Namespace
 
         if isinstance(parsed, list | tuple):
@@ -194,38 +169,20 @@ class Imports:
             raise self._refusal(key, path_of(parsed), reason)
 
     def refused_in(self, settings: Any, key: str) -> RefusedImportError | None:
-        """Return the refusal of the first name in settings, None if all are allowed.
-
-        Args:
-            settings: a value, as it was read; what reads like the name of a module counts as one.
-            key: its setting, for messages.
-        """
-        if isinstance(settings, str):
-            reason = self.refused(settings) if _NAME.fullmatch(settings) else None
-            return self._refusal(key, settings, reason) if reason else None
-        parts: list[tuple[str, Any]] = []
-        if isinstance(settings, dict):
-            for name, value in settings.items():
-                inner = key if name in ("class_path", "init_args") else f"{key}.{name}"
-                parts.append((inner, value))
-        elif isinstance(settings, list | tuple):
-            parts = [(key, value) for value in settings]
-        found = (self.refused_in(value, inner) for inner, value in parts)
-        return next((refusal for refusal in found if refusal), None)
+        """Return the refusal of the first text in settings that reads like a name, if any."""
+        for setting, text in _texts(settings, key):
+            if _NAME.fullmatch(text) and (reason := self.refused(text)):
+                return self._refusal(setting, text, reason)
+        return None
 
     @cached_property
     def _allowed(self) -> tuple[str, ...]:
-        """Return `allow`, with the C modules behind those of the standard library."""
+        """`allow`, with the C modules behind those of the standard library."""
         implied = [f"_{name}" for name in self.allow]
         return (*self.allow, *implied, *(_OS if "os" in self.allow else ()))
 
     def _unfit(self, found: Any, called: bool = False) -> str | None:
-        """Return why settings may not hold an object, None if they may.
-
-        Args:
-            found: the imported object.
-            called: whether it is called to build a value, not used as one.
-        """
+        """Why settings may not hold an imported object, or have it called; None if they may."""
         if isinstance(found, partial):
             return self._unfit(found.func, called)
         path = path_of(found)
@@ -256,18 +213,13 @@ def imported(path: str) -> Any:
 
 
 def is_own(run: Path, *roots: Path) -> bool:
-    """Return whether a run is one of the user's own.
-
-    Args:
-        run: the run's folder.
-        *roots: folders with a folder `runs` of the user's, besides the working directory.
-    """
+    """Return whether a run's folder is below `runs` of the working directory or of other roots."""
     folder = run.resolve()
     return any((root / RUNS).resolve() in folder.parents for root in (Path(), *roots))
 
 
 def _is_installed(root: str) -> bool | None:
-    """Return whether a package is installed, not merely found; None if there is none."""
+    """Whether a package is installed, not merely found; None if there is none."""
     module = sys.modules.get(root)
     spec = getattr(module, "__spec__", None)
     if module is None:
@@ -284,16 +236,21 @@ def _is_installed(root: str) -> bool | None:
     return any(path.startswith(_STANDARD) or _SITE.search(path) for path in paths)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in settings, with the setting that it belongs to."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
+        yield key, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            inner = key if name in ("class_path", "init_args") else f"{key}.{name}"
+            yield from _texts(part, inner)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part, key)
 
 
 def _is_default(built: Any, argument: str, value: Any) -> bool:
-    """Return whether a function or class is the default of an argument."""
+    """Whether a function or class is the default of an argument."""
     if not callable(value):
         return False
     for owner in getattr(built, "__mro__", (built,)):

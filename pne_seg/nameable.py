@@ -44,12 +44,7 @@ _BUILDERS = "torchvision.models"
 
 
 def why_unfit(found: Any, called: bool) -> str | None:
-    """Return why an object of `PACKAGES` fits no setting, None if it fits one.
-
-    Args:
-        found: a class, a function or an instance.
-        called: whether it is called to build a value, not used as one.
-    """
+    """Return why an object of `PACKAGES` fits no setting, called or not; None if it fits one."""
     kind = found if isinstance(found, type) or inspect.isroutine(found) else type(found)
     if isinstance(kind, type):
         if is_dataclass(kind) or issubclass(kind, tuple(filter(None, map(_loaded, _CLASSES)))):
@@ -75,13 +70,13 @@ def path_of(found: Any) -> str:
 
 
 def _loaded(path: str) -> Any:
-    """Return what a path names, None if its module is not loaded."""
+    """What a path names, None if its module is not loaded."""
     module, _, name = path.rpartition(".")
     return getattr(sys.modules.get(module), name, None)
 
 
 def _is_plain(function: Any) -> bool:
-    """Return whether a function takes tensors, such as an activation or a loss."""
+    """Whether a function takes tensors, such as an activation or a loss."""
     homes = [vars(sys.modules[home]) for home in _FUNCTIONS if home in sys.modules]
     known = [value for home in homes for name, value in home.items() if not name.startswith("_")]
     known += [_loaded(path) for path in PACKAGES if path.count(".") == 1]

@@ -21,29 +21,16 @@ MAX_DEPTH = 50
 """Brackets within brackets, or levels of indentation."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # no tag makes an object of a class
-_SHORT = 80  # characters: too few for many values or levels, but for references
+_SHORT = 80  # characters: too few for many values or levels, except by references
 
 
 def read_yaml(file: Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        UserError: it is not YAML, or exceeds the bounds.
-        OSError: it cannot be read.
-    """
+    """Read a YAML file; `UserError` if it is no YAML or exceeds the bounds."""
     return parse_yaml(_text(file), str(file))
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Parse a YAML text.
-
-    Args:
-        text: YAML.
-        source: what messages call it.
-
-    Raises:
-        UserError: it is not YAML, or exceeds the bounds.
-    """
+    """Parse a YAML text; messages name its source."""
     check_yaml(text, source)
     try:
         return yaml.load(text, _LOADER)
@@ -52,12 +39,7 @@ def parse_yaml(text: str, source: str) -> Any:
 
 
 def line_of(file: Path, names: Sequence[str]) -> int | None:
-    """Find the line of a YAML file that sets a key, None if the file does not mention it.
-
-    Args:
-        file: a file that `read_yaml` can read.
-        names: parts of the key; `init_args` may be left out.
-    """
+    """Return the line of a YAML file that sets a key, if any; `init_args` may be left out of it."""
     node, line = yaml.compose(_text(file), _LOADER), None
     for name in names:
         found = _entries(node)
@@ -77,12 +59,7 @@ def _entries(node: Any) -> dict[str, tuple[int, Any]]:
 
 
 def read_json(file: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: it is not JSON, or exceeds the bounds.
-        OSError: it cannot be read.
-    """
+    """Read a JSON file; `UserError` if it is no JSON or exceeds the bounds."""
     text = _text(file)
     try:
         content = json.loads(text)
@@ -97,13 +74,7 @@ def read_json(file: Path) -> Any:
 def check_yaml(text: str, source: str, within: int = 0) -> None:
     """Check that a text, parsed as YAML, stays within the bounds; a text that is not YAML passes.
 
-    Args:
-        text: of a file, or a value of a setting.
-        source: what messages call it.
-        within: number of texts that it is nested in: values are parsed again, by their type.
-
-    Raises:
-        UserError: it has too many values or levels, or a value that contains itself.
+    The texts in it are checked too (`within` counts how deep): they are parsed again, by type.
     """
     if len(text) < _SHORT and "&" not in text:
         return
@@ -142,11 +113,7 @@ def check_yaml(text: str, source: str, within: int = 0) -> None:
 
 
 def _check_values(content: Any, source: str, depth: int = 0) -> None:
-    """Check that content read from JSON, and the texts in it, stay within the bounds.
-
-    Raises:
-        UserError: they do not.
-    """
+    """Check that content read from JSON, and the texts in it, stay within the bounds."""
     if depth > MAX_DEPTH:
         raise _too_deep(source)
     if isinstance(content, str):

@@ -18,37 +18,31 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from pne_seg.errors import nearest
 
 if TYPE_CHECKING:
     from pne_seg.cli.command import SegmentationCLI
 
 VERBS = ("fit", "validate", "test", "predict", "export", "sweep", "compare", "check-data", "models")
-
-_MODULES = {
-    "export": "export",
-    "sweep": "sweep",
-    "compare": "compare",
-    "check-data": "check_data",
-    "models": "models",
-}
-"""Where the verbs that need no trainer are; the others are in `running`."""
+_TRAINER_VERBS = VERBS[:4]
 
 
 def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
     """Run one command.
 
     Args:
-        args: verb and settings, as on the command line; `sys.argv` where not given.
+        args: verb and settings, as on the command line; `sys.argv` by default.
 
     Returns:
         The command that ran, with `trainer`, `model`, `datamodule` and `run_folder`, for notebooks;
-        None after `export`, `sweep`, `compare`, `check-data`, `models` and the help.
+        None after the verbs that need no trainer and after the help.
 
     Raises:
-        SystemExit: code 2 after a mistake in the input, or where disk or memory ran out, which is
-            printed in a few lines; code 1 where `check-data` finds errors, `predict` could not read
-            or write a file, or an export does not agree with its network; code 130 where the user
+        SystemExit: code 2 after a mistake in the input, or if disk or memory ran out, which is
+            printed in a few lines; code 1 if `check-data` finds errors, `predict` could not read
+            or write a file, or an export does not agree with its network; code 130 if the user
             stopped it.
         Exception: a mistake in code that runs, with a note on where it was raised.
     """
@@ -58,25 +52,16 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         return None
     verb = args[0]
     if verb not in VERBS:
-        import difflib  # only on the way to an error
-
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        print(
-            f"error: {verb!r} is no command.{hint} There are {', '.join(VERBS)}.", file=sys.stderr
-        )
-        raise SystemExit(2)
+        near = nearest(verb, VERBS)
+        hint = f" Did you mean {near}?" if near else ""
+        fail(f"{verb!r} is no command.{hint} There are {', '.join(VERBS)}.")
     try:
         Path.cwd()
     except OSError as error:
-        print(
-            f"error: The working directory is gone ({error.strerror}). Change to another one.",
-            file=sys.stderr,
-        )
-        raise SystemExit(2) from error
+        fail(f"The working directory is gone ({error.strerror}). Change to another one.")
     # Loaded late: these packages take seconds, and help and typos need none of them.
-    if verb in _MODULES:
-        import_module(f"pne_seg.cli.{_MODULES[verb]}").run(args[1:])
+    if verb not in _TRAINER_VERBS:
+        import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
         return None
     from pne_seg.cli.running import run
 
@@ -86,3 +71,9 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 def console() -> None:
     """Entry point of the installed `pne-seg`, whose return value would become the exit code."""
     main()
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error and leave with exit code 2."""
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(2)

@@ -2,29 +2,18 @@
 
 import inspect
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from pne_seg.cli.mistakes import nearest
-from pne_seg.errors import UserError
+from pne_seg.errors import UserError, nearest
 from pne_seg.networks.slot import PRETRAINED
-
-# ---- refused by a class ------------------------------------------------------------------------
 
 
 def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | None:
-    """Translate an error raised while data, network and losses were built.
-
-    Args:
-        error: what was raised.
-        network: the network's slot of the configuration: `class_path`, `init_args`, `dict_kwargs`.
-
-    Returns:
-        What the user can fix; None for a mistake in code.
-    """
+    """Return what the user can fix of an error raised by building; None for a mistake in code."""
     error = _original(error)
-    settings = _init_args(network)
+    settings, extra = network.get("init_args") or {}, network.get("dict_kwargs") or {}
     encoder = settings.get("encoder_name", "the encoder")
     if isinstance(error, UserError):
         return error
@@ -33,18 +22,13 @@ def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | Non
     if isinstance(error, KeyError | RuntimeError):  # by smp and timm for names that they lack
         return _unknown_encoder_or_weights(settings)
     if isinstance(error, TypeError):
-        extra = network.get("dict_kwargs") or {}
-        # Python quotes the keyword that a function does not take.
-        if "'output_stride'" in str(error) and "output_stride" not in extra:
-            return UserError(
-                f"The encoder {encoder} cannot be dilated to a smaller output stride, which this "
-                "network needs. Use a ResNet, such as tu-resnet101c."
-            )
-        if name := next((name for name in extra if f"'{name}'" in str(error)), None):
-            return UserError(
-                f"--model.network.dict_kwargs.{name}: the encoder {encoder} has no such setting. "
-                "Correct its name, or leave all such settings out: --model.network.dict_kwargs null"
-            )
+        for name in ("output_stride", *extra):
+            if f"'{name}'" in str(error):  # Python quotes the keyword that a function does not take
+                return UserError(
+                    f"The encoder {encoder} has no setting {name!r}. Take it out of "
+                    "--model.network.dict_kwargs, or use another encoder: for a smaller output "
+                    "stride a ResNet, such as tu-resnet101c."
+                )
     if isinstance(error, OSError) and any(settings.get(key) for key in PRETRAINED):
         return UserError(
             f"The pretrained weights of {encoder} cannot be fetched "
@@ -52,6 +36,33 @@ def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | Non
             "  Connect to the network once, or start from random weights: "
             "--model.network.encoder_weights null"
         )
+    return None
+
+
+def dropped_setting(network: Mapping[str, Any], data: Any) -> str | None:
+    """Describe the first setting that a class would drop silently, None if there is none.
+
+    Of smp's encoders only timm's take further settings; albumentations' transforms only warn of
+    those that they do not know.
+    """
+    extra = network.get("dict_kwargs") or {}
+    encoder = str((network.get("init_args") or {}).get("encoder_name") or "tu-")
+    if extra and not encoder.startswith("tu-"):
+        return (
+            f"--model.network.dict_kwargs sets {', '.join(extra)}, but the encoder {encoder} takes "
+            f"no settings. Use timm's (such as tu-{encoder}), or --model.network.dict_kwargs null."
+        )
+    for slot in _slots(data):
+        transform = _transform(slot["class_path"])
+        parameters = inspect.signature(transform).parameters if transform is not None else {}
+        if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+            continue
+        given = {**(slot.get("init_args") or {}), **(slot.get("dict_kwargs") or {})}
+        unknown = [str(name) for name in given if name not in parameters]
+        if transform is not None and unknown:
+            near = nearest(unknown[0], parameters)
+            known = f"The nearest is {near}." if near else f"There are {', '.join(parameters)}."
+            return f"--data.transforms: {transform.__name__} has no setting {unknown[0]!r}. {known}"
     return None
 
 
@@ -65,18 +76,14 @@ def _original(error: Exception) -> Exception:
     return error
 
 
-def _init_args(network: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(network.get("init_args") or {})
-
-
 def _unknown_encoder_or_weights(settings: Mapping[str, Any]) -> UserError | None:
     from segmentation_models_pytorch.encoders import encoders  # only on the way to an error
 
     from pne_seg.networks.catalogue import check_encoder
 
-    name, weights = str(settings.get("encoder_name")), settings.get("encoder_weights")
     if "encoder_name" not in settings:
         return None
+    name, weights = str(settings["encoder_name"]), settings.get("encoder_weights")
     try:
         check_encoder(name)
     except ValueError as error:
@@ -90,47 +97,13 @@ def _unknown_encoder_or_weights(settings: Mapping[str, Any]) -> UserError | None
     )
 
 
-# ---- dropped silently --------------------------------------------------------------------------
-
-
-def dropped_setting(network: Mapping[str, Any], data: Any) -> str | None:
-    """Describe the first setting that a class would drop silently, None if there is none.
-
-    Of smp's encoders only timm's take further settings; albumentations' transforms warn of those
-    that they do not know.
-
-    Args:
-        network: the network's slot of the parsed configuration.
-        data: that of the data; its transforms may be nested in others.
-    """
-    extra = network.get("dict_kwargs") or {}
-    encoder = str(_init_args(network).get("encoder_name") or "tu-")
-    if extra and not encoder.startswith("tu-"):
-        return (
-            f"--model.network.dict_kwargs sets {', '.join(extra)}, but the encoder {encoder} takes "
-            f"no settings. Use timm's (such as tu-{encoder}), or --model.network.dict_kwargs null."
-        )
-    for slot in _slots(data):
-        transform = _transform(str(slot["class_path"]))
-        parameters = inspect.signature(transform).parameters if transform is not None else {}
-        if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
-            continue
-        given = {**_init_args(slot), **(slot.get("dict_kwargs") or {})}
-        unknown = [str(name) for name in given if name not in parameters]
-        if transform is not None and unknown:
-            near = nearest(unknown[0], parameters)
-            known = f"The nearest is {near}." if near else f"There are {', '.join(parameters)}."
-            return f"--data.transforms: {transform.__name__} has no setting {unknown[0]!r}. {known}"
-    return None
-
-
 def _slots(value: Any) -> Iterator[Mapping[str, Any]]:
     """Every mapping with a class path, at any depth."""
     if isinstance(value, Mapping):
         if isinstance(value.get("class_path"), str):
             yield value
         value = list(value.values())
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list | tuple):
         for part in value:
             yield from _slots(part)
 
@@ -141,5 +114,5 @@ def _transform(class_path: str) -> type | None:
 
     module, _, name = class_path.rpartition(".")
     found = getattr(import_module(module), name, None) if module else None
-    kinds = (A.BasicTransform, A.BaseCompose)
-    return found if isinstance(found, type) and issubclass(found, kinds) else None
+    is_transform = isinstance(found, type) and issubclass(found, A.BasicTransform | A.BaseCompose)
+    return found if is_transform else None

@@ -12,25 +12,23 @@ from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
 from pne_seg.optim import build_optimizer
-
-_PER_PROCESSOR = 16
-_FEW_PROCESSORS = 4
-_SEEDS = 2**32
+from pne_seg.settings_files import parse_yaml
 
 FROM_DATA = ("num_classes", "class_names", "ignore_index")
 """What the data decides for the module."""
+_PROCESSES = 16  # per processor
+_MIN_PROCESSORS = 4
+_SEEDS = 2**32
 
 
 def check_against_data(settings: Settings, data: SegmentationDataModule) -> None:
-    """Refuse settings that contradict what the data decides.
-
-    Raises:
-        UserError: one does.
-    """
-    given = {f"model.{name}": getattr(data, name) for name in FROM_DATA}
-    given |= {f"model.network.{name}": data.num_classes for name in CLASS_COUNTS}
-    for key, expected in given.items():
+    """Refuse settings that contradict what the data decides."""
+    decided = {f"model.{name}": getattr(data, name) for name in FROM_DATA}
+    decided |= {f"model.network.{name}": data.num_classes for name in CLASS_COUNTS}
+    for key, expected in decided.items():
         value = settings.get(key)
+        if isinstance(value, str):
+            value = parse_yaml(value, f"--{key} {value}")
         if value is not None and value != expected:
             raise UserError(
                 f"--{key} is {value}, but {type(data).__name__} has {expected}. "
@@ -39,15 +37,7 @@ def check_against_data(settings: Settings, data: SegmentationDataModule) -> None
 
 
 def check_numbers(config: Any, key: str = "") -> None:
-    """Refuse NaN, with which every comparison with a limit fails.
-
-    Args:
-        config: the parsed settings, or a part of them, in plain dictionaries and lists.
-        key: of that part.
-
-    Raises:
-        UserError: a setting is NaN; it is named.
-    """
+    """Refuse NaN, with which every comparison with a limit fails."""
     if isinstance(config, float) and math.isnan(config):
         raise UserError(f"--{key.replace('.init_args', '')} nan: expected a number.")
     if isinstance(config, dict):
@@ -59,26 +49,18 @@ def check_numbers(config: Any, key: str = "") -> None:
 
 
 def check_processes(data: SegmentationDataModule, trainer: dict[str, Any]) -> None:
-    """Refuse numbers of processes that this machine cannot run, and a seed out of range.
-
-    Args:
-        data: as built.
-        trainer: the trainer's settings.
-
-    Raises:
-        UserError: there are too many, by far; or the seed is negative or too large.
-    """
+    """Refuse more processes than this machine can run, and a seed out of range."""
     if not 0 <= data.seed < _SEEDS:
         raise UserError(f"--data.seed must be 0 or more and below 2**32, got {data.seed}.")
-    most = _PER_PROCESSOR * max(_FEW_PROCESSORS, usable_processors())
-    named = {"data.num_workers": data.num_workers}
+    numbers = {"data.num_workers": data.num_workers}
     devices = str(trainer["devices"])
     if devices.isdecimal() and not _on_cuda(trainer):
-        named["trainer.devices"] = int(devices)
-    for key, number in named.items():
+        numbers["trainer.devices"] = int(devices)
+    most = _PROCESSES * max(_MIN_PROCESSORS, usable_processors())
+    for key, number in numbers.items():
         if number > most:
             raise UserError(
-                f"--{key} {number}: so many processes would not run on this machine's "
+                f"--{key} {number}: too many processes for this machine's "
                 f"{usable_processors()} processors. Give {most} at most."
             )
 
@@ -86,25 +68,15 @@ def check_processes(data: SegmentationDataModule, trainer: dict[str, Any]) -> No
 def check_training(
     model: SegmentationModule, data: SegmentationDataModule, trainer: dict[str, Any]
 ) -> None:
-    """Refuse a training that would stop at its first step.
-
-    Args:
-        model: as built.
-        data: set up for training.
-        trainer: the trainer's settings.
-
-    Raises:
-        UserError: synchronised batch normalisation on a CPU, a batch or crop too small for the
-            network, or an optimiser that refuses its settings.
-    """
-    synchronised = bool(trainer["sync_batchnorm"])
-    if synchronised and not _on_cuda(trainer):
+    """Refuse a training that would stop at its first step."""
+    synchronized = bool(trainer["sync_batchnorm"])
+    if synchronized and not _on_cuda(trainer):
         raise UserError(
-            "--trainer.sync_batchnorm true: PyTorch synchronises batch normalisation on GPUs "
-            "alone. Leave it out here; each process then normalises by its own images."
+            "--trainer.sync_batchnorm true: PyTorch synchronizes batch normalization on GPUs "
+            "only. Leave it out here; each process then normalizes by its own images."
         )
-    alone = trainer["devices"] in (1, "1") and trainer["num_nodes"] == 1
-    images = data.batch_size * (2 if synchronised and not alone else 1)
+    one_device = trainer["devices"] in (1, "1") and trainer["num_nodes"] == 1
+    images = data.batch_size * (2 if synchronized and not one_device else 1)
     try:
         model.requirements.check(images, *data.training_size())
         # These refuse rates and decays out of range.
@@ -116,5 +88,4 @@ def check_training(
 
 
 def _on_cuda(trainer: dict[str, Any]) -> bool:
-    named = str(trainer["accelerator"])
-    return named in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return str(trainer["accelerator"]) in ("auto", "gpu", "cuda") and torch.cuda.is_available()

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -26,33 +25,19 @@ from pne_seg.callbacks import (
     Summary,
 )
 from pne_seg.checkpoint_file import read_checkpoint
-from pne_seg.cli import predict
+from pne_seg.cli import checks, predict
 from pne_seg.cli.building import build_error, dropped_setting
-from pne_seg.cli.checks import (
-    FROM_DATA,
-    check_against_data,
-    check_numbers,
-    check_processes,
-    check_training,
-)
-from pne_seg.cli.evaluation import Evaluation
+from pne_seg.cli.evaluation import plan_evaluation
 from pne_seg.cli.failures import is_out_of_memory, naming, one_line
-from pne_seg.cli.memory import less_memory
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
-from pne_seg.cli.start import (
-    WEIGHTS_HELP,
-    checkpoint_to_resume,
-    run_name,
-    weights_to_score,
-    without_pretrained,
-)
+from pne_seg.cli.start import WEIGHTS_HELP, checkpoint_to_resume, run_name, weights_to_score
 from pne_seg.data import SegmentationDataModule
 from pne_seg.description import check_same_classes
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
-from pne_seg.networks.slot import CLASS_COUNTS
+from pne_seg.networks.slot import CLASS_COUNTS, PRETRAINED
 from pne_seg.runs import RUNS, Evaluated, check_run_name, create_run, describe_environment
 from pne_seg.weight_loading import fill_network
 
@@ -62,27 +47,22 @@ _DESCRIPTIONS = {
     "test": "Score a trained network on the test split.",
     "predict": predict.DESCRIPTION,
 }
-
-_GROUPS = ("trainer", "model", "figures", "best_checkpoint", "last_checkpoint")
-"""Keys that hold settings by name, and no value or class."""
+_CALLBACKS = {
+    "figures": Figures,
+    "best_checkpoint": BestCheckpoint,
+    "last_checkpoint": LastCheckpoint,
+}
+"""Keys of callbacks that every run has."""
 
 
 class SegmentationCLI(LightningCLI):
     """LightningCLI for one verb, with this project's rules for settings, data and run folders.
 
-    Args:
-        verb: `fit`, `validate`, `test` or `predict`.
-        args: the settings, as on the command line.
-
     Attributes:
         checkpoint: the one that the verb starts from; None for a fresh training and for weights
             from elsewhere.
-        evaluated: what an evaluation scores; None for a training.
-        name: the run's name.
+        evaluated: the weights that an evaluation scores; None for a training.
         run_folder: where the verb writes; None for a dry run (`--trainer.fast_dev_run`).
-
-    Raises:
-        UserError: a mistake in the settings or the data.
     """
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
@@ -91,17 +71,16 @@ class SegmentationCLI(LightningCLI):
         self.settings = Settings.of(args)
         self.evaluated: Evaluated | None = None
         self.checkpoint: Path | None = None
+        self.prediction: predict.Prediction | None = None
         if verb == "fit":
             self.checkpoint = checkpoint_to_resume(self.settings)
+            check_run_name(run_name(self.settings))
         elif evaluated := weights_to_score(self.settings):
             self.evaluated = evaluated
             self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
-        if verb == "fit":
-            check_run_name(self.name)
-        self.prediction = (
-            predict.Prediction(self.settings, self.evaluated) if verb == "predict" else None
-        )
+        if verb == "predict":
+            self.prediction = predict.Prediction(self.settings, self.evaluated)
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -119,35 +98,17 @@ class SegmentationCLI(LightningCLI):
 
     # ---- settings ------------------------------------------------------------------------
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; the merged files are kept for suggestions in error messages."""
-        assert isinstance(parser, Parser)
-        # Before parsing: links into a group fail in other ways.
-        for group in _GROUPS:
-            given = self.settings.get(group)
-            if group in self.settings.config and not isinstance(given, dict):
-                raise UserError(
-                    f"--{group} {given}: expected settings by name, as --help lists them. Leave "
-                    "the key out for the defaults."
-                )
-        self.config = parser.parse(self.settings)
-        self.config.pop("allow", None)  # holds for this command alone
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to every run, and let the data decide the classes."""
-        parser.add_argument("--name", type=str | None, default=None, help="Name of the run.")
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="Checkpoint: fit resumes from it, the other commands load it.",
-        )
-        parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
+        flags = {
+            "name": "Name of the run.",
+            "ckpt_path": "Checkpoint: fit resumes from it, the other commands load it.",
+            "allow": ALLOW_HELP,
+        }
         if self.verb != "fit":
-            parser.add_argument(
-                "--run", type=str | None, help="Run folder: config and best weights."
-            )
-            parser.add_argument("--weights", type=str | None, help=WEIGHTS_HELP)
+            flags |= {"run": "Run folder: config and best weights.", "weights": WEIGHTS_HELP}
+        for flag, description in flags.items():
+            parser.add_argument(f"--{flag}", type=str | None, default=None, help=description)
         if self.verb == "predict":
             predict.add_arguments(parser)
         parser.add_argument(
@@ -156,30 +117,41 @@ class SegmentationCLI(LightningCLI):
             default=None,
             help="Keep a moving average of the weights; it is what is scored and saved.",
         )
-        parser.add_lightning_class_args(Figures, "figures")
-        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        for name in FROM_DATA:
+        for key, callback in _CALLBACKS.items():
+            parser.add_lightning_class_args(callback, key)
+        for name in checks.FROM_DATA:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         for name in CLASS_COUNTS:
             target = f"model.network.init_args.{name}"
             parser.link_arguments("data.num_classes", target, apply_on="instantiate")
 
-    def instantiate_classes(self) -> None:
-        """Build data, network and trainer.
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, with messages that name the setting."""
+        assert isinstance(parser, Parser)
+        tree = self.settings.tree()
+        for group in ("trainer", "model", *_CALLBACKS):
+            # Before parsing: links into a group fail in other ways.
+            if not isinstance(tree.get(group, {}), dict):
+                raise UserError(
+                    f"--{group} {tree[group]}: expected settings by name, as --help lists them. "
+                    "Leave the key out for the defaults."
+                )
+        self.config = parser.parse(self.settings)
+        self.config.pop("allow", None)  # holds for this command alone
 
-        Raises:
-            UserError: a class refuses its settings, or they contradict the data.
-        """
+    def instantiate_classes(self) -> None:
+        """Build data, network and trainer."""
         if not self.config.get("data.class_path"):
             raise UserError("Missing: data. Give a --config file that sets it, or --data CLASS.")
-        check_numbers(self.config.as_dict())
+        checks.check_numbers(self.config.as_dict())
         self.config["name"] = self.name
         self._as_written = self.config.clone()  # what the run's folder keeps
         if self.checkpoint is not None or self.evaluated is not None:
-            without_pretrained(self.config["model.network"])
-        network = _as_dict(self.config.get("model.network"))
-        if dropped := dropped_setting(network, _as_dict(self.config["data"])):
+            for key in (f"model.network.init_args.{name}" for name in PRETRAINED):
+                if self.config.get(key) is not None:
+                    self.config[key] = None  # the checkpoint overwrites these weights
+        network = self.config["model.network"].as_dict()
+        if dropped := dropped_setting(network, self.config["data"].as_dict()):
             raise UserError(dropped)
         try:
             with self.settings.enforced():
@@ -194,8 +166,9 @@ class SegmentationCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Check the data, then build the trainer with what every run carries."""
         # Before a folder is made for a run that cannot start.
-        check_against_data(self.settings, self.datamodule)
-        check_processes(self.datamodule, self.config_init["trainer"])
+        checks.check_against_data(self.settings, self.datamodule)
+        config = {**self.config_init["trainer"], **kwargs}
+        checks.check_processes(self.datamodule, config)
         names = self.datamodule.class_names
         if self.checkpoint is not None:
             check_same_classes(names, read_checkpoint(self.checkpoint), self.checkpoint)
@@ -203,38 +176,55 @@ class SegmentationCLI(LightningCLI):
             rank_zero_info(str(fill_network(self.model.network, self.evaluated.source, names)))
         self.datamodule.prepare_data()
         self.datamodule.setup(self.verb)
-        config = {**self.config_init["trainer"], **kwargs}
-        if self.verb == "fit":
-            check_training(self.model, self.datamodule, config)
-        callbacks = [*_as_list(config.get("callbacks"))]
         writes = not config["fast_dev_run"]
         if self.verb == "fit":
+            checks.check_training(self.model, self.datamodule, config)
             if writes:
-                config["logger"] = [self._open_run(), *_as_loggers(config["logger"])]
-            averaging = _as_list(self.config_init["ema"])
-            callbacks += [FiniteTraining(), LabeledPixels(), *averaging, *self._reporting()]
-            callbacks += [ExactResume()]
-            callbacks += self._checkpointing(config)
+                given = config["logger"] if not isinstance(config["logger"], bool) else None
+                config["logger"] = [self._open_run(), *_as_list(given)]
+            callbacks = self._training_callbacks(config)
         else:
             config |= {"logger": False, "enable_checkpointing": False}
-            assert self.evaluated is not None
-            label = self.model.scorer.inference.label
-            if self.prediction is None:
-                evaluation = Evaluation(self.verb, self.evaluated, self.config, label)
-                if writes:
-                    self.run_folder = evaluation.folder
-                callbacks += [LabeledPixels(), *self._reporting(evaluation.origin)]
-            elif writes:
-                self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
-                job = self.prediction.prepare(
-                    self.config, self.datamodule, self.evaluated.file, self.run_folder
-                )
-                callbacks.append(PredictionWriter(job))
-        plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
-        return Trainer(**{**config, "callbacks": callbacks, "plugins": plugins})
+            callbacks = self._evaluation_callbacks(writes)
+        config["callbacks"] = [*_as_list(config.get("callbacks")), *callbacks]
+        config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
+        return Trainer(**config)
+
+    def _training_callbacks(self, config: dict[str, Any]) -> list[Callback]:
+        averaging = _as_list(self.config_init["ema"])
+        callbacks = [FiniteTraining(), LabeledPixels(), *averaging]
+        callbacks += [*self._reporting(), ExactResume()]
+        if config["fast_dev_run"] or config["enable_checkpointing"] is False:
+            return [*callbacks, StopOnSignal(None)]
+        last = self.config_init["last_checkpoint"]
+        return [*callbacks, self.config_init["best_checkpoint"], last, StopOnSignal(last)]
+
+    def _evaluation_callbacks(self, writes: bool) -> list[Callback]:
+        assert self.evaluated is not None
+        label = self.model.scorer.inference.label
+        if self.prediction is None:
+            planned = plan_evaluation(self.verb, self.evaluated, self.config.as_dict(), label)
+            self.run_folder, origin = planned if writes else (None, planned[1])
+            return [LabeledPixels(), *self._reporting(origin)]
+        if not writes:
+            return []
+        self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
+        weights, folder = self.evaluated.file, self.run_folder
+        run = self.prediction.prepare(self.config, self.datamodule, weights, folder)
+        return [PredictionWriter(run)]
+
+    def _reporting(self, origin: dict[str, Any] | None = None) -> list[Callback]:
+        figures, summary = self.config_init["figures"], Summary()
+        summary.origin = origin or {}
+        figures.folder = summary.folder = self.run_folder
+        if self.verb != "test":
+            return [figures, summary]
+        images = ImageScores(min(figures.num_images, 4))
+        images.folder = self.run_folder
+        return [figures, summary, images]
 
     def _open_run(self) -> Logger:
-        """Make the run's folder and write down what it is; returns the logger of `metrics.csv`."""
+        """Make the run's folder and describe the run there; return the logger of `metrics.csv`."""
         root = Path(self.config_init["trainer"]["default_root_dir"] or ".")
         if this_rank() != 0:  # learns the folder from the first process, by Lightning's broadcast
             return CSVLogger(root / RUNS, name=self.name, version="0")
@@ -249,48 +239,18 @@ class SegmentationCLI(LightningCLI):
         rank_zero_info(f"Run: {run.folder}")
         return logger
 
-    def _reporting(self, origin: dict[str, Any] | None = None) -> list[Callback]:
-        figures, summary = self.config_init["figures"], Summary()
-        summary.origin = origin or {}
-        figures.folder = summary.folder = self.run_folder
-        if self.verb != "test":
-            return [figures, summary]
-        images = ImageScores(min(figures.num_images, 4))
-        images.folder = self.run_folder
-        return [figures, summary, images]
-
-    def _checkpointing(self, config: dict[str, Any]) -> list[Callback]:
-        if config["fast_dev_run"] or config["enable_checkpointing"] is False:
-            return [StopOnSignal(None)]
-        last = self.config_init["last_checkpoint"]
-        return [self.config_init["best_checkpoint"], last, StopOnSignal(last)]
-
-    def less_memory(self, error: Exception) -> str:
-        """What to set so that the verb takes less memory, in lines of flags."""
-        trainer = self.config_init["trainer"] if self.verb == "fit" else None
-        return less_memory(error, self.model, self.datamodule, trainer)
-
     # ---- the verb ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Run the verb.
-
-        Raises:
-            UserError: the checkpoint does not fit, or the data or the loss is not as it must be.
-            SystemExit: code 1 where a file could not be predicted; the others are.
-            KeyboardInterrupt: the user stopped it.
-        """
-        checkpoint = self.checkpoint
+        """Run the verb; leave with code 1 if a file could not be predicted."""
         options: dict[str, Any] = {
             "datamodule": self.datamodule,
-            "ckpt_path": str(checkpoint) if checkpoint else None,
+            "ckpt_path": str(self.checkpoint) if self.checkpoint else None,
             "weights_only": True,  # a checkpoint may come from anywhere: it must not run code
         }
         if self.verb in ("validate", "test"):
             options["verbose"] = False  # the summary prints the table
         prediction = self.prediction
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        stop = next((found for found in callbacks if isinstance(found, StopOnSignal)), None)
         if prediction is not None:
             options |= prediction.options()
         try:
@@ -299,6 +259,8 @@ class SegmentationCLI(LightningCLI):
         except UserError:
             raise
         except Exception as error:
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+            stop = next((found for found in callbacks if isinstance(found, StopOnSignal)), None)
             if stop is not None and stop.signum and self.trainer.world_size > 1:
                 # A process that stopped in a validation leaves the others without a partner.
                 raise Stopped(stop.signum, self.trainer.global_step, None) from error
@@ -307,15 +269,14 @@ class SegmentationCLI(LightningCLI):
                 raise
             # Lightning holds the checkpoint's content until all of it has been taken over.
             raise UserError(
-                f"{checkpoint} does not fit the network and settings here, or is damaged: "
+                f"{self.checkpoint} does not fit the network and settings here, or is damaged: "
                 f"{type(error).__name__}: {one_line(error)}\n"
                 "  Use the config of the run that wrote it (--run takes both from one run), or "
                 "another checkpoint."
             ) from error
         except SystemExit as leaving:
-            # Lightning leaves with code 1, as for a file that could not be read.
             if isinstance(leaving.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from leaving
+                raise KeyboardInterrupt from leaving  # Lightning leaves with code 1
             raise
         complete = prediction is None or prediction.finish(first=this_rank() == 0)
         if self.run_folder is not None:
@@ -329,17 +290,7 @@ def this_rank() -> int:
     return int(getattr(rank_zero_only, "rank", 0))
 
 
-def _as_dict(value: Any) -> dict[str, Any]:
-    """A slot of the parsed configuration as plain dictionaries."""
-    return dict(value.as_dict()) if isinstance(value, Namespace) else {}
-
-
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _as_loggers(value: Any) -> list[Logger]:
-    """The user's own loggers, which come beside the run's `metrics.csv`."""
-    return [] if isinstance(value, bool) else _as_list(value)

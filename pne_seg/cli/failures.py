@@ -1,7 +1,8 @@
 """How a command ends: a few lines for what the user can fix, a traceback with a note for the rest.
 
-Settings and files of the user's are `UserError`s where they are found. Here is what can happen at
-any time: a full disk, memory that runs out, a loader process that is killed, a mistake in code.
+Mistakes in the user's settings and files are `UserError`s where they are found. Here is what can
+happen at any time: a full disk, memory that runs out, a loader process that is killed, a mistake in
+code.
 """
 
 import errno
@@ -14,87 +15,89 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from pne_seg.cli.parser import fail
+from pne_seg.cli import fail
 from pne_seg.errors import UserError
+from pne_seg.runs import Run
 
 TRACEBACK = "PNE_SEG_TRACEBACK"
 """Environment variable; with any value the traceback of every error is printed."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+_TOO_MANY = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)  # files, processes
 _CV2_NO_MEMORY = -4
 _CUDA_NO_MEMORY = 2
 
 
 @dataclass(frozen=True)
 class Failing:
-    """What a command was doing when it failed.
-
-    Attributes:
-        verb: such as `fit`.
-        building: whether it was still building from the settings, so that these are to blame.
-        folder: where it writes, if that is known.
-        elsewhere: the setting that makes it write to another place.
-        less_memory: lines that say how it takes less memory; empty for a general line.
-        workers: loader processes, if there are any.
-    """
+    """What a command was doing when it failed."""
 
     verb: str
-    building: bool = True
-    folder: Path | None = None
-    elsewhere: str = "--output DIR"
-    less_memory: str = ""
+    building: bool = True  # from the settings, so that these are to blame
+    folder: Path | None = None  # where it writes
+    elsewhere: str = "--output DIR"  # the setting that makes it write to another place
+    less_memory: str = ""  # lines that say how it takes less memory
     workers: int = 0
 
 
 def report(error: Exception, failing: Failing) -> None:
-    """Print what the user can fix and leave; returns for a mistake in code, with a note on it.
+    """Print what the user can fix and leave with exit code 2; add a note to a mistake in code.
 
     The note ends the traceback that Python prints of an exception that nothing catches.
-
-    Args:
-        error: what ended the command.
-        failing: what it was doing.
-
-    Raises:
-        SystemExit: code 2.
     """
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
-    said = _said(error, failing)
-    if said is not None:
-        last = None if failing.folder is None else failing.folder / "checkpoints" / "last.ckpt"
-        if last is not None and last.is_file() and failing.verb == "fit" and not failing.building:
-            said += f"\n  The last checkpoint is whole. To resume from it: --ckpt_path {last}"
-        fail(said)
+    message = _message(error, failing)
+    if message is not None:
+        last = failing.folder and Run(failing.folder).last
+        if failing.verb == "fit" and last and last.is_file():
+            message += f"\n  The last checkpoint is whole. To resume from it: --ckpt_path {last}"
+        fail(message)
     error.add_note(
         f"error: {failing.verb} ended by the {type(error).__name__} above, raised in "
         f"{_origin(error)}. Correct that code if it is yours, or the setting that leads there."
     )
 
 
-def _said(error: Exception, failing: Failing) -> str | None:
+def _message(error: Exception, failing: Failing) -> str | None:
     if isinstance(error, UserError):
         # From a loader's worker the message comes wrapped in the worker's traceback.
         return str(error).rpartition("UserError: ")[2].strip()
     if isinstance(error, MisconfigurationException):  # Lightning's, of the trainer's settings
         return one_line(error)
     if is_out_of_memory(error):
-        return _out_of_memory(error, failing)
-    for found in _chain(error):
+        fix = failing.less_memory or "  Make the sizes in the settings smaller."
+        return f"Out of memory: {one_line(error, 160)}\n{fix}"
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    for found in chain:
         if isinstance(found, OSError) and found.errno in _FULL:
             return _of_file(found, failing)
-    if _is_of_dead_worker(error):
-        return _killed_worker(error, failing)
+    if isinstance(error, RuntimeError) and any(
+        part in str(error) for part in ("Bus error", "shared memory", "file </torch_")
+    ):
+        return (
+            "A loader process ended as the shared memory (/dev/shm) was full. Load without such "
+            "processes: --data.num_workers 0\n"
+            "  Or give it more, in a container by docker run --shm-size 8g"
+        )
+    if _is_of_killed_worker(error):
+        return (
+            "A loader process was killed, as the system does if memory runs out. Use fewer: "
+            f"--data.num_workers {failing.workers // 2}"
+        )
     if isinstance(error, OSError) and error.errno is not None:
         return _of_file(error, failing)
-    if _is_of_lost_process(error):
+    # gloo's errors have no class of their own.
+    is_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
+    if is_gloo or isinstance(error, getattr(torch.distributed, "DistError", ())):
         return (
-            "Another process of this run ended. What it printed says why; where it printed "
-            "nothing, it was killed, as the system does where memory runs out."
+            "Another process of this run ended. If it printed no reason, it was killed, as the "
+            "system does if memory runs out."
         )
     if failing.building:
         return (
@@ -103,9 +106,6 @@ def _said(error: Exception, failing: Failing) -> str | None:
             f"variable {TRACEBACK}=1 shows the traceback."
         )
     return None
-
-
-# ---- files -------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -119,61 +119,35 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _of_file(error: OSError, failing: Failing) -> str:
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return "The working directory was deleted. Change to another one, and start again there."
     named = error.filename2 or error.filename
-    path = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else failing.folder
+    path = os.fsdecode(named) if isinstance(named, str | bytes) else failing.folder
     where = "A file" if path is None else str(path)
     reason = error.strerror or os.strerror(error.errno or 0)
     place = f"choose another place: {failing.elsewhere}"
     if error.errno in _FULL:
         return f"{where} cannot be written ({reason}). Make room there, or {place}"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return (
-            f"{where} cannot be opened ({reason}). Allow more open files (ulimit -n), or use fewer "
-            "loader processes: --data.num_workers 0"
-        )
-    if error.errno == errno.EAGAIN:
-        return (
-            f"No further process can be started ({reason}). Use fewer loader processes: "
-            "--data.num_workers 0"
-        )
-    if error.errno in _CLOSED:
-        return f"{where} is closed to this user ({reason}). Change its permissions, or {place}"
-    if error.errno in _IN_THE_WAY:
-        return f"{where} cannot be made or read ({reason}). Move what is in the way, or {place}"
-    return f"{where}: {reason}. Check that this path is the one that is meant, or {place}"
-
-
-# ---- memory and processes ----------------------------------------------------------------------
+    if error.errno in _TOO_MANY:
+        return f"{where}: {reason}. Use fewer loader processes: --data.num_workers 0"
+    return f"{where}: {reason}. Check that path and its permissions, or {place}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out: a device's, or the machine's."""
-    torch: Any = sys.modules.get("torch")
+    """Return whether an exception says that memory ran out: a device's, or the machine's."""
     cv2: Any = sys.modules.get("cv2")
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     if cv2 is not None and isinstance(error, cv2.error):
         return getattr(error, "code", None) == _CV2_NO_MEMORY
-    if torch is None or not isinstance(error, RuntimeError):
-        return False
     if isinstance(error, torch.AcceleratorError):
         return getattr(error, "error_code", None) == _CUDA_NO_MEMORY
     # torch has no class of its own for the memory of the processor.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    is_of_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return is_of_cpu or isinstance(error, torch.OutOfMemoryError)
 
 
-def _out_of_memory(error: Exception, failing: Failing) -> str:
-    fix = failing.less_memory or "  Make the sizes in the settings smaller."
-    return f"Out of memory: {one_line(error, 160)}\n{fix}"
-
-
-def _is_of_dead_worker(error: Exception) -> bool:
+def _is_of_killed_worker(error: Exception) -> bool:
     if isinstance(error, RuntimeError):  # torch has no class of its own for it
-        return str(error).startswith("DataLoader worker (pid") or _is_of_shared_memory(error)
+        return str(error).startswith("DataLoader worker (pid")
     # What it was about to hand over is gone.
     lost = isinstance(error, ConnectionError | EOFError) or (
         isinstance(error, FileNotFoundError) and error.filename is None
@@ -182,54 +156,12 @@ def _is_of_dead_worker(error: Exception) -> bool:
     return lost and any("multiprocessing" in frame.filename for frame in frames)
 
 
-def _is_of_shared_memory(error: Exception) -> bool:
-    return any(part in str(error) for part in ("Bus error", "shared memory", "file </torch_"))
-
-
-def _killed_worker(error: Exception, failing: Failing) -> str:
-    if _is_of_shared_memory(error):
-        return (
-            "A loader process ended as the shared memory (/dev/shm) was full. Load without such "
-            "processes: --data.num_workers 0\n"
-            "  Or give it more, in a container by docker run --shm-size 8g"
-        )
-    fewer = failing.workers // 2
-    return (
-        "A loader process was killed, as the system does where memory runs out. Use fewer: "
-        f"--data.num_workers {fewer}"
-    )
-
-
-def _is_of_lost_process(error: Exception) -> bool:
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available():
-        return False
-    # gloo's errors have no class of their own.
-    return isinstance(error, torch.distributed.DistError) or (
-        isinstance(error, RuntimeError) and "gloo" in str(error)
-    )
-
-
-# ---- wording -----------------------------------------------------------------------------------
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and those that it came from."""
-    found: BaseException | None = error
-    seen: set[int] = set()
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found
-        found = found.__cause__ or found.__context__
-
-
 def one_line(error: BaseException, length: int = 300) -> str:
-    """Return an exception's message on one line, cut where it is long."""
-    said = " ".join(str(error).split())
-    return said if len(said) <= length else f"{said[:length]} …"
+    """Return an exception's message on one line, cut if it is long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else f"{text[:length]} …"
 
 
 def _origin(error: BaseException) -> str:
-    """File and line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else "code without lines"

@@ -3,15 +3,13 @@
 import json
 
 from pne_seg.checkpoint_file import read_checkpoint
-from pne_seg.cli.building import build_error
 from pne_seg.cli.mistakes import INTERNAL, settings_of
-from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
-from pne_seg.data import SegmentationDataModule
-from pne_seg.description import DataDescription, description_in
+from pne_seg.description import description_in
 from pne_seg.errors import UserError
 from pne_seg.prediction import InputData
 from pne_seg.runs import Evaluated
+from pne_seg.trained import build_data
 
 _FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
 """Settings of the data that mean something for images from elsewhere."""
@@ -21,93 +19,52 @@ def replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
     """Put `InputData` in the place of the run's data, with what a checkpoint says of these.
 
     Weights from elsewhere say nothing: there the configured data set does.
-
-    Args:
-        settings: loaded; changed in place.
-        given: what is to be predicted.
-        evaluated: whose classes, colors and image size the input has.
-
-    Raises:
-        UserError: the checkpoint cannot be read, or a setting is one of the run's data.
     """
     content = read_checkpoint(evaluated.file) if evaluated.source is None else {}
-    if description := description_in(content, evaluated.file):
-        if any(override.key == "data" for override in settings.overrides):
-            raise UserError(
-                "--data names a data set, --input other images in its place. Give one of them; "
-                "classes and colors come with the checkpoint."
-            )
+    description = description_in(content, evaluated.file)
+    if description is not None:
         _refuse_settings_of_the_run(settings)
     else:
-        description = _description_from_config(settings, evaluated.source or str(evaluated.file))
+        try:
+            description = build_data(settings.tree(), settings.imports).description
+        except UserError as error:
+            raise UserError(
+                f"{evaluated.source or evaluated.file} does not name its classes, so the data of "
+                f"its config are needed:\n  {error}"
+            ) from error
         settings.overrides = [
             override
             for override in settings.overrides
-            if override.key.partition(".")[0] != "data" or _base_setting(override.key) is not None
+            if override.key.partition(".")[0] != "data"
+            or override.key.rpartition(".")[2] in _FOR_INPUT
         ]
+    described = json.loads(json.dumps(description.as_dict()))  # lists for tuples, as YAML has them
     trained = settings.config.get("data")
     own = (trained.get("init_args") or {}) if isinstance(trained, dict) else {}
-    kept = {key: own[key] for key in ("eval_batch_size", "num_workers") if key in own}
-    described = description.as_dict()
-    base = described["resize_base"]
     settings.config["data"] = {
         "class_path": f"{InputData.__module__}.{InputData.__name__}",
         "init_args": {
             "input": given,
-            "description": json.loads(json.dumps(described)),  # lists for tuples, as YAML has them
-            "resize_base": None if base is None else list(base),
-            **kept,
+            "description": described,
+            "resize_base": described["resize_base"],
+            **{key: own[key] for key in ("eval_batch_size", "num_workers") if key in own},
         },
     }
 
 
 def _refuse_settings_of_the_run(settings: Settings) -> None:
-    """Refuse what the run's data would take, and `--input` does not.
-
-    Raises:
-        UserError: there is such a setting.
-    """
-    own = settings_of(str(settings.get("data.class_path")))
+    """Refuse what the run's data would take, and `--input` does not."""
+    known = settings_of(str(settings.get("data.class_path")))
     for override in settings.overrides:
         group, _, name = override.key.replace(".init_args", "").partition(".")
-        if group != "data" or name in _FOR_INPUT:
-            continue
-        if f"data.{name}" in INTERNAL:
+        if override.key == "data":
+            raise UserError(
+                "--data names a data set, --input other images in its place. Give one of them; "
+                "classes and colors come with the checkpoint."
+            )
+        if f"{group}.{name}" in INTERNAL:
             raise UserError(f"There is no setting --data.{name}.\n  Give --input alone.")
-        if name.partition(".")[0] in own:
+        if group == "data" and name not in _FOR_INPUT and name.partition(".")[0] in known:
             raise UserError(
                 f"--data.{name}: with --input the run's data are not read. Leave it out."
             )
-
-
-def _base_setting(key: str) -> str | None:
-    name = key.removeprefix("data.").removeprefix("init_args.")
-    return name if name in _FOR_INPUT else None
-
-
-def _description_from_config(settings: Settings, weights: str) -> DataDescription:
-    """What the configured data say of themselves.
-
-    Raises:
-        UserError: they cannot be built.
-    """
-    own = Settings(
-        overrides=[given for given in settings.overrides if given.key.partition(".")[0] == "data"],
-        config={key: value for key, value in settings.config.items() if key == "data"},
-        imports=settings.imports,
-    )
-    parser = Parser(prog="cli.py predict")
-    parser.add_argument("--config", action="config")
-    parser.add_lightning_class_args(SegmentationDataModule, "data", subclass_mode=True)
-    try:
-        with own.enforced():
-            data = parser.instantiate(parser.parse(own)).data
-        return DataDescription.from_dict(data.description.as_dict())
-    except Exception as error:
-        reason = build_error(error, {})
-        if reason is None:
-            raise
-        raise UserError(
-            f"{weights} does not name its classes, so the data of its config are needed:\n"
-            f"  {reason}"
-        ) from error

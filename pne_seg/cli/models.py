@@ -1,25 +1,19 @@
 """models: which methods and encoders go together, with their numbers and how a config says it."""
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Sequence
+from typing import Literal, NoReturn
 
 import torch
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pne_seg.cli import fail
 from pne_seg.contrast.component import Projection
-from pne_seg.networks.catalogue import (
-    ENCODERS,
-    METHODS,
-    SHIPPED,
-    Fit,
-    Misfit,
-    NetworkConfig,
-    describe,
-)
+from pne_seg.errors import unknown_setting
+from pne_seg.networks.catalogue import ENCODERS, METHODS, SHIPPED, Fit, Misfit, describe
 
 _EMBEDDING_DIM = 256  # of the contrast unless a config says otherwise
 
@@ -29,7 +23,7 @@ _COLUMNS = {
     "FCN head": 9,
     "sides ÷": 7,
     "feature": 11,
-    "scores": 6,
+    "logits": 6,
     "projection": 10,
 }
 """Headers and least widths of the table."""
@@ -39,57 +33,49 @@ parameters  of the network, which is what is deployed
 FCN head    parameters of the auxiliary head that trains beside it
 sides ÷     must divide both sides of an image (≥224: smaller ones were refused)
 feature     what enters the classifier and is projected for the contrast
-scores      their stride; the training resizes them to the image
+logits      their stride; the training resizes them to the image
 projection  parameters of the contrast's projection head, in training only"""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Without abbreviations, and with errors as of the other commands."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            prog="cli.py models",
-            description="Show which methods and encoders go together, and what they come to.",
-            allow_abbrev=False,
-        )
-        self.add_argument(
-            "--classes", type=_class_count, default=150, metavar="N", help="default 150 (ADE20K)"
-        )
-        self.add_argument(
-            "--encoder",
-            action="append",
-            metavar="NAME",
-            help="any of smp's, or timm's behind tu-, in place of the paper's; may be repeated",
-        )
-
     def error(self, message: str) -> NoReturn:
-        """Print the mistake and leave with exit code 2."""
-        _fail(message.removeprefix("argument ").replace(": ", " ", 1))
+        fail(message.removeprefix("argument ").replace(": ", " ", 1))
 
 
 def run(args: Sequence[str]) -> None:
-    """Print the table.
-
-    Args:
-        args: as on the command line, without the verb.
-
-    Raises:
-        SystemExit: code 2 after a mistake in the input, which is printed in a few lines.
-    """
-    parser = _Parser()
+    """Print the table."""
+    parser = _Parser(
+        prog="cli.py models",
+        description="Show which methods and encoders go together, and what they come to.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--classes", type=_class_count, default=150, metavar="N", help="default 150 (ADE20K)"
+    )
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        metavar="NAME",
+        help="any of smp's, or timm's behind tu-, in place of the paper's; may be repeated",
+    )
     options, unknown = parser.parse_known_args(list(args))
+    if unknown and unknown[0].startswith("-"):
+        fail(unknown_setting(unknown[0].partition("=")[0], parser._option_string_actions))
     if unknown:
-        _refuse(unknown[0], parser)
+        fail(f"{unknown[0]!r} belongs to no option.")
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no width to fold the table to
-    records: list[Fit | Misfit] = []
+    encoders = dict.fromkeys(options.encoder or ENCODERS)
     try:
         with Console(stderr=True).status("Building the networks, without their weights …"):
-            for encoder in dict.fromkeys(options.encoder or ENCODERS):
-                records += [describe(method, encoder, options.classes) for method in METHODS]
+            records = [
+                describe(method, encoder, options.classes)
+                for encoder in encoders
+                for method in METHODS
+            ]
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
     fits = [record for record in records if isinstance(record, Fit)]
     misfits = [record for record in records if isinstance(record, Misfit)]
     # Plain text throughout: rich would take the brackets of a message for its markup.
@@ -107,7 +93,7 @@ def run(args: Sequence[str]) -> None:
 
 
 def projection_parameters(channels: int) -> int:
-    """Parameters of the contrast's projection of a feature with that many channels."""
+    """Return the number of parameters of the contrast's projection of a feature."""
     with torch.device("meta"):
         projection = Projection(channels, _EMBEDDING_DIM)
     return sum(parameter.numel() for parameter in projection.parameters())
@@ -147,7 +133,10 @@ def _configs(fits: Sequence[Fit]) -> str:
     """The network's slot in YAML for each method, once for all encoders with the same settings."""
     groups: dict[tuple[str, str], list[str]] = {}
     for fit in sorted(fits, key=lambda fit: fit.method):
-        groups.setdefault((fit.method, _yaml(fit.config)), []).append(fit.encoder)
+        settings = {**fit.config.init_args, "encoder_name": "NAME"}
+        config = {"class_path": fit.config.class_path, "init_args": settings}
+        slot = yaml.safe_dump(config, default_flow_style=True, sort_keys=False, width=1000).strip()
+        groups.setdefault((fit.method, slot), []).append(fit.encoder)
     lines = []
     for (method, slot), encoders in groups.items():
         shipped = [SHIPPED[method, name] for name in encoders if (method, name) in SHIPPED]
@@ -155,38 +144,6 @@ def _configs(fits: Sequence[Fit]) -> str:
         lines.append(f"  # {method} on {', '.join(encoders)}{seen}")
         lines.append(f"  network: {slot.replace('NAME', encoders[0])}")
     return "\n".join(lines)
-
-
-def _yaml(config: NetworkConfig) -> str:
-    """The slot in a line, with `NAME` for the encoder's."""
-    parts = [f"class_path: {config.class_path}"]
-    parts.append(f"init_args: {_flow({**config.init_args, 'encoder_name': 'NAME'})}")
-    return "{" + ", ".join(parts) + "}"
-
-
-def _flow(settings: Mapping[str, Any]) -> str:
-    values = (
-        f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in settings.items()
-    )
-    return "{" + ", ".join(values) + "}"
-
-
-def _refuse(argument: str, parser: _Parser) -> NoReturn:
-    from pne_seg.cli.mistakes import nearest  # it loads Lightning: only on the way to an error
-
-    if not argument.startswith("-"):
-        _fail(f"{argument!r} belongs to no option.")
-    name = argument.partition("=")[0]
-    near = nearest(name, parser._option_string_actions)
-    hint = f"\n  The nearest is {near}." if near else "\n  `--help` lists the settings."
-    _fail(f"There is no setting {name}.{hint}")
-
-
-def _fail(message: str) -> NoReturn:
-    from pne_seg.cli.parser import fail  # it loads Lightning: only on the way to an error
-
-    fail(message)
 
 
 def _class_count(text: str) -> int:

@@ -6,16 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from pne_seg.callbacks import Stopped
 from pne_seg.cli.command import SegmentationCLI, this_rank
 from pne_seg.cli.failures import Failing, is_out_of_memory, report
+from pne_seg.inference import Inference
 
 _FIRST = "PNE_SEG_FIRST_PROCESS"
 _PATIENCE = 10.0  # seconds that the others have to say what happened to them
@@ -32,12 +33,7 @@ _IRRELEVANT = (
 
 
 def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
-    """Run a verb.
-
-    Raises:
-        SystemExit: code 2 after a mistake in the input, which is printed in a few lines; code 1
-            where `predict` could not read or write a file; code 130 where the user stopped it.
-    """
+    """Run a verb; see `pne_seg.cli.main` for how it ends."""
     command: SegmentationCLI | None = None
     _follow_first_process(this_rank())
     try:
@@ -50,8 +46,7 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
     except Stopped as stopped:
         if this_rank() == 0:
             print(stopped, file=sys.stderr)
-        if command is not None:
-            _end_other_processes(command.trainer)
+        _end_other_processes(command)
         raise SystemExit(stopped.code) from None
     except KeyboardInterrupt:
         if this_rank() == 0:
@@ -62,8 +57,7 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
         try:
             report(error, _failing(verb, command, error))
         finally:
-            if command is not None:
-                _end_other_processes(command.trainer)
+            _end_other_processes(command)
         raise
 
 
@@ -71,26 +65,65 @@ def _failing(verb: str, command: SegmentationCLI | None, error: Exception) -> Fa
     elsewhere = "--output DIR" if verb == "predict" else "--trainer.default_root_dir DIR"
     if command is None:
         return Failing(verb, elsewhere=elsewhere)
-    return Failing(
-        verb,
-        building=False,
-        folder=command.run_folder,
-        elsewhere=elsewhere,
-        less_memory=command.less_memory(error) if is_out_of_memory(error) else "",
-        workers=command.datamodule.num_workers,
-    )
+    less = _less_memory(command, error) if is_out_of_memory(error) else ""
+    workers = command.datamodule.num_workers
+    return Failing(verb, False, command.run_folder, elsewhere, less, workers)
 
 
-# ---- the processes of one run on several devices: where one ends, so do the others -------------
+def _less_memory(command: SegmentationCLI, error: BaseException) -> str:
+    """Return settings with which a command takes less memory, in lines of flags."""
+    model, data = command.model, command.datamodule
+    frames = traceback.extract_tb(error.__traceback__)
+    evaluates = any(frame.name in ("validation_step", "_evaluate") for frame in frames)
+    if command.verb != "fit" or evaluates:
+        return _less_memory_in_evaluation(model.scorer.inference, data.eval_batch_size)
+
+    def can_train(images: int, size: Sequence[int]) -> bool:
+        try:
+            model.requirements.check(images, *size)
+        except ValueError:
+            return False
+        return True
+
+    lines = []
+    images, size = data.batch_size, getattr(data, "crop_size", None)
+    stride = model.preprocessing.stride
+    part = next((n for n in range(2, images + 1) if images % n == 0), 1)  # 2 if images is even
+    if part > 1 and can_train(images // part, size or (4 * stride, 4 * stride)):
+        accumulated = part * (command.config_init["trainer"]["accumulate_grad_batches"] or 1)
+        lines.append(
+            f"  With the same images per optimizer step: --data.batch_size {images // part} "
+            f"--trainer.accumulate_grad_batches {accumulated}"
+        )
+    if size is not None and data.transforms is None:
+        smaller = [max(stride, side // 2 // stride * stride) for side in size]
+        if smaller != [*size] and can_train(images, smaller):
+            lines.append(f"  With smaller crops: --data.crop_size '{smaller}'")
+    return "\n".join(lines) or "  Use smaller images, a smaller network, or --trainer.precision."
+
+
+def _less_memory_in_evaluation(inference: Inference, batch_size: int) -> str:
+    lines = []
+    if batch_size > 1:
+        lines.append(f"  Images per step: --data.eval_batch_size {batch_size // 2}")
+    if inference.window is None:
+        lines.append(
+            "  Images in windows: --model.inference.window '[512, 512]' "
+            "(another protocol: say so with the metrics)"
+        )
+    elif inference.windows_per_pass > 1:
+        half = inference.windows_per_pass // 2
+        lines.append(f"  Windows per pass: --model.inference.windows_per_pass {half}")
+    return "\n".join(lines) or "  Use a smaller window: --model.inference.window"
+
+
+# ---- the processes of one run on several devices: if one ends, so do the others ----------------
 
 
 def _follow_first_process(rank: int) -> None:
     """End this process with the first one, which started it and may be killed; on Linux only.
 
     It would wait for the first one's answer: for half an hour while they connect.
-
-    Args:
-        rank: of this process, 0 for the first one.
     """
     first = os.environ.get(_FIRST)
     if rank == 0:
@@ -103,9 +136,9 @@ def _follow_first_process(rank: int) -> None:
             raise SystemExit(1)
 
 
-def _end_other_processes(trainer: Trainer) -> None:
+def _end_other_processes(command: SegmentationCLI | None) -> None:
     """Wait a moment for the processes that this one started, then end them."""
-    launcher = trainer.strategy.launcher
+    launcher = None if command is None else command.trainer.strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return
     deadline = time.monotonic() + _PATIENCE

@@ -3,9 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.checkpoint_file import check_checkpoint, usable_checkpoint
@@ -14,7 +12,6 @@ from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned
 from pne_seg.imports import is_own
-from pne_seg.networks.slot import PRETRAINED
 from pne_seg.pretrained.locating import locate
 from pne_seg.runs import (
     BEST,
@@ -35,20 +32,15 @@ WEIGHTS_HELP = (
 
 
 def run_name(settings: Settings) -> str:
-    """The run's name: `name` where it is set, else that of the first `--config` file."""
+    """Return the run's name: `name` if it is set, else that of the first `--config` file."""
     first = settings.files[0].stem if settings.files else "unnamed"
-    # As it was typed: YAML would read 007 as a number.
-    given = [override.value for override in settings.overrides if override.key == "name"]
-    return str((given or [settings.config.get("name")])[-1] or first)
+    return str(settings.get("name") or first)
 
 
 def checkpoint_to_resume(settings: Settings) -> Path | None:
-    """Load the settings of a training; returns the checkpoint that it resumes from, if any.
+    """Load the settings of a training; return the checkpoint that it resumes from, if any.
 
     `--ckpt_path last` is the latest one of the newest run of the same name.
-
-    Raises:
-        UserError: the checkpoint is missing or broken, or other weights are asked for besides.
     """
     fine_tunes = any(override.key == "model.init_from" for override in settings.overrides)
     settings.load()
@@ -57,13 +49,11 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
         return None
     if fine_tunes:
         raise UserError(
-            "--ckpt_path resumes a run exactly, --model.init_from starts another from its "
-            "weights. Give one of them."
+            "--ckpt_path resumes a run, --model.init_from starts another one. Give one of them."
         )
-    _without_init_from(settings.config)
+    _without_init_from(settings)
     if resumed == "last":
-        root = Path(settings.get("trainer.default_root_dir") or ".")
-        resumed = newest_last(root, run_name(settings))
+        resumed = newest_last(_root(settings), run_name(settings))
     checkpoint = usable_checkpoint(Path(resumed))
     # What a kill during a save left there.
     remove_abandoned(checkpoint.with_name(path.name) for path in (BEST, LAST))
@@ -72,79 +62,63 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
 
 
 def weights_to_score(settings: Settings) -> Evaluated | None:
-    """Load the settings of an evaluation; returns the weights that the command line means.
+    """Load the settings of an evaluation; return the weights that the command line means.
 
-    `--run` also brings the run's config; `--weights` needs one. None where only help is asked for.
-
-    Raises:
-        UserError: there is no such run, checkpoint or source, it is broken, or several are given.
+    `--run` also brings the run's config; `--weights` needs one. None if only help is asked for.
     """
     folder, which = settings.pop("run"), settings.pop("ckpt_path")
     weights = settings.pop("weights")
-    if weights is not None:
-        if folder is not None or which is not None:
-            raise UserError(
-                "--weights brings weights from elsewhere, --run and --ckpt_path name a run's. Give "
-                "one of them."
-            )
-        if not settings.files:
-            raise UserError(
-                "--weights needs the config of its network and data: --config FILE, such as "
-                "configs/ade20k_upernet_swin.yaml."
-            )
+    if weights is not None and (folder is not None or which is not None):
+        raise UserError("--weights takes the place of --run and --ckpt_path. Give one of them.")
+    if weights is not None and not settings.files:
+        raise UserError("--weights needs the --config of its network and data.")
     run = open_run(Path(folder)) if folder else None
     if run is None and which is not None and not settings.files:
         run = run_of_checkpoint(Path(which))
     if run is not None:
         settings.files.insert(0, run.config)
-        given = settings.get("trainer.default_root_dir")  # the run's config is not read yet
-        own = is_own(run.folder, *([Path(given)] if given else []))
-        if not own:
+        # The root of the command line: the run's config is not read yet.
+        if not is_own(run.folder, _root(settings)):
             typed = [override.value or "" for override in settings.overrides]
             settings.imports = replace(settings.imports, own=False).trusting(typed)
     settings.load()
     settings.config.pop("ckpt_path", None)  # what the training resumed from
-    _without_init_from(settings.config)
+    _without_init_from(settings)
     if any(override.value is None for override in settings.overrides):
         return None  # --help or --print_config
-    root = Path(settings.get("trainer.default_root_dir") or ".")
+    name, root = run_name(settings), _root(settings)
     if weights is not None:
         file = locate(weights)
         rank_zero_info(f"Weights: {file}")
+        check_run_name(name)
         # Other weights may come under the same name, the same ones under another.
-        name = f"{_short_name(weights)}-{open_file(file).digest()[:8]}"
-        check_run_name(run_name(settings))
-        return Evaluated(file, root / RUNS / run_name(settings) / "weights", name, weights)
-    if run is not None and which is not None and not Path(which).is_file():
-        checkpoint = run.checkpoint(which)
-    elif which is not None:
+        short = f"{_short_name(weights)}-{open_file(file).digest()[:8]}"
+        return Evaluated(file, root / RUNS / name / "weights", short, weights)
+    if which is not None and (run is None or Path(which).is_file()):
         checkpoint = Path(which)
     elif run is not None:
-        checkpoint = run.checkpoint("best")
+        checkpoint = run.checkpoint(which or "best")
     else:
-        checkpoint = newest_run(root, run_name(settings)).best
+        checkpoint = newest_run(root, name).best
     check_checkpoint(checkpoint)
     rank_zero_info(f"Checkpoint: {checkpoint}")
     return Evaluated.of_checkpoint(checkpoint)
 
 
+def _root(settings: Settings) -> Path:
+    return Path(settings.get("trainer.default_root_dir") or ".")
+
+
 def _short_name(source: str) -> str:
     """A folder's name for a source: the last part of a path, the whole of a hub name."""
-    plain = source.removeprefix("hf://").partition("?")[0].rstrip("/")
-    if not source.startswith("hf://"):
-        plain = Path(plain).resolve().name
-    return re.sub(r"\.(pth|pt|bin|ckpt|safetensors)$", "", re.sub(r"[/@:\\]+", "_", plain))
+    plain = source.partition("?")[0].rstrip("/")
+    is_hub = plain.startswith("hf://")
+    name = plain.removeprefix("hf://") if is_hub else Path(plain).resolve().name
+    return re.sub(r"\.(pth|pt|bin|ckpt|safetensors)$", "", re.sub(r"[/@:\\]+", "_", name))
 
 
-def _without_init_from(config: dict[str, Any]) -> None:
+def _without_init_from(settings: Settings) -> None:
     """Drop the file that a fine-tuning began with: the checkpoint overwrites what it brought."""
-    model = config.get("model")
+    model = settings.config.get("model")
     if isinstance(model, dict) and model.get("init_from") is not None:
         model["init_from"] = None
-
-
-def without_pretrained(network: Namespace) -> None:
-    """Drop the encoder's pretrained weights, which a checkpoint overwrites, from a parsed slot."""
-    for key in PRETRAINED:
-        if network.get("init_args") is not None and network.init_args.get(key) is not None:
-            network.init_args[key] = None

@@ -262,11 +262,11 @@ def test_what_is_given_together(
     fitted: Path, tiny: Path, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(capsys, "validate", "--weights", state)
-    assert "--weights needs the config of its network and data" in said
+    assert "--weights needs the --config of its network and data" in said
     said = refused(capsys, "test", "--config", tiny, "--weights", state, "--run", fitted)
     assert "Give one of them." in said
     said = refused(capsys, "export", "--weights", state)
-    assert "--weights needs the config" in said
+    assert "--weights needs the --config" in said
 
 
 def test_weights_that_do_not_fill_the_network(

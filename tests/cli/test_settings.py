@@ -33,7 +33,7 @@ def test_later_files_win_key_by_key_and_lists_replace(tmp_path: Path) -> None:
     first = {"trainer": {"max_epochs": 1, "devices": [0, 1]}, "name": "first"}
     second = {"trainer": {"devices": [2], "precision": "bf16"}}
     third = {"trainer": {"max_epochs": 3}}
-    assert fold(tmp_path, [first, second, third], []).config == {
+    assert fold(tmp_path, [first, second, third], []).tree() == {
         "trainer": {"max_epochs": 3, "devices": [2], "precision": "bf16"},
         "name": "first",
     }
@@ -62,7 +62,7 @@ def test_merging_leaves_its_inputs_alone() -> None:
             {"class_path": "PNE", "init_args": {"temperature": 0.7, "weight": 2}},
         ),
         ("pne_seg.PNE", {**PNE, "class_path": "pne_seg.PNE"}),
-        ("Other", {"class_path": "Other"}),
+        ("Other", "Other"),
         (None, None),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_later_file_changes_the_class_afresh_or_adds_to_it(
     tmp_path: Path, later: object, expected: object
 ) -> None:
     settings = fold(tmp_path, [CONTRAST, {"model": {"contrast": later}}], [])
-    assert settings.config["model"]["contrast"] == expected
+    assert settings.tree()["model"]["contrast"] == expected
 
 
 def test_settings_for_a_class_that_an_earlier_file_names_shortly(tmp_path: Path) -> None:
@@ -112,9 +112,13 @@ def test_a_class_from_the_command_line_drops_what_the_old_one_had(
     tmp_path: Path, swap: list[str], earlier: list[str]
 ) -> None:
     settings = fold(tmp_path, [CONTRAST, {"seed_everything": 1}], [*earlier, *swap])
-    assert settings.config == {"model": {}, "seed_everything": 1}
-    kept = [token for token in swap if not token.endswith("null")]
-    assert [token for token in overrides(settings) if not token.endswith("null")] == kept
+    tree = settings.tree()
+    assert [*tree] == ["model", "seed_everything"]
+    contrast = tree["model"]["contrast"]
+    spec = {"class_path": contrast} if isinstance(contrast, str) else contrast
+    assert spec.pop("class_path") == "Other"
+    assert settings.get("model.contrast.temperature") is None
+    assert (str(settings.get("model.contrast.weight")) == "3") == ("weight" in str(swap))
 
 
 @pytest.mark.parametrize("first", ["--model.contrast", "--model.contrast.class_path"])
@@ -123,7 +127,8 @@ def test_the_last_of_two_classes_on_the_command_line_starts_afresh(
     tmp_path: Path, first: str, second: str
 ) -> None:
     args = [f"{first}=PNE", "--model.contrast.weight=3", f"{second}=Other"]
-    assert overrides(fold(tmp_path, [{}], args)) == [f"{second}=Other"]
+    contrast = fold(tmp_path, [{}], args).tree()["model"]["contrast"]
+    assert contrast in ("Other", {"class_path": "Other"})
 
 
 @pytest.mark.parametrize("name", ["PNE", "pne_seg.PNE", "pne_seg.contrast.component.PNE"])
@@ -134,15 +139,18 @@ def test_naming_the_class_that_is_there_keeps_its_settings(
     args = [key, name, "--model.contrast.temperature", "0.5"]
     settings = fold(tmp_path, [CONTRAST], args)
     assert settings.get("model.contrast.weight") == 1.1
-    assert settings.get("model.contrast.temperature") == 0.5
-    assert overrides(settings) == [f"{key}={name}", "--model.contrast.temperature=0.5"]
+    assert settings.get("model.contrast.temperature") == "0.5"  # read by its type later
+    assert settings.get("model.contrast.class_path") == name
 
 
 def test_a_swap_within_a_component_leaves_its_neighbours(tmp_path: Path) -> None:
     inner = {"class_path": "Inner", "init_args": {"depth": 2}}
     outer = {"class_path": "Outer", "init_args": {"inner": inner, "width": 4}}
     settings = fold(tmp_path, [{"model": {"network": outer}}], ["--model.network.inner", "Other"])
-    assert settings.config["model"]["network"] == {"class_path": "Outer", "init_args": {"width": 4}}
+    assert settings.tree()["model"]["network"] == {
+        "class_path": "Outer",
+        "init_args": {"inner": "Other", "width": 4},
+    }
 
 
 @pytest.mark.parametrize(
@@ -186,14 +194,13 @@ def test_a_class_brings_a_null_slot_back_afresh(
     tmp_path: Path, configs: list[Any], args: list[str]
 ) -> None:
     settings = fold(tmp_path, configs, args)
-    assert settings.get("model.contrast.weight") == 2
+    assert str(settings.get("model.contrast.weight")) == "2"
     assert settings.get("model.contrast.temperature") is None
 
 
 def test_switching_off_drops_what_came_before(tmp_path: Path) -> None:
     settings = fold(tmp_path, [CONTRAST], ["--model.contrast.weight=2", "--model.contrast=null"])
-    assert overrides(settings) == ["--model.contrast=null"]
-    assert settings.config == {"model": {}}
+    assert settings.tree() == OFF
 
 
 def test_both_spellings_of_a_value() -> None:
@@ -207,10 +214,24 @@ def test_both_spellings_of_a_value() -> None:
 
 
 def test_the_folded_command_line_says_what_the_settings_say(tmp_path: Path) -> None:
-    settings = fold(tmp_path, [CONTRAST], ["--seed_everything", "3"])
-    flag, config, override = settings.arguments()
-    assert (flag, override) == ("--config", "--seed_everything=3")
-    assert read_config(write_config(tmp_path / "folded.yaml", config)) == CONTRAST
+    args = ["--seed_everything", "3", "--data.help=CamVid", "--help"]
+    flag, config, *actions = fold(tmp_path, [CONTRAST], args).arguments()
+    assert (flag, actions) == ("--config", ["--data.help=CamVid", "--help"])
+    expected = {**CONTRAST, "seed_everything": "3"}
+    assert read_config(write_config(tmp_path / "folded.yaml", config)) == expected
+
+
+@pytest.mark.parametrize("first", [{"dice": "Dice"}, None])
+def test_mappings_on_the_command_line(tmp_path: Path, first: dict[str, str] | None) -> None:
+    config = {"model": {"extra_losses": first, "inference": {"flip": True}, **CONTRAST["model"]}}
+    args = ["--model.extra_losses={focal: Focal}", "--model.inference={scales: [0.5]}"]
+    model = fold(tmp_path, [config], [*args, "--model.contrast={weight: 2}"]).tree()["model"]
+    assert model["extra_losses"] == {"focal": "Focal"}
+    assert model["inference"] == {"flip": True, "scales": [0.5]}
+    assert model["contrast"]["init_args"] == {"temperature": 0.7, "weight": 2}
+    more = fold(tmp_path, [config], ["--model.extra_losses.focal=Focal"] if first else [])
+    expected = {**first, "focal": "Focal"} if first else None
+    assert more.tree()["model"]["extra_losses"] == expected
 
 
 def test_the_last_of_repeated_values_is_taken_out() -> None:
@@ -255,7 +276,7 @@ def test_files_that_are_no_config(tmp_path: Path, content: str, said: str) -> No
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
-    assert fold(tmp_path, [CONTRAST, "# nothing\n"], []).config == CONTRAST
+    assert fold(tmp_path, [CONTRAST, "# nothing\n"], []).tree() == CONTRAST
 
 
 def test_a_missing_file_lists_those_that_are_there(tmp_path: Path) -> None:
@@ -272,3 +293,13 @@ def test_a_missing_file_lists_those_that_are_there(tmp_path: Path) -> None:
 def test_a_folder_is_no_config(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Is a directory"):
         read_config(tmp_path)
+
+
+def test_plain_values_are_no_classes(tmp_path: Path) -> None:
+    config = {"model": {"inference": {"flip": True}, "name": "x"}, "trainer": {"logger": PNE}}
+    args = ["--model.inference=null", "--model.name=", "--trainer.logger=false"]
+    tree = fold(tmp_path, [config], args).tree()
+    assert tree == {"model": {"inference": None, "name": ""}, "trainer": {"logger": "false"}}
+    spec = {"class_path": "pne_seg.Inference", "init_args": {"flip": False}}
+    named = fold(tmp_path, [config, {"model": {"inference": spec}}], []).tree()
+    assert named["model"]["inference"] == spec

@@ -128,7 +128,7 @@ def test_flags(options: list[str]) -> None:
     ("args", "said"),
     [
         (["--data.batch_size", "1"], "One image per device is too few to train this network"),
-        (["--trainer.sync_batchnorm", "true"], "synchronises batch normalisation on GPUs alone"),
+        (["--trainer.sync_batchnorm", "true"], "synchronizes batch normalization on GPUs only"),
         (["--model.optimizer.lr", "-1"], "Invalid learning rate: -1"),
         (["--model.parameter_groups.head_lr", "0"], "head_lr must be above 0"),
         (["--model.dropout", "1.0"], "dropout must be at least 0 and below 1, got 1.0"),
