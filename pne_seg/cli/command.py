@@ -20,7 +20,6 @@ from pne_seg.callbacks import (
     ImageScores,
     LabeledPixels,
     LastCheckpoint,
-    PredictionWriter,
     StopOnSignal,
     Stopped,
     Summary,
@@ -53,6 +52,7 @@ from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS
+from pne_seg.prediction.prediction_run import PredictionRun
 from pne_seg.runs import RUNS, Evaluated, check_run_name, create_run, describe_environment
 from pne_seg.weight_loading import fill_network
 
@@ -99,9 +99,9 @@ class SegmentationCLI(LightningCLI):
         self.name = run_name(self.settings)
         if verb == "fit":
             check_run_name(self.name)
-        self.prediction = (
-            predict.Prediction(self.settings, self.evaluated) if verb == "predict" else None
-        )
+        self.prediction: PredictionRun | None = None
+        if verb == "predict":
+            self.output = predict.take_input(self.settings, self.evaluated)
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -219,17 +219,21 @@ class SegmentationCLI(LightningCLI):
             config |= {"logger": False, "enable_checkpointing": False}
             assert self.evaluated is not None
             label = self.model.scorer.inference.label
-            if self.prediction is None:
+            if self.verb != "predict":
                 evaluation = Evaluation(self.verb, self.evaluated, self.config, label)
                 if writes:
                     self.run_folder = evaluation.folder
                 callbacks += [LabeledPixels(), *self._reporting(evaluation.origin)]
             elif writes:
-                self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
-                job = self.prediction.prepare(
-                    self.config, self.datamodule, self.evaluated.file, self.run_folder
+                self.run_folder = self.output or self.evaluated.output(self.verb, label)
+                self.prediction = predict.prepare(
+                    self.config,
+                    self.datamodule,
+                    self.evaluated.file,
+                    self.run_folder,
+                    write_is_given=self.settings.get("write") is not None,
                 )
-                callbacks.append(PredictionWriter(job))
+                callbacks.append(self.prediction)
         plugins = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         return Trainer(**{**config, "callbacks": callbacks, "plugins": plugins})
 
@@ -291,10 +295,12 @@ class SegmentationCLI(LightningCLI):
         prediction = self.prediction
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
         stop = next((found for found in callbacks if isinstance(found, StopOnSignal)), None)
+        if self.verb == "predict":
+            options["return_predictions"] = False  # they would fill the memory
         if prediction is not None:
-            options |= prediction.options()
+            options["datamodule"] = prediction.remaining()
         try:
-            if prediction is None or prediction.has_work:
+            if prediction is None or prediction.left:
                 getattr(self.trainer, self.verb)(self.model, **options)
         except UserError:
             raise
@@ -317,10 +323,11 @@ class SegmentationCLI(LightningCLI):
             if isinstance(leaving.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from leaving
             raise
-        complete = prediction is None or prediction.finish(first=this_rank() == 0)
+        if prediction is not None and this_rank() == 0:
+            prediction.finish()
         if self.run_folder is not None:
             rank_zero_info(f"Written to {self.run_folder}")
-        if not complete:
+        if prediction is not None and (prediction.unreadable or prediction.unwritten):
             raise SystemExit(1)
 
 

@@ -1,8 +1,9 @@
 """Videos as frames, and back. What counts as a frame is what decodes: headers may be wrong."""
 
 import os
-from collections.abc import Iterable
-from contextlib import closing
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 # Otherwise FFmpeg prints its own complaints about a damaged file, beside ours.
@@ -17,22 +18,13 @@ from pne_seg.prediction.manifest import UnwritableError
 
 _FALLBACK_RATE = 25.0  # frames per second, if the file names no believable rate
 _HIGHEST_RATE = 1000.0
+_FIRST_BYTES = 2**16  # of a video, which a disk must have room for
+
+Naming = Callable[[Path], AbstractContextManager[None]]
 
 
 class FrameReader:
-    """Reads the frames of a video forward; going back decodes from the start.
-
-    Frames are turned as the file says, as those of phones are.
-
-    Args:
-        path: the video.
-
-    Attributes:
-        next: number of the frame that comes next.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
+    """Read the frames of a video forward, turned as the file says; going back starts again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,22 +45,18 @@ class FrameReader:
 
     @property
     def rate(self) -> float:
-        """Frames per second, 25 if the file names no believable number."""
+        """Frames per second."""
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         return rate if 0 < rate <= _HIGHEST_RATE else _FALLBACK_RATE
 
     def skip(self) -> bool:
-        """Skip a frame; False if there is none."""
+        """Skip a frame; return False if there is none."""
         done = bool(self._capture.grab())
         self.next += done
         return done
 
     def read(self, number: int) -> Pixels:
-        """Return frame `number` as (H, W, 3) RGB.
-
-        Raises:
-            UserError: there is no such frame, or it cannot be decoded.
-        """
+        """Return frame `number` as (H, W, 3) RGB."""
         if number < self.next:
             self.close()
             self._open()
@@ -101,12 +89,9 @@ def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
 
     Args:
         path: the file, `.mp4`.
-        frames: (H, W, 3) RGB each, of one size. Sides must be even in this format: an odd one gets
-            a pixel more, the border's again.
+        frames: (H, W, 3) RGB each, of one size. Sides must be even in this format: the border of an
+            odd one is repeated.
         rate: frames per second.
-
-    Raises:
-        UnwritableError: the encoder refuses.
     """
     writer = None
     try:
@@ -123,3 +108,34 @@ def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
     finally:
         if writer is not None:
             writer.release()
+
+
+@contextmanager
+def encoded(
+    path: Path, frames: Iterable[Pixels], rate: float, number: int, naming: Naming
+) -> Iterator[Path]:
+    """Encode a number of frames to a temporary file beside `path`, which is removed at the end.
+
+    Args:
+        path: where the video belongs.
+        frames: as for `write_video`.
+        rate: frames per second.
+        number: of frames that must be in the file.
+        naming: context that reports the system's errors, by the path.
+    """
+    # OpenCV tells the format by the name's end.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp.mp4")
+    try:
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The encoder does not say why it cannot open a file, nor that a disk is full.
+            temporary.write_bytes(bytes(_FIRST_BYTES))
+        write_video(temporary, frames, rate)
+        if count_frames(temporary) != number:
+            raise UserError(f"{path} cannot be written whole. Is there room on the disk?")
+        with naming(path), temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with suppress(OSError):  # of the name: it was never there
+            temporary.unlink(missing_ok=True)

@@ -11,8 +11,7 @@ import pytest
 from pne_seg.data.classes import class_list
 from pne_seg.errors import UserError
 from pne_seg.prediction.manifest import Origin
-from pne_seg.prediction.outputs import Target
-from pne_seg.prediction.submission import Submission
+from pne_seg.prediction.outputs import Submission, Target
 
 ORIGIN = Origin("a.png", "0" * 32)
 
@@ -41,7 +40,7 @@ def test_names(tmp_path: Path, benchmark: str, name: str, fits: bool) -> None:
         layout.check_targets([target(name)])
         assert layout.paths(target(name)) == [tmp_path / "out" / f"{name.split('/')[-1]}.png"]
         return
-    with pytest.raises(UserError, match=rf"{name}\.jpg: --format {benchmark} needs images named"):
+    with pytest.raises(UserError, match=rf"{name}\.jpg: format {benchmark} needs images named"):
         layout.check_targets([target(name)])
 
 
@@ -100,5 +99,5 @@ def test_files_that_a_server_would_refuse(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=said):
             layout.check_files({path: (4, 6)})
     path.unlink()
-    with pytest.raises(UserError, match="no PNG"):
+    with pytest.raises(UserError, match="is no PNG"):
         layout.check_files({path: (4, 6)})
