@@ -77,12 +77,7 @@ def add_arguments(parser: LightningArgumentParser) -> None:
 
 
 def take_input(settings: Settings, evaluated: Evaluated | None) -> Path | None:
-    """Put what `--input` names in the place of the data, and return the folder of `--output`.
-
-    Args:
-        settings: loaded; `input` and `output` are taken out.
-        evaluated: whose classes, colors and image size the input has; None for the help.
-    """
+    """Put what `--input` names in the place of the data, and return the folder of `--output`."""
     for key in ("input", "output"):
         if any(given.key == key and not given.value for given in settings.overrides):
             raise UserError(f"--{key} needs a path.")
@@ -100,15 +95,7 @@ def prepare(
     folder: Path,
     write_is_given: bool,
 ) -> PredictionRun:
-    """Find out what is to be written to a folder.
-
-    Args:
-        config: the parsed settings.
-        data: set up for prediction.
-        weights: their file.
-        folder: where to.
-        write_is_given: whether the user chose what is written.
-    """
+    """Find out what is to be written to a folder; `data` are set up, `weights` is their file."""
     first = next(part for part in (folder, *folder.parents) if part.exists())
     if not first.is_dir():
         raise UserError(f"--output {folder}: {first} is a file. Give a folder.")
@@ -116,9 +103,8 @@ def prepare(
     if settings["format"] is not None:
         if write_is_given:
             raise UserError("--format writes the benchmark's files only. Leave --write out.")
-        layout: Pictures = Submission(folder, settings["format"])
         trained_on = data.trained_on if isinstance(data, InputData) else type(data).__name__
-        layout.check_classes(data.class_names, trained_on)
+        layout: Pictures = Submission(folder, settings["format"], data.class_names, trained_on)
     elif not settings["write"]:
         raise UserError(f"--write []: nothing to write. Give some of {', '.join(KINDS)}.")
     else:

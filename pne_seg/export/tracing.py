@@ -139,6 +139,7 @@ def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[
     """Write `model.onnx`, with `metadata` in its `metadata_props`; return the opset's version."""
     import onnx_ir as ir
 
+    assert traced.program is not None
     with _quietly(), torch.no_grad():
         written = torch.onnx.export(
             traced.program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]

@@ -13,7 +13,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -39,17 +39,11 @@ class UnwritableError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a file was predicted from.
+    """What a file was predicted from."""
 
-    Attributes:
-        source: path of the image or video below the input, or the image's name in its split.
-        digest: of the source's content, the weights and the settings.
-        frames: number of frames of a video; 0 for an image.
-    """
-
-    source: str
-    digest: str
-    frames: int = 0
+    source: str  # path of the image or video below the input, or the image's name in its split
+    digest: str  # of the source's content, the weights and the settings
+    frames: int = 0  # of a video
 
 
 class Manifest:
@@ -97,11 +91,7 @@ class Manifest:
         return "current" if entry == self.wanted[path] else "other"
 
     def put(self, paths: Iterable[Path], save: Callable[[Path], object]) -> dict[Path, str]:
-        """Save wanted files, except those that another command has written meanwhile.
-
-        Args:
-            paths: the files.
-            save: puts a file there, whole or not at all; called in several threads.
+        """Save wanted files, whole or not at all, except those that another command has written.
 
         Returns:
             Why files cannot be written though others can: their names are not possible, or files of
@@ -133,14 +123,6 @@ class Manifest:
                 list(threads.map(save_one, left))
         return failed
 
-    def remove(self, paths: Sequence[Path]) -> None:
-        """Remove files that `predict` wrote, and their entries."""
-        with self._locked():
-            for path in paths:
-                path.unlink(missing_ok=True)
-                self.entries.pop(self.key(path), None)
-            self._write()
-
     def refresh(self) -> None:
         """Read the manifest again if another command has changed it."""
         version = self._version()
@@ -167,16 +149,25 @@ class Manifest:
     def _claim(self) -> None:
         """Enter all wanted files that are not there; those to be replaced are removed first.
 
-        All at once, so that the manifest is written once for each command, not for each batch.
+        All at once, so that the manifest is written once for each command, not for each batch. Of a
+        video that is replaced by a shorter one, the frames that are too many are removed.
         """
-        for path, origin in self.wanted.items():
-            state = self.state(path)
-            if state == "other" and self.overwrite:
+        claimed = [path for path in self.wanted if self.state(path) == "missing"]
+        if self.overwrite:
+            old = [path for path in self.wanted if self.state(path) == "other"]
+            claimed += old
+            folders = {
+                path.parent for path, origin in self.wanted.items() if _is_frame(path, origin)
+            }
+            entered = {self.folder / key: origin for key, origin in self.entries.items()}
+            for path in entered.keys() - self.wanted.keys():
+                if _is_frame(path, entered[path]) and path.parent in folders:
+                    old.append(path)
+            for path in old:
                 with self.naming(path):
-                    path.unlink()
-            elif state != "missing":
-                continue
-            self.entries[self.key(path)] = origin
+                    path.unlink(missing_ok=True)
+                del self.entries[self.key(path)]
+        self.entries |= {self.key(path): self.wanted[path] for path in claimed}
         self._write()
 
     @contextmanager
@@ -219,6 +210,10 @@ def read_entries(file: Path) -> dict[str, Origin]:
             f"{file} is there and was not written by predict. It is left alone: choose another "
             "output folder."
         ) from error
+
+
+def _is_frame(path: Path, origin: Origin) -> bool:
+    return origin.frames > 0 and path.suffix == ".png"
 
 
 def digest(*parts: object) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pne_seg.data.classes import class_list
 from pne_seg.data.images import Pixels
+from pne_seg.description import class_difference
 from pne_seg.errors import UserError
 from pne_seg.prediction.inputs import check_names
 from pne_seg.prediction.manifest import MANIFEST, Origin, UnwritableError
@@ -37,17 +38,10 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One prediction.
+    """One prediction: an image, or a frame of a video."""
 
-    Attributes:
-        name: what its files are called, with `/` between folders.
-        source: what messages call the image or video.
-        origin: what its files are predicted from.
-        is_frame: whether it is a frame of a video.
-    """
-
-    name: str
-    source: str
+    name: str  # what its files are called, with `/` between folders
+    source: str  # what messages call the image or video
     origin: Origin
     is_frame: bool = False
 
@@ -58,12 +52,6 @@ class Pictures:
     `classes/NAME.png` has one channel of 8 bits, or 16 with more than 256 classes;
     `colour/NAME.png` the same indices with the palette, or RGB; `overlay/NAME.jpg` the mixture. The
     frames of a video get `classes/` only, from which `overlay/NAME.mp4` is drawn.
-
-    Args:
-        folder: where they go.
-        kinds: which of the three.
-        palette: C colors.
-        ignore_index: the label that carries no class.
     """
 
     manifest: Path | None = None  # in the folder
@@ -128,14 +116,23 @@ class Submission(Pictures):
     Args:
         folder: where they go.
         benchmark: `cityscapes` or `ade20k`, which is also the name of its class list.
+        class_names: of the network.
+        data: what messages call the data that it was trained on.
     """
 
-    def __init__(self, folder: Path, benchmark: str) -> None:
+    def __init__(self, folder: Path, benchmark: str, class_names: Sequence[str], data: str) -> None:
         super().__init__(folder, ("classes",), (), 255)
         place = folder.resolve()
         self.manifest = place.parent / f"{place.name}.{MANIFEST}"
         self.benchmark = benchmark
-        self.values = np.asarray(class_list(benchmark).labels, np.uint8)
+        known = class_list(benchmark)
+        self.values = np.asarray(known.labels, np.uint8)
+        if difference := class_difference(class_names, known.names, f"in {benchmark}"):
+            raise UserError(
+                f"format {benchmark} needs its {len(known.names)} classes in order; the network "
+                f"was trained on {data}: {difference}. Leave format out, or take a run on that "
+                "data set."
+            )
 
     def path(self, kind: Kind, name: str) -> Path:  # noqa: ARG002 (there is one)
         """Return the file, whatever folder the image lies in."""
@@ -144,22 +141,6 @@ class Submission(Pictures):
     def encode(self, path: Path, classes: Classes, image: Pixels | None) -> bytes:  # noqa: ARG002
         """Encode the label values as PNG."""
         return _encode_image(".png", self.values[classes])
-
-    def check_classes(self, class_names: Sequence[str], data: str) -> None:
-        """Refuse a network for other classes, or the same in another order."""
-        expected = class_list(self.benchmark).names
-        if tuple(class_names) == expected:
-            return
-        if len(class_names) != len(expected):
-            reason = f"the network was trained on {data}, with {len(class_names)}"
-        else:
-            pairs = zip(class_names, expected, strict=True)
-            index = next(index for index, (name, other) in enumerate(pairs) if name != other)
-            reason = f"class {index} of {data} is {class_names[index]!r}, not {expected[index]!r}"
-        raise UserError(
-            f"format {self.benchmark} needs its {len(expected)} classes in order; {reason}. Leave "
-            "format out, or take a run on that data set."
-        )
 
     def check_targets(self, targets: Sequence[Target]) -> None:
         """Refuse sources that the server would not know, and other files in the folder."""

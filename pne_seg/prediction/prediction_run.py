@@ -38,11 +38,10 @@ class PredictionRun(Callback):
 
     Attributes:
         targets: every prediction, by its index in the split.
-        videos: the videos to be drawn, by their files.
-        left: indices of the predictions still to be made.
-        written: how many were made, in all processes.
-        unreadable: index → reason, of all processes.
-        unwritten: index or name of a video → reason why it cannot be written, of all processes.
+        left: indices of those still to be made.
+        written: how many were made; this, and the two below, in all processes at the end.
+        unreadable: index → reason.
+        unwritten: index, or name of a video, → reason.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class PredictionRun(Callback):
         self.layout = layout
         self.source = data.split("test")
         self.manifest = Manifest(layout.folder, layout.manifest, overwrite)
-        self.videos: dict[Path, Target] = {}
+        self.videos: dict[Path, Target] = {}  # to be drawn, by their files
         self.targets = self._find_targets(settings)
         layout.check_targets(self.targets)
         wanted = {path: target.origin for target in self.targets for path in layout.paths(target)}
@@ -193,8 +192,6 @@ class PredictionRun(Callback):
                 self.written -= 1
                 self.unwritten[index] = f"{gone[0]} is gone; the same command writes it again."
         print(self._summary())
-        if self.manifest.overwrite:
-            self._remove_frames_of_longer_videos()
         for path, target in self.videos.items():
             try:
                 self._draw_video(path, target)
@@ -245,22 +242,6 @@ class PredictionRun(Callback):
             + "".join(f", {number} {what}" for what, number in counts.items() if number)
             + "."
         )
-
-    def _remove_frames_of_longer_videos(self) -> None:
-        """Remove what predict wrote of longer videos of the same names.
-
-        An image's prediction may be called as a frame, and stays.
-        """
-        frames = [target for target in self.targets if target.origin.frames]
-        folders = {path.parent for target in frames for path in self.layout.paths(target)}
-        entered = {self.layout.folder / key: of for key, of in self.manifest.entries.items()}
-        older = [
-            path
-            for path, origin in entered.items()
-            if origin.frames and path.parent in folders and path not in self.manifest.wanted
-        ]
-        if older:
-            self.manifest.remove(older)
 
     def _draw_video(self, path: Path, target: Target) -> None:
         """Draw a video's overlay from its frames and their classes, if it is not there."""
