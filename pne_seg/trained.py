@@ -97,29 +97,26 @@ def load_trained(
     path = Path(source).expanduser()
     if is_export(path):
         return _of_export(path, imports)
-    run: Run | None = Run(path)
-    if path.is_dir() and run is not None and run.config.is_file():
-        return _of_checkpoint(run.checkpoint("best"), run, imports)
-    if path.is_dir():
-        raise UserError(
-            f"{path} is neither a run's folder ({RUNS}/<name>/<version>, with {CONFIG}) nor that "
-            f"of an export (with {DESCRIPTION}). {_WITH_CONFIG}"
-        )
+    run = Run(path) if path.is_dir() else run_of_checkpoint(path)
     if not path.exists():
         raise UserError(f"{path} does not exist. Give a run's folder, a checkpoint or an export.")
-    if path.suffix != ".ckpt":
-        raise UserError(
-            f"{path} is no checkpoint (.ckpt). Of an export give the folder, not a file in it. "
-            f"{_WITH_CONFIG}"
+    if path.is_dir() and run is not None and run.config.is_file():
+        return _of_checkpoint(run.checkpoint("best"), run, imports)
+    if path.suffix == ".ckpt" and run is not None:
+        return _of_checkpoint(path, run, imports)
+    if path.is_dir():
+        reason = (
+            f"is neither a run's folder ({RUNS}/<name>/<version>, with {CONFIG}) nor that of an "
+            f"export (with {DESCRIPTION})."
         )
-    run = run_of_checkpoint(path)
-    if run is None:
-        raise UserError(
-            f"{path} lies in no run's folder, so that its network's settings are not known. Put it "
-            f"into {RUNS}/<name>/<version>/checkpoints/ of its run, which holds its {CONFIG}. "
-            f"{_WITH_CONFIG}"
+    elif path.suffix == ".ckpt":
+        reason = (
+            "lies in no run's folder, so that its network's settings are not known. Put it into "
+            f"{RUNS}/<name>/<version>/checkpoints/ of its run, which holds its {CONFIG}."
         )
-    return _of_checkpoint(path, run, imports)
+    else:
+        reason = "is no checkpoint (.ckpt). Of an export give the folder, not a file in it."
+    raise UserError(f"{path} {reason} {_WITH_CONFIG}")
 
 
 def build_data(config: Mapping[str, Any], imports: Imports) -> "SegmentationDataModule":

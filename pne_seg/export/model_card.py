@@ -53,8 +53,8 @@ def loading_library(network: nn.Module) -> str | None:
     return "pne_seg.networks" if getattr(networks, kind.__name__, None) is kind else None
 
 
-def describe(trained: Trained, notes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the content of `segmentation.json`; `notes` is what each format takes and returns."""
+def describe(trained: Trained, formats: Mapping[str, Traced]) -> dict[str, Any]:
+    """Return the content of `segmentation.json`."""
     versions = {}
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):  # onnx is optional
@@ -64,7 +64,7 @@ def describe(trained: Trained, notes: Mapping[str, Mapping[str, Any]]) -> dict[s
         "data": trained.data.as_dict(),
         **trained.preprocessing.normalization,
         "stride": trained.preprocessing.stride,
-        "files": {FORMATS[key]: note for key, note in notes.items()},
+        "files": {FORMATS[key]: _note(written) for key, written in formats.items()},
         "inference": asdict(trained.inference),
         "network": {
             "class": f"{type(network).__module__}.{type(network).__qualname__}",
@@ -97,14 +97,14 @@ def header(trained: Trained, written: Traced) -> dict[str, str]:
     return texts | _conventions(written)
 
 
-def note(written: Traced) -> dict[str, Any]:
-    """Return what `segmentation.json` says about a file."""
+def _note(written: Traced) -> dict[str, Any]:
     said: dict[str, Any] = {"batch": "any", "size": [*written.size] if written.size else "any"}
     if written.size is None:
         said["multiple_of"] = written.multiple
     if written.reason is not None:
         said["fixed_because"] = written.reason
-    return said | _conventions(written)
+    said |= _conventions(written)
+    return said if written.opset is None else said | {"opset": written.opset}
 
 
 def _conventions(written: Traced) -> dict[str, str]:

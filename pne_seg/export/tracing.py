@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,14 @@ class Traced:
         multiple: pixels that must divide both sides of an image: the network's stride or more.
         size: height and width that it is fixed at; None for any.
         reason: why it is fixed at one size; None if it is not, or was asked to be.
+        opset: version of ONNX's operators.
     """
 
     program: ExportedProgram | None
     multiple: int
     size: tuple[int, int] | None = None
     reason: str | None = None
+    opset: int | None = None
 
 
 def round_up(side: int, multiple: int) -> int:
@@ -120,7 +122,7 @@ def _export(graph: nn.Module, multiple: int, size: tuple[int, int] | None) -> Ex
         )
 
 
-def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> Traced:
     """Write `model.pt2`, with `metadata` in its extra file `segmentation.json`."""
     assert traced.program is not None
     # Else they are saved, and as a pickle.
@@ -132,11 +134,11 @@ def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> di
             traced.program, content, extra_files={DESCRIPTION: json.dumps(metadata, indent=1)}
         )
     path.write_bytes(content.getbuffer())
-    return {}
+    return traced
 
 
-def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Write `model.onnx`, with `metadata` in its `metadata_props`; return the opset's version."""
+def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> Traced:
+    """Write `model.onnx`, with `metadata` in its `metadata_props`."""
     import onnx_ir as ir
 
     assert traced.program is not None
@@ -155,7 +157,7 @@ def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[
             shape[2:] = ir.SymbolicDim("height"), ir.SymbolicDim("width")
         value.shape = ir.Shape(shape)
     written.save(path)
-    return {"opset": int(model.opset_imports[""])}
+    return replace(traced, opset=int(model.opset_imports[""]))
 
 
 @contextmanager

@@ -11,24 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pne_seg.errors import UserError
+from pne_seg.export import model_card, tracing
 from pne_seg.export.comparison import compare, difference, leave_out
-from pne_seg.export.model_card import (
-    as_json,
-    describe,
-    header,
-    is_edited,
-    loading_library,
-    note,
-    write_card,
-)
-from pne_seg.export.tracing import (
-    Traced,
-    first_line,
-    round_up,
-    trace,
-    write_onnx,
-    write_program,
-)
 from pne_seg.exported import (
     CARD,
     CONFIG,
@@ -66,7 +50,7 @@ class Exported:
 
     folder: Path
     files: dict[str, int] = field(default_factory=dict)
-    formats: dict[str, Traced] = field(default_factory=dict)
+    formats: dict[str, tracing.Traced] = field(default_factory=dict)
     differences: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -86,7 +70,7 @@ def check_export(output: Path, formats: Collection[str]) -> None:
             f"{output} holds files of other kinds ({others[0]}). Give a new folder, or one of an "
             f"earlier export (with {DESCRIPTION}), which is replaced."
         )
-    if is_edited(output / NEW_CARD):
+    if model_card.is_edited(output / NEW_CARD):
         raise UserError(
             f"{output / NEW_CARD} was edited and would be replaced. Make it the card: rename it to "
             f"{CARD}; or move it away."
@@ -129,7 +113,7 @@ def export(
     if size is not None and (size[0] % stride or size[1] % stride):
         raise UserError(
             f"size {[*size]}: the network's stride, {stride}, must divide both sides, as in "
-            f"{[round_up(side, stride) for side in size]}."
+            f"{[tracing.round_up(side, stride) for side in size]}."
         )
     done = Exported(output)
     # On the folder's own disk, so that moving the files is only renaming.
@@ -138,18 +122,18 @@ def export(
         beside.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_STAGING, dir=beside) as name:
             folder = Path(name)
-            notes = _write_formats(trained, folder, formats, size, say, done)
+            done.formats = _write_formats(trained, folder, formats, size, say)
             say("Comparing with the network …")
             for format, written in done.formats.items():
                 if (found := compare(trained, folder, format, written)) is not None:
                     done.differences[format] = found
-            content = describe(trained, notes)
-            (folder / DESCRIPTION).write_text(as_json(content), encoding="utf-8")
+            content = model_card.describe(trained, done.formats)
+            (folder / DESCRIPTION).write_text(model_card.as_json(content), encoding="utf-8")
             preview = preview_of(trained.path) if with_preview else None
             if preview is not None:
                 shutil.copyfile(preview, folder / PREVIEW)
-            card = NEW_CARD if is_edited(output / CARD) else CARD
-            write_card(trained, content, folder / card, preview is not None)
+            card = NEW_CARD if model_card.is_edited(output / CARD) else CARD
+            model_card.write_card(trained, content, folder / card, preview is not None)
             _publish(folder, output)
         done.files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     except OSError as error:
@@ -165,48 +149,46 @@ def _write_formats(
     formats: Collection[str],
     size: tuple[int, int] | None,
     say: Callable[[str], object],
-    done: Exported,
-) -> dict[str, dict[str, Any]]:
-    """Write weights and graphs; return what is to be said about each."""
-    notes = {}
+) -> dict[str, tracing.Traced]:
+    """Write weights and graphs; return which images each takes."""
+    written = {}
     network, preprocessing = trained.network, trained.preprocessing
     fallback = size or _default_size(trained)
     if "safetensors" in formats:
-        weights = Traced(None, preprocessing.stride)
+        weights = tracing.Traced(None, preprocessing.stride)
         try:
             difference(Predictor(network, preprocessing).logits, trained, weights)
         except Exception:  # a network fails as it likes
             weights = replace(weights, size=_default_size(trained))
-        _write_weights(trained, folder, header(trained, weights))
-        done.formats["safetensors"], notes["safetensors"] = weights, note(weights)
+        _write_weights(trained, folder, model_card.header(trained, weights))
+        written["safetensors"] = weights
     if not {"onnx", "torch"} & {*formats}:
-        return notes
+        return written
     say("Tracing the network …")
-    traced = trace(network, preprocessing, fallback, fixed=size is not None)
+    traced = tracing.trace(network, preprocessing, fallback, fixed=size is not None)
     # ONNX first: the other file is saved without the example that a translation starts from.
-    for format, write in (("onnx", write_onnx), ("torch", write_program)):
+    for format, write in (("onnx", tracing.write_onnx), ("torch", tracing.write_program)):
         if format not in formats:
             continue
-        say(f"Writing {FORMATS[format]} …")
-        path, used = folder / FORMATS[format], traced
+        path = folder / FORMATS[format]
+        say(f"Writing {path.name} …")
         try:
-            facts = write(used, path, header(trained, used))
+            written[format] = write(traced, path, model_card.header(trained, traced))
         except OSError:  # of the disk: it would be no better at one size
             raise
         except Exception as error:  # exporters fail as they like
             try:
                 if traced.size is not None:
                     raise
-                used = trace(network, preprocessing, fallback, fixed=True)
-                used = replace(used, reason=first_line(error))
-                facts = write(used, path, header(trained, used))
+                fixed = tracing.trace(network, preprocessing, fallback, fixed=True)
+                fixed = replace(fixed, reason=tracing.first_line(error))
+                written[format] = write(fixed, path, model_card.header(trained, fixed))
             except Exception as failure:
                 raise UserError(
-                    f"{FORMATS[format]} cannot be written: {first_line(failure)}\n"
+                    f"{path.name} cannot be written: {tracing.first_line(failure)}\n"
                     f"  {leave_out(format)}"
                 ) from failure
-        done.formats[format], notes[format] = used, note(used) | facts
-    return notes
+    return written
 
 
 def _write_weights(trained: Trained, folder: Path, metadata: Mapping[str, str]) -> None:
@@ -220,7 +202,7 @@ def _write_weights(trained: Trained, folder: Path, metadata: Mapping[str, str]) 
 
     network: Any = trained.network
     try:
-        if loading_library(network) is not None:
+        if model_card.loading_library(network) is not None:
             network.save_pretrained(folder)
             (folder / CARD).unlink(missing_ok=True)  # smp's own
         else:
@@ -240,7 +222,7 @@ def _default_size(trained: Trained) -> tuple[int, int]:
     else:
         height, width = settings.get("crop_size") or (_DEFAULT_SIDE, _DEFAULT_SIDE)
     stride = trained.preprocessing.stride
-    return round_up(height, stride), round_up(width, stride)
+    return tracing.round_up(height, stride), tracing.round_up(width, stride)
 
 
 def _publish(folder: Path, output: Path) -> None:
