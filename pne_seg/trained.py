@@ -160,22 +160,10 @@ def _of_weights(source: str, config: Mapping[str, Any], imports: Imports) -> Tra
     if not isinstance(settings, dict) or not settings.get("network") or not config.get("data"):
         raise UserError("The config names no network (model.network) or no data. Give a whole one.")
     data = build_data(config, imports).description
-    slot = complete_slot(settings["network"], len(data.class_names), imports)
-    network = build_network(slot, imports)
-    loaded = fill_network(network, source, data.class_names)
-    inference, preprocessing = _usage(settings, network, "config")
-    return Trained(
-        network=network.requires_grad_(False),
-        preprocessing=preprocessing,
-        data=data,
-        path=locate(source),
-        slot=slot,
-        config=dict(config),
-        inference=inference,
-        source=shown_source(source) if "://" in source else Path(source).name,  # no local path
-        loaded=str(loaded),
-        imports=imports,
-    )
+    trained = _untrained(config, data, locate(source), "config", imports)
+    loaded = fill_network(trained.network, source, data.class_names)
+    shown = shown_source(source) if "://" in source else Path(source).name  # no local path
+    return replace(trained, source=shown, loaded=str(loaded))
 
 
 def _of_export(folder: Path, imports: Imports) -> Trained:
@@ -205,24 +193,22 @@ def _of_checkpoint(path: Path, run: Run, imports: Imports) -> Trained:
     if not isinstance(settings, dict) or not settings.get("network"):
         raise UserError(f"{run.config} names no network (model.network). Give a run's own folder.")
     checkpoint = read_checkpoint(path)
+    data = description_in(checkpoint, path) or _description_from(config, run, imports)
+    trained = _untrained(config, data, path, str(run.config), imports)
     state: dict[str, Tensor] = checkpoint["state_dict"]
-    data = _description(checkpoint, path, config, run, imports)
-    slot = complete_slot(settings["network"], len(data.class_names), imports)
-    network = build_network(slot, imports)
     weights = {
         name.removeprefix(_NETWORK): tensor
         for name, tensor in state.items()
         if name.startswith(_NETWORK)
     }
     try:
-        network.load_state_dict(weights)
+        trained.network.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(
             f"The weights in {path} are not those of the network that {run.config} describes; the "
             f"one was not trained with the other.\n  {' '.join(str(error).split())[:300]}"
         ) from error
-    inference, preprocessing = _usage(settings, network, str(run.config))
-    step = checkpoint.get("global_step")
+    step, mean_and_std = checkpoint.get("global_step"), trained.preprocessing.normalization
     sizes = {
         term: sum(
             tensor.numel() * tensor.element_size()
@@ -231,17 +217,48 @@ def _of_checkpoint(path: Path, run: Run, imports: Imports) -> Trained:
         )
         for term in TRAINING_TERMS
     }
-    return Trained(
-        network=network.requires_grad_(False),
-        preprocessing=preprocessing,
-        data=data,
-        path=path,
-        slot=slot,
-        config=config,
-        inference=inference,
-        metrics=recorded_metrics(path, step, run, data, inference, preprocessing.normalization),
+    return replace(
+        trained,
+        metrics=recorded_metrics(path, step, run, data, trained.inference, mean_and_std),
         training_bytes={term: size for term, size in sizes.items() if size},
-        imports=imports,
+    )
+
+
+def _description_from(config: dict[str, Any], run: Run, imports: Imports) -> DataDescription:
+    """Let the data set describe itself, as an older checkpoint says nothing of it."""
+    try:
+        return build_data(config, imports).description
+    except RefusedImportError:
+        raise
+    except UserError as error:
+        raise UserError(
+            "The checkpoint is older than this program and does not name its classes, and the data "
+            f"set of {run.config} cannot be asked: {error}\n"
+            "  Put the data where `data` in that file says, or change it there."
+        ) from error
+
+
+def _untrained(
+    config: Mapping[str, Any], data: DataDescription, path: Path, where: str, imports: Imports
+) -> Trained:
+    """Build the network of a run's settings, which `where` names in messages."""
+    settings = config["model"]
+    slot = complete_slot(settings["network"], len(data.class_names), imports)
+    network = build_network(slot, imports).requires_grad_(False)
+    try:
+        inference = Inference(**(settings.get("inference") or {}))
+        preprocessing = Preprocessing(
+            settings.get("mean") or IMAGENET_MEAN,
+            settings.get("std") or IMAGENET_STD,
+            network_stride(network),
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: model.inference, model.mean or model.std is not as a run writes it "
+            f"({error}). Correct it there."
+        ) from error
+    return Trained(
+        network, preprocessing, data, path, slot, dict(config), inference, imports=imports
     )
 
 
@@ -256,40 +273,3 @@ def read_settings(file: Path) -> dict[str, Any]:
             f"{error}\n  Correct it there, or put back the file that the run wrote."
         ) from error
     return content if isinstance(content, dict) else {}
-
-
-def _usage(
-    settings: Mapping[str, Any], network: nn.Module, where: str
-) -> tuple[Inference, Preprocessing]:
-    """Return how images are shown to a network, by the settings of its training module."""
-    try:
-        inference = Inference(**(settings.get("inference") or {}))
-        preprocessing = Preprocessing(
-            settings.get("mean") or IMAGENET_MEAN,
-            settings.get("std") or IMAGENET_STD,
-            network_stride(network),
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{where}: model.inference, model.mean or model.std is not as a run writes it "
-            f"({error}). Correct it there."
-        ) from error
-    return inference, preprocessing
-
-
-def _description(
-    checkpoint: dict[str, Any], path: Path, config: dict[str, Any], run: Run, imports: Imports
-) -> DataDescription:
-    """Return what the checkpoint says of its data; for an older one the data set is built."""
-    if found := description_in(checkpoint, path):
-        return found
-    try:
-        return build_data(config, imports).description
-    except RefusedImportError:
-        raise
-    except UserError as error:
-        raise UserError(
-            "The checkpoint is older than this program and does not name its classes, and the data "
-            f"set of {run.config} cannot be asked: {error}\n"
-            "  Put the data where `data` in that file says, or change it there."
-        ) from error

@@ -22,6 +22,8 @@ inside, and a model card. What was written is compared with the network; exit co
 something else."""
 
 _OUTPUT = "RUN/export/CHECKPOINT"
+_OF_RUN = ("run", "ckpt_path", "name", "weights")
+"""Arguments that say which checkpoint is meant."""
 
 
 def run(args: Sequence[str]) -> None:
@@ -48,7 +50,8 @@ def _run(args: Sequence[str]) -> None:
     # `--size H W` is taken as `--size [H, W]`.
     joined = re.sub(r"(^|\0)--size\0(\d+)\0(\d+)(?=\0|$)", r"\1--size=[\2, \3]", "\0".join(args))
     args = joined.split("\0") if args else []
-    imports = Settings.of(args).imports  # bounds of the values, too
+    settings = Settings.of(args)  # bounds of the values, too
+    imports = settings.imports
     config = _parser().parse_flags(args)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
@@ -56,7 +59,14 @@ def _run(args: Sequence[str]) -> None:
         raise UserError("--output needs a path.")
     if config.push is not None:
         _check_push(config.push)
-    settings = Settings.of(_of_run(args))
+    settings.overrides = [given for given in settings.overrides if given.key in _OF_RUN]
+    keys = {given.key for given in settings.overrides}
+    for key in ("run", "ckpt_path"):
+        if key in keys and (settings.files or "name" in keys):
+            raise UserError(
+                f"--{key} brings its run's own config; --config and --name choose the newest run "
+                "of theirs. Give one or the other."
+            )
     evaluated = weights_to_score(settings)
     assert evaluated is not None  # but for --help, which has ended
     output = evaluated.output("export") if config.output == _OUTPUT else Path(config.output)
@@ -122,23 +132,6 @@ def _parser() -> Parser:
         "unless the upload is public.",
     )
     return parser
-
-
-def _of_run(args: Sequence[str]) -> list[str]:
-    """Return the arguments that say which checkpoint is meant."""
-    settings = Settings.of(args)
-    keys = {override.key for override in settings.overrides}
-    for key in ("run", "ckpt_path"):
-        if key in keys and (settings.files or "name" in keys):
-            raise UserError(
-                f"--{key} brings its run's own config; --config and --name choose the newest run "
-                "of theirs. Give one or the other."
-            )
-    chosen = [token for file in settings.files for token in ("--config", str(file))]
-    for override in settings.overrides:
-        if override.key in ("run", "ckpt_path", "name", "weights"):
-            chosen += override.tokens
-    return chosen
 
 
 def _size(given: str) -> tuple[int, int]:
