@@ -87,14 +87,7 @@ def are_named(class_names: Sequence[str]) -> bool:
 def class_difference(
     here: Sequence[str], there: Sequence[str], where: str = "in the checkpoint", most: int = 3
 ) -> str | None:
-    """Say which classes differ; None if all have the same names in the same order.
-
-    Args:
-        here: names in the order of class indices, as configured.
-        there: those of a checkpoint or other weights.
-        where: what the message calls these.
-        most: how many of the classes that differ are listed.
-    """
+    """Say which of the classes here and of those `where` differ, in their order; None if none."""
     shown = [
         ["missing" if name is None else repr(name) for name in pair]
         for pair in zip_longest(here, there)

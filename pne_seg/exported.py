@@ -73,9 +73,7 @@ def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module
 def read_network(folder: Path, imports: Imports | None = None) -> nn.Module:
     """Rebuild a network from `config.json` and `model.safetensors`; on the CPU, in eval mode.
 
-    Args:
-        folder: that holds them.
-        imports: what the settings may name; by default nothing beyond this project's packages.
+    By default its settings may name nothing beyond this project's packages.
     """
     config = read_json(folder / CONFIG)
     if "class_path" not in config:  # one of smp's or this package's, saved by itself

@@ -25,17 +25,7 @@ def compare(
 ) -> tuple[float, float] | None:
     """Return the largest difference from the network's logits, and the largest of these.
 
-    Args:
-        trained: what was written.
-        folder: where the files are.
-        format: one of `FORMATS`.
-        written: which images its file takes.
-
-    Returns:
-        None if the package to run the file is not installed.
-
-    Raises:
-        DisagreementError: the file does not run, or the difference is more than rounding.
+    None if the package to run the file is not installed. More than rounding is an error.
     """
     run = _load(trained, folder, format)
     if run is None:

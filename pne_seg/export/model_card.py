@@ -141,14 +141,7 @@ def is_edited(card: Path) -> bool:
 
 
 def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview: bool) -> None:
-    """Write `README.md`, with front matter for the Hugging Face hub.
-
-    Args:
-        trained: what is exported.
-        content: of `segmentation.json`.
-        path: the file.
-        preview: whether there is a picture beside it.
-    """
+    """Write the card of a `segmentation.json`, with front matter for the Hugging Face hub."""
     from huggingface_hub import ModelCard, ModelCardData
 
     files = content["files"]

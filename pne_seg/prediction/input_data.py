@@ -29,18 +29,14 @@ MOST_PIXELS = 2**23
 
 
 class InputDataset(SegmentationDataset):
-    """Images and the frames of videos.
-
-    Attributes:
-        frames: number of frames of each video, 0 if it cannot be read. Those not known when `items`
-            is first asked for are counted by decoding.
-    """
+    """Images and the frames of videos."""
 
     labelled = False
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         self.videos = [source for source in inputs.sources if source.is_video]
+        # 0 of a video that cannot be read; those missing are counted when `items` is first read.
         self.frames: dict[DataFile, int] = {}
         self._frame_sizes: dict[DataFile, tuple[int, int]] = {}
         self._reader: FrameReader | None = None

@@ -40,9 +40,7 @@ class Inputs(NamedTuple):
 def find_inputs(given: str) -> Inputs:
     """Find the files to predict, except hidden ones and those that an earlier prediction wrote.
 
-    Args:
-        given: a file, a folder, which is searched with those below it, or a glob, whose `**` stands
-            for any folders.
+    A folder is searched with those below it; `**` in a glob stands for any folders.
     """
     found = sorted(_files(given), key=lambda file: file.relative)
     predicted = _predicted([Path(str(file)) for file in found])

@@ -47,13 +47,7 @@ class Origin:
 
 
 class Manifest:
-    """The origins of the files in a folder.
-
-    Args:
-        folder: where the predictions go.
-        file: the manifest; `predictions.json` in the folder if None.
-        overwrite: whether files of other origins may be replaced.
-    """
+    """The origins of the files in a folder; `overwrite` lets those of other origins be replaced."""
 
     def __init__(self, folder: Path, file: Path | None = None, overwrite: bool = False) -> None:
         self.folder = folder

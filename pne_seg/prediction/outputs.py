@@ -111,13 +111,8 @@ class Pictures:
 class Submission(Pictures):
     """`NAME.png` with one 8-bit channel of the benchmark's label values, and nothing else.
 
-    The manifest lies beside the folder, which can be zipped as it is.
-
-    Args:
-        folder: where they go.
-        benchmark: `cityscapes` or `ade20k`, which is also the name of its class list.
-        class_names: of the network.
-        data: what messages call the data that it was trained on.
+    The manifest lies beside the folder, which can be zipped as it is. The network has the classes
+    `class_names` and was trained on `data`; `benchmark` is also the name of a class list.
     """
 
     def __init__(self, folder: Path, benchmark: str, class_names: Sequence[str], data: str) -> None:
@@ -165,11 +160,7 @@ class Submission(Pictures):
             )
 
     def check_files(self, sizes: Mapping[Path, tuple[int, int]]) -> str:
-        """Read the files back, as the server would, and return what was checked.
-
-        Args:
-            sizes: height and width that each file must have.
-        """
+        """Read the files back, as the server would, and return what was checked."""
         allowed = {*self.values.tolist()}
         for path, size in sizes.items():
             found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

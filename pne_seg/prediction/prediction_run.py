@@ -35,13 +35,6 @@ class PredictionRun(Callback):
         layout: what is written.
         settings: digest of the weights and settings that predictions depend on.
         overwrite: whether to replace what was predicted from other sources, weights or settings.
-
-    Attributes:
-        targets: every prediction, by its index in the split.
-        left: indices of those still to be made.
-        written: how many were made; this, and the two below, in all processes at the end.
-        unreadable: index → reason.
-        unwritten: index, or name of a video, → reason.
     """
 
     def __init__(
@@ -52,7 +45,7 @@ class PredictionRun(Callback):
         self.source = data.split("test")
         self.manifest = Manifest(layout.folder, layout.manifest, overwrite)
         self.videos: dict[Path, Target] = {}  # to be drawn, by their files
-        self.targets = self._find_targets(settings)
+        self.targets = self._find_targets(settings)  # by their index in the split
         layout.check_targets(self.targets)
         wanted = {path: target.origin for target in self.targets for path in layout.paths(target)}
         wanted |= {path: target.origin for path, target in self.videos.items()}
@@ -62,9 +55,9 @@ class PredictionRun(Callback):
             for index, target in enumerate(self.targets)
             if not missing.isdisjoint(layout.paths(target))
         ]
-        self.written = 0
+        self.written = 0  # at the end of all processes, as are the reasons below
         self.unreadable: dict[int, str] = {}
-        self.unwritten: dict[int | str, str] = {}
+        self.unwritten: dict[int | str, str] = {}  # by index, or by the name of a video
         self._encoders = ThreadPoolExecutor(min(4, usable_processors()))
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None

@@ -85,13 +85,9 @@ def count_frames(path: Path) -> int:
 
 
 def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
-    """Encode frames as MPEG-4 part 2 (`mp4v`): OpenCV has it and players know it, browsers do not.
+    """Encode (H, W, 3) RGB frames as MPEG-4 part 2 (`mp4v`), which players know, browsers do not.
 
-    Args:
-        path: the file, `.mp4`.
-        frames: (H, W, 3) RGB each, of one size. Sides must be even in this format: the border of an
-            odd one is repeated.
-        rate: frames per second.
+    Sides must be even in this format: the border of an odd one is repeated.
     """
     writer = None
     try:
@@ -114,15 +110,7 @@ def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
 def encoded(
     path: Path, frames: Iterable[Pixels], rate: float, number: int, naming: Naming
 ) -> Iterator[Path]:
-    """Encode a number of frames to a temporary file beside `path`, which is removed at the end.
-
-    Args:
-        path: where the video belongs.
-        frames: as for `write_video`.
-        rate: frames per second.
-        number: of frames that must be in the file.
-        naming: context that reports the system's errors, by the path.
-    """
+    """Encode a number of frames to a temporary file beside `path`, which is removed at the end."""
     # OpenCV tells the format by the name's end.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp.mp4")
     try:
