@@ -192,19 +192,19 @@ def _report(trained: Trained, done: Exported) -> str:
 
 
 def _of_format(format: str, done: Exported) -> str:
-    written, said = done.formats[format], []
+    written, parts = done.formats[format], []
     if written.size is not None and format != "safetensors":
-        said.append(f"only {written.size[0]}×{written.size[1]} pixels")
+        parts.append(f"only {written.size[0]}×{written.size[1]} pixels")
     elif format != "safetensors":
         multiple = written.multiple
-        said.append("any size" if multiple == 1 else f"any multiple of {multiple}")
+        parts.append("any size" if multiple == 1 else f"any multiple of {multiple}")
     if format in done.differences:
         difference, largest = done.differences[format]
-        said.append(f"largest difference {difference:.1e} of logits up to {largest:.3g}")
+        parts.append(f"largest difference {difference:.1e} of logits up to {largest:.3g}")
     else:
-        said.append("not compared: pip install onnxruntime")
+        parts.append("not compared: pip install onnxruntime")
     reason = f"\n    fixed at one size because: {written.reason}" if written.reason else ""
-    return "   " + ", ".join(said) + reason
+    return "   " + ", ".join(parts) + reason
 
 
 def _bytes(size: int) -> str:

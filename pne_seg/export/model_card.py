@@ -98,13 +98,13 @@ def header(trained: Trained, written: Traced) -> dict[str, str]:
 
 
 def _note(written: Traced) -> dict[str, Any]:
-    said: dict[str, Any] = {"batch": "any", "size": [*written.size] if written.size else "any"}
+    notes: dict[str, Any] = {"batch": "any", "size": [*written.size] if written.size else "any"}
     if written.size is None:
-        said["multiple_of"] = written.multiple
+        notes["multiple_of"] = written.multiple
     if written.reason is not None:
-        said["fixed_because"] = written.reason
-    said |= _conventions(written)
-    return said if written.opset is None else said | {"opset": written.opset}
+        notes["fixed_because"] = written.reason
+    notes |= _conventions(written)
+    return notes if written.opset is None else notes | {"opset": written.opset}
 
 
 def _conventions(written: Traced) -> dict[str, str]:
@@ -184,10 +184,10 @@ def _digest(text: str) -> str:
 
 def _example_size(files: Mapping[str, Any]) -> tuple[int, int]:
     """Return a height and width that each of the files takes."""
-    for said in files.values():
-        if said["size"] != "any":
-            return tuple(said["size"])
-    multiple = max(said["multiple_of"] for said in files.values())
+    for notes in files.values():
+        if notes["size"] != "any":
+            return tuple(notes["size"])
+    multiple = max(notes["multiple_of"] for notes in files.values())
     return round_up(256, multiple), round_up(384, multiple)
 
 

@@ -163,17 +163,14 @@ def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> Trace
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Silence the exporters' notes for their own developers."""
-    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in noisy]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in noisy:
-            logger.setLevel(logging.ERROR)
-        try:
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            for logger, level in zip(noisy, levels, strict=True):
-                logger.setLevel(level)
+    finally:
+        logging.disable(disabled)
 
 
 def first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,16 +128,15 @@ def _matches(pattern: Path) -> Iterator[DataFile]:
 
 def _predicted(paths: Iterable[Path]) -> set[Path]:
     """Find the files that a manifest in or beside a folder above them names."""
-    known: dict[Path, set[Path]] = {}
 
+    @cache
     def written_below(folder: Path) -> set[Path]:
-        if folder not in known:
-            known[folder] = set()
-            for file in (folder / MANIFEST, folder.parent / f"{folder.name}.{MANIFEST}"):
-                with suppress(UserError):  # a file of that name that predict did not write
-                    if entries := read_entries(file):
-                        known[folder] |= {file, *(folder / key for key in entries)}
-        return known[folder]
+        written: set[Path] = set()
+        for file in (folder / MANIFEST, folder.parent / f"{folder.name}.{MANIFEST}"):
+            with suppress(UserError):  # a file of that name that predict did not write
+                if entries := read_entries(file):
+                    written |= {file, *(folder / key for key in entries)}
+        return written
 
     return {
         path

@@ -24,7 +24,7 @@ from pne_seg.prediction.input_data import InputDataset, Remaining, RemainingView
 from pne_seg.prediction.inputs import count
 from pne_seg.prediction.manifest import Manifest, Origin, UnwritableError, digest
 from pne_seg.prediction.outputs import Classes, Pictures, Submission, Target
-from pne_seg.prediction.video import FrameReader, encoded
+from pne_seg.prediction.video import FrameReader, save_video
 
 
 class PredictionRun(Callback):
@@ -251,9 +251,7 @@ class PredictionRun(Callback):
                 layout.draw(reader.read(number), _read_classes(file))
                 for number, file in enumerate(classes)
             )
-            with encoded(path, drawn, reader.rate, frames, manifest.naming) as temporary:
-                if failed := manifest.put([path], temporary.replace):
-                    raise UnwritableError(failed[path])
+            save_video(path, drawn, reader.rate, frames, manifest)
         print(f"{path}: {count(frames, 'frame')}, without the sound.")
 
 

@@ -2,8 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 
 # Otherwise FFmpeg prints its own complaints about a damaged file, beside ours.
@@ -14,13 +14,11 @@ import numpy as np
 
 from pne_seg.data.images import Pixels
 from pne_seg.errors import UserError
-from pne_seg.prediction.manifest import UnwritableError
+from pne_seg.prediction.manifest import Manifest, UnwritableError
 
 _FALLBACK_RATE = 25.0  # frames per second, if the file names no believable rate
 _HIGHEST_RATE = 1000.0
 _FIRST_BYTES = 2**16  # of a video, which a disk must have room for
-
-Naming = Callable[[Path], AbstractContextManager[None]]
 
 
 class FrameReader:
@@ -106,24 +104,24 @@ def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
             writer.release()
 
 
-@contextmanager
-def encoded(
-    path: Path, frames: Iterable[Pixels], rate: float, number: int, naming: Naming
-) -> Iterator[Path]:
-    """Encode a number of frames to a temporary file beside `path`, which is removed at the end."""
+def save_video(
+    path: Path, frames: Iterable[Pixels], rate: float, number: int, manifest: Manifest
+) -> None:
+    """Encode a number of frames beside `path`, and put the video there if it holds them all."""
     # OpenCV tells the format by the name's end.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp.mp4")
     try:
-        with naming(path):
+        with manifest.naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # The encoder does not say why it cannot open a file, nor that a disk is full.
             temporary.write_bytes(bytes(_FIRST_BYTES))
         write_video(temporary, frames, rate)
         if count_frames(temporary) != number:
             raise UserError(f"{path} cannot be written whole. Is there room on the disk?")
-        with naming(path), temporary.open("rb+") as file:
+        with manifest.naming(path), temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        yield temporary
+        if failed := manifest.put([path], temporary.replace):
+            raise UnwritableError(failed[path])
     finally:
         with suppress(OSError):  # of the name: it was never there
             temporary.unlink(missing_ok=True)
