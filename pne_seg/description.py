@@ -1,13 +1,10 @@
 """What a network was trained for, as checkpoints and exports carry it along."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from pne_seg.errors import UserError
 
@@ -44,12 +41,12 @@ class DataDescription:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and checkpoints; `from_dict` reads them back."""
+        """Return plain values for JSON and checkpoints, which `from_dict` reads back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "DataDescription":
-        """Read what `as_dict` gave, through JSON or not; other keys are left.
+        """Read what `as_dict` gave, through JSON or not; other keys are ignored.
 
         Raises:
             ValueError: a key is missing, or its value is of another kind.
@@ -70,15 +67,7 @@ class DataDescription:
 
 
 def description_in(checkpoint: Mapping[str, Any], file: Path | str) -> DataDescription | None:
-    """Read what a checkpoint says of its data; None for an older one, which says nothing.
-
-    Args:
-        checkpoint: its content.
-        file: what a message calls it.
-
-    Raises:
-        UserError: the description is damaged.
-    """
+    """Read what a checkpoint says of its data; None for an older one, which says nothing."""
     if IN_CHECKPOINT not in checkpoint:
         return None
     try:
@@ -91,25 +80,21 @@ def description_in(checkpoint: Mapping[str, Any], file: Path | str) -> DataDescr
 
 
 def are_named(class_names: Sequence[str]) -> bool:
-    """Whether classes have names of their own, not just their indices or the likes of `LABEL_0`."""
+    """Return whether classes have names, not just their indices or the likes of `LABEL_0`."""
     return any(name not in (str(i), f"LABEL_{i}") for i, name in enumerate(class_names))
 
 
 def class_difference(
     here: Sequence[str], there: Sequence[str], where: str = "in the checkpoint", most: int = 3
 ) -> str | None:
-    """Say which classes differ; None if all have the same names in the same order.
-
-    Args:
-        here: names in the order of class indices, as configured.
-        there: those of a checkpoint or other weights.
-        where: what a message calls these.
-        most: how many of the classes that differ are listed.
-    """
-    pairs = enumerate(zip_longest(here, there))
+    """Say which of the classes here and of those `where` differ, in their order; None if none."""
+    shown = [
+        ["missing" if name is None else repr(name) for name in pair]
+        for pair in zip_longest(here, there)
+    ]
     differing = [
-        f"class {index} is {_shown(ours)} here, {_shown(theirs)} {where}"
-        for index, (ours, theirs) in pairs
+        f"class {index} is {ours} here, {theirs} {where}"
+        for index, (ours, theirs) in enumerate(shown)
         if ours != theirs
     ]
     if not differing:
@@ -119,38 +104,25 @@ def class_difference(
     return counts + "; ".join(differing[:most]) + more
 
 
-def _shown(name: str | None) -> str:
-    return "missing" if name is None else repr(name)
-
-
 def check_same_classes(
     class_names: Sequence[str], checkpoint: Mapping[str, Any], file: Path | str
 ) -> None:
     """Refuse to use a checkpoint with other classes than it was trained on, or in another order.
 
     Names are compared as they are written. A checkpoint that does not name its classes passes.
-
-    Args:
-        class_names: of the configured data, in the order of class indices.
-        checkpoint: its content.
-        file: what the message calls it.
-
-    Raises:
-        UserError: the classes differ, or the checkpoint's description is damaged.
     """
     trained = description_in(checkpoint, file)
     if trained is None:
         return
     if difference := class_difference(class_names, trained.class_names):
-        names = yaml.safe_dump(list(trained.class_names), default_flow_style=True, width=10**6)
-        given = f"--data.classes {shlex.quote(names.strip())}"
+        given = f"classes={[*trained.class_names]}"
         if len(given) > 200:
             given = f"those of {trained.data}"
         raise UserError(
             f"{file}: trained on other classes: {difference}.\n"
             f"  Give the data the checkpoint's names in its order ({given}; with their values, "
-            "{name: value}, if the masks number them in another way), or train the other classes "
-            "from its weights: fit --model.init_from FILE"
+            "{name: value}, if the masks number them in another way), or fine-tune from its "
+            "weights with model.init_from."
         )
 
 

@@ -33,24 +33,12 @@ UNFINISHED = "unfinished"
 
 
 def is_export(folder: Path) -> bool:
-    """Return whether a folder is one of an export."""
+    """Return whether a folder holds an export."""
     return (folder / DESCRIPTION).is_file()
 
 
 def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild the network of an export.
-
-    Args:
-        folder: of the export.
-        imports: what its settings may name; by default nothing beyond this project's packages.
-
-    Returns:
-        The network on the CPU, in eval mode, and what `segmentation.json` holds.
-
-    Raises:
-        UserError: the weights are missing or damaged, are not of what is described, or the
-            network's class is not here or may not be named.
-    """
+    """Return the network of an export, as `read_network` does, and its `segmentation.json`."""
     try:
         content = read_json(folder / DESCRIPTION)
         if UNFINISHED in content:
@@ -58,10 +46,21 @@ def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module
         if not (folder / WEIGHTS).is_file():
             raise UserError(
                 f"{folder} holds no {WEIGHTS}, which is what is loaded here. Export it again with "
-                "safetensors among the --formats."
+                "safetensors among the formats."
             )
         network = read_network(folder, imports)
-        _check_classes(network, content, folder)
+        size = content["files"][WEIGHTS]["size"]
+        if size == "any":
+            side = -(-64 // content["stride"]) * content["stride"]
+            size = (side, side)
+        with torch.inference_mode():
+            found = network(torch.zeros(1, 3, *size)).shape[1]
+        described = len(content["data"]["class_names"])
+        if found != described:  # files of two exports, mixed by hand
+            raise UserError(
+                f"{folder}: the network of {WEIGHTS} has {found} classes, {DESCRIPTION} describes "
+                f"{described}; they are of different exports. Export it again."
+            )
         return network, content
     except UserError:
         raise
@@ -71,28 +70,10 @@ def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module
         ) from error
 
 
-def _check_classes(network: nn.Module, content: dict[str, Any], folder: Path) -> None:
-    """Refuse weights of other classes than are described: files of two exports, mixed by hand."""
-    size = content["files"][WEIGHTS]["size"]
-    if size == "any":
-        side = -(-64 // content["stride"]) * content["stride"]
-        size = (side, side)
-    with torch.inference_mode():
-        found = network(torch.zeros(1, 3, *size)).shape[1]
-    described = len(content["data"]["class_names"])
-    if found != described:
-        raise UserError(
-            f"{folder}: the network of {WEIGHTS} has {found} classes, {DESCRIPTION} describes "
-            f"{described}; they are of different exports. Export it again."
-        )
-
-
 def read_network(folder: Path, imports: Imports | None = None) -> nn.Module:
     """Rebuild a network from `config.json` and `model.safetensors`; on the CPU, in eval mode.
 
-    Args:
-        folder: that holds them.
-        imports: what the settings may name; by default nothing beyond this project's packages.
+    By default its settings may name nothing beyond this project's packages.
     """
     config = read_json(folder / CONFIG)
     if "class_path" not in config:  # one of smp's or this package's, saved by itself

@@ -41,14 +41,14 @@ class Trained:
 
     Attributes:
         network: bare (no contrast, auxiliary head or hooks), in eval mode, on the CPU.
-        preprocessing: the run's normalisation and the network's stride.
-        data: classes, colours and image size.
+        preprocessing: the run's normalization and the network's stride.
+        data: classes, colors and image size.
         path: the checkpoint, or the folder of an export.
         slot: class and settings of the network.
         config: all settings of the run; empty for an export.
-        inference: how the run scores images (`model.inference`).
-        metrics: `metrics.json` of this checkpoint by split, as far as it was scored.
-        training_bytes: size of the weights that belong to training alone, by term.
+        inference: the run's protocol (`model.inference`).
+        metrics: `metrics.json` of this checkpoint by split, as far as it was evaluated.
+        training_bytes: size of the weights that only training needs, by term.
         source: of weights from elsewhere, as it may be published; empty for a run and an export.
         loaded: what became of each tensor of these.
         imports: what the slot may name when the network is built again.
@@ -77,26 +77,17 @@ class Trained:
 
 
 def load_trained(
-    source: str | Path,
-    config: Mapping[str, Any] | None = None,
-    imports: Imports | None = None,
+    source: str | Path, config: Mapping[str, Any] | None = None, imports: Imports | None = None
 ) -> Trained:
     """Rebuild a trained network.
 
     Args:
-        source: a run's folder (its best checkpoint), a checkpoint in a run's folder, the folder of
-            an export, or an export on the Hugging Face hub, `hf://OWNER/NAME[@REVISION]`; `~` is
-            the user's home. With a `config` any source of weights, as for
-            `pne_seg.pretrained.read_weights`.
+        source: as `path` of `pne_seg.load`.
         config: settings of network and data, of which weights from elsewhere say nothing; they are
             the user's own.
         imports: what the settings may name. By default nothing beyond the packages that belong to
             this project, and for a `config` or a run below the working directory's `runs` the
             user's own modules.
-
-    Raises:
-        UserError: it is none of these, a file is damaged, weights and settings do not go together,
-            or the settings name what they may not.
     """
     imports = imports or Imports()
     if config is not None:
@@ -104,65 +95,55 @@ def load_trained(
     if str(source).startswith(("hf://", "http://", "https://")):
         return _of_export(_fetched_export(str(source)), imports)
     path = Path(source).expanduser()
-    if path.is_dir():
-        if is_export(path):
-            return _of_export(path, imports)
-        run = Run(path)
-        if not run.config.is_file():
-            raise UserError(
-                f"{path} is neither a run's folder ({RUNS}/<name>/<version>, with {CONFIG}) nor "
-                f"that of an export (with {DESCRIPTION}). {_WITH_CONFIG}"
-            )
-        return _of_checkpoint(run.checkpoint("best"), run, imports)
+    if is_export(path):
+        return _of_export(path, imports)
+    run = Run(path) if path.is_dir() else run_of_checkpoint(path)
     if not path.exists():
         raise UserError(f"{path} does not exist. Give a run's folder, a checkpoint or an export.")
-    if path.suffix != ".ckpt":
-        raise UserError(
-            f"{path} is no checkpoint (.ckpt). Of an export give the folder, not a file in it. "
-            f"{_WITH_CONFIG}"
+    if path.is_dir() and run is not None and run.config.is_file():
+        return _of_checkpoint(run.checkpoint("best"), run, imports)
+    if path.suffix == ".ckpt" and run is not None:
+        return _of_checkpoint(path, run, imports)
+    if path.is_dir():
+        reason = (
+            f"is neither a run's folder ({RUNS}/<name>/<version>, with {CONFIG}) nor that of an "
+            f"export (with {DESCRIPTION})."
         )
-    found = run_of_checkpoint(path)
-    if found is None:
-        raise UserError(
-            f"{path} lies in no run's folder, so that its network's settings are not known. Put it "
-            f"into the folder {RUNS}/<name>/<version>/checkpoints/ of its run, beside whose "
-            f"{CONFIG} it belongs. {_WITH_CONFIG}"
+    elif path.suffix == ".ckpt":
+        reason = (
+            "lies in no run's folder, so that its network's settings are not known. Put it into "
+            f"{RUNS}/<name>/<version>/checkpoints/ of its run, which holds its {CONFIG}."
         )
-    return _of_checkpoint(path, found, imports)
+    else:
+        reason = "is no checkpoint (.ckpt). Of an export give the folder, not a file in it."
+    raise UserError(f"{path} {reason} {_WITH_CONFIG}")
 
 
 def build_data(config: Mapping[str, Any], imports: Imports) -> "SegmentationDataModule":
-    """Build the configured data set; its files are not looked at.
-
-    Args:
-        config: settings of a run.
-        imports: what they may name.
-
-    Raises:
-        UserError: the settings are not valid, or name what they may not.
-    """
+    """Build the data set of a run's settings; its files are not looked at."""
     from jsonargparse import ArgumentParser
 
     from pne_seg.data import SegmentationDataModule
 
+    settings = config.get("data")
     try:
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--data", type=SegmentationDataModule)
-        with imports.enforced(config.get("data")):
-            given = parser.parse_object({"data": config.get("data")})
+        with imports.enforced(settings):
+            given = parser.parse_object({"data": settings})
             imports.check(given.data, "data")
             data: SegmentationDataModule = parser.instantiate(given).data
         return data
     except RefusedImportError:
         raise
     except Exception as error:  # a third-party class fails as it likes
-        if refusal := imports.refused_in(config.get("data"), "data"):
+        if refusal := imports.refused_in(settings, "data"):
             raise refusal from error
         raise UserError(f"data cannot be built: {' '.join(str(error).split())[:200]}") from error
 
 
 def _fetched_export(source: str) -> Path:
-    """The folder in the Hugging Face cache that an export's files are fetched to."""
+    """Return the folder in the Hugging Face cache that an export's files are fetched to."""
     if not (hub := HUB.fullmatch(source)) or hub[3]:
         raise UserError(f"{source} names weights, not an export. {_WITH_CONFIG}")
     try:
@@ -179,22 +160,10 @@ def _of_weights(source: str, config: Mapping[str, Any], imports: Imports) -> Tra
     if not isinstance(settings, dict) or not settings.get("network") or not config.get("data"):
         raise UserError("The config names no network (model.network) or no data. Give a whole one.")
     data = build_data(config, imports).description
-    slot = complete_slot(settings["network"], len(data.class_names), imports)
-    network = build_network(slot, imports)
-    loaded = fill_network(network, source, data.class_names)
-    inference, preprocessing = _usage(settings, network, "config")
-    return Trained(
-        network=network.requires_grad_(False),
-        preprocessing=preprocessing,
-        data=data,
-        path=locate(source),
-        slot=slot,
-        config=dict(config),
-        inference=inference,
-        source=shown_source(source) if "://" in source else Path(source).name,  # no local path
-        loaded=str(loaded),
-        imports=imports,
-    )
+    trained = _untrained(config, data, locate(source), "config", imports)
+    loaded = fill_network(trained.network, source, data.class_names)
+    shown = shown_source(source) if "://" in source else Path(source).name  # no local path
+    return replace(trained, source=shown, loaded=str(loaded))
 
 
 def _of_export(folder: Path, imports: Imports) -> Trained:
@@ -224,86 +193,39 @@ def _of_checkpoint(path: Path, run: Run, imports: Imports) -> Trained:
     if not isinstance(settings, dict) or not settings.get("network"):
         raise UserError(f"{run.config} names no network (model.network). Give a run's own folder.")
     checkpoint = read_checkpoint(path)
+    data = description_in(checkpoint, path) or _description_from(config, run, imports)
+    trained = _untrained(config, data, path, str(run.config), imports)
     state: dict[str, Tensor] = checkpoint["state_dict"]
-    data = _description(checkpoint, path, config, run, imports)
-    slot = complete_slot(settings["network"], len(data.class_names), imports)
-    network = build_network(slot, imports)
     weights = {
         name.removeprefix(_NETWORK): tensor
         for name, tensor in state.items()
         if name.startswith(_NETWORK)
     }
     try:
-        network.load_state_dict(weights)
+        trained.network.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(
             f"The weights in {path} are not those of the network that {run.config} describes; the "
             f"one was not trained with the other.\n  {' '.join(str(error).split())[:300]}"
         ) from error
-    inference, preprocessing = _usage(settings, network, str(run.config))
-    return Trained(
-        network=network.requires_grad_(False),
-        preprocessing=preprocessing,
-        data=data,
-        path=path,
-        slot=slot,
-        config=config,
-        inference=inference,
-        metrics=recorded_metrics(
-            path,
-            checkpoint.get("global_step"),
-            run,
-            data,
-            inference,
-            preprocessing.normalization,
-        ),
-        training_bytes=_training_bytes(state),
-        imports=imports,
+    step, mean_and_std = checkpoint.get("global_step"), trained.preprocessing.normalization
+    sizes = {
+        term: sum(
+            tensor.numel() * tensor.element_size()
+            for name, tensor in state.items()
+            if name.startswith(f"{term}.")
+        )
+        for term in TRAINING_TERMS
+    }
+    return replace(
+        trained,
+        metrics=recorded_metrics(path, step, run, data, trained.inference, mean_and_std),
+        training_bytes={term: size for term, size in sizes.items() if size},
     )
 
 
-def read_settings(file: Path) -> dict[str, Any]:
-    """Read a YAML file of settings; empty where it holds none.
-
-    Raises:
-        UserError: it is missing, no YAML, or too large for settings.
-    """
-    try:
-        content = read_yaml(file)
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}.") from error
-    except UserError as error:
-        raise UserError(
-            f"{error}\n  Correct it there, or put back the file that the run wrote."
-        ) from error
-    return content if isinstance(content, dict) else {}
-
-
-def _usage(
-    settings: Mapping[str, Any], network: nn.Module, where: str
-) -> tuple[Inference, Preprocessing]:
-    """How images are shown to a network, by the settings of its training module."""
-    try:
-        inference = Inference(**(settings.get("inference") or {}))
-        preprocessing = Preprocessing(
-            settings.get("mean") or IMAGENET_MEAN,
-            settings.get("std") or IMAGENET_STD,
-            network_stride(network),
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{where}: model.inference, model.mean or model.std is not as a run writes it "
-            f"({error}). Correct it there."
-        ) from error
-    return inference, preprocessing
-
-
-def _description(
-    checkpoint: dict[str, Any], path: Path, config: dict[str, Any], run: Run, imports: Imports
-) -> DataDescription:
-    """What the checkpoint says of its data; an older one has the data set say it itself."""
-    if found := description_in(checkpoint, path):
-        return found
+def _description_from(config: dict[str, Any], run: Run, imports: Imports) -> DataDescription:
+    """Let the data set describe itself, as an older checkpoint says nothing of it."""
     try:
         return build_data(config, imports).description
     except RefusedImportError:
@@ -316,13 +238,38 @@ def _description(
         ) from error
 
 
-def _training_bytes(state: dict[str, Tensor]) -> dict[str, int]:
-    sizes = {
-        term: sum(
-            tensor.numel() * tensor.element_size()
-            for name, tensor in state.items()
-            if name.startswith(f"{term}.")
+def _untrained(
+    config: Mapping[str, Any], data: DataDescription, path: Path, where: str, imports: Imports
+) -> Trained:
+    """Build the network of a run's settings, which `where` names in messages."""
+    settings = config["model"]
+    slot = complete_slot(settings["network"], len(data.class_names), imports)
+    network = build_network(slot, imports).requires_grad_(False)
+    try:
+        inference = Inference(**(settings.get("inference") or {}))
+        preprocessing = Preprocessing(
+            settings.get("mean") or IMAGENET_MEAN,
+            settings.get("std") or IMAGENET_STD,
+            network_stride(network),
         )
-        for term in TRAINING_TERMS
-    }
-    return {term: size for term, size in sizes.items() if size}
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: model.inference, model.mean or model.std is not as a run writes it "
+            f"({error}). Correct it there."
+        ) from error
+    return Trained(
+        network, preprocessing, data, path, slot, dict(config), inference, imports=imports
+    )
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read a YAML file of settings; empty if it holds none."""
+    try:
+        content = read_yaml(file)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}.") from error
+    except UserError as error:
+        raise UserError(
+            f"{error}\n  Correct it there, or put back the file that the run wrote."
+        ) from error
+    return content if isinstance(content, dict) else {}

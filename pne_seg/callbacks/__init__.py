@@ -1,4 +1,4 @@
-"""Callbacks of the runs: checkpoints, resume, signals, guards, figures, summary, predictions."""
+"""Callbacks of the runs: checkpoints, resume, signals, guards, figures, summary."""
 
 from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from pne_seg.callbacks.contrast_diagnostics import ContrastDiagnostics
@@ -7,7 +7,6 @@ from pne_seg.callbacks.figures import Figures
 from pne_seg.callbacks.finite_training import FiniteTraining
 from pne_seg.callbacks.image_scores import ImageScores
 from pne_seg.callbacks.labeled_pixels import LabeledPixels
-from pne_seg.callbacks.prediction_writer import PredictionWriter
 from pne_seg.callbacks.stop_on_signal import StopOnSignal, Stopped
 from pne_seg.callbacks.summary import Summary
 
@@ -21,7 +20,6 @@ __all__ = [
     "ImageScores",
     "LabeledPixels",
     "LastCheckpoint",
-    "PredictionWriter",
     "StopOnSignal",
     "Stopped",
     "Summary",

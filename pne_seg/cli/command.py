@@ -19,7 +19,6 @@ from pne_seg.callbacks import (
     ImageScores,
     LabeledPixels,
     LastCheckpoint,
-    PredictionWriter,
     StopOnSignal,
     Stopped,
     Summary,
@@ -38,6 +37,7 @@ from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS, PRETRAINED
+from pne_seg.prediction.prediction_run import PredictionRun
 from pne_seg.runs import RUNS, Evaluated, check_run_name, create_run, describe_environment
 from pne_seg.weight_loading import fill_network
 
@@ -71,7 +71,7 @@ class SegmentationCLI(LightningCLI):
         self.settings = Settings.of(args)
         self.evaluated: Evaluated | None = None
         self.checkpoint: Path | None = None
-        self.prediction: predict.Prediction | None = None
+        self.prediction: PredictionRun | None = None
         if verb == "fit":
             self.checkpoint = checkpoint_to_resume(self.settings)
             check_run_name(run_name(self.settings))
@@ -80,7 +80,7 @@ class SegmentationCLI(LightningCLI):
             self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
         if verb == "predict":
-            self.prediction = predict.Prediction(self.settings, self.evaluated)
+            self.output = predict.take_input(self.settings, self.evaluated)
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -202,16 +202,21 @@ class SegmentationCLI(LightningCLI):
     def _evaluation_callbacks(self, writes: bool) -> list[Callback]:
         assert self.evaluated is not None
         label = self.model.scorer.inference.label
-        if self.prediction is None:
+        if self.verb != "predict":
             planned = plan_evaluation(self.verb, self.evaluated, self.config.as_dict(), label)
             self.run_folder, origin = planned if writes else (None, planned[1])
             return [LabeledPixels(), *self._reporting(origin)]
         if not writes:
             return []
-        self.run_folder = self.prediction.output or self.evaluated.output(self.verb, label)
-        weights, folder = self.evaluated.file, self.run_folder
-        run = self.prediction.prepare(self.config, self.datamodule, weights, folder)
-        return [PredictionWriter(run)]
+        self.run_folder = self.output or self.evaluated.output(self.verb, label)
+        self.prediction = predict.prepare(
+            self.config,
+            self.datamodule,
+            self.evaluated.file,
+            self.run_folder,
+            write_is_given=self.settings.get("write") is not None,
+        )
+        return [self.prediction]
 
     def _reporting(self, origin: dict[str, Any] | None = None) -> list[Callback]:
         figures, summary = self.config_init["figures"], Summary()
@@ -251,10 +256,12 @@ class SegmentationCLI(LightningCLI):
         if self.verb in ("validate", "test"):
             options["verbose"] = False  # the summary prints the table
         prediction = self.prediction
+        if self.verb == "predict":
+            options["return_predictions"] = False  # they would fill the memory
         if prediction is not None:
-            options |= prediction.options()
+            options["datamodule"] = prediction.remaining()
         try:
-            if prediction is None or prediction.has_work:
+            if prediction is None or prediction.left:
                 getattr(self.trainer, self.verb)(self.model, **options)
         except UserError:
             raise
@@ -278,10 +285,11 @@ class SegmentationCLI(LightningCLI):
             if isinstance(leaving.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from leaving  # Lightning leaves with code 1
             raise
-        complete = prediction is None or prediction.finish(first=this_rank() == 0)
+        if prediction is not None and this_rank() == 0:
+            prediction.finish()
         if self.run_folder is not None:
             rank_zero_info(f"Written to {self.run_folder}")
-        if not complete:
+        if prediction is not None and (prediction.unreadable or prediction.unwritten):
             raise SystemExit(1)
 
 

@@ -11,18 +11,9 @@ from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
 from pne_seg.errors import UserError
-from pne_seg.export.hub_upload import check_push, is_public, push
-from pne_seg.export.output_folder import check_output
-from pne_seg.export.writer import (
-    DisagreementError,
-    Exported,
-    check_packages,
-    export,
-    missing_packages,
-    preview_of,
-)
-from pne_seg.exported import CARD, FORMATS, NEW_CARD, PREVIEW
-from pne_seg.runs import Evaluated
+from pne_seg.export.comparison import DisagreementError
+from pne_seg.export.writer import Exported, check_export, export, missing_packages, preview_of
+from pne_seg.exported import CARD, FILES, FORMATS, NEW_CARD, PREVIEW
 from pne_seg.trained import Trained, load_trained
 
 _DESCRIPTION = """\
@@ -31,13 +22,12 @@ inside, and a model card. What was written is compared with the network; exit co
 something else."""
 
 _OUTPUT = "RUN/export/CHECKPOINT"
+_OF_RUN = ("run", "ckpt_path", "name", "weights")
+"""Arguments that say which checkpoint is meant."""
 
 
 def run(args: Sequence[str]) -> None:
     """Export a network and print what was written.
-
-    Args:
-        args: as on the command line, without the verb.
 
     Raises:
         SystemExit: code 1 if a file returns other logits than the network, 2 after a mistake in
@@ -57,27 +47,44 @@ def run(args: Sequence[str]) -> None:
 
 
 def _run(args: Sequence[str]) -> None:
-    args = _with_pairs_joined(args)
-    imports = Settings.of(args).imports  # bounds of the values, too
+    # `--size H W` is taken as `--size [H, W]`.
+    joined = re.sub(r"(^|\0)--size\0(\d+)\0(\d+)(?=\0|$)", r"\1--size=[\2, \3]", "\0".join(args))
+    args = joined.split("\0") if args else []
+    settings = Settings.of(args)  # bounds of the values, too
+    imports = settings.imports
     config = _parser().parse_flags(args)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
     if not config.output.strip():
         raise UserError("--output needs a path.")
     if config.push is not None:
-        check_push(config.push)
-    settings = Settings.of(_of_run(args))
+        _check_push(config.push)
+    settings.overrides = [given for given in settings.overrides if given.key in _OF_RUN]
+    keys = {given.key for given in settings.overrides}
+    for key in ("run", "ckpt_path"):
+        if key in keys and (settings.files or "name" in keys):
+            raise UserError(
+                f"--{key} brings its run's own config; --config and --name choose the newest run "
+                "of theirs. Give one or the other."
+            )
     evaluated = weights_to_score(settings)
     assert evaluated is not None  # but for --help, which has ended
-    output = _output(config.output, evaluated)
-    check_output(output)
-    check_packages(formats)
+    output = evaluated.output("export") if config.output == _OUTPUT else Path(config.output)
+    check_export(output, formats)
     if evaluated.source is None:
         trained = load_trained(evaluated.file, imports=replace(imports, own=False))
     else:
         trained = load_trained(evaluated.source, settings.config, imports)
         _progress(trained.loaded)
-    preview = _with_preview(config.preview, config.push, config.public, evaluated.file)
+    preview = config.preview
+    if preview is None:
+        shown = config.push is not None and preview_of(evaluated.file) is not None
+        preview = not (shown and _is_public(config.push, config.public))
+        if not preview:
+            _progress(
+                f"Left out: {PREVIEW}, as it shows validation images and {config.push} is public. "
+                "If the images may be shown, --preview true."
+            )
     done = export(trained, output, formats, size, say=_progress, with_preview=preview)
     print(_report(trained, done))
     if NEW_CARD in done.files:
@@ -85,7 +92,7 @@ def _run(args: Sequence[str]) -> None:
         if PREVIEW not in done.files and PREVIEW in (output / CARD).read_text(errors="replace"):
             _progress(f"{CARD} names {PREVIEW}, which is not there: take the line out.")
     if config.push is not None:
-        print(f"Uploaded to {push(output, config.push, config.public)}")
+        print(f"Uploaded to {_push(output, config.push, config.public)}")
 
 
 def _parser() -> Parser:
@@ -93,13 +100,14 @@ def _parser() -> Parser:
     parser.add_argument(
         "-c", "--config", type=str, help="Its newest run is meant, or --weights for it."
     )
-    parser.add_argument("--name", type=str | None, help="The run's name, by default the config's.")
-    parser.add_argument("--run", type=str | None, help="Run folder: config and best weights.")
+    text = str | None
+    parser.add_argument("--name", type=text, help="The run's name, by default the config's.")
+    parser.add_argument("--run", type=text, help="Run folder: config and best weights.")
     parser.add_argument(
-        "--ckpt_path", type=str | None, help="Checkpoint, in a run's folder, in place of the best."
+        "--ckpt_path", type=text, help="Checkpoint, in a run's folder, in place of the best."
     )
-    parser.add_argument("--weights", type=str | None, help=WEIGHTS_HELP)
-    parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
+    parser.add_argument("--weights", type=text, help=WEIGHTS_HELP)
+    parser.add_argument("--allow", type=text, help=ALLOW_HELP)
     parser.add_argument(
         "--output", type=str, default=_OUTPUT, help="Folder: new, or of an earlier export."
     )
@@ -110,12 +118,10 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--size",
-        type=str | None,
+        type=text,
         help="Fix the graphs at this [HEIGHT, WIDTH]; by default any size, if possible.",
     )
-    parser.add_argument(
-        "--push", type=str | None, help="Upload to this repository of the Hugging Face hub."
-    )
+    parser.add_argument("--push", type=text, help="Upload to this Hugging Face hub repository.")
     parser.add_argument(
         "--public", type=bool, default=False, help="Whether a new repository is public."
     )
@@ -128,35 +134,6 @@ def _parser() -> Parser:
     return parser
 
 
-def _with_pairs_joined(args: Sequence[str]) -> list[str]:
-    """`--size H W` as `--size=[H, W]`."""
-    joined: list[str] = []
-    rest = list(args)
-    while rest:
-        token = rest.pop(0)
-        if token == "--size" and len(rest) > 1 and rest[0].isdecimal() and rest[1].isdecimal():
-            token = f"--size=[{rest.pop(0)}, {rest.pop(0)}]"
-        joined.append(token)
-    return joined
-
-
-def _of_run(args: Sequence[str]) -> list[str]:
-    """The arguments that say which checkpoint is meant."""
-    settings = Settings.of(args)
-    keys = {override.key for override in settings.overrides}
-    for key in ("run", "ckpt_path"):
-        if key in keys and (settings.files or "name" in keys):
-            raise UserError(
-                f"--{key} brings its run's own config; --config and --name choose the newest run "
-                "of theirs. Give one or the other."
-            )
-    chosen = [token for file in settings.files for token in ("--config", str(file))]
-    for override in settings.overrides:
-        if override.key in ("run", "ckpt_path", "name", "weights"):
-            chosen += override.tokens
-    return chosen
-
-
 def _size(given: str) -> tuple[int, int]:
     found = re.fullmatch(r"\[?\s*(\d+)\s*,\s*(\d+)\s*\]?", given.strip())
     size = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -167,28 +144,13 @@ def _size(given: str) -> tuple[int, int]:
     return size
 
 
-def _with_preview(
-    asked: bool | None, repository: str | None, public: bool, checkpoint: Path
-) -> bool:
-    """Whether the run's picture is written; in a public repository, only if asked for."""
-    if asked is not None:
-        return asked
-    if repository is None or preview_of(checkpoint) is None or not is_public(repository, public):
-        return True
-    _progress(
-        f"Left out: {PREVIEW}, as it shows validation images and {repository} is public. "
-        "If the images may be shown, --preview true."
-    )
-    return False
-
-
 def _formats(given: Sequence[str] | str | None) -> list[str]:
     if isinstance(given, str):
         given = [word.strip() for word in given.split(",") if word.strip()]
     if given is None:
         left_out = [format for format in FORMATS if missing_packages(format)]
         for format in left_out:
-            print(f"Left out: {format}. For it, pip install -e '.[export]'", file=sys.stderr)
+            _progress(f"Left out: {format}. For it, pip install -e '.[export]'")
         return [format for format in FORMATS if format not in left_out]
     for format in given:
         if format not in FORMATS:
@@ -198,21 +160,21 @@ def _formats(given: Sequence[str] | str | None) -> list[str]:
     return [format for format in FORMATS if format in given]
 
 
-def _output(given: str, evaluated: Evaluated) -> Path:
-    return evaluated.output("export") if given == _OUTPUT else Path(given)
-
-
 def _progress(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+# ---- what was written ------------------------------------------------------------------------
+
+
 def _report(trained: Trained, done: Exported) -> str:
-    """Files, sizes and differences."""
+    """Return the files, their sizes and how far they are from the network."""
+    formats = {file: format for format, file in FORMATS.items()}
     lines = [f"Written to {done.folder}"]
     for name, size in done.files.items():
-        lines.append(f"  {name:<18} {_bytes(size)}{_of_file(name, done)}")
-    weights = sum(p.numel() * p.element_size() for p in trained.network.state_dict().values())
-    of_file = _bytes(trained.path.stat().st_size).strip()
+        about = _of_format(formats[name], done) if name in formats else ""
+        lines.append(f"  {name:<18} {_bytes(size):>12}{about}")
+    of_file = _bytes(trained.path.stat().st_size)
     if trained.source:
         lines.append(f"The weights came from {trained.source} ({of_file}).")
     else:
@@ -220,35 +182,80 @@ def _report(trained: Trained, done: Exported) -> str:
             f"The checkpoint has {of_file}, with the optimizer and all that training needs."
         )
     if trained.training_bytes:
-        more = sum(trained.training_bytes.values())
+        weights = sum(p.numel() * p.element_size() for p in trained.network.state_dict().values())
+        more = weights + sum(trained.training_bytes.values())
         lines.append(
-            f"Weights of the network {_bytes(weights).strip()}; with "
-            f"{' and '.join(trained.training_bytes)} they would be "
-            f"{_bytes(weights + more).strip()}."
+            f"Weights of the network {_bytes(weights)}; with "
+            f"{' and '.join(trained.training_bytes)} they would be {_bytes(more)}."
         )
     return "\n".join(lines)
 
 
-def _of_file(name: str, done: Exported) -> str:
-    format = next((format for format, file in FORMATS.items() if file == name), None)
-    if format is None:
-        return ""
-    said = []
-    written = done.formats[format]
-    if format != "safetensors":
-        size, multiple = written.size, written.multiple
-        free = "any size" if multiple == 1 else f"any multiple of {multiple}"
-        said.append(free if size is None else f"only {size[0]}×{size[1]} pixels")
-    agreement = written.agreement
-    if agreement is None:
-        said.append("not compared: pip install onnxruntime")
+def _of_format(format: str, done: Exported) -> str:
+    written, parts = done.formats[format], []
+    if written.size is not None and format != "safetensors":
+        parts.append(f"only {written.size[0]}×{written.size[1]} pixels")
+    elif format != "safetensors":
+        multiple = written.multiple
+        parts.append("any size" if multiple == 1 else f"any multiple of {multiple}")
+    if format in done.differences:
+        difference, largest = done.differences[format]
+        parts.append(f"largest difference {difference:.1e} of logits up to {largest:.3g}")
     else:
-        said.append(
-            f"largest difference {agreement.difference:.1e} of logits up to {agreement.logit:.3g}"
-        )
+        parts.append("not compared: pip install onnxruntime")
     reason = f"\n    fixed at one size because: {written.reason}" if written.reason else ""
-    return "   " + ", ".join(said) + reason
+    return "   " + ", ".join(parts) + reason
 
 
 def _bytes(size: int) -> str:
-    return f"{size / 1e6:9.2f} MB" if size >= 1e5 else f"{size / 1e3:9.2f} kB"
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.2f} kB"
+
+
+# ---- the Hugging Face hub --------------------------------------------------------------------
+
+
+def _check_push(repository: str) -> None:
+    """Refuse what cannot succeed, before anything is written."""
+    from huggingface_hub import get_token
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UserError(f"--push {repository}: expected the name of a repository, user/name.")
+    if get_token() is None:
+        raise UserError(
+            f"--push {repository}: not logged in to the Hugging Face hub. Run `hf auth login`, or "
+            "set HF_TOKEN to a token that may write (https://huggingface.co/settings/tokens)."
+        )
+
+
+def _is_public(repository: str, if_new: bool) -> bool:
+    """Return whether everyone can see what is uploaded."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        return not api.repo_info(repository).private if api.repo_exists(repository) else if_new
+    except Exception:  # the network is down, say: rather too careful than not
+        return True
+
+
+def _push(folder: Path, repository: str, public: bool) -> str:
+    """Upload an export, to a new repository if there is none, and return its address."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    sent = [name for name in FILES if name != NEW_CARD and (folder / name).is_file()]
+    try:
+        address = api.create_repo(repository, private=not public, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=sent,
+            delete_patterns=[name for name in FILES if name not in sent],  # of an earlier export
+            commit_message="Export of pne_seg",
+        )
+    except Exception as error:  # of the hub, the network, the proxy …
+        raise UserError(
+            f"--push {repository}: {' '.join(str(error).split())[:300]}\n  The export is whole in "
+            f"{folder}; `hf upload {repository} {folder}` sends it too."
+        ) from error
+    return str(address)

@@ -53,12 +53,7 @@ def _replacement(layer: nn.Module) -> nn.Module | None:
 
 
 class MatrixPooling(nn.Module):
-    """`AdaptiveAvgPool2d` as products with two matrices, computed for the size at hand.
-
-    Args:
-        height: rows of the output.
-        width: columns of the output.
-    """
+    """`AdaptiveAvgPool2d` as products with two matrices, computed for the size at hand."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -83,11 +78,7 @@ def _bins(like: Tensor, size: int, count: int) -> Tensor:
 
 
 class SamePadded(nn.Module):
-    """A layer of timm's that returns ⌈side / stride⌉ pixels, padded in whole numbers.
-
-    Args:
-        layer: a `Conv2dSame`, `AvgPool2dSame` or `MaxPool2dSame`, whose weights are shared.
-    """
+    """A `Same` layer of timm's, whose weights are shared, padded in whole numbers."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -115,16 +106,12 @@ class SamePadded(nn.Module):
 
 
 class EvenPatchMerging(nn.Module):
-    """timm's `PatchMerging` for even sides, which those of a multiple of 32 pixels are.
-
-    Args:
-        layer: whose weights are shared; Swin's, which normalizes first, or Swin V2's.
-    """
+    """timm's `PatchMerging` for even sides, which those of a multiple of 32 pixels are."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
         layers = [layer.norm, layer.reduction]
-        if isinstance(layer, swin_transformer_v2.PatchMerging):
+        if isinstance(layer, swin_transformer_v2.PatchMerging):  # normalizes last
             layers.reverse()
         self.layers = nn.Sequential(*layers)
 
@@ -142,9 +129,6 @@ class AnySizeSwinBlock(nn.Module):
     Padding, shifting and cutting are one gathering of rows and one of columns each way. There are
     two windows or more along each side (a second may hold only padding), because the size of a
     single one would be compared with 1 throughout.
-
-    Args:
-        block: whose layers are shared; it always partitions and computes its mask per image.
     """
 
     def __init__(self, block: Any) -> None:
@@ -196,14 +180,7 @@ class AnySizeSwinBlock(nn.Module):
 
 
 class _Side:
-    """How one side of an image is padded, shifted and cut into windows.
-
-    Args:
-        size: of the side, in tokens.
-        window: of a window, in tokens.
-        shift: by how many tokens the side is rolled.
-        pads_first: whether it is padded to whole windows before it is rolled, or after.
-        device: of the indices.
+    """How one side of an image, in tokens, is padded, rolled by `shift` and cut into windows.
 
     Attributes:
         windows: their number.

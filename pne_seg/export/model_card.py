@@ -1,23 +1,29 @@
-"""The model card: `model_card.md`, filled in and signed, so that an edited card is known."""
+"""What an export says about itself: `segmentation.json`, the same in each file, and the card."""
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import segmentation_models_pytorch as smp
+from torch import nn
+
+from pne_seg import networks
 from pne_seg.description import pixel_sizes
-from pne_seg.export.tracing import smallest_side
-from pne_seg.exported import ONNX, PREVIEW, WEIGHTS
+from pne_seg.export.tracing import INPUT, OUTPUT, SMALLEST, Traced, round_up
+from pne_seg.exported import FORMATS, ONNX, PREVIEW, WEIGHTS
 from pne_seg.inference import Inference
 from pne_seg.metrics import percent
 from pne_seg.trained import Trained
 
+_PACKAGES = ("pne-seg", "torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript")
 _TEMPLATE = Path(__file__).with_name("model_card.md")
 _SIGNATURE = "\n<!-- Written by pne_seg and not edited since: sha256 "
-
 _TERMS = {
     "ADE20K": (
         "ADE20K, scene parsing benchmark of 2016 (Zhou et al., CVPR 2017). "
@@ -39,6 +45,93 @@ _TERMS = {
 """Training data and their terms, by the class of the data set."""
 
 
+def loading_library(network: nn.Module) -> str | None:
+    """Return the library whose `from_pretrained` loads the network; None if there is none."""
+    kind = type(network)
+    if getattr(smp, kind.__name__, None) is kind:
+        return "segmentation_models_pytorch"
+    return "pne_seg.networks" if getattr(networks, kind.__name__, None) is kind else None
+
+
+def describe(trained: Trained, formats: Mapping[str, Traced]) -> dict[str, Any]:
+    """Return the content of `segmentation.json`."""
+    versions = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):  # onnx is optional
+            versions[name] = version(name)
+    network = trained.network
+    return {
+        "data": trained.data.as_dict(),
+        **trained.preprocessing.normalization,
+        "stride": trained.preprocessing.stride,
+        "files": {FORMATS[key]: _note(written) for key, written in formats.items()},
+        "inference": asdict(trained.inference),
+        "network": {
+            "class": f"{type(network).__module__}.{type(network).__qualname__}",
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "from_pretrained": loading_library(network),
+            "settings": trained.slot,
+        },
+        "run": trained.run_name,
+        "checkpoint": trained.path.name,
+        "metrics": trained.metrics,
+        "versions": versions,
+    }
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """Indent, except lists of numbers, which take a line each."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    numbers = re.compile(r"\[\s+([-\d.eE+]+(?:,\s+[-\d.eE+]+)*)\s+\]")
+    return numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+
+
+def header(trained: Trained, written: Traced) -> dict[str, str]:
+    """Return the essentials as strings (lists as JSON), which each file carries inside."""
+    stride = trained.preprocessing.stride
+    values = trained.data.as_dict() | trained.preprocessing.normalization | {"stride": stride}
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in values.items()
+    }
+    return texts | _conventions(written)
+
+
+def _note(written: Traced) -> dict[str, Any]:
+    notes: dict[str, Any] = {"batch": "any", "size": [*written.size] if written.size else "any"}
+    if written.size is None:
+        notes["multiple_of"] = written.multiple
+    if written.reason is not None:
+        notes["fixed_because"] = written.reason
+    notes |= _conventions(written)
+    return notes if written.opset is None else notes | {"opset": written.opset}
+
+
+def _conventions(written: Traced) -> dict[str, str]:
+    multiple = written.multiple
+    sides = f"both sides divisible by {multiple}" if multiple > 1 else "any sides"
+    if written.program is None:
+        return {
+            "input": f"float32 (batch, 3, height, width), RGB, {sides}, normalized: (pixels in "
+            "0-255 - mean) / std",
+            "output": "logits (batch, classes, h, w), before the softmax; enlarge them to the "
+            "image's size bilinearly (align_corners=False) if they are smaller",
+        }
+    if written.size is not None:
+        sides = "height {} and width {} only".format(*written.size)
+    else:
+        sides += f", {round_up(SMALLEST, multiple)} pixels or more"
+    return {
+        "input": f"{INPUT}: float32 (batch, 3, height, width), RGB in 0-255, {sides}; normalized "
+        "inside, not by the caller",
+        "output": f"{OUTPUT}: logits (batch, classes, height, width), before the softmax, at the "
+        "image's size",
+    }
+
+
+# ---- the card --------------------------------------------------------------------------------
+
+
 def is_edited(card: Path) -> bool:
     """Return whether a file is there that is not a card just as an export wrote it."""
     if not card.exists():
@@ -48,39 +141,13 @@ def is_edited(card: Path) -> bool:
 
 
 def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview: bool) -> None:
-    """Write `README.md`, with front matter for the Hugging Face hub.
-
-    Args:
-        trained: what is exported.
-        content: of `segmentation.json`.
-        path: the file.
-        preview: whether there is a picture beside it.
-    """
+    """Write the card of a `segmentation.json`, with front matter for the Hugging Face hub."""
     from huggingface_hub import ModelCard, ModelCardData
 
     files = content["files"]
     is_smp = content["network"]["from_pretrained"] == "segmentation_models_pytorch"
     settings = trained.slot.get("init_args") or {}
     known = trained.data.data
-    values = {
-        **content,
-        "name": trained.run_name or trained.source.removeprefix("hf://") or trained.path.stem,
-        "network_class": type(trained.network).__name__,
-        "encoder": settings.get("encoder_name") or settings.get("name"),
-        "source": trained.source,
-        "training_terms": list(trained.training_bytes),
-        "preview": PREVIEW if preview else "",
-        "smallest_side": smallest_side,
-        "size": _example_size(files),
-        "weights_size": _example_size({WEIGHTS: files[WEIGHTS]}) if WEIGHTS in files else None,
-        "training_data": _TERMS.get(
-            known,
-            f"Read by `{known}`. Name the images and their terms here before you pass this network "
-            "on.",
-        ),
-        "splits": _splits(trained),
-        "settings": json.dumps(content["network"]["settings"], indent=2, ensure_ascii=False),
-    }
     card = ModelCard.from_template(
         ModelCardData(
             library_name="segmentation-models-pytorch" if is_smp else "pne_seg",
@@ -88,7 +155,23 @@ def write_card(trained: Trained, content: Mapping[str, Any], path: Path, preview
             tags=["semantic-segmentation", "pytorch", *["onnx"] * (ONNX in files), "pne_seg"],
         ),
         template_path=str(_TEMPLATE),
-        **values,
+        **content,
+        name=trained.run_name or trained.source.removeprefix("hf://") or trained.path.stem,
+        network_class=type(trained.network).__name__,
+        encoder=settings.get("encoder_name") or settings.get("name"),
+        source=trained.source,
+        training_terms=list(trained.training_bytes),
+        preview=PREVIEW if preview else "",
+        smallest_side=lambda multiple: round_up(SMALLEST, multiple),
+        size=_example_size(files),
+        weights_size=_example_size({WEIGHTS: files[WEIGHTS]}) if WEIGHTS in files else None,
+        training_data=_TERMS.get(
+            known,
+            f"Read by `{known}`. Name the images and their terms here before you pass this network "
+            "on.",
+        ),
+        splits=_splits(trained),
+        settings=json.dumps(content["network"]["settings"], indent=2, ensure_ascii=False),
     )
     # The template's tags leave empty lines behind.
     text = re.sub(r"\n{3,}", "\n\n", str(card)).strip() + "\n"
@@ -101,11 +184,11 @@ def _digest(text: str) -> str:
 
 def _example_size(files: Mapping[str, Any]) -> tuple[int, int]:
     """Return a height and width that each of the files takes."""
-    for note in files.values():
-        if note["size"] != "any":
-            return tuple(note["size"])
-    multiple = max(note["multiple_of"] for note in files.values())
-    return -(-256 // multiple) * multiple, -(-384 // multiple) * multiple
+    for notes in files.values():
+        if notes["size"] != "any":
+            return tuple(notes["size"])
+    multiple = max(notes["multiple_of"] for notes in files.values())
+    return round_up(256, multiple), round_up(384, multiple)
 
 
 def _splits(trained: Trained) -> list[dict[str, Any]]:
@@ -115,25 +198,19 @@ def _splits(trained: Trained) -> list[dict[str, Any]]:
     if any((of.get("protocol") or {}).get("same_images_as_val") for of in metrics.values()):
         same = "the validation split (this data set's test split is the same images)"
         names = {"test" if "test" in metrics else "val": same}
-    splits = []
-    for split in (name for name in names if name in metrics):
-        found = metrics[split]
-        keys = {
-            "mIoU": "mIoU",
-            "mean accuracy": "mAcc",
-            "pixel accuracy": "pixel_accuracy",
-            **{f"IoU {name}": f"IoU/{name}" for name in trained.data.class_names},
+    keys = {"mIoU": "mIoU", "mean accuracy": "mAcc", "pixel accuracy": "pixel_accuracy"}
+    keys |= {f"IoU {name}": f"IoU/{name}" for name in trained.data.class_names}
+    return [
+        {
+            "images": images,
+            "rows": [
+                (name, percent(metrics[split].get(f"{split}/{key}"))) for name, key in keys.items()
+            ],
+            "protocol": _protocol(metrics[split].get("protocol") or {}),
         }
-        splits.append(
-            {
-                "images": names[split],
-                "rows": [
-                    (name, percent(found.get(f"{split}/{key}"))) for name, key in keys.items()
-                ],
-                "protocol": _protocol(found.get("protocol") or {}),
-            }
-        )
-    return splits
+        for split, images in names.items()
+        if split in metrics
+    ]
 
 
 def _protocol(known: Mapping[str, Any]) -> str:
@@ -156,7 +233,6 @@ def _protocol(known: Mapping[str, Any]) -> str:
 
 def _sizes(sizes: Any) -> str:
     """Return the smallest and the largest; nothing if a file says it in another form."""
-    try:
+    with suppress(TypeError, ValueError):
         return pixel_sizes(sizes) if sizes else ""
-    except (TypeError, ValueError):
-        return ""
+    return ""

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,14 @@ from pne_seg.inference import Preprocessing
 
 SMALLEST = 64
 """Least side of an image in pixels, for graphs of any size; rounded up to a multiple."""
-
 _USUAL_STRIDE = 32
 """Of encoders. Networks that take any side branch on it; multiples of this leave that out."""
-
 INPUT, OUTPUT = "images", "scores"
 """What the graphs call their one input and output."""
 
 
 class PixelsToLogits(nn.Module):
-    """Normalization, network, and logits at the image's size, in one graph.
-
-    Args:
-        network: normalized (B, 3, H, W) → (B, C, h, w).
-        preprocessing: normalizes.
-    """
+    """Normalization, network, and logits at the image's size, in one graph."""
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -58,31 +51,30 @@ class PixelsToLogits(nn.Module):
 
 @dataclass(frozen=True)
 class Traced:
-    """A traced graph.
+    """A traced graph, or the weights alone, and which images it takes.
 
     Attributes:
-        program: takes images under the name `images`.
+        program: the graph; None for the weights.
         multiple: pixels that must divide both sides of an image: the network's stride or more.
-        size: height and width that the graph is fixed at; None for any.
+        size: height and width that it is fixed at; None for any.
         reason: why it is fixed at one size; None if it is not, or was asked to be.
+        opset: version of ONNX's operators.
     """
 
-    program: ExportedProgram
+    program: ExportedProgram | None
     multiple: int
     size: tuple[int, int] | None = None
     reason: str | None = None
+    opset: int | None = None
 
 
-def smallest_side(multiple: int) -> int:
-    """Return the least side of an image for graphs of any size."""
-    return -(-SMALLEST // multiple) * multiple
+def round_up(side: int, multiple: int) -> int:
+    """Return the next multiple."""
+    return -(-side // multiple) * multiple
 
 
 def trace(
-    network: nn.Module,
-    preprocessing: Preprocessing,
-    size: tuple[int, int],
-    fixed: bool = False,
+    network: nn.Module, preprocessing: Preprocessing, size: tuple[int, int], fixed: bool = False
 ) -> Traced:
     """Trace a network for any batch and, where it allows that, any size.
 
@@ -91,51 +83,48 @@ def trace(
         preprocessing: normalization and stride.
         size: height and width that the graph is fixed at if any size fails, or `fixed` is set.
         fixed: whether to fix the graph at `size` without trying any other.
-
-    Raises:
-        UserError: it fails at the one size too.
     """
-    stride, reason = preprocessing.stride, None
+    stride = preprocessing.stride
     rewritten = PixelsToLogits(for_any_size(network), preprocessing).eval()
-    for multiple in () if fixed else sorted({stride, math.lcm(stride, _USUAL_STRIDE)}):
+    as_it_is = PixelsToLogits(network, preprocessing).eval()
+    multiples = () if fixed else sorted({stride, math.lcm(stride, _USUAL_STRIDE)})
+    attempts: list[tuple[nn.Module, int, tuple[int, int] | None]] = [
+        *((rewritten, multiple, None) for multiple in multiples),
+        (rewritten, stride, size),
+        (as_it_is, stride, size),  # its layers may not be called as the rewritten ones are
+    ]
+    reason, failure = None, Exception()
+    for graph, multiple, one_size in attempts:
         try:
-            return Traced(_export(rewritten, multiple, None), multiple)
+            program = _export(graph, multiple, one_size)
+            return Traced(program, multiple, one_size, reason if one_size else None)
         except Exception as error:  # a network fails as it likes
-            reason = first_line(error)
-    try:
-        return Traced(_export(rewritten, stride, size), stride, size, reason)
-    except Exception:  # its layers may not be called as the rewritten ones are
-        as_it_is = PixelsToLogits(network, preprocessing).eval()
-    try:
-        return Traced(_export(as_it_is, stride, size), stride, size, reason)
-    except Exception as error:
-        raise UserError(
-            f"The network cannot be traced at {size[0]}×{size[1]} pixels: {first_line(error)}\n"
-            "  Give a size that it takes with --size '[HEIGHT, WIDTH]', or leave the graphs out: "
-            "--formats '[safetensors]'."
-        ) from error
+            failure = error
+            reason = reason if one_size else first_line(error)
+    raise UserError(
+        f"The network cannot be traced at {size[0]}×{size[1]} pixels: {first_line(failure)}\n"
+        "  Give a size that it takes, size=[HEIGHT, WIDTH], or leave the graphs out: "
+        "formats=[safetensors]."
+    ) from failure
 
 
 def _export(graph: nn.Module, multiple: int, size: tuple[int, int] | None) -> ExportedProgram:
-    batch = Dim("batch", min=1)
-    shape: dict[int, Any] = {0: batch}
+    shape: dict[int, Any] = {0: Dim("batch", min=1)}
     if size is None:
-        least = smallest_side(multiple) // multiple
-        shape |= {2: multiple * Dim("rows", min=least), 3: multiple * Dim("columns", min=least)}
+        least = round_up(SMALLEST, multiple)
+        rows, columns = (Dim(name, min=least // multiple) for name in ("rows", "columns"))
+        shape |= {2: multiple * rows, 3: multiple * columns}
         # Two different sides, and more than one of everything: a trace specializes on 1.
-        size = 2 * smallest_side(multiple), 3 * smallest_side(multiple)
+        size = 2 * least, 3 * least
     with _quietly(), torch.no_grad():
         return torch.export.export(
             graph, (torch.zeros(2, 3, *size),), dynamic_shapes={INPUT: shape}
         )
 
 
-def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Write `model.pt2`, with `metadata` in its extra file `segmentation.json`.
-
-    Raises:
-        Exception: whatever the exporter raises for what it cannot save.
-    """
+def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> Traced:
+    """Write `model.pt2`, with `metadata` in its extra file `segmentation.json`."""
+    assert traced.program is not None
     # Else they are saved, and as a pickle.
     traced.program.example_inputs = None
     # In memory first: on a full disk PyTorch's writer ends the process.
@@ -145,57 +134,43 @@ def write_program(traced: Traced, path: Path, metadata: Mapping[str, str]) -> di
             traced.program, content, extra_files={DESCRIPTION: json.dumps(metadata, indent=1)}
         )
     path.write_bytes(content.getbuffer())
-    return {}
+    return traced
 
 
-def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Write `model.onnx`, with `metadata` in its `metadata_props`; returns the opset's version.
+def write_onnx(traced: Traced, path: Path, metadata: Mapping[str, str]) -> Traced:
+    """Write `model.onnx`, with `metadata` in its `metadata_props`."""
+    import onnx_ir as ir
 
-    Raises:
-        Exception: whatever the exporter raises for what it cannot translate.
-    """
+    assert traced.program is not None
     with _quietly(), torch.no_grad():
         written = torch.onnx.export(
-            traced.program,
-            dynamo=True,
-            verbose=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            traced.program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
         )
     assert written is not None
     model = written.model
     model.metadata_props.update(metadata)
-    _name_sides(model.graph, traced.size is None)
-    written.save(path)
-    return {"opset": int(model.opset_imports[""])}
-
-
-def _name_sides(graph: Any, any_size: bool) -> None:
-    """Name the free sides of input and output instead of the tracer's expressions."""
-    import onnx_ir as ir
-
-    for value in (*graph.inputs, *graph.outputs):
-        shape = list(value.shape)
+    # The tracer calls free sides by its expressions.
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        shape: list[Any] = list(value.shape or ())
         shape[0] = ir.SymbolicDim("batch")
-        if any_size:
+        if traced.size is None:
             shape[2:] = ir.SymbolicDim("height"), ir.SymbolicDim("width")
         value.shape = ir.Shape(shape)
+    written.save(path)
+    return replace(traced, opset=int(model.opset_imports[""]))
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Silence the exporters' notes for their own developers."""
-    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in noisy]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in noisy:
-            logger.setLevel(logging.ERROR)
-        try:
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            for logger, level in zip(noisy, levels, strict=True):
-                logger.setLevel(level)
+    finally:
+        logging.disable(disabled)
 
 
 def first_line(error: Exception) -> str:

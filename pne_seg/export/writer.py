@@ -1,50 +1,39 @@
 """`export`: write a trained network's folder, and compare it before it takes its place."""
 
+import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pne_seg.errors import UserError
-from pne_seg.export.comparison import TOLERANCE, Agreement, compare, load_written, sizes_to_try
-from pne_seg.export.metadata import as_json, conventions, describe, header
-from pne_seg.export.model_card import is_edited, write_card
-from pne_seg.export.output_folder import STAGING, check_output, publish
-from pne_seg.export.tracing import Traced, first_line, trace, write_onnx, write_program
-from pne_seg.export.weights_file import write_weights
-from pne_seg.exported import CARD, DESCRIPTION, FORMATS, NEW_CARD, PREVIEW
+from pne_seg.export import model_card, tracing
+from pne_seg.export.comparison import compare, difference, leave_out
+from pne_seg.exported import (
+    CARD,
+    CONFIG,
+    DESCRIPTION,
+    FILES,
+    FORMATS,
+    NEW_CARD,
+    PREVIEW,
+    UNFINISHED,
+    WEIGHTS,
+    is_export,
+)
+from pne_seg.files import write_bytes_atomically
 from pne_seg.inference import Predictor
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained
 
 _NEEDS = {"onnx": ("onnx", "onnxscript")}
 _DEFAULT_SIDE = 512
-
-
-class DisagreementError(Exception):
-    """What was written does not return what the network returns."""
-
-
-@dataclass
-class WrittenFormat:
-    """What a format's file takes, and how far it is from the network.
-
-    Attributes:
-        size: height and width that it is fixed at; None for any.
-        multiple: pixels that must divide both sides of an image.
-        notes: what `segmentation.json` says about the file.
-        reason: why it is fixed at one size; None if it is not, or was asked to be.
-        agreement: None if it could not be run here.
-    """
-
-    size: tuple[int, int] | None
-    multiple: int
-    notes: dict[str, Any]
-    reason: str | None = None
-    agreement: Agreement | None = None
+_STAGING = ".unfinished_export."
+"""Prefix of the temporary folder."""
 
 
 @dataclass
@@ -54,12 +43,15 @@ class Exported:
     Attributes:
         folder: where.
         files: name → bytes.
-        formats: format → what is known of its file.
+        formats: format → which images its file takes.
+        differences: format → largest difference in logits, and the largest logit; formats that
+            cannot be run here are left out.
     """
 
     folder: Path
     files: dict[str, int] = field(default_factory=dict)
-    formats: dict[str, WrittenFormat] = field(default_factory=dict)
+    formats: dict[str, tracing.Traced] = field(default_factory=dict)
+    differences: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def missing_packages(format: str) -> list[str]:
@@ -67,17 +59,27 @@ def missing_packages(format: str) -> list[str]:
     return [name for name in _NEEDS.get(format, ()) if find_spec(name) is None]
 
 
-def check_packages(formats: Collection[str]) -> None:
-    """Refuse formats whose packages are not installed.
-
-    Raises:
-        UserError: one is missing.
-    """
+def check_export(output: Path, formats: Collection[str]) -> None:
+    """Refuse formats without their packages, and a folder that cannot be replaced."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file. Give a folder.")
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    names = {name for name in names if not name.startswith(_STAGING)}
+    if others := sorted(names - {*FILES} if is_export(output) else names):
+        raise UserError(
+            f"{output} holds files of other kinds ({others[0]}). Give a new folder, or one of an "
+            f"earlier export (with {DESCRIPTION}), which is replaced."
+        )
+    if model_card.is_edited(output / NEW_CARD):
+        raise UserError(
+            f"{output / NEW_CARD} was edited and would be replaced. Make it the card: rename it to "
+            f"{CARD}; or move it away."
+        )
     for format in formats:
         if missing := missing_packages(format):
             raise UserError(
                 f"{format} needs the package {' and '.join(missing)}: pip install -e '.[export]'\n"
-                f"  {_leave_out(format)}"
+                f"  {leave_out(format)}"
             )
 
 
@@ -104,43 +106,39 @@ def export(
         with_preview: whether to include the run's picture, which shows images of the data.
 
     Raises:
-        UserError: the folder holds other files, a package is missing, the network cannot be
-            written in a format, or a file cannot be written.
         DisagreementError: a file returns other logits than the network; nothing is written.
     """
-    check_output(output)
-    check_packages(formats)
+    check_export(output, formats)
     stride = trained.preprocessing.stride
     if size is not None and (size[0] % stride or size[1] % stride):
-        fitting = [_round_up(side, stride) for side in size]
         raise UserError(
-            f"--size {[*size]}: the network's stride, {stride}, must divide both sides, as in "
-            f"{fitting}."
+            f"size {[*size]}: the network's stride, {stride}, must divide both sides, as in "
+            f"{[tracing.round_up(side, stride) for side in size]}."
         )
     done = Exported(output)
     # On the folder's own disk, so that moving the files is only renaming.
     beside = output if output.is_mount() else output.resolve().parent
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=STAGING, dir=beside) as name:
+        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=beside) as name:
             folder = Path(name)
             done.formats = _write_formats(trained, folder, formats, size, say)
             say("Comparing with the network …")
             for format, written in done.formats.items():
-                written.agreement = _compare(trained, folder, format, written)
-            content = describe(trained, {key: done.formats[key].notes for key in done.formats})
-            (folder / DESCRIPTION).write_text(as_json(content), encoding="utf-8")
+                if (found := compare(trained, folder, format, written)) is not None:
+                    done.differences[format] = found
+            content = model_card.describe(trained, done.formats)
+            (folder / DESCRIPTION).write_text(model_card.as_json(content), encoding="utf-8")
             preview = preview_of(trained.path) if with_preview else None
             if preview is not None:
                 shutil.copyfile(preview, folder / PREVIEW)
-            card = NEW_CARD if is_edited(output / CARD) else CARD
-            write_card(trained, content, folder / card, preview is not None)
-            publish(folder, output)
+            card = NEW_CARD if model_card.is_edited(output / CARD) else CARD
+            model_card.write_card(trained, content, folder / card, preview is not None)
+            _publish(folder, output)
         done.files = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     except OSError as error:
         raise UserError(
-            f"--output {output}: cannot be written ({error.strerror}). Make room, or give another "
-            "folder."
+            f"{output}: cannot be written ({error.strerror}). Make room, or give another folder."
         ) from error
     return done
 
@@ -151,67 +149,68 @@ def _write_formats(
     formats: Collection[str],
     size: tuple[int, int] | None,
     say: Callable[[str], object],
-) -> dict[str, WrittenFormat]:
-    """Write the weights and the graphs."""
-    written: dict[str, WrittenFormat] = {}
-    stride = trained.preprocessing.stride
+) -> dict[str, tracing.Traced]:
+    """Write weights and graphs; return which images each takes."""
+    written = {}
+    network, preprocessing = trained.network, trained.preprocessing
+    fallback = size or _default_size(trained)
     if "safetensors" in formats:
-        write_weights(trained.network, trained.slot, folder, header(trained, None))
-        taken = _only_size(trained)
-        notes = _notes(taken, stride) | conventions(stride, None)
-        written["safetensors"] = WrittenFormat(taken, stride, notes)
+        weights = tracing.Traced(None, preprocessing.stride)
+        try:
+            difference(Predictor(network, preprocessing).logits, trained, weights)
+        except Exception:  # a network fails as it likes
+            weights = replace(weights, size=_default_size(trained))
+        _write_weights(trained, folder, model_card.header(trained, weights))
+        written["safetensors"] = weights
     if not {"onnx", "torch"} & {*formats}:
         return written
     say("Tracing the network …")
-    fallback = size or _default_size(trained)
-    traced = trace(trained.network, trained.preprocessing, fallback, fixed=size is not None)
+    traced = tracing.trace(network, preprocessing, fallback, fixed=size is not None)
     # ONNX first: the other file is saved without the example that a translation starts from.
-    for format in ("onnx", "torch"):
-        if format in formats:
-            say(f"Writing {FORMATS[format]} …")
-            used, facts = _write_graph(trained, traced, fallback, format, folder)
-            notes = _notes(used.size, used.multiple, used.reason)
-            notes |= conventions(stride, used) | facts
-            written[format] = WrittenFormat(used.size, used.multiple, notes, used.reason)
+    for format, write in (("onnx", tracing.write_onnx), ("torch", tracing.write_program)):
+        if format not in formats:
+            continue
+        path = folder / FORMATS[format]
+        say(f"Writing {path.name} …")
+        try:
+            written[format] = write(traced, path, model_card.header(trained, traced))
+        except OSError:  # of the disk: it would be no better at one size
+            raise
+        except Exception as error:  # exporters fail as they like
+            try:
+                if traced.size is not None:
+                    raise
+                fixed = tracing.trace(network, preprocessing, fallback, fixed=True)
+                fixed = replace(fixed, reason=tracing.first_line(error))
+                written[format] = write(fixed, path, model_card.header(trained, fixed))
+            except Exception as failure:
+                raise UserError(
+                    f"{path.name} cannot be written: {tracing.first_line(failure)}\n"
+                    f"  {leave_out(format)}"
+                ) from failure
     return written
 
 
-def _notes(
-    size: tuple[int, int] | None, multiple: int, reason: str | None = None
-) -> dict[str, Any]:
-    notes: dict[str, Any] = {"batch": "any", "size": "any" if size is None else [*size]}
-    if size is None:
-        notes["multiple_of"] = multiple
-    if reason is not None:
-        notes["fixed_because"] = reason
-    return notes
+def _write_weights(trained: Trained, folder: Path, metadata: Mapping[str, str]) -> None:
+    """Write `model.safetensors`, and the `config.json` that rebuilds the network.
 
+    smp's networks and this package's write their own `config.json`, so that `smp.from_pretrained`
+    or `pne_seg.networks.from_pretrained` loads them. Of any other it holds class and settings.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_model
 
-def _write_graph(
-    trained: Trained, traced: Traced, fallback: tuple[int, int], format: str, folder: Path
-) -> tuple[Traced, dict[str, Any]]:
-    """Write a graph of any size, or if the format cannot, one of a fixed size."""
-    write = {"onnx": write_onnx, "torch": write_program}[format]
-    path = folder / FORMATS[format]
+    network: Any = trained.network
     try:
-        return traced, write(traced, path, header(trained, traced))
-    except OSError:  # of the disk: it would be no better at one size
-        raise
-    except Exception as error:  # exporters fail as they like
-        reason = first_line(error)
-    if traced.size is None:
-        fixed = trace(trained.network, trained.preprocessing, fallback, fixed=True)
-        fixed = replace(fixed, reason=reason)
-        try:
-            return fixed, write(fixed, path, header(trained, fixed))
-        except Exception as error:
-            reason = first_line(error)
-    raise UserError(f"{FORMATS[format]} cannot be written: {reason}\n  {_leave_out(format)}")
-
-
-def _leave_out(format: str) -> str:
-    others = ", ".join(known for known in FORMATS if known != format)
-    return f"Leave it out: --formats '[{others}]'"
+        if model_card.loading_library(network) is not None:
+            network.save_pretrained(folder)
+            (folder / CARD).unlink(missing_ok=True)  # smp's own
+        else:
+            text = json.dumps(trained.slot, indent=2, ensure_ascii=False) + "\n"
+            (folder / CONFIG).write_text(text, encoding="utf-8")
+        save_model(network, str(folder / WEIGHTS), {"format": "pt", **metadata})
+    except SafetensorError as error:  # of a full disk too
+        raise UserError(f"{WEIGHTS} cannot be written: {error}") from error
 
 
 def _default_size(trained: Trained) -> tuple[int, int]:
@@ -223,48 +222,25 @@ def _default_size(trained: Trained) -> tuple[int, int]:
     else:
         height, width = settings.get("crop_size") or (_DEFAULT_SIDE, _DEFAULT_SIDE)
     stride = trained.preprocessing.stride
-    return _round_up(height, stride), _round_up(width, stride)
+    return tracing.round_up(height, stride), tracing.round_up(width, stride)
 
 
-def _round_up(side: int, stride: int) -> int:
-    return -(-side // stride) * stride
-
-
-def _only_size(trained: Trained) -> tuple[int, int] | None:
-    """Return the one size that the network takes; None if it takes several."""
-    predictor = Predictor(trained.network, trained.preprocessing)
-    sizes = sizes_to_try(trained.preprocessing.stride, None)
-    try:
-        compare(predictor.logits, trained.network, trained.preprocessing, sizes)
-    except Exception:  # a network fails as it likes
-        return _default_size(trained)
-    return None
-
-
-def _compare(
-    trained: Trained, folder: Path, format: str, written: WrittenFormat
-) -> Agreement | None:
-    run = load_written(format, folder, trained.preprocessing, trained.imports)
-    if run is None:
-        return None
-    fix = "Nothing was written."
-    if format != "safetensors":
-        fix += f"\n  {_leave_out(format)}"
-        if written.size is None:
-            fix += ", or fix the graphs at one size: --size '[HEIGHT, WIDTH]'"
-    sizes = sizes_to_try(written.multiple, written.size)
-    try:
-        found = compare(run, trained.network, trained.preprocessing, sizes)
-    except Exception as error:  # runtimes fail as they like
-        raise DisagreementError(
-            f"{FORMATS[format]} does not run: {first_line(error)}\n  {fix}"
-        ) from error
-    if not found.holds:
-        raise DisagreementError(
-            f"{FORMATS[format]} returns logits up to {found.difference:.2g} away from the "
-            f"network's, whose largest is {found.logit:.3g}; {TOLERANCE:g} of it is allowed. {fix}"
-        )
-    return found
+def _publish(folder: Path, output: Path) -> None:
+    """Move the files to their places, the description last: with it the export is whole."""
+    written = sorted(folder.iterdir(), key=lambda file: file.name == DESCRIPTION)
+    for file in written:  # a disk that is full says so here, before anything is replaced
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    output.mkdir(exist_ok=True)
+    # Until the description is there, a mixture with an earlier export's files is not loaded.
+    unfinished = f'{{"{UNFINISHED}": true}}\n'
+    write_bytes_atomically(output / DESCRIPTION, unfinished.encode())
+    names = {file.name for file in written}
+    kept = {CARD} if NEW_CARD in names else set()
+    for name in {*FILES} - names - kept - {DESCRIPTION}:
+        (output / name).unlink(missing_ok=True)  # of another network: it must not stay beside this
+    for file in written:
+        file.replace(output / file.name)
 
 
 def preview_of(checkpoint: Path) -> Path | None:

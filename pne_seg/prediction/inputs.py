@@ -4,8 +4,10 @@ import glob
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pne_seg.data.sources import IMAGE_SUFFIXES, DataFile, open_file, open_tree
 from pne_seg.errors import UserError
@@ -13,25 +15,14 @@ from pne_seg.files import check_regular
 from pne_seg.prediction.manifest import MANIFEST, read_entries
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
-"""What video files may be called, in lower case."""
-
-_READ = f"Images are {', '.join(IMAGE_SUFFIXES)}, videos {', '.join(VIDEO_SUFFIXES)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An image, a video, or one frame of a video.
-
-    Attributes:
-        file: the file.
-        name: its path below the input, `/` between folders, without the extension; frames lie in a
-            folder of the video's name.
-        is_video: whether it is a video.
-        frame: number of the frame; None for all of the file.
-    """
+    """An image, a video, or one frame of a video."""
 
     file: DataFile
-    name: str
+    name: str  # path below the input without the extension; of a frame, `VIDEO/000000`
     is_video: bool
     frame: int | None = None
 
@@ -40,38 +31,24 @@ class Source:
         return replace(self, name=f"{self.name}/{number:06d}", frame=number)
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The files that were found.
-
-    Attributes:
-        sources: sorted by name; no two images and no two videos share one.
-        remarks: what was left out, and names that were changed; a line each.
-    """
+class Inputs(NamedTuple):
+    """The files that were found, sorted by name, and lines on what was left out or renamed."""
 
     sources: list[Source]
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[str]
 
 
 def find_inputs(given: str) -> Inputs:
-    """Find the files to predict.
+    """Find the files to predict, except hidden ones and those that an earlier prediction wrote.
 
-    Hidden files are left out, and so is what an earlier prediction wrote, so that its folder may
-    lie within the given one.
-
-    Args:
-        given: a file, a folder, which is searched with those below it, or a glob, whose `**` stands
-            for any folders.
-
-    Raises:
-        UserError: there is no such file, or none of a known kind.
+    A folder is searched with those below it; `**` in a glob stands for any folders.
     """
-    sources, others = [], Counter[str]()
     found = sorted(_files(given), key=lambda file: file.relative)
     predicted = _predicted([Path(str(file)) for file in found])
+    sources, others = [], Counter[str]()
     for file in found:
-        suffix, path = Path(file.name).suffix.lower(), Path(str(file))
-        if path in predicted:
+        suffix = Path(file.name).suffix.lower()
+        if Path(str(file)) in predicted:
             continue
         if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
             name = file.relative.removesuffix(file.name) + file.stem
@@ -86,10 +63,22 @@ def find_inputs(given: str) -> Inputs:
         remarks.append(f"Left out: {count(len(predicted), 'file')} that predict wrote.")
     if not sources:
         raise UserError(
-            f"--input {given}: no image or video there. {_READ}."
-            + "".join(f"\n  {remark}" for remark in remarks)
+            f"input {given}: no image or video there. Images are {', '.join(IMAGE_SUFFIXES)}, "
+            f"videos {', '.join(VIDEO_SUFFIXES)}." + "".join(f"\n  {line}" for line in remarks)
         )
-    return _with_distinct_names(Inputs(sources, remarks))
+    counts = Counter((source.name, source.is_video) for source in sources)
+    shared = [source for source in sources if counts[source.name, source.is_video] > 1]
+    if shared:
+        longer = {source: replace(source, name=source.file.relative) for source in shared}
+        sources = [longer.get(source, source) for source in sources]
+        names = [(source.name, source.is_video) for source in sources]
+        check_names(names, [str(source.file) for source in sources])
+        first, second = (source.file.relative for source in shared[:2])
+        remarks.append(
+            f"{first} and {second} differ in their extension only: {count(len(shared), 'file')} of "
+            f"that kind keep it, as in {first}.png."
+        )
+    return Inputs(sources, remarks)
 
 
 def _files(given: str) -> Iterator[DataFile]:
@@ -98,20 +87,19 @@ def _files(given: str) -> Iterator[DataFile]:
         if path.is_dir():
             yield from open_tree(path).files("", ("",))
         elif path.exists():
-            check_regular(path, f"--input {given}")
+            check_regular(path, f"input {given}")
             yield open_file(path)
         elif glob.has_magic(given):
             yield from _matches(path)
         else:
-            near = path.parent if path.parent.is_dir() else None
-            entries = (entry.name for entry in near.iterdir()) if near else ()
-            known = sorted(name for name in entries if not name.startswith("."))[:6]
+            entries = path.parent.iterdir() if path.parent.is_dir() else ()
+            near = sorted(entry.name for entry in entries if not entry.name.startswith("."))
             raise UserError(
-                f"--input {given}: there is no such file or folder."
-                + (f" {near} holds {', '.join(known)}." if known else "")
+                f"input {given}: there is no such file or folder."
+                + (f" {path.parent} holds {', '.join(near[:6])}." if near else "")
             )
     except OSError as error:
-        raise UserError(f"--input {given}: cannot be read ({error.strerror}).") from error
+        raise UserError(f"input {given}: cannot be read ({error.strerror}).") from error
 
 
 def _matches(pattern: Path) -> Iterator[DataFile]:
@@ -127,29 +115,28 @@ def _matches(pattern: Path) -> Iterator[DataFile]:
     )
     root, wanted = Path(*parts[:first]), str(Path(*parts[first:]))
     if not root.is_dir():
-        raise UserError(f"--input {pattern}: there is no folder {root}.")
-    tree, found = open_tree(root), dict[str, DataFile]()
+        raise UserError(f"input {pattern}: there is no folder {root}.")
+    tree = open_tree(root)
+    found: dict[str, DataFile | None] = {}
     for match in glob.iglob(wanted, root_dir=root, recursive=True):  # noqa: PTH207 (its `**`)
         if not (root / match).is_dir():
-            file = tree.file(match)
-            found |= {} if file is None else {file.relative: file}
+            found[match] = tree.file(match)
         elif "**" not in wanted:  # which matches what is in folders too
             found |= {file.relative: file for file in tree.files(match, ("",))}
-    yield from found.values()
+    yield from filter(None, found.values())
 
 
 def _predicted(paths: Iterable[Path]) -> set[Path]:
     """Find the files that a manifest in or beside a folder above them names."""
-    known: dict[Path, set[Path]] = {}
 
+    @cache
     def written_below(folder: Path) -> set[Path]:
-        if folder not in known:
-            known[folder] = set()
-            for file in (folder / MANIFEST, folder.parent / f"{folder.name}.{MANIFEST}"):
-                with suppress(UserError):  # a file of that name that predict did not write
-                    if entries := read_entries(file):
-                        known[folder] |= {file, *(folder / key for key in entries)}
-        return known[folder]
+        written: set[Path] = set()
+        for file in (folder / MANIFEST, folder.parent / f"{folder.name}.{MANIFEST}"):
+            with suppress(UserError):  # a file of that name that predict did not write
+                if entries := read_entries(file):
+                    written |= {file, *(folder / key for key in entries)}
+        return written
 
     return {
         path
@@ -158,35 +145,8 @@ def _predicted(paths: Iterable[Path]) -> set[Path]:
     }
 
 
-def _with_distinct_names(inputs: Inputs) -> Inputs:
-    """Leave files that differ in their extension only with it in their names."""
-    counts = Counter(map(_key, inputs.sources))
-    shared = [source for source in inputs.sources if counts[_key(source)] > 1]
-    if not shared:
-        return inputs
-    named = [
-        replace(source, name=source.file.relative) if counts[_key(source)] > 1 else source
-        for source in inputs.sources
-    ]
-    check_names(map(_key, named), [str(source.file) for source in named])
-    first, second = (source.file.relative for source in shared[:2])
-    remark = (
-        f"{first} and {second} differ in their extension only: {count(len(shared), 'file')} of "
-        f"that kind keep it, as in {first}.png."
-    )
-    return Inputs(named, [*inputs.remarks, remark])
-
-
-def _key(source: Source) -> tuple[str, bool]:
-    return source.name, source.is_video
-
-
 def check_names(names: Iterable[object], sources: Sequence[str]) -> None:
-    """Refuse two sources that would be written under one name.
-
-    Raises:
-        UserError: there are such; both are named.
-    """
+    """Refuse two sources that would be written under one name."""
     first: dict[object, str] = {}
     for name, source in zip(names, sources, strict=True):
         if name in first:

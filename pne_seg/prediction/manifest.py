@@ -4,7 +4,8 @@ Three rules let a command be killed at any time, and several share one folder:
 
 1. A file's entry is written before the file, and a file of another origin is removed before that. A
    file that is there and has an entry is therefore what its entry says.
-2. Entries and files are added under one lock, and both are written whole or not at all.
+2. Entries and files are added under one lock, taken once per batch; each is written whole or not at
+   all.
 3. A file without an entry is not ours: it is neither replaced nor taken for a prediction.
 """
 
@@ -12,9 +13,10 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +27,9 @@ from pne_seg.files import write_bytes_atomically
 
 MANIFEST = "predictions.json"
 
-_SECONDS_BETWEEN_TRIES = 0.001  # a lock is held for as long as one file is written
-_OF_ONE_FILE = (
-    *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-)
+_WRITERS = 4  # threads, which mostly wait for the disk
+_OF_ONE_FILE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR,
+                errno.EEXIST)  # fmt: skip
 """System errors that concern one name; after any other, no file can be written."""
 
 
@@ -39,35 +39,15 @@ class UnwritableError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a file was predicted from.
+    """What a file was predicted from."""
 
-    Attributes:
-        source: path of the image or video below the input, or the image's name in its split.
-        digest: of the source's content, the weights and the settings.
-        frames: number of frames of a video; 0 for an image.
-    """
-
-    source: str
-    digest: str
-    frames: int = 0
+    source: str  # path of the image or video below the input, or the image's name in its split
+    digest: str  # of the source's content, the weights and the settings
+    frames: int = 0  # of a video
 
 
 class Manifest:
-    """The origins of the files in a folder.
-
-    Args:
-        folder: where the predictions go.
-        file: the manifest; `predictions.json` in the folder if None.
-        overwrite: whether files that were predicted from other sources, weights or settings may be
-            replaced.
-
-    Attributes:
-        entries: origin of each file by its path below the folder, as last read.
-        wanted: origin that each file of this command has or gets.
-
-    Raises:
-        UserError: the manifest was not written by `predict`.
-    """
+    """The origins of the files in a folder; `overwrite` lets those of other origins be replaced."""
 
     def __init__(self, folder: Path, file: Path | None = None, overwrite: bool = False) -> None:
         self.folder = folder
@@ -78,29 +58,21 @@ class Manifest:
         self.entries = read_entries(self.file)
 
     def plan(self, wanted: Mapping[Path, Origin]) -> set[Path]:
-        """Set what this command writes.
-
-        Returns:
-            The files that are still to be written.
-
-        Raises:
-            UserError: files of these names hold something else. Nothing was changed.
-        """
+        """Set what this command writes, and return the files that are not there yet."""
         self.wanted = dict(wanted)
         states = {path: self.state(path) for path in wanted}
-        foreign = [path for path, state in states.items() if state == "foreign"]
-        if foreign:
-            raise UserError(
-                f"{foreign[0]} is there and was not written by predict"
-                f"{_of_several(foreign)}. It is left alone: choose another --output."
-            )
-        other = [path for path, state in states.items() if state == "other"]
-        if other and not self.overwrite:
-            raise UserError(
-                f"{other[0]} is there, predicted from another source or by other weights or "
-                f"settings{_of_several(other)}. Choose another --output, or replace what "
-                "predict wrote: --overwrite true"
-            )
+        reasons = {"foreign": " and was not written by predict"}
+        if not self.overwrite:
+            reasons["other"] = ", predicted from another source or by other weights or settings"
+        for reason, what in reasons.items():
+            paths = [path for path, state in states.items() if state == reason]
+            if paths:
+                several = f" ({len(paths)} such files in all)" if len(paths) > 1 else ""
+                fix = "" if reason == "foreign" else ", or replace it: overwrite=true"
+                raise UserError(
+                    f"{paths[0]} is there{what}{several}. It is left alone: choose another output "
+                    f"folder{fix}."
+                )
         return {path for path, state in states.items() if state != "current"}
 
     def state(self, path: Path) -> Literal["missing", "current", "other", "foreign"]:
@@ -112,38 +84,38 @@ class Manifest:
             return "foreign"
         return "current" if entry == self.wanted[path] else "other"
 
-    def put(self, path: Path, save: Callable[[], object]) -> None:
-        """Write a wanted file, unless another command has written the same one meanwhile.
+    def put(self, paths: Iterable[Path], save: Callable[[Path], object]) -> dict[Path, str]:
+        """Save wanted files, whole or not at all, except those that another command has written.
 
-        Args:
-            path: the file.
-            save: puts it there, whole or not at all.
-
-        Raises:
-            UnwritableError: its name is not possible, or a file of another origin has it.
-            UserError: nothing can be written.
+        Returns:
+            Why files cannot be written though others can: their names are not possible, or files of
+            other origins have them.
         """
-        with self._alone():
-            state = self.state(path)
-            if state == "current":
-                return
-            if state == "foreign" or (state == "other" and not self.overwrite):
-                raise UnwritableError(
-                    f"{path} was written meanwhile by another command, from another source or by "
-                    "other weights or settings. Give each command its own --output."
-                )
-            if self.entries.get(self.key(path)) != self.wanted[path]:
-                self._claim()
-            with self.naming(path):
-                save()
+        failed: dict[Path, str] = {}
 
-    def remove(self, paths: list[Path]) -> None:
-        """Remove files that `predict` wrote, and their entries."""
-        with self._alone():
+        def save_one(path: Path) -> None:
+            try:
+                with self.naming(path):
+                    save(path)
+            except UnwritableError as error:
+                failed[path] = str(error)
+
+        with self._locked():
+            left = []
             for path in paths:
-                path.unlink(missing_ok=True)
-                self.entries.pop(self.key(path), None)
-            self._write()
+                state = self.state(path)
+                if state == "missing" or (state == "other" and self.overwrite):
+                    left.append(path)
+                elif state != "current":
+                    failed[path] = (
+                        f"{path} was written meanwhile by another command, from another source or "
+                        "by other weights or settings. Give each command its own output folder."
+                    )
+            if any(self.entries.get(self.key(path)) != self.wanted[path] for path in left):
+                self._claim()
+            with ThreadPoolExecutor(_WRITERS) as threads:
+                list(threads.map(save_one, left))
+        return failed
 
     def refresh(self) -> None:
         """Read the manifest again if another command has changed it."""
@@ -171,25 +143,34 @@ class Manifest:
     def _claim(self) -> None:
         """Enter all wanted files that are not there; those to be replaced are removed first.
 
-        All at once, so that the manifest is written once for each command, not for each file.
+        All at once, so that the manifest is written once for each command, not for each batch. Of a
+        video that is replaced by a shorter one, the frames that are too many are removed.
         """
-        for path, origin in self.wanted.items():
-            state = self.state(path)
-            if state == "other" and self.overwrite:
+        claimed = [path for path in self.wanted if self.state(path) == "missing"]
+        if self.overwrite:
+            old = [path for path in self.wanted if self.state(path) == "other"]
+            claimed += old
+            folders = {
+                path.parent for path, origin in self.wanted.items() if _is_frame(path, origin)
+            }
+            entered = {self.folder / key: origin for key, origin in self.entries.items()}
+            for path in entered.keys() - self.wanted.keys():
+                if _is_frame(path, entered[path]) and path.parent in folders:
+                    old.append(path)
+            for path in old:
                 with self.naming(path):
-                    path.unlink()
-            elif state != "missing":
-                continue
-            self.entries[self.key(path)] = origin
+                    path.unlink(missing_ok=True)
+                del self.entries[self.key(path)]
+        self.entries |= {self.key(path): self.wanted[path] for path in claimed}
         self._write()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other threads and commands out, and read what they entered before."""
+    def _locked(self) -> Iterator[None]:
+        """Keep other commands out, and read what they entered before."""
         lock = FileLock(self.file.with_name(f".{self.file.name}.lock"))
         with self.naming(self.file):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(poll_interval=_SECONDS_BETWEEN_TRIES)
+            lock.acquire(poll_interval=0.01)
         try:
             self.refresh()
             yield
@@ -197,29 +178,20 @@ class Manifest:
             lock.release()
 
     def _write(self) -> None:
-        entries = {
-            key: {"source": origin.source, "digest": origin.digest, "frames": origin.frames}
-            for key, origin in sorted(self.entries.items())
-        }
-        content = json.dumps({"predictions": entries})
+        entries = {key: asdict(origin) for key, origin in sorted(self.entries.items())}
         with self.naming(self.file):
-            write_bytes_atomically(self.file, content.encode())
+            write_bytes_atomically(self.file, json.dumps({"predictions": entries}).encode())
         self._seen = self._version()
 
     def _version(self) -> tuple[int, int, int] | None:
-        try:
+        with suppress(OSError):
             found = self.file.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+            return found.st_ino, found.st_mtime_ns, found.st_size
+        return None
 
 
 def read_entries(file: Path) -> dict[str, Origin]:
-    """Read the entries of a manifest; none if there is no such file.
-
-    Raises:
-        UserError: it was not written by `predict`, or cannot be read.
-    """
+    """Read the entries of a manifest; none if there is no such file."""
     try:
         content = json.loads(file.read_bytes())
         return {key: Origin(**entry) for key, entry in content["predictions"].items()}
@@ -230,15 +202,15 @@ def read_entries(file: Path) -> dict[str, Origin]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{file} is there and was not written by predict. It is left alone: choose another "
-            "--output."
+            "output folder."
         ) from error
+
+
+def _is_frame(path: Path, origin: Origin) -> bool:
+    return origin.frames > 0 and path.suffix == ".png"
 
 
 def digest(*parts: object) -> str:
     """Return 32 hexadecimal digits that change when a part does."""
     text = "\0".join(map(str, parts))
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-
-
-def _of_several(paths: list[Path]) -> str:
-    return f" ({len(paths)} such files in all)" if len(paths) > 1 else ""

@@ -1,16 +1,17 @@
-"""One prediction of a split from beginning to end: what is left to do, and how it ended."""
+"""Predict a split and write the files: what is left to do, each batch, and how it ended."""
 
-import contextlib
-import os
-import secrets
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections import ChainMap
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.data.base import SegmentationDataModule, usable_processors
@@ -19,173 +20,198 @@ from pne_seg.data.paired_files import PairedDataset
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned, write_bytes_atomically
-from pne_seg.prediction.input_data import InputDataset
-from pne_seg.prediction.inputs import check_names, count
+from pne_seg.prediction.input_data import InputDataset, Remaining, RemainingView
+from pne_seg.prediction.inputs import count
 from pne_seg.prediction.manifest import Manifest, Origin, UnwritableError, digest
-from pne_seg.prediction.outputs import Classes, Layout, Pictures, Target
-from pne_seg.prediction.remaining import Remaining
-from pne_seg.prediction.submission import Submission
-from pne_seg.prediction.video import FrameReader, count_frames, write_video
-
-_FIRST_BYTES = 2**16  # of a video, which a disk must have room for
+from pne_seg.prediction.outputs import Classes, Pictures, Submission, Target
+from pne_seg.prediction.video import FrameReader, save_video
 
 
-class PredictionRun:
-    """The predictions of a data module's test split: which are there, which are left.
+class PredictionRun(Callback):
+    """The predictions of a data module's test split, written while the network is at the next.
 
     Args:
         data: set up for prediction.
         layout: what is written.
         settings: digest of the weights and settings that predictions depend on.
         overwrite: whether to replace what was predicted from other sources, weights or settings.
-
-    Attributes:
-        targets: every prediction, by its index in the split.
-        left: indices of those still to be made.
-        written: how many were made, in all processes.
-        unreadable: index → reason, of all processes.
-        unwritten: index or name of a video → reason why it cannot be written, of all processes.
-
-    Raises:
-        UserError: two sources would be written under one name, or a file is in the way.
     """
 
     def __init__(
-        self,
-        data: SegmentationDataModule,
-        layout: Layout,
-        settings: str,
-        overwrite: bool = False,
+        self, data: SegmentationDataModule, layout: Pictures, settings: str, overwrite: bool = False
     ) -> None:
         self.data = data
         self.layout = layout
         self.source = data.split("test")
         self.manifest = Manifest(layout.folder, layout.manifest, overwrite)
-        self.targets, self.videos = self._find_targets(settings)
+        self.videos: dict[Path, Target] = {}  # to be drawn, by their files
+        self.targets = self._find_targets(settings)  # by their index in the split
         layout.check_targets(self.targets)
-        paths = [layout.paths(target) for target in self.targets]
-        check_names((first for first, *_ in paths), [target.source for target in self.targets])
-        wanted = {
-            path: target.origin
-            for target, files in zip(self.targets, paths, strict=True)
-            for path in files
-        }
+        wanted = {path: target.origin for target in self.targets for path in layout.paths(target)}
         wanted |= {path: target.origin for path, target in self.videos.items()}
         missing = self.manifest.plan(wanted)
-        self.left = [index for index, files in enumerate(paths) if not missing.isdisjoint(files)]
-        self.written = 0
+        self.left = [
+            index
+            for index, target in enumerate(self.targets)
+            if not missing.isdisjoint(layout.paths(target))
+        ]
+        self.written = 0  # at the end of all processes, as are the reasons below
         self.unreadable: dict[int, str] = {}
-        self.unwritten: dict[int | str, str] = {}
+        self.unwritten: dict[int | str, str] = {}  # by index, or by the name of a video
+        self._encoders = ThreadPoolExecutor(min(4, usable_processors()))
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
     def remaining(self) -> Remaining:
         """Return what is left, as batches."""
-        return Remaining(self.data, self.left, self.layout.needs_images)
+        overlays = "overlay" in self.layout.kinds
+        view = RemainingView(self.source, self.left, self.data.resize_base, overlays)
+        return Remaining(self.data, view)
 
-    def write(self, index: int, classes: Classes, image: Pixels | None) -> None:
-        """Write those of a prediction's files that are not there.
-
-        Raises:
-            UnwritableError: the name or the size of one is not possible; the others are written.
-            UserError: no file can be written.
-        """
-        failed: UnwritableError | None = None
-        for path in self.layout.paths(self.targets[index]):
-            try:
-                content = self.layout.encode(path, classes, image)
-                self.manifest.put(path, partial(write_bytes_atomically, path, content))
-            except UnwritableError as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
-
-    def count_there(self) -> int:
-        """Count the predictions that are on the disk now."""
-        self.manifest.refresh()
-        return sum(
-            all(self.manifest.state(path) == "current" for path in self.layout.paths(target))
-            for target in self.targets
-        )
-
-    def _find_targets(self, settings: str) -> tuple[list[Target], dict[Path, Target]]:
-        """Return every prediction, and the videos to be drawn by their files."""
+    def _find_targets(self, settings: str) -> list[Target]:
         source = self.source
-        files: list[DataFile] = []  # none if images are made, not read
-        frames: dict[DataFile, int] = {}
         if isinstance(source, InputDataset):
-            files, frames = [given.file for given in source.inputs.sources], source.frames
+            files = [given.file for given in source.inputs.sources]
         elif isinstance(source, PairedDataset):
             files = [pair.image for pair in source.pairs]
+        else:  # images are made, not read
+            names = [source.name(index) for index in range(len(source))]
+            origins = [Origin(name, digest(index, settings)) for index, name in enumerate(names)]
+            return [Target(origin.source, origin.source, origin) for origin in origins]
         with ThreadPoolExecutor(usable_processors()) as threads:  # hashing releases the GIL
             contents = dict(zip(files, threads.map(_digest_of_file, files), strict=True))
 
-        def target_of(name: str, file: DataFile | None, index: int = 0) -> Target:
-            if file is None:
-                return Target(name, name, Origin(name, digest(index, settings)))
-            origin = Origin(file.relative, digest(contents[file], settings), frames.get(file, 0))
-            return Target(name, str(file), origin, is_frame=file in frames)
+        def target_of(name: str, file: DataFile, frames: int | None = None) -> Target:
+            origin = Origin(file.relative, digest(contents[file], settings), frames or 0)
+            return Target(name, str(file), origin, is_frame=frames is not None)
 
-        if not isinstance(source, InputDataset):
-            given = enumerate(files or [None] * len(source))
-            return [target_of(source.name(index), file, index) for index, file in given], {}
+        if isinstance(source, PairedDataset):
+            return [target_of(source.name(index), file) for index, file in enumerate(files)]
         for video in source.videos:
             # A video whose frames are entered need not be decoded to be counted.
-            first = replace(target_of(video.frame_at(0).name, video.file), is_frame=True)
+            first = target_of(video.frame_at(0).name, video.file, 0)
             found = self.manifest.entries.get(self.manifest.key(self.layout.paths(first)[0]))
             if found is not None and found == replace(first.origin, frames=found.frames):
-                frames[video.file] = found.frames
-        if uncounted := len(source.videos) - len(frames):
+                source.frames[video.file] = found.frames
+        if uncounted := len(source.videos) - len(source.frames):
             rank_zero_info(f"Counting the frames of {count(uncounted, 'video')} …")
-        targets = [target_of(item.name, item.file) for item in source.items]
-        videos = {
-            path: target_of(video.name, video.file)
-            for video in source.videos
-            if (path := self.layout.video(video.name)) and frames[video.file]
+        targets = [
+            target_of(item.name, item.file, source.frames.get(item.file)) for item in source.items
+        ]
+        for video in source.videos if "overlay" in self.layout.kinds else ():
+            if frames := source.frames[video.file]:
+                file = self.layout.folder / "overlay" / f"{video.name}.mp4"
+                self.videos[file] = target_of(video.name, video.file, frames)
+        return targets
+
+    # ---- each batch --------------------------------------------------------------------------
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the batch in another thread, after the last one: no more than two are held."""
+        self.unreadable.update(batch["unreadable"])
+        dtype = torch.uint8 if self.data.num_classes <= 256 else torch.uint16
+        classes = outputs.to(dtype).cpu().numpy()
+        self._wait()
+        if batch["index"]:
+            given = batch["index"], classes, batch["picture"]
+            self._writing = self._writer.submit(self.write, *given)
+
+    def write(
+        self, indices: Sequence[int], classes: Sequence[Classes], images: Sequence[Pixels | None]
+    ) -> None:
+        """Write those files of a batch's predictions that are not there."""
+        paths = {index: self.layout.paths(self.targets[index]) for index in indices}
+        contents = {
+            path: self._encoders.submit(self.layout.encode, path, labels, image)
+            for index, labels, image in zip(indices, classes, images, strict=True)
+            for path in paths[index]
         }
-        return targets, videos
+        wait(contents.values())  # before the folder is locked
+        failed = self.manifest.put(
+            contents, lambda path: write_bytes_atomically(path, contents[path].result())
+        )
+        for index in indices:
+            if reasons := [failed[path] for path in paths[index] if path in failed]:
+                self.unwritten[index] = reasons[0]
+            else:
+                self.written += 1
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Finish the files that are begun."""
+        self._writer.shutdown()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Wait for the last files, and bring the processes' counts together."""
+        # Not at the end of the batches, of which a process without any is not told.
+        self._wait()
+        self._writer.shutdown()
+        self._encoders.shutdown()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            found: list[Any] = [None] * trainer.world_size
+            own = self.written, self.unreadable, self.unwritten
+            torch.distributed.all_gather_object(found, own)
+            counts, unreadable, unwritten = zip(*found, strict=True)
+            self.written = sum(counts)
+            self.unreadable = dict(ChainMap(*unreadable))
+            self.unwritten = dict(ChainMap(*unwritten))
 
     # ---- the end, in one process -------------------------------------------------------------
 
-    def finish(self) -> Iterator[str]:
-        """Draw videos, check submissions and remove temporary files, after all processes.
-
-        Yields:
-            Lines that say how it ended.
-
-        Raises:
-            UserError: no file can be written, or one is not as a submission needs it.
-        """
+    def finish(self) -> None:
+        """Draw videos, check a submission, remove temporary files, and print how it ended."""
+        layout = self.layout
+        for _, reason in sorted(self.unreadable.items()):
+            print(f"unreadable: {reason}", file=sys.stderr)
         self.manifest.refresh()
         complete = not self._not_reached  # else it is not known which of those left were written
-        if complete:
-            self._find_removed()
-        yield self._summary()
-        if self.manifest.overwrite:
-            self._remove_frames_of_longer_videos()
-        for path, target in self.videos.items():
-            try:
-                if line := self._draw_video(path, target):
-                    yield line
-            except UnwritableError as error:
-                self.unwritten[target.name] = str(error)
-        if complete and isinstance(self.layout, Submission):
-            yield self.layout.check_files(
-                {
-                    self.layout.paths(target)[0]: self.source.source_size(index)
-                    for index, target in enumerate(self.targets)
-                    if index not in self.unreadable and index not in self.unwritten
-                }
-            )
-        remove_abandoned([*self.manifest.wanted, self.manifest.file])
-
-    def _find_removed(self) -> None:
-        """Find what was written and is gone: someone removed the folder meanwhile."""
-        for index in self.left:
+        for index in self.left if complete else ():
             if index in self.unreadable or index in self.unwritten:
                 continue
-            gone = [path for path in self.layout.paths(self.targets[index]) if not path.exists()]
-            if gone:
+            if gone := [path for path in layout.paths(self.targets[index]) if not path.exists()]:
                 self.written -= 1
                 self.unwritten[index] = f"{gone[0]} is gone; the same command writes it again."
+        print(self._summary())
+        for path, target in self.videos.items():
+            try:
+                self._draw_video(path, target)
+            except UnwritableError as error:
+                self.unwritten[target.name] = str(error)
+        if complete and isinstance(layout, Submission):
+            sizes = {
+                layout.paths(target)[0]: self.source.source_size(index)
+                for index, target in enumerate(self.targets)
+                if index not in self.unreadable and index not in self.unwritten
+            }
+            print(layout.check_files(sizes))
+        remove_abandoned([*self.manifest.wanted, self.manifest.file])
+        for reason in self.unwritten.values():
+            print(f"not written: {reason}", file=sys.stderr)
+
+    def stopped(self) -> str:
+        """Return how far it came when the user stopped it."""
+        self.manifest.refresh()
+        there = sum(
+            all(self.manifest.state(path) == "current" for path in self.layout.paths(target))
+            for target in self.targets
+        )
+        return (
+            f"Stopped: {there} of {len(self.targets)} predictions are written. The same command "
+            "resumes from there."
+        )
 
     @property
     def _not_reached(self) -> int:
@@ -195,74 +221,38 @@ class PredictionRun:
     def _summary(self) -> str:
         images = sum(not target.is_frame for target in self.targets)
         frames = sum(target.origin.frames > 0 for target in self.targets)
-        kinds = {
-            "image": images,
-            "video frame": frames,
-            "unreadable video": len(self.targets) - images - frames,
+        videos = len(self.targets) - images - frames
+        kinds = {"image": images, "video frame": frames, "unreadable video": videos}
+        *first, last = (count(number, kind) for kind, number in kinds.items() if number)
+        counts = {
+            "unreadable": len(self.unreadable),
+            "not written": len(self.unwritten),
+            "not reached": self._not_reached,
         }
-        counts = [count(number, kind) for kind, number in kinds.items() if number]
-        together = " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
-        parts = [
-            f"{self.written} written",
-            f"{len(self.targets) - len(self.left)} there already",
-        ]
-        for number, what in (
-            (len(self.unreadable), "unreadable"),
-            (len(self.unwritten), "not written"),
-            (self._not_reached, "not reached"),
-        ):
-            parts += [f"{number} {what}"] if number else []
-        return f"{together}: {', '.join(parts)}."
+        return (
+            f"{', '.join(first)}{' and ' if first else ''}{last}: {self.written} written, "
+            f"{len(self.targets) - len(self.left)} there already"
+            + "".join(f", {number} {what}" for what, number in counts.items() if number)
+            + "."
+        )
 
-    def _remove_frames_of_longer_videos(self) -> None:
-        """Remove what predict wrote of longer videos of the same names.
-
-        An image's prediction may be called as a frame, and stays.
-        """
-        layout, manifest = self.layout, self.manifest
-        frames = [target for target in self.targets if target.origin.frames]
-        folders = {path.parent for target in frames for path in layout.paths(target)}
-        entered = {layout.folder / key: origin for key, origin in manifest.entries.items()}
-        older = [
-            path
-            for path, origin in entered.items()
-            if origin.frames and path.parent in folders and path not in manifest.wanted
-        ]
-        if older:
-            manifest.remove(older)
-
-    def _draw_video(self, path: Path, target: Target) -> str | None:
+    def _draw_video(self, path: Path, target: Target) -> None:
         """Draw a video's overlay from its frames and their classes, if it is not there."""
         layout, manifest, frames = self.layout, self.manifest, target.origin.frames
-        assert isinstance(layout, Pictures)
         if manifest.state(path) == "current":
-            return None
+            return
         classes = [layout.path("classes", f"{target.name}/{frame:06d}") for frame in range(frames)]
         if missing := sum(not file.exists() for file in classes):
-            return f"{path} is left out: {count(missing, 'frame')} of {frames} are missing."
+            print(f"{path} is left out: {count(missing, 'frame')} of {frames} are missing.")
+            return
         rank_zero_info(f"Encoding {path} …")
-        # OpenCV tells the format by the name's end.
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp.mp4")
-        try:
-            with manifest.naming(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                # The encoder does not say why it cannot open a file, nor that a disk is full.
-                temporary.write_bytes(bytes(_FIRST_BYTES))
-            with closing(FrameReader(Path(target.source))) as reader:
-                drawn = (
-                    layout.draw(reader.read(number), _read_classes(file))
-                    for number, file in enumerate(classes)
-                )
-                write_video(temporary, drawn, reader.rate)
-            if count_frames(temporary) != frames:
-                raise UserError(f"{path} cannot be written whole. Is there room on the disk?")
-            with manifest.naming(path), temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            manifest.put(path, lambda: temporary.replace(path))
-        finally:
-            with contextlib.suppress(OSError):  # of the name: it was never there
-                temporary.unlink(missing_ok=True)
-        return f"{path}: {count(frames, 'frame')}, without the sound."
+        with closing(FrameReader(Path(target.source))) as reader:
+            drawn = (
+                layout.draw(reader.read(number), _read_classes(file))
+                for number, file in enumerate(classes)
+            )
+            save_video(path, drawn, reader.rate, frames, manifest)
+        print(f"{path}: {count(frames, 'frame')}, without the sound.")
 
 
 def _digest_of_file(file: DataFile) -> str:

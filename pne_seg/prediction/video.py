@@ -1,8 +1,9 @@
 """Videos as frames, and back. What counts as a frame is what decodes: headers may be wrong."""
 
 import os
+import secrets
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 # Otherwise FFmpeg prints its own complaints about a damaged file, beside ours.
@@ -13,26 +14,15 @@ import numpy as np
 
 from pne_seg.data.images import Pixels
 from pne_seg.errors import UserError
-from pne_seg.prediction.manifest import UnwritableError
+from pne_seg.prediction.manifest import Manifest, UnwritableError
 
 _FALLBACK_RATE = 25.0  # frames per second, if the file names no believable rate
 _HIGHEST_RATE = 1000.0
+_FIRST_BYTES = 2**16  # of a video, which a disk must have room for
 
 
 class FrameReader:
-    """Reads the frames of a video forward; going back decodes from the start.
-
-    Frames are turned as the file says, as those of phones are.
-
-    Args:
-        path: the video.
-
-    Attributes:
-        next: number of the frame that comes next.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
+    """Read the frames of a video forward, turned as the file says; going back starts again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,22 +43,18 @@ class FrameReader:
 
     @property
     def rate(self) -> float:
-        """Frames per second, 25 if the file names no believable number."""
+        """Frames per second."""
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         return rate if 0 < rate <= _HIGHEST_RATE else _FALLBACK_RATE
 
     def skip(self) -> bool:
-        """Skip a frame; False if there is none."""
+        """Skip a frame; return False if there is none."""
         done = bool(self._capture.grab())
         self.next += done
         return done
 
     def read(self, number: int) -> Pixels:
-        """Return frame `number` as (H, W, 3) RGB.
-
-        Raises:
-            UserError: there is no such frame, or it cannot be decoded.
-        """
+        """Return frame `number` as (H, W, 3) RGB."""
         if number < self.next:
             self.close()
             self._open()
@@ -97,16 +83,9 @@ def count_frames(path: Path) -> int:
 
 
 def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
-    """Encode frames as MPEG-4 part 2 (`mp4v`): OpenCV has it and players know it, browsers do not.
+    """Encode (H, W, 3) RGB frames as MPEG-4 part 2 (`mp4v`), which players know, browsers do not.
 
-    Args:
-        path: the file, `.mp4`.
-        frames: (H, W, 3) RGB each, of one size. Sides must be even in this format: an odd one gets
-            a pixel more, the border's again.
-        rate: frames per second.
-
-    Raises:
-        UnwritableError: the encoder refuses.
+    Sides must be even in this format: the border of an odd one is repeated.
     """
     writer = None
     try:
@@ -123,3 +102,26 @@ def write_video(path: Path, frames: Iterable[Pixels], rate: float) -> None:
     finally:
         if writer is not None:
             writer.release()
+
+
+def save_video(
+    path: Path, frames: Iterable[Pixels], rate: float, number: int, manifest: Manifest
+) -> None:
+    """Encode a number of frames beside `path`, and put the video there if it holds them all."""
+    # OpenCV tells the format by the name's end.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp.mp4")
+    try:
+        with manifest.naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The encoder does not say why it cannot open a file, nor that a disk is full.
+            temporary.write_bytes(bytes(_FIRST_BYTES))
+        write_video(temporary, frames, rate)
+        if count_frames(temporary) != number:
+            raise UserError(f"{path} cannot be written whole. Is there room on the disk?")
+        with manifest.naming(path), temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if failed := manifest.put([path], temporary.replace):
+            raise UnwritableError(failed[path])
+    finally:
+        with suppress(OSError):  # of the name: it was never there
+            temporary.unlink(missing_ok=True)

@@ -17,7 +17,6 @@ from pne_seg.callbacks import (
     BestCheckpoint,
     FiniteTraining,
     LastCheckpoint,
-    PredictionWriter,
     Summary,
     finite_training,
 )
@@ -371,7 +370,7 @@ def test_finite_steps_pass(tmp_path: Path) -> None:
 def test_predictions_at_the_source_size(tmp_path: Path) -> None:
     data = HalvesData((16, 24))
     run = PredictionRun(data, Pictures(tmp_path, ["classes"], data.palette, IGNORE), "0" * 32)
-    trainer(tmp_path, PredictionWriter(run)).predict(
+    trainer(tmp_path, run).predict(
         module(edge=3), datamodule=run.remaining(), return_predictions=False
     )
     assert run.written == 3
@@ -391,12 +390,11 @@ def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
     data.class_names = [str(number) for number in range(300)]
     data.palette = [(number % 256, number // 256, 7) for number in range(300)]
     run = PredictionRun(data, Pictures(tmp_path, KINDS, data.palette, 999), "0" * 32)
-    writer = PredictionWriter(run)
     outputs = torch.tensor([[[0, 255], [256, 270]]])
     white = np.full((2, 2, 3), 255, np.uint8)
     batch = {"index": [0], "picture": [white], "unreadable": []}
-    writer.on_predict_batch_end(trainer(tmp_path), module(), outputs, batch, 0)
-    writer.teardown(trainer(tmp_path), module(), "predict")
+    run.on_predict_batch_end(trainer(tmp_path), module(), outputs, batch, 0)
+    run.teardown(trainer(tmp_path), module(), "predict")
     answer = cv2.imread(str(tmp_path / "classes/half_0.png"), cv2.IMREAD_UNCHANGED)
     assert answer is not None
     np.testing.assert_array_equal(answer, [[0, 255], [256, 270]])

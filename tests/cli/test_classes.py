@@ -44,7 +44,7 @@ def test_other_classes_are_refused(
     assert f"class 0 is {NAMES[-1]!r} here, {NAMES[0]!r} in the checkpoint" in first
     assert first.endswith(f"and {len(NAMES) // 2 * 2 - 3} more.")  # the one in the middle stays
     assert "names in its order" in second
-    assert "--model.init_from" in second
+    assert "model.init_from" in second
     said = refused(capsys, verb, "--run", fitted, *RENAMED)
     last = len(NAMES) - 1
     assert f"class {last} is {NAMES[-1].upper()!r} here, {NAMES[-1]!r} in the checkpoint." in said

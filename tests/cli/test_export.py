@@ -250,7 +250,7 @@ def test_refusals(
     said = refused(capsys, "export", "--run", run, "--formats", "[onnx, torch]")
     assert "onnxscript" in said
     assert "pip install -e '.[export]'" in said
-    assert "--formats '[safetensors, torch]'" in said
+    assert "formats=[safetensors, torch]" in said
     assert not (run / "export").exists()
     exported(capsys, "--run", run, *WEIGHTS)  # which needs none of it
 

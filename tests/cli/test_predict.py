@@ -276,7 +276,7 @@ def test_a_video_that_lost_frames_while_it_was_encoded(
     def shorter(path: Path, frames: Iterable[Any], rate: float) -> None:
         write_video(path, list(frames)[:-1], rate)  # as on a full disk
 
-    monkeypatch.setattr("pne_seg.prediction.prediction_run.write_video", shorter)
+    monkeypatch.setattr("pne_seg.prediction.video.write_video", shorter)
     args = ["--input", make_video(tmp_path / "v.mp4", 3), "--output", tmp_path / "out"]
     said = refused(capsys, "predict", "--run", run, *args)
     assert "v.mp4 cannot be written whole. Is there room on the disk?" in said
@@ -424,7 +424,7 @@ def test_what_was_predicted_otherwise_is_refused_before_anything_is_written(
         said = refused(capsys, "predict", *changed)
         assert f"{out}/classes/a.png is there, predicted from another source or by other" in said
         assert "9 such files in all" in said
-        assert "--overwrite true" in said
+        assert "overwrite=true" in said
         assert stats(out) == before
 
     Image.fromarray(noise(9)).save(photos / "a.png")  # another source
@@ -466,7 +466,7 @@ def test_spellings_of_a_precision(precision: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--input", "none"], "--input none: there is no such file or folder."),
+        (["--input", "none"], "input none: there is no such file or folder."),
         (["--input", "PHOTOS/*.gif"], "no image or video there"),
         (["--input"], "--input needs a path."),
         (["--input", "PHOTOS", "--write", "masks"], "--write masks: expected"),

@@ -130,4 +130,4 @@ def test_ade20k_counts_from_one(tmp_path: Path, capsys: pytest.CaptureFixture[st
     odd = tmp_path / "holiday.jpg"
     odd.write_bytes(image.read_bytes())
     said = refused(capsys, "predict", *args, "--input", odd, "--format", "ade20k")
-    assert "holiday.jpg: --format ade20k needs images named as the benchmark's" in said
+    assert "holiday.jpg: format ade20k needs images named as the benchmark's" in said

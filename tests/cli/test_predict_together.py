@@ -6,6 +6,7 @@ import signal
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -111,10 +112,10 @@ def test_a_folder_that_goes_away_meanwhile(
 ) -> None:  # fmt: skip
     real = PredictionRun.write
 
-    def write(self: PredictionRun, index: int, *args: object) -> None:
-        if self.targets[index].name == "5":
+    def write(self: PredictionRun, indices: list[int], *args: Any) -> None:
+        if self.targets[indices[0]].name == "5":
             shutil.rmtree(self.layout.folder, ignore_errors=True)
-        real(self, index, *args)  # type: ignore[arg-type]
+        real(self, indices, *args)
 
     args = ["--run", decided, "--input", inputs / "*.bmp", "--output", tmp_path / "out", *QUICK]
     args += ["--data.eval_batch_size", 1]

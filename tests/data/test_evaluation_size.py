@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pne_seg.callbacks import PredictionWriter
 from pne_seg.data import ADE20K, Folder
 from pne_seg.data.base import SegmentationDataModule
 from pne_seg.data.resizing import fitted_size
@@ -206,7 +205,7 @@ def test_predictions_are_written_at_the_size_of_the_files(tmp_path: Path) -> Non
     net = network(4)
     layout = Pictures(tmp_path / "answers", ["classes"], data.palette, data.ignore_index)
     run = PredictionRun(data, layout, "0" * 32)
-    trainer(callbacks=[PredictionWriter(run)]).predict(
+    trainer(callbacks=[run]).predict(
         SegmentationModule(net, 4), datamodule=run.remaining(), return_predictions=False
     )
     source = data.split("test")

@@ -96,7 +96,7 @@ def test_what_predict_wrote_is_no_input(photos: Path) -> None:
         path.parent.mkdir(parents=True)
         manifest = Manifest(folder, file)
         manifest.plan({path: Origin("b.jpg", "0" * 32)})
-        manifest.put(path, path.touch)
+        manifest.put([path], Path.touch)
         with pytest.raises(UserError, match="no image or video there"):
             names(path)
     (photos / "sub" / "predictions.json").write_text('{"of": "another program"}')

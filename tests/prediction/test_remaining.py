@@ -9,9 +9,8 @@ from PIL import Image
 from pne_seg.data.sampler import SameSizeBatches
 from pne_seg.data.samples import Sample
 from pne_seg.errors import UserError
-from pne_seg.prediction.input_data import InputDataset
+from pne_seg.prediction.input_data import MOST_PIXELS, InputDataset, RemainingView
 from pne_seg.prediction.inputs import find_inputs
-from pne_seg.prediction.remaining import MOST_PIXELS, RemainingView
 from tests.data.noise import Noise
 
 SIZES = [(10, 10), (10, 10), (20, 20), (10, 10), (20, 20), (10, 10), (90, 90), (90, 90)]

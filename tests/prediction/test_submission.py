@@ -11,10 +11,13 @@ import pytest
 from pne_seg.data.classes import class_list
 from pne_seg.errors import UserError
 from pne_seg.prediction.manifest import Origin
-from pne_seg.prediction.outputs import Target
-from pne_seg.prediction.submission import Submission
+from pne_seg.prediction.outputs import Submission, Target
 
 ORIGIN = Origin("a.png", "0" * 32)
+
+
+def submission(folder: Path, benchmark: str) -> Submission:
+    return Submission(folder, benchmark, class_list(benchmark).names, "Mine")
 
 
 def target(name: str, is_frame: bool = False) -> Target:
@@ -36,17 +39,17 @@ def target(name: str, is_frame: bool = False) -> Target:
     ],
 )
 def test_names(tmp_path: Path, benchmark: str, name: str, fits: bool) -> None:
-    layout = Submission(tmp_path / "out", benchmark)
+    layout = submission(tmp_path / "out", benchmark)
     if fits:
         layout.check_targets([target(name)])
         assert layout.paths(target(name)) == [tmp_path / "out" / f"{name.split('/')[-1]}.png"]
         return
-    with pytest.raises(UserError, match=rf"{name}\.jpg: --format {benchmark} needs images named"):
+    with pytest.raises(UserError, match=rf"{name}\.jpg: format {benchmark} needs images named"):
         layout.check_targets([target(name)])
 
 
 def test_what_a_server_would_not_know(tmp_path: Path) -> None:
-    layout = Submission(tmp_path, "cityscapes")
+    layout = submission(tmp_path, "cityscapes")
     left, right = (f"berlin_000000_000019_{side}Img8bit" for side in ("left", "right"))
     with pytest.raises(UserError, match=r"leftImg8bit\.jpg and .*rightImg8bit\.jpg would be"):
         layout.check_targets([target(left), target(right)])  # the script looks for one of a frame
@@ -58,18 +61,16 @@ def test_what_a_server_would_not_know(tmp_path: Path) -> None:
 
 
 def test_other_classes(tmp_path: Path) -> None:
-    layout = Submission(tmp_path, "cityscapes")
     names = list(class_list("cityscapes").names)
-    layout.check_classes(names, "Mine")
-    with pytest.raises(UserError, match="its 19 classes in order; the network was trained on Mine"):
-        layout.check_classes(names[:-1], "Mine")
-    with pytest.raises(UserError, match="class 0 of Mine is 'sidewalk', not 'road'"):
-        layout.check_classes([names[1], names[0], *names[2:]], "Mine")
+    with pytest.raises(UserError, match=r"its 19 classes in order; .* trained on Mine: 18 classes"):
+        Submission(tmp_path, "cityscapes", names[:-1], "Mine")
+    with pytest.raises(UserError, match="class 0 is 'sidewalk' here, 'road' in cityscapes"):
+        Submission(tmp_path, "cityscapes", [names[1], names[0], *names[2:]], "Mine")
 
 
 @pytest.mark.parametrize(("benchmark", "values"), [("cityscapes", 19), ("ade20k", 150)])
 def test_values_are_the_benchmarks_own(tmp_path: Path, benchmark: str, values: int) -> None:
-    layout = Submission(tmp_path, benchmark)
+    layout = submission(tmp_path, benchmark)
     classes = np.arange(values, dtype=np.uint8).reshape(1, -1)
     (path,) = layout.paths(target("x"))
     path.write_bytes(layout.encode(path, classes, None))
@@ -85,7 +86,7 @@ def test_values_are_the_benchmarks_own(tmp_path: Path, benchmark: str, values: i
 
 
 def test_files_that_a_server_would_refuse(tmp_path: Path) -> None:
-    layout = Submission(tmp_path, "ade20k")
+    layout = submission(tmp_path, "ade20k")
     good = np.full((4, 5), 150, np.uint8)
     bad: dict[str, npt.NDArray[Any]] = {
         "no PNG of one 8-bit channel": good.astype(np.uint16),
@@ -100,5 +101,5 @@ def test_files_that_a_server_would_refuse(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=said):
             layout.check_files({path: (4, 6)})
     path.unlink()
-    with pytest.raises(UserError, match="no PNG"):
+    with pytest.raises(UserError, match="is no PNG"):
         layout.check_files({path: (4, 6)})
