@@ -111,7 +111,7 @@ def test_networks_that_pool_to_one_pixel_refuse_a_single_image(method: str) -> N
     pools = method in ("deeplabv3", "upernet_resnet", "upernet_swin")
     assert (module.requirements.pooled_norm is not None) is pools
     if pools:
-        with pytest.raises(ValueError, match=r"Set --data.batch_size 2 or more"):
+        with pytest.raises(ValueError, match=r"Set batch_size to 2 or more"):
             module.requirements.check(1, 64, 64)
         module.network.train()
         with pytest.raises(ValueError, match="Expected more than 1 value per channel"):

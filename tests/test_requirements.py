@@ -80,7 +80,7 @@ def test_one_image_is_refused_where_the_image_is_pooled(
 ) -> None:
     network = build()
     required = requirements(network)
-    mend = f"normalization {norm} would see a single .*batch_size 2 or more.*sync_batchnorm true"
+    mend = f"normalization {norm} would see a single .*batch_size to 2 or more.*sync_batchnorm=True"
     with pytest.raises(ValueError, match=mend):
         required.check(1, 64, 64)
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import peak_tensors
 from pne_seg.inference import Inference, Predictor, Preprocessing, network_stride
-from pne_seg.inference.windows import window_weight
+from pne_seg.inference.protocol import window_weight
 from pne_seg.networks import DPT, DeepLabV3, HRNetV2, UPerNet
 from tests.inference.plain import plain_bilinear, plain_scores, plain_views
 from tests.tiny_networks import Subsample, TinyNet
