@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from segmentation_models_pytorch.base import SegmentationModel
+from segmentation_models_pytorch.base import SegmentationHead, SegmentationModel
 from segmentation_models_pytorch.base.modules import Activation
 from torch import Tensor, nn
 
@@ -20,8 +19,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         classes: (B, H, W) int64.
-        loss: scalar float64 (float32 on Apple's GPUs), the cross-entropy summed over the labeled
-            pixels.
+        loss: scalar, the cross-entropy summed over the labeled pixels.
         pixels: scalar int64, the number of labeled pixels.
     """
 
@@ -65,10 +63,7 @@ class Predictor:
 
         Args:
             images: (B, 3, h, w) in 0–255, uint8 or float.
-            size: H and W of the result; by default the images' own.
-
-        Returns:
-            (B, H, W) int64.
+            size: H and W of the (B, H, W) int64 result; by default the images' own.
         """
         maps = self._logit_maps(images, size or images.shape[-2:])
         return torch.cat(
@@ -106,13 +101,9 @@ class Predictor:
         return Evaluation(torch.cat(found), loss, (labels != ignore_index).sum())
 
     def logits(self, images: Tensor) -> Tensor:
-        """Compute the logits of all pixels at once, for small images or where they are needed.
+        """Compute (B, C, H, W) logits of all pixels at once from (B, 3, H, W) images in 0–255.
 
-        Args:
-            images: (B, 3, H, W) in 0–255, uint8 or float.
-
-        Returns:
-            (B, C, H, W); if there are several views, the mean of their probabilities.
+        If there are several views, this is the mean of their probabilities.
         """
         maps = self._logit_maps(images, images.shape[-2:])
         return torch.cat([logits.rows(0, logits.size[0]) for logits in maps])
@@ -192,38 +183,19 @@ class Predictor:
 def _low_resolution_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, float, bool]:
     """Run a network without the bilinear step that ends smp's, which is then done by bands.
 
-    Encoder, decoder and the layers of the head are called one by one, as smp's `forward` does. A
-    network with a `forward` of its own, or whose head ends otherwise, is called as it is.
+    A network with a `forward` of its own, or whose head ends otherwise, is called as it is.
 
     Returns:
         (B, C, h, w) logits, then scale factor and corner alignment of the step; 1 if there is none.
     """
-    layers: list[nn.Module] = []
-    if type(network).forward in (SegmentationModel.forward, smp.DPT.forward):
-        head = network.segmentation_head
-        layers = list(head) if isinstance(head, nn.Sequential) else []
-    # Identities may follow the step.
-    while layers and _is_identity(layers[-1]):
-        layers.pop()
-    last = layers.pop() if layers else None
-    factor = last.scale_factor if isinstance(last, nn.Upsample) else None
-    if (
-        not isinstance(last, nn.Upsample)
-        or last.mode != "bilinear"
-        or not isinstance(factor, int | float)
-    ):
-        return network(images), 1, False
-    if not torch.compiler.is_compiling():
-        network.check_input_shape(images)  # type: ignore[operator]
-    features = network.encoder(images)  # type: ignore[operator]
-    # DPT's encoder returns its prefix tokens too.
-    given = features if isinstance(network, smp.DPT) else (features,)
-    logits: Tensor = network.decoder(*given)  # type: ignore[operator]
-    for layer in layers:
-        logits = layer(logits)
-    return logits, factor, bool(last.align_corners)
-
-
-def _is_identity(layer: nn.Module) -> bool:
-    inner = layer.activation if isinstance(layer, Activation) else layer
-    return isinstance(inner, nn.Identity)
+    head = getattr(network, "segmentation_head", None)
+    if type(network).forward is SegmentationModel.forward and isinstance(head, SegmentationHead):
+        convolution, step, activation = head
+        last = isinstance(activation, Activation) and isinstance(activation.activation, nn.Identity)
+        if last and isinstance(step, nn.Upsample) and step.mode == "bilinear":
+            if not torch.compiler.is_compiling():
+                network.check_input_shape(images)  # type: ignore[operator]
+            features = network.encoder(images)  # type: ignore[operator]
+            logits = convolution(network.decoder(features))  # type: ignore[operator]
+            return logits, step.scale_factor, bool(step.align_corners)
+    return network(images), 1, False

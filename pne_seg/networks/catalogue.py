@@ -41,25 +41,17 @@ SHIPPED = {
 }
 """What follows the data set in the name of a shipped config that trains a pair."""
 
-_SIZES_BESIDE_SHIPPED = ("tu-resnet50c", "resnet18", "resnet34", "resnet50")
 _CONFIGS = Path(__file__).parents[2] / "configs"
-_DATA = {19: "cityscapes", 150: "ade20k", 171: "coco_stuff"}
-"""Data set in a config's name by its number of classes."""
-
+_DATA = {19: "cityscapes", 150: "ade20k", 171: "coco_stuff"}  # by the number of classes
 _RESNETS = re.compile(r"(?<!inception)(?<!inception_)resne[stx]")
 
 
 @dataclass(frozen=True)
 class Method:
-    """A segmentation method.
-
-    Attributes:
-        network: the class that builds it.
-        fcn_head: whether the published training adds an FCN head on an encoder stage.
-    """
+    """A segmentation method, by the class of its network."""
 
     network: type[Any]
-    fcn_head: bool = False
+    fcn_head: bool = False  # whether the published training adds one on an encoder stage
 
     @property
     def name(self) -> str:
@@ -96,28 +88,15 @@ METHODS = (
 
 @dataclass(frozen=True)
 class Fit:
-    """A method and an encoder that go together, with their numbers.
-
-    Attributes:
-        method: the method.
-        encoder: the encoder's name.
-        parameters: of the network only, which is what is deployed.
-        auxiliary_parameters: of the FCN head that trains beside it; 0 if there is none.
-        divisor: pixels that must divide both sides of an image.
-        smallest: side in pixels of the smallest dummy image that the network accepts. More than 64
-            means that it accepts few sizes, as transformers of a fixed size.
-        feature_channels: of the feature that enters the classifier, which the contrast projects.
-        feature_stride: of that feature, in image pixels.
-        output_stride: of the logits that the network returns, in image pixels.
-    """
+    """A method and an encoder that go together, with their numbers; strides in image pixels."""
 
     method: Method
     encoder: str
-    parameters: int
-    auxiliary_parameters: int
-    divisor: int
-    smallest: int
-    feature_channels: int
+    parameters: int  # of the network only, which is what is deployed
+    auxiliary_parameters: int  # of the FCN head that trains beside it; 0 if there is none
+    divisor: int  # of both sides of an image
+    smallest: int  # side of the smallest dummy image accepted; above 64, few sizes are
+    feature_channels: int  # of the feature that enters the classifier and is projected
     feature_stride: int
     output_stride: int
 
@@ -195,10 +174,8 @@ def _build_blank(method: Method, encoder: str, classes: int) -> nn.Module:
     try:
         with torch.device("meta"), _Blank():
             return method.build(encoder, classes)
-    except RuntimeError as error:
-        if "meta tensor" not in str(error):
-            raise
-    return method.build(encoder, classes)  # smp's MiT computes its rates of drop-path by tensors
+    except RuntimeError:  # smp's MiT computes its rates of drop-path by tensors
+        return method.build(encoder, classes)
 
 
 def _measure(method: Method, encoder: str, network: nn.Module, classes: int) -> Fit:
@@ -243,14 +220,7 @@ def _count(module: nn.Module) -> int:
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> str | None:
-    """Describe which network a state dict is of, and what to use for it.
-
-    Args:
-        tensors: by the names of this project's networks.
-
-    Returns:
-        One or two sentences; None if it is none of the published networks.
-    """
+    """Describe which published network a state dict is of and what to use for it, if any."""
     shapes = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_floating_point()}
     if "segmentation_head.0.weight" not in shapes:
         return None
@@ -262,18 +232,15 @@ def recognize(tensors: Mapping[str, Tensor]) -> str | None:
             state = _build_blank(method, encoder, classes).state_dict()
         except Exception:  # the method cannot be built on the encoder
             return 0.0
-        ours = {
-            (name, tensor.shape) for name, tensor in state.items() if tensor.is_floating_point()
-        }
-        ours = {item for item in ours if item[0].startswith(part)}
+        learned = {name: t.shape for name, t in state.items() if t.is_floating_point()}
+        ours = {item for item in learned.items() if item[0].startswith(part)}
         theirs = {item for item in shapes.items() if item[0].startswith(part)}
         names = {name for name, _ in ours | theirs}
         return len(ours & theirs) / max(len(names), 1)
 
     # The encoder by the method that goes with all of them, then the method on that encoder.
-    encoders = dict.fromkeys(
-        [*ENCODERS, *(encoder for _, encoder in SHIPPED), *_SIZES_BESIDE_SHIPPED]
-    )
+    further = ["tu-resnet50c", "resnet18", "resnet34", "resnet50"]
+    encoders = dict.fromkeys([*ENCODERS, *(encoder for _, encoder in SHIPPED), *further])
     upernet = METHODS[-1]
     encoder = max(encoders, key=lambda name: likeness(upernet, name, "encoder."))
     method = max(METHODS, key=lambda method: likeness(method, encoder))

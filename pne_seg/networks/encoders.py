@@ -32,8 +32,8 @@ def build_encoder(
         **kwargs: passed to timm's model; they override `encoder_settings`.
 
     Returns:
-        A module from (B, `in_channels`, H, W) to six features, counted from 0: the i-th has
-        `out_channels[i]` channels at stride 2ⁱ, or at `output_stride` if that is less.
+        A module to six features; the i-th has `out_channels[i]` channels at stride 2ⁱ, or at
+        `output_stride` if that is less.
     """
     settings = encoder_settings(name, kwargs)
     with readable_errors(name, settings, output_stride):
@@ -142,11 +142,11 @@ class _PadThenShift:
 
 
 class SwinBlock(_PadThenShift, swin_transformer.SwinTransformerBlock):
-    """timm's Swin block with the published windows on maps of any size."""
+    """timm's Swin block with the published windows."""
 
 
 class SwinV2Block(_PadThenShift, swin_transformer_v2.SwinTransformerV2Block):
-    """timm's Swin V2 block with the published windows on maps of any size."""
+    """timm's Swin V2 block with the published windows."""
 
 
 _PUBLISHED: dict[type[Any], type[Any]] = {

@@ -31,10 +31,8 @@ def complete_slot(
 ) -> Slot:
     """Complete a slot by the data's number of classes, without pretrained weights to fetch.
 
-    Args:
-        given: as in a saved config; a class path, alone or with `init_args` and `dict_kwargs`.
-        num_classes: set if the class takes it.
-        imports: what the slot may name; nothing beyond this project's packages by default.
+    It is a class path, alone or with `init_args` and `dict_kwargs`. By default it may name nothing
+    beyond this project's packages.
     """
     slot: Slot = {"class_path": given} if isinstance(given, str) else dict(given)
     names = _parameters(str(slot.get("class_path")), imports or Imports())
@@ -68,15 +66,7 @@ def _parameters(class_path: str, imports: Imports) -> set[str]:
 
 
 def build_network(slot: Slot, imports: Imports | None = None) -> nn.Module:
-    """Build a network from its slot, types converted as on the command line; in eval mode.
-
-    Args:
-        slot: as `complete_slot` makes it.
-        imports: what the slot may name; nothing beyond this project's packages by default.
-
-    Raises:
-        UserError: the class refuses its settings, or the slot names what it may not.
-    """
+    """Build a network from its slot, types converted as on the command line; in eval mode."""
     from jsonargparse import ArgumentParser
 
     imports = imports or Imports()
@@ -112,13 +102,7 @@ class HubMixin(SMPHubMixin):  # type: ignore[misc]  # smp is untyped
 
     @classmethod
     def from_pretrained(cls, *args: Any, strict: bool = True, **kwargs: Any) -> Any:
-        """Rebuild a saved network of this class, without fetching its pretrained weights first.
-
-        Args:
-            *args: the folder, or the name of a repository on the Hugging Face hub.
-            strict: refuse a file whose keys differ from the network's.
-            **kwargs: settings that replace the saved ones, and `huggingface_hub`'s own.
-        """
+        """Rebuild a saved network of this class, as the function `from_pretrained` does."""
         random = {key: None for key in PRETRAINED if key in cls._hub_mixin_init_parameters}
         network = super().from_pretrained(*args, strict=strict, **(random | kwargs))
         return network.eval()  # not every version of huggingface_hub does
@@ -141,10 +125,7 @@ def from_pretrained(path_or_repo: str | Path, **kwargs: Any) -> nn.Module:
             `token`, `cache_dir`, `local_files_only`, `force_download`).
 
     Returns:
-        The network on the CPU, in eval mode.
-
-    Raises:
-        ValueError: the folder holds no configuration, or one that names no known class.
+        The network on the CPU, in eval mode, its weights from the file only.
     """
     if not Path(path_or_repo).is_dir():
         options = ("revision", "token", "cache_dir", "local_files_only", "force_download")
