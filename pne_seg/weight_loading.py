@@ -4,6 +4,7 @@ A *resume* continues a run exactly and is Lightning's; starting *from* weights l
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,7 @@ from pne_seg.errors import UserError
 from pne_seg.pretrained import Weights, read_weights
 from pne_seg.training_loss import TRAINING_TERMS
 
-_MOST_SHAPES = 8
-"""Most tensors of another shape that a report lists one by one."""
+_MOST_SHAPES = 8  # that a report lists one by one
 _NETWORK = "network."
 _WITHOUT_EFFECT = re.compile(
     r"network\.encoder\.(model\.)?(norm|fc_norm|head|fc|classifier)\."
@@ -32,9 +32,6 @@ class Loaded:
     """What became of each tensor of a source and of a module.
 
     Attributes:
-        source: as given.
-        weights: what it holds.
-        fitting: tensors to load, by the module's names.
         other_shape: name → (shape in the source, shape in the module); these keep fresh weights.
         missing: names of the module that the source lacks; these keep fresh weights.
         unused: names of the source that the module lacks.
@@ -106,14 +103,14 @@ def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = (
     """Load a whole network from a source, without what is for training only.
 
     Args:
-        network: bare; each of its parameters and statistics is overwritten.
+        network: each of its parameters and statistics is overwritten.
         source: as for `pne_seg.pretrained.read_weights`.
         class_names: in the order of class indices; not compared with the source's if empty.
 
     Raises:
         UserError: the source cannot be read, holds values that are not finite, is of another
-            network, or names other classes or another order. Another library may spell the
-            names differently: then only the order counts.
+            network, or has other class names or another order. Of another library only the order
+            counts.
     """
     holder = nn.ModuleDict({"network": network})
     report = _compare(holder, source)
@@ -128,15 +125,15 @@ def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = (
         shapes = list(report.other_shape.values())
         counts = {(one[0], other[0]) for one, other in shapes if one[1:] == other[1:]}
         if len(shapes) == len(lacking) and len(counts) == 1 and not extra:  # classifiers only
-            given, wanted = counts.pop()
+            there, here = counts.pop()
             raise UserError(
-                f"{source}: the weights have {given} classes, the config's data have {wanted}. Use "
+                f"{source}: the weights have {there} classes, the config's data have {here}. Use "
                 "a config of the data set that they were trained on."
             )
-        reasons = [f"it lacks {_by_module(lacking)}"] if lacking else []
-        reasons += [f"it also has {_by_module(extra)}"] if extra else []
+        reasons = [("it lacks", lacking), ("it also has", extra)]
+        given = "; ".join(f"{text} {_by_module(names)}" for text, names in reasons if names)
         raise UserError(
-            f"{source}: not the weights of the config's network:\n  {'; '.join(reasons)}.\n"
+            f"{source}: not the weights of the config's network:\n  {given}.\n"
             f"  {_advice(network, extra) or _what_it_is(report, holder)}"
         )
     report.classes = _same_classes(report, class_names)
@@ -257,10 +254,7 @@ def _what_it_is(report: Loaded, module: nn.Module) -> str:
 
 def _by_module(names: Sequence[str], most: int = 6) -> str:
     """Shorten names to the modules that hold them, with the number of tensors in each."""
-    counts: dict[str, int] = {}
-    for name in names:
-        module = ".".join(name.split(".")[:3])
-        counts[module] = counts.get(module, 0) + 1
+    counts = Counter(".".join(name.split(".")[:3]) for name in names)
     listed = [f"{module} ({count})" for module, count in list(counts.items())[:most]]
     more = len(counts) - most
     return ", ".join(listed) + (f", and {more} more" if more > 0 else "")

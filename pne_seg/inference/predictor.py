@@ -1,7 +1,7 @@
 """From images to classes: the network under a protocol, in bounded memory."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -197,5 +197,6 @@ def _low_resolution_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, 
                 network.check_input_shape(images)  # type: ignore[operator]
             features = network.encoder(images)  # type: ignore[operator]
             logits = convolution(network.decoder(features))  # type: ignore[operator]
-            return logits, step.scale_factor, bool(step.align_corners)
+            factor: Any = step.scale_factor
+            return logits, factor, bool(step.align_corners)
     return network(images), 1, False

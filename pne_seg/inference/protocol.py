@@ -9,10 +9,8 @@ from torch import Tensor
 
 Weighting = Literal["even", "gaussian"]
 
-_OVERLAP = 1 / 3
 _LARGEST_SCALE = 16
-_SIGMA = 1 / 8
-"""Standard deviation of the Gaussian weight, in sides of the window, as in nnU-Net."""
+_SIGMA = 1 / 8  # of the Gaussian weight, in sides of the window, as in nnU-Net
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,8 @@ class Inference:
     @property
     def views(self) -> list[tuple[float, bool]]:
         """Each scale, unmirrored and, with `flip`, mirrored."""
-        return [(scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flip]]
+        flips = (False, True) if self.flip else (False,)
+        return [(scale, flip) for scale in self.scales for flip in flips]
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -97,7 +96,7 @@ class Inference:
             raise ValueError("A whole image has no windows.")
         if self.stride is not None:
             return self.stride
-        share = 1 - (_OVERLAP if self.overlap is None else self.overlap)
+        share = 1 - (1 / 3 if self.overlap is None else self.overlap)
         height, width = (max(1, round(side * share)) for side in self.window)
         return height, width
 

@@ -1,7 +1,7 @@
 """HRNetV2 and OCRNet: heads on the stages of a high-resolution encoder."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -88,8 +88,11 @@ def gather_regions(logits: Tensor, features: Tensor) -> Tensor:
     A region's weights are the softmax over all pixels of a class's logits, (B, K, h, w) (eq. 2 of
     arXiv:1909.11065).
     """
-    # In single precision: over 10⁵ pixels the weights are too small for half precision.
-    with _full_precision(features):
+    # In single precision: over 10⁵ pixels the weights are too small for half precision. Autocast is
+    # touched only if it is on, because exports would trace it.
+    device = features.device.type
+    autocast = device != "meta" and torch.is_autocast_enabled(device)
+    with torch.autocast(device, enabled=False) if autocast else nullcontext():
         weights = _at_least_single(logits).flatten(2).softmax(dim=2)
         regions = weights @ _at_least_single(features).flatten(2).transpose(1, 2)
     return regions.to(features.dtype)
@@ -233,11 +236,3 @@ class OCRNet(HubMixin, SegmentationModel):  # type: ignore[misc]  # smp is untyp
 
 def _at_least_single(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Suspend autocast if it is on; exports then contain no trace of it."""
-    device = tensor.device.type
-    if device != "meta" and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()

@@ -21,20 +21,12 @@ __all__ = ["Weights", "map_names", "read_weights"]
 
 @dataclass
 class Weights:
-    """The tensors of a source, under this project's names.
-
-    Attributes:
-        tensors: by name in `SegmentationModule`.
-        library: whose layout it was; empty if it needed no mapping.
-        unknown: keys that no layout names.
-        averaged: whether a moving average was taken instead of the last weights.
-        class_names: in the order of class indices; none if the source does not name its classes.
-    """
+    """The tensors of a source, by their names in `SegmentationModule`."""
 
     tensors: dict[str, Tensor]
-    library: str = ""
-    unknown: list[str] = field(default_factory=list)
-    averaged: bool = False
+    library: str = ""  # whose names were mapped
+    unknown: list[str] = field(default_factory=list)  # keys that no layout names
+    averaged: bool = False  # whether a moving average was taken instead of the last weights
     class_names: tuple[str, ...] = ()
 
 
@@ -64,13 +56,7 @@ def read_weights(source: str) -> Weights:
 
 
 def map_names(tensors: Mapping[str, Tensor]) -> Weights:
-    """Rename another library's tensors to their names in `SegmentationModule`.
-
-    They stay as they are if no layout is recognized.
-
-    Raises:
-        RuntimeError: a tensor has other dimensions than its name implies.
-    """
+    """Rename another library's tensors to their names in `SegmentationModule`, if recognized."""
     if not any(key.startswith("decode_head.") for key in tensors):
         return Weights(dict(tensors))
     given, averaged = _moving_average(tensors)

@@ -28,10 +28,10 @@ _ENCODER, _DECODER = "network.encoder.model", "network.decoder"
 _CLASSIFIER = "network.segmentation_head.0"
 _FEATURE_NORMS = {
     "backbone.norm{}": f"{_DECODER}.feature_norms.{{}}",
-    "backbone.hidden_states_norms.stage1": f"{_DECODER}.feature_norms.0",
-    "backbone.hidden_states_norms.stage2": f"{_DECODER}.feature_norms.1",
-    "backbone.hidden_states_norms.stage3": f"{_DECODER}.feature_norms.2",
-    "backbone.hidden_states_norms.stage4": f"{_DECODER}.feature_norms.3",
+    **{
+        f"backbone.hidden_states_norms.stage{i + 1}": f"{_DECODER}.feature_norms.{i}"
+        for i in range(4)
+    },
 }
 
 _SWIN = _ENCODER + ".layers_{}.blocks.{}"

@@ -24,8 +24,7 @@ _PREFIXES = ("module.", "_orig_mod.")
 _INERT_PACKAGES = ("mmengine", "mmcv", "mmseg", "numpy")
 _INERT_NAMES = ("builtins.getattr", "__builtin__.getattr")  # how mmengine's history is pickled
 _ALLOWED = re.compile(r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.\w+Storage")
-_PICKLE = b"\x80"
-_ZIP = b"PK\x03\x04"
+_PICKLE, _ZIP = b"\x80", b"PK\x03\x04"
 _LONGEST_HEADER = 100_000_000  # of safetensors, in bytes, as its readers have it
 
 
