@@ -62,14 +62,8 @@ def usable_checkpoint(path: Path) -> Path:
 def read_checkpoint(path: Path, map_tensors: bool = True) -> dict[str, Any]:
     """Read a checkpoint of a run, which may come from anywhere, without running code.
 
-    Args:
-        path: the file.
-        map_tensors: whether to map tensors from the file instead of copying them; for callers that
-            use only some of them, or copy them.
-
-    Raises:
-        UserError: it is missing or damaged, holds more than tensors and plain values, or is not a
-            checkpoint of a run.
+    With `map_tensors` they are mapped from the file instead of copied, for callers that use only
+    some of them, or copy them.
     """
     import torch  # not needed to check a file
 

@@ -107,12 +107,9 @@ def mirrored(source: LogitMap) -> LogitMap:
 def stitched(
     tiles: Sequence[tuple[int, int, LogitMap]], size: Sequence[int], weight: Tensor
 ) -> LogitMap:
-    """Put windows together, by their weighted mean where they overlap.
+    """Put windows (first row, first column, logits) together, weighted where they overlap.
 
-    Args:
-        tiles: first row, first column and logits of windows of one size that cover all pixels.
-        size: height and width of the whole.
-        weight: (h, w), a window's weight at each of its pixels; above 0.
+    They have one size and cover all pixels; `weight`, (h, w), is above 0 at each of theirs.
     """
     if len(tiles) == 1:
         return tiles[0][2]

@@ -87,7 +87,7 @@ class FCNHead(Auxiliary):
     """A small fully convolutional head on an encoder stage: 3×3 conv-BN-ReLU, dropout, classifier.
 
     Args:
-        channels: width of the 3×3 convolution.
+        channels: of the 3×3 convolution.
         dropout: share of the channels dropped before the classifier.
         feature_module: dotted name of the module whose *output* is the feature.
         stage: which one, if that output is a list of features; −2 is the stage before the last.

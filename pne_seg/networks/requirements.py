@@ -10,13 +10,8 @@ class BatchRequirements:
     """The smallest crop and batch that a network can be trained on.
 
     Batch normalization needs more than one value per channel. Networks that pool the whole image to
-    one pixel (DeepLabV3's image pooling, UPerNet's pyramid) leave one value for each image. A dummy
-    image finds these.
-
-    Args:
-        network: (B, 3, H, W) → (B, C, h, w) logits.
-        num_classes: C.
-        stride: pixels of the image that its coarsest feature has one value for.
+    one pixel (DeepLabV3's image pooling, UPerNet's pyramid) leave one value for each image; a dummy
+    image finds them. `stride` is that of the coarsest feature.
     """
 
     def __init__(self, network: nn.Module, num_classes: int, stride: int) -> None:
@@ -51,13 +46,10 @@ class BatchRequirements:
         self.pooled_norm: str | None = next(pooled, None)
 
     def check(self, images: int, height: int, width: int) -> None:
-        """Refuse a batch that the network cannot be trained on.
+        """Refuse a batch of crops that the network cannot be trained on.
 
-        Args:
-            images: images per step over which the statistics are computed: those of one device, or
-                of all of them if batch normalization is synchronized.
-            height: of the crop, in pixels.
-            width: of the crop, in pixels.
+        `images` counts those over which statistics are computed: of one device, or of all of them
+        if batch normalization is synchronized.
         """
         if min(height, width) < self.stride or height == width == 1:
             least = max(self.stride, 2)

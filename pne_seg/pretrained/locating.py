@@ -106,11 +106,7 @@ def _from_address(source: str) -> Path:
 
 
 def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) -> Path:
-    """Fetch the first of some files that a repository of the Hugging Face hub has.
-
-    Cache, offline mode, token and endpoint are those of `huggingface_hub`. None for `revision` is
-    the main branch.
-    """
+    """Fetch the first of some files that a repository of the Hugging Face hub has."""
     from huggingface_hub import errors as hub
     from huggingface_hub import hf_hub_download
 

@@ -137,7 +137,7 @@ SMALL: dict[tuple[str, str], Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize(("method", "encoder"), SMALL)
 def test_a_network_with_weights_is_what_its_record_says(method: str, encoder: str) -> None:
-    """Built by hand, and counted by hooks in place of taps."""
+    """Built by hand, and counted by hooks instead of the catalogue's."""
     found = fit(method, encoder, 5)
     network = SMALL[method, encoder]()
     features: list[Tensor] = []
