@@ -137,13 +137,12 @@ def measure(method_name: str, encoder: str, arguments: argparse.Namespace) -> Fi
         arguments: `device`, `rounds`, `crop` in pixels, `batch` in images and `precision`.
     """
     method = next(method for method in METHODS if method.name == method_name)
-    config = method.config(encoder)
     with torch.device("meta"):
-        bare = config.build(CLASSES).eval()
+        bare = method.build(encoder, CLASSES).eval()
     torch.manual_seed(0)
     swin = "swin" in encoder
     settings: dict[str, Any] = {"drop_path_rate": 0.3} if swin else {}
-    network = config.build(CLASSES, **settings)
+    network = method.build(encoder, CLASSES, **settings)
     images = torch.randint(0, 256, (arguments.batch, 3, arguments.crop, arguments.crop))
     images = images.to(torch.uint8)
     target = _half_train(network, images.float(), arguments.device)

@@ -15,14 +15,9 @@ def previous_checkpoint(path: Path) -> Path:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Check, before anything is built, that a checkpoint exists and is as it was written.
-
-    Raises:
-        UserError: it is missing, not a complete file of PyTorch's (a zip archive), or a checksum
-            in it does not match.
-    """
+    """Raise a UserError unless a checkpoint is a complete file of PyTorch's, as it was written."""
     if not path.exists():
-        raise UserError(f"--ckpt_path {path} does not exist.")
+        raise UserError(f"{path} does not exist.")
     status = check_regular(path)
     try:
         damaged = _damaged_member(path.resolve(), status.st_size, status.st_mtime_ns)
@@ -49,11 +44,7 @@ def _damaged_member(path: Path, _size: int, _changed: int) -> str | None:
 
 
 def usable_checkpoint(path: Path) -> Path:
-    """Return a checkpoint, or the one kept before it if it is missing or damaged.
-
-    Raises:
-        UserError: neither can be used.
-    """
+    """Return a checkpoint, or the one kept before it if it is missing or damaged."""
     try:
         check_checkpoint(path)
     except UserError as error:
@@ -69,22 +60,15 @@ def usable_checkpoint(path: Path) -> Path:
 
 
 def read_checkpoint(path: Path, map_tensors: bool = True) -> dict[str, Any]:
-    """Read a checkpoint.
+    """Read a checkpoint of a run, which may come from anywhere, without running code.
 
-    Args:
-        path: the file.
-        map_tensors: whether to map tensors from the file instead of copying them; for callers that
-            use only some of them, or copy them.
-
-    Raises:
-        UserError: it is missing or damaged, holds more than tensors and plain values, or is not a
-            checkpoint of a run.
+    With `map_tensors` they are mapped from the file instead of copied, for callers that use only
+    some of them, or copy them.
     """
     import torch  # not needed to check a file
 
     check_checkpoint(path)
     try:
-        # The file may come from anywhere: it must not run code.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=map_tensors)
     except Exception as error:  # unpickling fails in many ways
         # torch's own message advises weights_only=False.

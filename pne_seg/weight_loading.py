@@ -4,6 +4,7 @@ A *resume* continues a run exactly and is Lightning's; starting *from* weights l
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,8 @@ from pne_seg.errors import UserError
 from pne_seg.pretrained import Weights, read_weights
 from pne_seg.training_loss import TRAINING_TERMS
 
-_MOST_SHAPES = 8
-"""Most tensors of another shape that a report lists one by one."""
-
+_MOST_SHAPES = 8  # that a report lists one by one
 _NETWORK = "network."
-_OF_TRAINING = tuple(f"{term}." for term in TRAINING_TERMS)
 _WITHOUT_EFFECT = re.compile(
     r"network\.encoder\.(model\.)?(norm|fc_norm|head|fc|classifier)\."
     r"|backbone\.(swin\.)?layernorm\.|auxiliary_head\.|.*(num_batches_tracked|relative_position_index|attn_mask)$"
@@ -34,9 +32,6 @@ class Loaded:
     """What became of each tensor of a source and of a module.
 
     Attributes:
-        source: as given.
-        weights: what it holds.
-        loaded: names that were loaded.
         other_shape: name → (shape in the source, shape in the module); these keep fresh weights.
         missing: names of the module that the source lacks; these keep fresh weights.
         unused: names of the source that the module lacks.
@@ -46,24 +41,28 @@ class Loaded:
 
     source: str
     weights: Weights
-    loaded: list[str] = field(default_factory=list)
+    fitting: dict[str, Tensor] = field(default_factory=dict)
     other_shape: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     advice: str | None = None
     classes: str | None = None
 
+    @property
+    def loaded(self) -> list[str]:
+        """Names that are loaded."""
+        return list(self.fitting)
+
     def __str__(self) -> str:
         mapped = f" (names mapped from {self.weights.library})" if self.weights.library else ""
-        lines = [f"Weights from {self.source}: {len(self.loaded)} tensors loaded{mapped}."]
+        lines = [f"Weights from {self.source}: {len(self.fitting)} tensors loaded{mapped}."]
         if self.weights.averaged:
             lines.append("  the moving average of the weights (ema_…) is taken, not the last ones")
         if self.classes:
             lines.append(f"  {self.classes}")
         for name, (theirs, ours) in list(self.other_shape.items())[:_MOST_SHAPES]:
             lines.append(f"  skipped for its shape: {name}, {theirs} in the file, {ours} here")
-        if len(self.other_shape) > _MOST_SHAPES:
-            more = list(self.other_shape)[_MOST_SHAPES:]
+        if more := list(self.other_shape)[_MOST_SHAPES:]:
             lines.append(f"  and {len(more)} more: {_by_module(more)}")
         if self.missing:
             lines.append(f"  not in the file, fresh weights: {_by_module(self.missing)}")
@@ -84,22 +83,19 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
         module: with the network under `network`; its `class_names`, if any, are used.
         source: as for `pne_seg.pretrained.read_weights`.
 
-    Returns:
-        What was loaded, what was skipped for its shape, and what was missing on either side.
-
     Raises:
         UserError: the source cannot be read, holds values that are not finite, or nothing in it
             fits the network; the message names the network that it fits, if there is one.
     """
-    report, fitting = _compare(module, str(source), getattr(module, "class_names", ()))
+    report = _compare(module, str(source), getattr(module, "class_names", ()))
     # Counters of batches and index tables fit any network.
-    weights = [name for name, tensor in fitting.items() if tensor.is_floating_point()]
+    weights = [name for name, tensor in report.fitting.items() if tensor.is_floating_point()]
     if not any(name.startswith(_NETWORK) for name in weights):
         raise UserError(
             f"{source}: nothing in it fits the network.\n  {_what_it_is(report, module)}"
         )
     report.advice = _advice(module.get_submodule("network"), report.unused)
-    _copy(fitting, module, report)
+    _copy(report, module)
     return report
 
 
@@ -107,17 +103,17 @@ def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = (
     """Load a whole network from a source, without what is for training only.
 
     Args:
-        network: bare; each of its parameters and statistics is overwritten.
+        network: each of its parameters and statistics is overwritten.
         source: as for `pne_seg.pretrained.read_weights`.
         class_names: in the order of class indices; not compared with the source's if empty.
 
     Raises:
         UserError: the source cannot be read, holds values that are not finite, is of another
-            network, or names other classes or another order. Another library may spell the
-            names differently: then only the order counts.
+            network, or has other class names or another order. Of another library only the order
+            counts.
     """
     holder = nn.ModuleDict({"network": network})
-    report, fitting = _compare(holder, source)
+    report = _compare(holder, source)
     ours = holder.state_dict()
     missing = [name for name in report.missing if ours[name].is_floating_point()]
     lacking = [*report.other_shape, *missing]
@@ -129,122 +125,68 @@ def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = (
         shapes = list(report.other_shape.values())
         counts = {(one[0], other[0]) for one, other in shapes if one[1:] == other[1:]}
         if len(shapes) == len(lacking) and len(counts) == 1 and not extra:  # classifiers only
-            given, wanted = counts.pop()
+            there, here = counts.pop()
             raise UserError(
-                f"{source}: the weights have {given} classes, the config's data have {wanted}. Use "
+                f"{source}: the weights have {there} classes, the config's data have {here}. Use "
                 "a config of the data set that they were trained on."
             )
-        reasons = [f"it lacks {_by_module(lacking)}"] if lacking else []
-        reasons += [f"it also has {_by_module(extra)}"] if extra else []
+        reasons = [("it lacks", lacking), ("it also has", extra)]
+        given = "; ".join(f"{text} {_by_module(names)}" for text, names in reasons if names)
         raise UserError(
-            f"{source}: not the weights of the config's network:\n  {'; '.join(reasons)}.\n"
+            f"{source}: not the weights of the config's network:\n  {given}.\n"
             f"  {_advice(network, extra) or _what_it_is(report, holder)}"
         )
     report.classes = _same_classes(report, class_names)
-    report.unused = [name for name in report.unused if not name.startswith(_OF_TRAINING)]
-    _copy(fitting, holder, report)
+    of_training = tuple(f"{term}." for term in TRAINING_TERMS)
+    report.unused = [name for name in report.unused if not name.startswith(of_training)]
+    _copy(report, holder)
     return report
 
 
-def _copy(fitting: Mapping[str, Tensor], module: nn.Module, report: Loaded) -> None:
-    """Copy the tensors that fit, if all of them are plain and finite."""
-    ours = module.state_dict()
-    for name, tensor in fitting.items():
-        learned = ours[name].is_floating_point()
-        plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
-        if not plain or (learned and not tensor.is_floating_point()):
-            raise UserError(
-                f"{report.source}: {name} holds {tensor.dtype} ({tensor.layout}), expected "
-                f"{ours[name].dtype}. Save a plain state dict."
-            )
-        if learned and not tensor.isfinite().all():
-            raise UserError(
-                f"{report.source}: {name} holds values that are not finite. Take another file."
-            )
-    with torch.no_grad():
-        for name, tensor in fitting.items():
-            ours[name].copy_(tensor)
-
-
-def _advice(network: nn.Module, further: Sequence[str]) -> str | None:
-    """Return a network's advice on keys that it lacks, as UPerNet gives on its norms."""
-    names = [name.removeprefix(_NETWORK) for name in further if name.startswith(_NETWORK)]
-    try:
-        if names:
-            network.load_state_dict(dict.fromkeys(names), strict=False)
-    except UserError as error:
-        return str(error)
-    return None
-
-
-def _compare(
-    module: nn.Module, source: str, class_names: Sequence[str] = ()
-) -> tuple[Loaded, dict[str, Tensor]]:
+def _compare(module: nn.Module, source: str, class_names: Sequence[str] = ()) -> Loaded:
     """Match names and shapes of a source's weights, rows by class names; load nothing yet."""
-    weights, ours = read_weights(source), module.state_dict()
-    given = weights.tensors
+    report, ours = Loaded(source, read_weights(source)), module.state_dict()
+    given = report.weights.tensors
     # A training module's names, a bare network's, or those of a module that holds a `model`.
     forms = ("", _NETWORK), ("", ""), ("model.", _NETWORK)
     named = [{new + name.removeprefix(old): t for name, t in given.items()} for old, new in forms]
     theirs = max(named, key=lambda names: len(names.keys() & ours.keys()))
-    report = Loaded(source, weights)
-    fitting: dict[str, Tensor] = {}
     for name, tensor in ours.items():
         if name not in theirs:
             report.missing.append(name)
         elif theirs[name].shape != tensor.shape:
             report.other_shape[name] = (tuple(theirs[name].shape), tuple(tensor.shape))
         else:
-            fitting[name] = theirs[name]
-            report.loaded.append(name)
+            report.fitting[name] = theirs[name]
     report.unused = [name for name in theirs if name not in ours]
-    if class_names:
-        _match_rows(module, class_names, theirs, report, fitting)
-    return report, fitting
+    if class_names and [*class_names] != [*report.weights.class_names]:
+        _match_rows(module, class_names, theirs, report)
+    return report
 
 
 def _match_rows(
-    module: nn.Module,
-    here: Sequence[str],
-    theirs: Mapping[str, Tensor],
-    report: Loaded,
-    fitting: dict[str, Tensor],
+    module: nn.Module, here: Sequence[str], theirs: Mapping[str, Tensor], report: Loaded
 ) -> None:
-    """Match the rows of classifiers to classes by name, and report it.
-
-    Args:
-        module: with the network under `network`.
-        here: names of its classes.
-        theirs: the source's tensors by the module's names.
-        report: what fits by shape; changed.
-        fitting: the tensors to load; changed.
-    """
-    there = report.weights.class_names
-    if list(here) == list(there):
-        return
+    """Match the rows of classifiers to classes by name, in `report`."""
+    there, ours = report.weights.class_names, module.state_dict()
     tensors = {name for name in class_tensors(module, len(here)) if name in theirs}
     if not there or not are_named(here):
-        if tensors & set(report.loaded):
+        if tensors & report.fitting.keys():
             where = "here" if there else "in the source"
             report.classes = f"classes have no names {where}: all {len(here)} are taken in order"
         return
     if not tensors and len(here) == len(there):
         report.classes = "trained on other classes, but no layer was found that gives their logits"
-    ours = module.state_dict()
-    taken = {
-        name: rows
-        for name in tensors
-        if (rows := rows_by_name(ours[name], theirs[name], here, there)) is not None
-    }
-    if not taken:
-        return
-    report.classes = describe_rows(here, there)
-    for name, rows in taken.items():
+    for name in tensors:
+        rows = rows_by_name(ours[name], theirs[name], here, there)
+        if rows is None:
+            continue
+        report.classes = describe_rows(here, there)
         report.other_shape.pop(name, None)
-        fitting.pop(name, None)
-        if not set(here).isdisjoint(there):
-            fitting[name] = rows
-    report.loaded = [name for name in ours if name in fitting]
+        if set(here).isdisjoint(there):
+            report.fitting.pop(name, None)
+        else:
+            report.fitting[name] = rows
 
 
 def _same_classes(report: Loaded, here: Sequence[str]) -> str | None:
@@ -264,10 +206,41 @@ def _same_classes(report: Loaded, here: Sequence[str]) -> str | None:
     )
 
 
+def _copy(report: Loaded, module: nn.Module) -> None:
+    """Copy the tensors that fit, if all of them are plain and finite."""
+    ours = module.state_dict()
+    for name, tensor in report.fitting.items():
+        learned = ours[name].is_floating_point()
+        plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+        if not plain or (learned and not tensor.is_floating_point()):
+            raise UserError(
+                f"{report.source}: {name} holds {tensor.dtype} ({tensor.layout}), expected "
+                f"{ours[name].dtype}. Save a plain state dict."
+            )
+        if learned and not tensor.isfinite().all():
+            raise UserError(
+                f"{report.source}: {name} holds values that are not finite. Take another file."
+            )
+    with torch.no_grad():
+        for name, tensor in report.fitting.items():
+            ours[name].copy_(tensor)
+
+
+def _advice(network: nn.Module, further: Sequence[str]) -> str | None:
+    """Return a network's advice on keys that it lacks, as UPerNet gives on its norms."""
+    names = [name.removeprefix(_NETWORK) for name in further if name.startswith(_NETWORK)]
+    try:
+        if names:
+            network.load_state_dict(dict.fromkeys(names), strict=False)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def _what_it_is(report: Loaded, module: nn.Module) -> str:
     """Describe which network the weights are of, and its config; else a few names of both."""
-    # It builds networks: only on the way to an error.
-    from pne_seg.pretrained.recognition import recognize
+    # Building networks takes seconds: only on the way to an error.
+    from pne_seg.networks.catalogue import recognize
 
     tensors = report.weights.tensors
     if found := recognize({name.removeprefix(_NETWORK): t for name, t in tensors.items()}):
@@ -281,10 +254,7 @@ def _what_it_is(report: Loaded, module: nn.Module) -> str:
 
 def _by_module(names: Sequence[str], most: int = 6) -> str:
     """Shorten names to the modules that hold them, with the number of tensors in each."""
-    counts: dict[str, int] = {}
-    for name in names:
-        module = ".".join(name.split(".")[:3])
-        counts[module] = counts.get(module, 0) + 1
+    counts = Counter(".".join(name.split(".")[:3]) for name in names)
     listed = [f"{module} ({count})" for module, count in list(counts.items())[:most]]
     more = len(counts) - most
     return ", ".join(listed) + (f", and {more} more" if more > 0 else "")

@@ -18,7 +18,7 @@ from tests.training import trainer
 
 METHODS = pytest.mark.parametrize("method", NETWORKS)
 CLASSES = len(Scenes.class_names)
-MEAN_COLOUR = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
+MEAN_COLOR = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
 
 
 def four_scenes() -> Batch:
@@ -59,7 +59,7 @@ def test_an_odd_size_gives_what_the_padded_image_gives(method: str) -> None:
     module = training_module(method, CLASSES).eval()
     image = torch.randint(0, 256, (1, 3, 333, 500), dtype=torch.uint8)
     below, right = -333 % 32, -500 % 32
-    padded = MEAN_COLOUR.expand(1, 3, 333 + below, 500 + right).clone()
+    padded = MEAN_COLOR.expand(1, 3, 333 + below, 500 + right).clone()
     padded[..., :333, :500] = image
     with torch.no_grad():
         scores: Tensor = module(image)
@@ -111,7 +111,7 @@ def test_networks_that_pool_to_one_pixel_refuse_a_single_image(method: str) -> N
     pools = method in ("deeplabv3", "upernet_resnet", "upernet_swin")
     assert (module.requirements.pooled_norm is not None) is pools
     if pools:
-        with pytest.raises(ValueError, match=r"Set --data.batch_size 2 or more"):
+        with pytest.raises(ValueError, match=r"Set batch_size to 2 or more"):
             module.requirements.check(1, 64, 64)
         module.network.train()
         with pytest.raises(ValueError, match="Expected more than 1 value per channel"):

@@ -80,8 +80,10 @@ def test_one_image_is_refused_where_the_image_is_pooled(
 ) -> None:
     network = build()
     required = requirements(network)
-    mend = f"normalization {norm} would see a single .*batch_size 2 or more.*sync_batchnorm true"
-    with pytest.raises(ValueError, match=mend):
+    message = (
+        f"normalization {norm} would see a single .*batch_size to 2 or more.*sync_batchnorm=True"
+    )
+    with pytest.raises(ValueError, match=message):
         required.check(1, 64, 64)
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
         train_step(network, 1, 64, 64)
@@ -183,7 +185,7 @@ def test_a_training_without_the_command_line_is_refused_as_readably(
         trainer(max_steps=1).fit(module, Pictures(2, size).loader(images))
 
 
-def test_synchronised_norms_count_the_images_of_all_devices(
+def test_synchronized_norms_count_the_images_of_all_devices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[int, ...]] = []

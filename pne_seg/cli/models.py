@@ -13,7 +13,7 @@ from rich.text import Text
 from pne_seg.cli import fail
 from pne_seg.contrast.component import Projection
 from pne_seg.errors import unknown_setting
-from pne_seg.networks.catalogue import ENCODERS, METHODS, SHIPPED, Fit, Misfit, describe
+from pne_seg.networks.catalogue import ENCODERS, METHODS, SHIPPED, Fit, Method, Misfit, describe
 
 _EMBEDDING_DIM = 256  # of the contrast unless a config says otherwise
 
@@ -46,7 +46,7 @@ def run(args: Sequence[str]) -> None:
     """Print the table."""
     parser = _Parser(
         prog="cli.py models",
-        description="Show which methods and encoders go together, and what they come to.",
+        description="Show which methods and encoders go together, with their numbers.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -56,7 +56,7 @@ def run(args: Sequence[str]) -> None:
         "--encoder",
         action="append",
         metavar="NAME",
-        help="any of smp's, or timm's behind tu-, in place of the paper's; may be repeated",
+        help="any of smp's, or timm's after tu-, in place of the paper's; may be repeated",
     )
     options, unknown = parser.parse_known_args(list(args))
     if unknown and unknown[0].startswith("-"):
@@ -93,14 +93,14 @@ def run(args: Sequence[str]) -> None:
 
 
 def projection_parameters(channels: int) -> int:
-    """Return the number of parameters of the contrast's projection of a feature."""
+    """Count the parameters of the contrast's projection of a feature with that many channels."""
     with torch.device("meta"):
         projection = Projection(channels, _EMBEDDING_DIM)
     return sum(parameter.numel() for parameter in projection.parameters())
 
 
 def _table(fits: Sequence[Fit], with_header: bool) -> Table:
-    """The rows of one encoder; the columns stand under those of the table before."""
+    """Build the rows of one encoder; the columns stand under those of the table before."""
     name = Text(fits[0].encoder, style="bold")
     table = Table(box=None, show_header=with_header, title=name, title_justify="left")
     for header, width in _COLUMNS.items():
@@ -108,7 +108,7 @@ def _table(fits: Sequence[Fit], with_header: bool) -> Table:
         table.add_column(header, justify=justify, min_width=width, no_wrap=True)
     for fit in fits:
         table.add_row(
-            fit.method,
+            fit.method.name,
             f"{fit.parameters:,}",
             f"{fit.auxiliary_parameters:,}" if fit.auxiliary_parameters else "–",
             f"{fit.divisor}" + (f" ≥{fit.smallest}" if fit.smallest > 64 else ""),
@@ -122,7 +122,7 @@ def _table(fits: Sequence[Fit], with_header: bool) -> Table:
 def _reasons(misfits: Sequence[Misfit]) -> str:
     encoders: dict[tuple[str, str], list[str]] = {}
     for misfit in misfits:
-        encoders.setdefault((misfit.method, misfit.reason), []).append(misfit.encoder)
+        encoders.setdefault((misfit.method.name, misfit.reason), []).append(misfit.encoder)
     return "\n".join(
         f"  {method} on {', '.join(names)}: {reason}."
         for (method, reason), names in encoders.items()
@@ -130,18 +130,18 @@ def _reasons(misfits: Sequence[Misfit]) -> str:
 
 
 def _configs(fits: Sequence[Fit]) -> str:
-    """The network's slot in YAML for each method, once for all encoders with the same settings."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for fit in sorted(fits, key=lambda fit: fit.method):
-        settings = {**fit.config.init_args, "encoder_name": "NAME"}
-        config = {"class_path": fit.config.class_path, "init_args": settings}
+    """Write each method's slot in YAML, once for all encoders with the same settings."""
+    groups: dict[tuple[Method, str], list[str]] = {}
+    for fit in sorted(fits, key=lambda fit: fit.method.name):
+        settings = fit.method.init_args(fit.encoder) | {"encoder_name": "NAME"}
+        config = {"class_path": fit.method.class_path, "init_args": settings}
         slot = yaml.safe_dump(config, default_flow_style=True, sort_keys=False, width=1000).strip()
         groups.setdefault((fit.method, slot), []).append(fit.encoder)
     lines = []
     for (method, slot), encoders in groups.items():
-        shipped = [SHIPPED[method, name] for name in encoders if (method, name) in SHIPPED]
+        shipped = [SHIPPED[pair] for name in encoders if (pair := (method.name, name)) in SHIPPED]
         seen = f": configs/*_{', *_'.join(shipped)}.yaml" if shipped else ""
-        lines.append(f"  # {method} on {', '.join(encoders)}{seen}")
+        lines.append(f"  # {method.name} on {', '.join(encoders)}{seen}")
         lines.append(f"  network: {slot.replace('NAME', encoders[0])}")
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.models import swin_transformer, swin_transformer_v2
 from torch import Tensor, nn
 
-from pne_seg.networks.swin import SwinBlock, SwinV2Block
+from pne_seg.networks.encoders import SwinBlock, SwinV2Block
 
 _SWIN_BLOCKS = (
     *(swin_transformer.SwinTransformerBlock, SwinBlock),

@@ -1,25 +1,17 @@
 """From images to classes: the network under a protocol, in bounded memory."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from segmentation_models_pytorch.base import SegmentationHead, SegmentationModel
+from segmentation_models_pytorch.base.modules import Activation
 from torch import Tensor, nn
 
-from pne_seg.inference.logit_maps import (
-    Computed,
-    Cut,
-    LogitMap,
-    Mirrored,
-    Resized,
-    Stitched,
-    Tile,
-)
-from pne_seg.inference.low_resolution import low_resolution_logits
+from pne_seg.inference.logit_maps import LogitMap, computed, cut, mirrored, resized, stitched
 from pne_seg.inference.preprocessing import Preprocessing
-from pne_seg.inference.protocol import WHOLE_IMAGES, Inference
-from pne_seg.inference.windows import window_positions, window_weight
+from pne_seg.inference.protocol import WHOLE_IMAGES, Inference, window_positions, window_weight
 
 
 class Evaluation(NamedTuple):
@@ -27,8 +19,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         classes: (B, H, W) int64.
-        loss: scalar float64 (float32 on Apple's GPUs), the cross-entropy summed over the labeled
-            pixels.
+        loss: scalar, the cross-entropy summed over the labeled pixels.
         pixels: scalar int64, the number of labeled pixels.
     """
 
@@ -42,9 +33,9 @@ class Predictor:
 
     Of one view (one scale, not mirrored) only the logits at the network's resolution are kept, and
     looked at in bands of rows. Of several, the sum of their probabilities is held at full size, for
-    one image at a time, and beside it one view at the network's resolution. Of smp's networks,
-    which enlarge their logits by a last bilinear step, that step is done band by band. A network
-    that computes its logits at full size (Unet) holds them once for each view.
+    one image at a time, and beside it one view at the network's resolution. The bilinear step that
+    ends smp's networks is done band by band. A network that computes its logits at full size (Unet)
+    holds them once for each view.
 
     Args:
         network: (B, 3, H, W) → (B, C, h, w).
@@ -61,27 +52,22 @@ class Predictor:
         self.network = network
         self.preprocessing = preprocessing
         self.inference = inference
-        self._run = low_resolution_logits
+        self._run = _low_resolution_logits
 
     def compile(self) -> None:
         """Compile the network's forward pass with `torch.compile`."""
-        self._run = torch.compile(low_resolution_logits)
+        self._run = torch.compile(_low_resolution_logits)
 
     def classes(self, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Predict the class of each pixel.
 
         Args:
             images: (B, 3, h, w) in 0–255, uint8 or float.
-            size: H and W of the result; by default the images' own.
-
-        Returns:
-            (B, H, W) int64.
+            size: H and W of the (B, H, W) int64 result; by default the images' own.
         """
+        maps = self._logit_maps(images, size or images.shape[-2:])
         return torch.cat(
-            [
-                torch.cat([band.argmax(1) for _, band in logits.bands()], dim=1)
-                for logits in self._logit_maps(images, size or images.shape[-2:])
-            ]
+            [torch.cat([band.argmax(1) for _, band in logits.bands()], dim=1) for logits in maps]
         )
 
     def evaluate(self, images: Tensor, target: Tensor, ignore_index: int) -> Evaluation:
@@ -102,11 +88,11 @@ class Predictor:
             for rows, band in logits.bands():
                 own = labels[done : done + len(band), rows]
                 bands.append(band.argmax(1))
-                log_probabilities = (
-                    band.clamp_min(torch.finfo(band.dtype).tiny).log()  # never of 0
-                    if self._averages
-                    else band.log_softmax(1)
-                )
+                if self._averages:
+                    band = band.clamp_min(torch.finfo(band.dtype).tiny)  # no logarithm of 0
+                    log_probabilities = band.log()
+                else:
+                    log_probabilities = band.log_softmax(1)
                 loss += F.nll_loss(
                     log_probabilities, own, ignore_index=ignore_index, reduction="sum"
                 )
@@ -115,13 +101,9 @@ class Predictor:
         return Evaluation(torch.cat(found), loss, (labels != ignore_index).sum())
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return the logits of all pixels at once, for small images or where they are needed.
+        """Compute (B, C, H, W) logits of all pixels at once from (B, 3, H, W) images in 0–255.
 
-        Args:
-            images: (B, 3, H, W) in 0–255, uint8 or float.
-
-        Returns:
-            (B, C, H, W); if there are several views, the mean of their probabilities.
+        If there are several views, this is the mean of their probabilities.
         """
         maps = self._logit_maps(images, images.shape[-2:])
         return torch.cat([logits.rows(0, logits.size[0]) for logits in maps])
@@ -131,10 +113,10 @@ class Predictor:
         return len(self.inference.views) > 1
 
     def _logit_maps(self, images: Tensor, size: Sequence[int]) -> Iterator[LogitMap]:
-        """The batch's logits at a size; image by image if several views are averaged."""
+        """Yield the batch's logits at a size; image by image if several views are averaged."""
         if not self._averages:
             (view,) = self.inference.views
-            yield Resized(self._view(images, *view), size)
+            yield resized(self._view(images, *view), size)
             return
         for image in images.split(1):
             yield self._mean_probabilities(image, size)
@@ -143,15 +125,15 @@ class Predictor:
         total: Tensor | None = None
         views = self.inference.views
         for view in views:
-            for rows, band in Resized(self._view(image, *view), size).bands():
+            for rows, band in resized(self._view(image, *view), size).bands():
                 if total is None:
                     total = band.new_zeros(*band.shape[:2], *size)
                 total[..., rows, :] += band.softmax(1)
         assert total is not None
-        return Computed(total.div_(len(views)))
+        return computed(total.div_(len(views)))
 
     def _view(self, images: Tensor, scale: float, flip: bool) -> LogitMap:
-        """Logits at the images' size times `scale`."""
+        """Compute logits at the images' size times `scale`."""
         if scale != 1:
             height, width = (max(1, int(side * scale + 0.5)) for side in images.shape[-2:])
             images = F.interpolate(
@@ -164,16 +146,14 @@ class Predictor:
         if self.inference.window is None:
             (logits,) = self._compute(inputs, len(inputs))
         else:
-            logits = self._windows(inputs)
-        return Mirrored(logits) if flip else logits
+            logits = self._windows(inputs, self.inference.window)
+        return mirrored(logits) if flip else logits
 
-    def _windows(self, inputs: Tensor) -> LogitMap:
-        """Logits of normalized images, by sliding windows."""
-        window, stride = self.inference.window, self.inference.steps
-        assert window is not None
-        size = (inputs.shape[-2], inputs.shape[-1])
+    def _windows(self, inputs: Tensor, window: tuple[int, int]) -> LogitMap:
+        """Compute logits of normalized images by sliding windows."""
+        size = inputs.shape[-2:]
         height, width = (min(sides) for sides in zip(window, size, strict=True))
-        positions = window_positions(size, window, stride)
+        positions = window_positions(size, window, self.inference.steps)
         images = len(inputs)
         at_a_time = max(1, self.inference.windows_per_pass // images)
         tiles = []
@@ -181,21 +161,42 @@ class Predictor:
             group = positions[start : start + at_a_time]
             crops = [inputs[..., top : top + height, left : left + width] for top, left in group]
             maps = self._compute(torch.cat(crops), images)
-            tiles += [Tile(*place, logits) for place, logits in zip(group, maps, strict=True)]
+            tiles += [(*place, logits) for place, logits in zip(group, maps, strict=True)]
         weight = window_weight((height, width), self.inference.blend).to(inputs.device)
-        return Stitched(tiles, size, weight)
+        return stitched(tiles, size, weight)
 
     def _compute(self, inputs: Tensor, batch: int) -> list[LogitMap]:
-        """Logits of normalized images at their size, one map for every `batch` of them."""
+        """Compute logits of normalized images at their size, one map for every `batch` of them."""
         padded = self.preprocessing.pad(inputs, 0)
         logits, factor, align_corners = self._run(self.network, padded)
         maps = []
         for part in logits.split(batch):
-            found: LogitMap = Computed(part)
+            found = computed(part)
             if factor != 1:
-                size = [int(side * factor) for side in found.size]
-                found = Resized(found, size, align_corners)
+                found = resized(found, [int(side * factor) for side in found.size], align_corners)
             if found.size != padded.shape[-2:]:
-                found = Resized(found, padded.shape[-2:])
-            maps.append(found if padded is inputs else Cut(found, inputs.shape[-2:]))
+                found = resized(found, padded.shape[-2:])
+            maps.append(found if padded is inputs else cut(found, inputs.shape[-2:]))
         return maps
+
+
+def _low_resolution_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, float, bool]:
+    """Run a network without the bilinear step that ends smp's, which is then done by bands.
+
+    A network with a `forward` of its own, or whose head ends otherwise, is called as it is.
+
+    Returns:
+        (B, C, h, w) logits, then scale factor and corner alignment of the step; 1 if there is none.
+    """
+    head = getattr(network, "segmentation_head", None)
+    if type(network).forward is SegmentationModel.forward and isinstance(head, SegmentationHead):
+        convolution, step, activation = head
+        last = isinstance(activation, Activation) and isinstance(activation.activation, nn.Identity)
+        if last and isinstance(step, nn.Upsample) and step.mode == "bilinear":
+            if not torch.compiler.is_compiling():
+                network.check_input_shape(images)  # type: ignore[operator]
+            features = network.encoder(images)  # type: ignore[operator]
+            logits = convolution(network.decoder(features))  # type: ignore[operator]
+            factor: Any = step.scale_factor
+            return logits, factor, bool(step.align_corners)
+    return network(images), 1, False

@@ -13,7 +13,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class Preprocessing(nn.Module):
-    """Normalise images on their device and pad them to what the network divides.
+    """Normalize images on their device and pad them to what the network divides.
 
     Args:
         mean: RGB mean in 0–255.
@@ -47,14 +47,14 @@ class Preprocessing(nn.Module):
         }
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0–255, uint8 or float → normalized and padded float (B, 3, H′, W′).
+        """Normalize and pad (B, 3, H, W) in 0–255, uint8 or float, to float (B, 3, H′, W′).
 
         The border is added below and to the right, in the mean color.
         """
         return self.pad(self.normalize(images), 0)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(…, 3, H, W) in 0–255, uint8 or float → float, mean 0 and standard deviation 1."""
+        """Bring (…, 3, H, W) in 0–255, uint8 or float, to mean 0 and standard deviation 1."""
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def pad(self, maps: Tensor, value: float) -> Tensor:
@@ -65,7 +65,7 @@ class Preprocessing(nn.Module):
 
 
 def network_stride(network: nn.Module) -> int:
-    """The number of pixels that must divide both sides of an image; 1 where any size will do.
+    """Return the number of pixels that must divide both sides of an image; 1 for any size.
 
     smp's networks state it; torchvision's resize by themselves.
     """

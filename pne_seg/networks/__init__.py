@@ -2,12 +2,9 @@
 
 from pne_seg.networks.auxiliary import AuxiliaryLogits, FCNHead
 from pne_seg.networks.deeplabv3 import DeepLabV3
-from pne_seg.networks.dpt import DPT
-from pne_seg.networks.hrnetv2 import HRNetV2
-from pne_seg.networks.hub import from_pretrained
-from pne_seg.networks.ocrnet import OCRNet
-from pne_seg.networks.torchvision_network import TorchvisionNetwork
-from pne_seg.networks.upernet import UPerNet
+from pne_seg.networks.hrnet import HRNetV2, OCRNet
+from pne_seg.networks.library_networks import DPT, TorchvisionNetwork, UPerNet
+from pne_seg.networks.slot import from_pretrained
 
 __all__ = [
     "DPT",

@@ -12,20 +12,14 @@ from pne_seg.inference import resize_logits
 from pne_seg.losses import check_class_weights
 from pne_seg.training_loss import LossTerm, TrainingTerm, evaluate, set_ignore_index
 
-STAGE_3 = -2
-"""The stage before an encoder's last, which published baselines train by itself."""
-
 
 class Auxiliary(TrainingTerm):
     """A classification loss on logits from inside a network, logged as `train/loss_auxiliary`.
 
     Args:
-        weight: what the total loss multiplies the term by.
+        weight: what the total loss multiplies the term by, 0 or more.
         loss: called `loss(logits, target)` with (B, C, H, W) and (B, H, W); by default the
             network's own main loss.
-
-    Raises:
-        ValueError: a negative weight.
     """
 
     def __init__(self, weight: float = 0.4, loss: nn.Module | None = None) -> None:
@@ -40,12 +34,7 @@ class Auxiliary(TrainingTerm):
         """Compute (B, C, h, w) logits from what the hooks captured."""
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the network and set the loss's ignore value.
-
-        Raises:
-            ValueError: the loss has no ignore value, or another than the data's.
-            UserError: the loss has weights for another number of classes.
-        """
+        """Hook the network and set the loss's ignore value."""
         if self.loss is not None:
             set_ignore_index(self.loss, ignore_index)
             check_class_weights(self.loss, num_classes)
@@ -53,16 +42,7 @@ class Auxiliary(TrainingTerm):
             hook.attach(network)
 
     def forward(self, target: Tensor, step: int, size: tuple[int, int] | None = None) -> LossTerm:
-        """Compute the loss of the auxiliary prediction at the labels' size.
-
-        Args:
-            target: (B, H, W) integer labels, padded along with the images.
-            step: not used.
-            size: height and width without the padding, to which logits and labels are cropped.
-
-        Raises:
-            RuntimeError: no loss was given, or no forward pass has reached the hooks.
-        """
+        """Compute the loss of the auxiliary prediction, resized to the labels' size."""
         if self.loss is None:
             raise RuntimeError("Set the auxiliary term's loss first.")
         logits = resize_logits(self.logits(), target.shape[-2:])
@@ -84,11 +64,7 @@ class AuxiliaryLogits(Auxiliary):
         self.logits_module = logits_module
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the module.
-
-        Raises:
-            ValueError: there is none of that name, or its output has not `num_classes` channels.
-        """
+        """Hook the module, whose output must have `num_classes` channels."""
         self.detach()
         self.hooks = [FeatureHook(self.logits_module, "output")]
         module = find_module(network, self.logits_module)
@@ -110,19 +86,12 @@ class AuxiliaryLogits(Auxiliary):
 class FCNHead(Auxiliary):
     """A small fully convolutional head on an encoder stage: 3×3 conv-BN-ReLU, dropout, classifier.
 
-    It belongs to training only: the network stays what it is.
-
     Args:
-        channels: width of the 3×3 convolution.
+        channels: of the 3×3 convolution.
         dropout: share of the channels dropped before the classifier.
         feature_module: dotted name of the module whose *output* is the feature.
         stage: which one, if that output is a list of features; −2 is the stage before the last.
         **kwargs: the settings of `Auxiliary`.
-
-    At 1024 input channels and 150 classes: 2,398,358 parameters.
-
-    Raises:
-        ValueError: a setting out of its range.
     """
 
     def __init__(
@@ -130,7 +99,7 @@ class FCNHead(Auxiliary):
         channels: int = 256,
         dropout: float = 0.1,
         feature_module: str = "encoder",
-        stage: int = STAGE_3,
+        stage: int = -2,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -145,11 +114,7 @@ class FCNHead(Auxiliary):
         self.head: nn.Sequential | None = None
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the stage and build the head for the channels that a dummy image has there.
-
-        Raises:
-            ValueError: there is no such module or stage.
-        """
+        """Hook the stage and build the head for the channels that a dummy image has there."""
         self.detach()
         self.hooks = [FeatureHook(self.feature_module, "output")]
         feature = self._select(*capture_dummy(network, self.hooks))
@@ -166,11 +131,7 @@ class FCNHead(Auxiliary):
         super().attach(network, num_classes, ignore_index)
 
     def logits(self) -> Tensor:
-        """Compute the (B, C, h, w) logits of the head.
-
-        Raises:
-            RuntimeError: called before `attach`.
-        """
+        """Compute the (B, C, h, w) logits of the head."""
         if self.head is None:
             raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
         logits: Tensor = self.head(self._select(self.hooks[0].take()))
@@ -190,27 +151,19 @@ class FCNHead(Auxiliary):
         if not isinstance(output, Tensor) or output.ndim != 4 or not output.shape[1]:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
-                f"The auxiliary head's module {self.feature_module!r} gives {found}, expected "
-                "(B, channels, h, w). Name another 'feature_module' or 'stage'."
+                f"{self.feature_module!r} gives {found}, expected (B, channels, h, w). "
+                "Choose another feature_module or stage."
             )
         return output
 
 
 def untrained_logits(network: nn.Module, auxiliary: TrainingTerm | None) -> str | None:
-    """Return a warning of logits inside a network that its method trains, but `auxiliary` not.
-
-    Args:
-        network: names them in an attribute `auxiliary_logits`, as OCRNet does.
-        auxiliary: what is trained beside the main loss.
-
-    Returns:
-        A sentence that states the fix; None if they are trained, or there are none.
-    """
+    """Return a warning if the network names `auxiliary_logits` that are not trained, else None."""
     named = getattr(network, "auxiliary_logits", None)
     trained = auxiliary.logits_module if isinstance(auxiliary, AuxiliaryLogits) else None
     if named in (None, trained):
         return None
     return (
         f"{type(network).__name__} is trained without a loss on its first logits, {named!r}, which "
-        "the published method has: --model.auxiliary AuxiliaryLogits"
+        "the published method has. Set auxiliary to AuxiliaryLogits."
     )

@@ -1,10 +1,10 @@
-"""Which methods and encoders go together, with the numbers of each pair."""
+"""Which methods and encoders go together, and which pair weights are of."""
 
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -16,6 +16,9 @@ from torch.overrides import TorchFunctionMode
 from pne_seg.feature_hooks import FeatureHook, capture, dummy_forward, find_classifier
 from pne_seg.inference import network_stride
 from pne_seg.networks.auxiliary import FCNHead
+from pne_seg.networks.deeplabv3 import DeepLabV3
+from pne_seg.networks.hrnet import HRNetV2, OCRNet
+from pne_seg.networks.library_networks import UPerNet
 
 ENCODERS = (
     "tu-resnet101c.gluon_in1k",
@@ -38,117 +41,71 @@ SHIPPED = {
 }
 """What follows the data set in the name of a shipped config that trains a pair."""
 
+_CONFIGS = Path(__file__).parents[2] / "configs"
+_DATA = {19: "cityscapes", 150: "ade20k", 171: "coco_stuff"}  # by the number of classes
 _RESNETS = re.compile(r"(?<!inception)(?<!inception_)resne[stx]")
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """The entry `model.network` of a config.
+class Method:
+    """A segmentation method, by the class of its network."""
 
-    Attributes:
-        class_path: the network's class.
-        init_args: its settings, `encoder_name` first; the number of classes comes from the data.
-    """
+    network: type[Any]
+    fcn_head: bool = False  # whether the published training adds one on an encoder stage
 
-    class_path: str
-    init_args: Mapping[str, Any]
+    @property
+    def name(self) -> str:
+        """The method's name, that of its class."""
+        return self.network.__name__
 
-    def build(
-        self, classes: int, encoder_weights: str | None = None, **encoder_settings: Any
-    ) -> nn.Module:
-        """Build the network.
+    @property
+    def class_path(self) -> str:
+        """The network's class as a config names it."""
+        return f"pne_seg.networks.{self.name}"
 
-        Args:
-            classes: number of classes.
-            encoder_weights: `"imagenet"`, or None for random weights.
-            **encoder_settings: keywords for timm's encoder.
+    def init_args(self, encoder: str) -> dict[str, Any]:
+        """Return the network's settings as a config names them, without the classes."""
+        if self.network is OCRNet and _RESNETS.search(encoder):
+            return {"encoder_name": encoder, "encoder_output_stride": 8}  # as published
+        return {"encoder_name": encoder}
 
-        Raises:
-            Exception: any that the network, smp or timm raise for an encoder that does not fit.
-        """
-        module, _, name = self.class_path.rpartition(".")
-        network: nn.Module = getattr(import_module(module), name)(
-            **{**self.init_args, **encoder_settings},
-            encoder_weights=encoder_weights,
-            classes=classes,
+    def build(self, encoder: str, classes: int, **settings: Any) -> nn.Module:
+        """Build the network, with random weights unless `encoder_weights` is given."""
+        network: nn.Module = self.network(
+            **({"encoder_weights": None} | self.init_args(encoder) | settings), classes=classes
         )
         return network
 
 
-@dataclass(frozen=True)
-class Method:
-    """A segmentation method.
-
-    Attributes:
-        name: as in the literature.
-        class_path: the class that builds it.
-        init_args: settings of the published method, without the encoder's.
-        fcn_head: whether the published training adds an FCN head on an encoder stage.
-    """
-
-    name: str
-    class_path: str
-    init_args: Mapping[str, Any] = field(default_factory=dict)
-    fcn_head: bool = False
-
-    def config(self, encoder: str) -> NetworkConfig:
-        """Return the settings of this method on an encoder, any of smp's or timm's."""
-        init_args = {"encoder_name": encoder, **self.init_args}
-        if self.name == "OCRNet" and _RESNETS.search(encoder):
-            init_args["encoder_output_stride"] = 8  # as published; others keep the joined stages
-        return NetworkConfig(self.class_path, init_args)
-
-
 METHODS = (
-    Method("DeepLabV3", "pne_seg.networks.DeepLabV3", fcn_head=True),
-    Method("HRNetV2", "pne_seg.networks.HRNetV2"),
-    Method("OCRNet", "pne_seg.networks.OCRNet"),
-    Method("UPerNet", "pne_seg.networks.UPerNet", fcn_head=True),
+    Method(DeepLabV3, fcn_head=True),
+    Method(HRNetV2),
+    Method(OCRNet),
+    Method(UPerNet, fcn_head=True),
 )
 """The methods of the paper's experiments."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A method and an encoder that go together.
+    """A method and an encoder that go together, with their numbers; strides in image pixels."""
 
-    Attributes:
-        method: the method's name.
-        encoder: the encoder's name.
-        config: how a config writes the pair.
-        parameters: of the network only, which is what is deployed.
-        auxiliary_parameters: of the FCN head that trains beside it; 0 if there is none.
-        divisor: pixels that must divide both sides of an image.
-        smallest: side in pixels of the smallest dummy image that the network accepts. More than 64
-            means that it accepts few sizes, as transformers of a fixed size.
-        feature_channels: of the feature that enters the classifier, which the contrast projects.
-        feature_stride: of that feature, in image pixels.
-        output_stride: of the logits that the network returns, in image pixels.
-    """
-
-    method: str
+    method: Method
     encoder: str
-    config: NetworkConfig
-    parameters: int
-    auxiliary_parameters: int
-    divisor: int
-    smallest: int
-    feature_channels: int
+    parameters: int  # of the network only, which is what is deployed
+    auxiliary_parameters: int  # of the FCN head that trains beside it; 0 if there is none
+    divisor: int  # of both sides of an image
+    smallest: int  # side of the smallest dummy image accepted; above 64, few sizes are
+    feature_channels: int  # of the feature that enters the classifier and is projected
     feature_stride: int
     output_stride: int
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """A method and an encoder that do not go together.
+    """A method and an encoder that do not go together, and the reason in a line."""
 
-    Attributes:
-        method: the method's name.
-        encoder: the encoder's name.
-        reason: why, in a line.
-    """
-
-    method: str
+    method: Method
     encoder: str
     reason: str
 
@@ -156,42 +113,34 @@ class Misfit:
 def describe(method: Method, encoder: str, classes: int) -> Fit | Misfit:
     """Build a method on an encoder on the meta device, and collect its numbers.
 
-    Args:
-        method: one of `METHODS`.
-        encoder: smp's name, or timm's after `tu-`.
-        classes: number of classes.
-
     Raises:
         ValueError: neither smp nor timm has an encoder of that name; the message gives the nearest.
     """
     check_encoder(encoder)
-    config = method.config(encoder)
     # Encoders of two libraries raise any exception. The shipped pairs are tested, so that this
     # cannot hide a mistake here.
     try:
-        return _measure(method, encoder, config, build_blank(config, classes), classes)
+        return _measure(method, encoder, _build_blank(method, encoder, classes), classes)
     except Exception as error:
-        return Misfit(method.name, encoder, _reason(error))
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        if stride := re.search(r"cannot be built at output stride (\d+)", reason):
+            reason = f"the encoder cannot be dilated to output stride {stride[1]}"
+        return Misfit(method, encoder, reason if len(reason) <= 160 else f"{reason[:159]}…")
 
 
 def check_encoder(name: str) -> None:
-    """Refuse the name of an encoder that does not exist.
-
-    Raises:
-        ValueError: neither smp nor timm has an encoder of that name; the message gives the nearest.
-    """
+    """Raise a ValueError that names the nearest encoder if neither smp nor timm has this one."""
     # A tag after a dot selects among timm's pretrained weights.
     base, _, tag = name.removeprefix("tu-").partition(".")
-    if not base:
-        candidates = []
-    elif name.startswith("tu-"):
+    candidates: list[str] = []
+    if name.startswith("tu-") and base:
         known, tags = timm.list_models(), timm.list_pretrained(f"{base}.*")
         if base in known and (not tag or f"{base}.{tag}" in tags):
             return
         candidates = [f"tu-{model}" for model in (tags if base in known else known)]
     elif name in smp.encoders.encoders:
         return
-    else:
+    elif base:
         candidates = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
     near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
     raise ValueError(
@@ -201,7 +150,7 @@ def check_encoder(name: str) -> None:
 
 
 class _Blank(TorchFunctionMode):
-    """Skip weight initialization, which only takes time on the meta device."""
+    """Skip weight initialization, which takes half of the time on the meta device."""
 
     _IN_PLACE = frozenset(
         f"{name}_"
@@ -215,54 +164,49 @@ class _Blank(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in self._IN_PLACE and args and args[0].is_meta:
+        if getattr(func, "__name__", "") in self._IN_PLACE and args and args[0].is_meta:
             return args[0]
         return func(*args, **(kwargs or {}))
 
 
-def build_blank(config: NetworkConfig, classes: int) -> nn.Module:
+def _build_blank(method: Method, encoder: str, classes: int) -> nn.Module:
     """Build a network on the meta device, or on the CPU if the encoder needs it."""
     try:
         with torch.device("meta"), _Blank():
-            return config.build(classes)
-    except RuntimeError as error:
-        if "meta tensor" not in str(error):
-            raise
-    return config.build(classes)  # smp's MiT computes its rates of drop-path by tensors
+            return method.build(encoder, classes)
+    except RuntimeError:  # smp's MiT computes its rates of drop-path by tensors
+        return method.build(encoder, classes)
 
 
-def _measure(
-    method: Method, encoder: str, config: NetworkConfig, network: nn.Module, classes: int
-) -> Fit:
+def _measure(method: Method, encoder: str, network: nn.Module, classes: int) -> Fit:
     hooks = [
         FeatureHook("", "input"),
         FeatureHook(find_classifier(network).feature, "input"),
         FeatureHook("", "output"),
     ]
-    auxiliary = 0
     for hook in hooks:
         hook.attach(network)
-    if method.fcn_head:
-        head = FCNHead()
-        with capture(hooks):  # one dummy image for both
-            head.attach(network, classes, ignore_index=255)
-        head.detach()
-        auxiliary = _count(head)
-    else:
-        dummy_forward(network, hooks)
-    image, feature, logits = (_take_map(hook) for hook in hooks)
+    head = FCNHead() if method.fcn_head else None
+    with capture(hooks):
+        if head is None:
+            dummy_forward(network)
+        else:
+            head.attach(network, classes, ignore_index=255)  # passes its own dummy image
+            head.detach()
+    captured = [hook.take() for hook in hooks]
     for hook in hooks:
         hook.detach()
+    if any(not isinstance(tensor, Tensor) or tensor.ndim != 4 for tensor in captured):
+        raise ValueError("has no (B, channels, h, w) tensor at its classifier")
+    image, feature, logits = captured
     if logits.shape[1] != classes:
         raise ValueError(f"gives {logits.shape[1]} channels for {classes} classes")
     side = image.shape[-1]
     return Fit(
-        method=method.name,
+        method=method,
         encoder=encoder,
-        config=config,
         parameters=_count(network),
-        auxiliary_parameters=auxiliary,
+        auxiliary_parameters=_count(head) if head else 0,
         divisor=network_stride(network),
         smallest=side,
         feature_channels=feature.shape[1],
@@ -271,20 +215,43 @@ def _measure(
     )
 
 
-def _take_map(hook: FeatureHook) -> Tensor:
-    captured = hook.take()
-    if not isinstance(captured, Tensor) or captured.ndim != 4:
-        raise ValueError("has no (B, channels, h, w) tensor at its classifier")
-    return captured
-
-
 def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _reason(error: Exception) -> str:
-    """Shorten an exception to a line; the most common one, no dilation, to a few words."""
-    message = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    if stride := re.search(r"cannot be built at output stride (\d+)", message):
-        return f"the encoder cannot be dilated to output stride {stride[1]}"
-    return message if len(message) <= 160 else f"{message[:159]}…"
+def recognize(tensors: Mapping[str, Tensor]) -> str | None:
+    """Describe which published network a state dict is of and what to use for it, if any."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if "segmentation_head.0.weight" not in shapes:
+        return None
+    classes = shapes["segmentation_head.0.weight"][0]
+
+    def likeness(method: Method, encoder: str, part: str = "") -> float:
+        """Compute the share of tensors that agree in name and shape."""
+        try:
+            state = _build_blank(method, encoder, classes).state_dict()
+        except Exception:  # the method cannot be built on the encoder
+            return 0.0
+        learned = {name: t.shape for name, t in state.items() if t.is_floating_point()}
+        ours = {item for item in learned.items() if item[0].startswith(part)}
+        theirs = {item for item in shapes.items() if item[0].startswith(part)}
+        names = {name for name, _ in ours | theirs}
+        return len(ours & theirs) / max(len(names), 1)
+
+    # The encoder by the method that goes with all of them, then the method on that encoder.
+    further = ["tu-resnet50c", "resnet18", "resnet34", "resnet50"]
+    encoders = dict.fromkeys([*ENCODERS, *(encoder for _, encoder in SHIPPED), *further])
+    upernet = METHODS[-1]
+    encoder = max(encoders, key=lambda name: likeness(upernet, name, "encoder."))
+    method = max(METHODS, key=lambda method: likeness(method, encoder))
+    if likeness(method, encoder) < 0.9:
+        return None
+    description = f"This is {method.name} on {encoder} with {classes} classes"
+    if (method.name, encoder) in SHIPPED and classes in _DATA:
+        file = f"{_DATA[classes]}_{SHIPPED[method.name, encoder]}.yaml"
+        if (_CONFIGS / file).is_file():  # an installed package has none
+            return f"{description}: use configs/{file}."
+    return (
+        f"{description}: set model.network to {method.class_path} with encoder_name "
+        f"{encoder}, and use data of that many classes."
+    )

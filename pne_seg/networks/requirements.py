@@ -10,15 +10,8 @@ class BatchRequirements:
     """The smallest crop and batch that a network can be trained on.
 
     Batch normalization needs more than one value per channel. Networks that pool the whole image to
-    one pixel (DeepLabV3's image pooling, UPerNet's pyramid) leave one value for each image.
-
-    Args:
-        network: (B, 3, H, W) → (B, C, h, w) logits; a dummy image is sent through it.
-        num_classes: C.
-        stride: pixels of the image that its coarsest feature has one value for.
-
-    Raises:
-        ValueError: the output is not a (B, C, h, w) tensor.
+    one pixel (DeepLabV3's image pooling, UPerNet's pyramid) leave one value for each image; a dummy
+    image finds them. `stride` is that of the coarsest feature.
     """
 
     def __init__(self, network: nn.Module, num_classes: int, stride: int) -> None:
@@ -37,32 +30,26 @@ class BatchRequirements:
         finally:
             for hook in norms:
                 hook.detach()
+        kind = type(network).__name__
         if not isinstance(output, Tensor) or output.ndim != 4:
             raise ValueError(
-                f"{type(network).__name__} returns {type(output).__name__}, expected a "
-                "(B, C, H, W) tensor of logits. Wrap it in a module whose forward returns that."
+                f"{kind} returns {type(output).__name__}, expected a (B, C, H, W) tensor of logits."
+                " Wrap it in a module whose forward returns that."
             )
         if output.shape[1] != num_classes:
             raise ValueError(
-                f"{type(network).__name__} gives {output.shape[1]} classes, the data has "
-                f"{num_classes}. Build it for the data's number of classes."
+                f"{kind} gives {output.shape[1]} classes, the data has {num_classes}. Build it for "
+                "the data's number of classes."
             )
         self.has_norms = bool(inputs)
         pooled = (name for name, tensor in inputs.items() if tensor.shape[2:].numel() == 1)
         self.pooled_norm: str | None = next(pooled, None)
 
     def check(self, images: int, height: int, width: int) -> None:
-        """Refuse a batch that the network cannot be trained on.
+        """Refuse a batch of crops that the network cannot be trained on.
 
-        Args:
-            images: images per step over which the statistics are computed: those of one device, or
-                of all of them if batch normalization is synchronized.
-            height: of the crop, in pixels.
-            width: of the crop, in pixels.
-
-        Raises:
-            ValueError: the crop is smaller than the stride, or batch normalization is left with a
-                single value per channel; the message says how to fix it.
+        `images` counts those over which statistics are computed: of one device, or of all of them
+        if batch normalization is synchronized.
         """
         if min(height, width) < self.stride or height == width == 1:
             least = max(self.stride, 2)
@@ -72,12 +59,10 @@ class BatchRequirements:
                 f"at least {least}×{least}."
             )
         values = images * -(-height // self.stride) * -(-width // self.stride)
-        if not self.has_norms or (self.pooled_norm is None and values > 1):
-            return
-        if images == 1:
+        if self.has_norms and images == 1 and (self.pooled_norm is not None or values == 1):
             where = self.pooled_norm or "its coarsest feature"
             raise ValueError(
                 "One image per device is too few to train this network: the batch normalization "
-                f"{where} would see a single value per channel. Set --data.batch_size 2 or more, "
-                "or train on several GPUs with --trainer.sync_batchnorm true."
+                f"{where} would see a single value per channel. Set batch_size to 2 or more, or "
+                "train on several GPUs with sync_batchnorm=True."
             )

@@ -1,255 +1,178 @@
 """Tables from other libraries' names of tensors to this project's.
 
-A layout has the keys that it is recognized by, and rules from a key's pattern to a name. Backbone
-and heads are recognized separately, because published networks combine them freely. In heads, the
-parts of a ConvModule (`conv`, `bn`) are numbered before (`mapping`).
+Backbone and heads are recognized separately, because published networks combine them freely. In
+heads, the parts of a ConvModule (`conv`, `bn`) are numbered before.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from torch import Tensor
-
-Rule = tuple[str, str] | tuple[str, str, Callable[[Tensor], Tensor]]
-"""Pattern of a whole key, the name here, and how the tensor is converted, if it is.
-
-A name that ends in `[i]` is part i of a tensor that is concatenated along its first dimension; an
-empty name drops a key that carries no weights.
-"""
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Part of a network as another library names it.
+class Layout(NamedTuple):
+    """Part of a network as a library names it.
 
     Attributes:
         library: which one.
-        marks: patterns of keys; the layout is recognized where each of them occurs.
-        rules: the first that fits a key is taken.
+        marks: the layout is recognized where a key begins with each of them.
+        names: name of a module or tensor there, and here; what follows it in a key is kept. `{}` is
+            a number, `[i]` part i of a tensor that is concatenated, an empty name drops what
+            carries no weights. The first that fits is taken.
     """
 
     library: str
     marks: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    names: dict[str, str]
 
 
 _MMSEG, _TRANSFORMERS = "mmsegmentation", "transformers"
 _ENCODER, _DECODER = "network.encoder.model", "network.decoder"
+_CLASSIFIER = "network.segmentation_head.0"
+_FEATURE_NORMS = {
+    "backbone.norm{}": f"{_DECODER}.feature_norms.{{}}",
+    **{
+        f"backbone.hidden_states_norms.stage{i + 1}": f"{_DECODER}.feature_norms.{i}"
+        for i in range(4)
+    },
+}
 
-
-def _merging_from_unfold(tensor: Tensor) -> Tensor:
-    """Permute (…, 4·C) from unfolding's channel × row × column to timm's column × row × channel."""
-    parts: Tensor = tensor.unflatten(-1, (-1, 2, 2))
-    return parts.transpose(-3, -1).flatten(-3)
-
-
-def _swin_block(inside: str, name: str, blocks: str) -> Rule:
-    return (
-        rf"{blocks}\.(\d)\.blocks\.(\d+)\.{inside}\.(.+)",
-        rf"{_ENCODER}.layers_\1.blocks.\2.{name}",
-    )
-
-
-_STAGE_NORMS: tuple[Rule, ...] = tuple(
-    (
-        rf"backbone\.hidden_states_norms\.stage{stage + 1}\.(.+)",
-        rf"{_DECODER}.feature_norms.{stage}.\1",
-    )
-    for stage in range(4)
+_SWIN = _ENCODER + ".layers_{}.blocks.{}"
+_CONVNEXT = _ENCODER + ".stages_{}.blocks.{}"
+MMSEG_SWIN = Layout(
+    _MMSEG,
+    ("backbone.stages.0.blocks.0.attn.w_msa.",),
+    {
+        "backbone.patch_embed.projection": f"{_ENCODER}.patch_embed.proj",
+        "backbone.patch_embed.norm": f"{_ENCODER}.patch_embed.norm",
+        "backbone.stages.0.downsample": f"{_ENCODER}.layers_1.downsample",
+        "backbone.stages.1.downsample": f"{_ENCODER}.layers_2.downsample",
+        "backbone.stages.2.downsample": f"{_ENCODER}.layers_3.downsample",
+        "backbone.stages.{}.blocks.{}.attn.w_msa.relative_position_index": "",
+        "backbone.stages.{}.blocks.{}.attn.w_msa": f"{_SWIN}.attn",
+        "backbone.stages.{}.blocks.{}.ffn.layers.0.0": f"{_SWIN}.mlp.fc1",
+        "backbone.stages.{}.blocks.{}.ffn.layers.1": f"{_SWIN}.mlp.fc2",
+        "backbone.stages.{}.blocks.{}.norm1": f"{_SWIN}.norm1",
+        "backbone.stages.{}.blocks.{}.norm2": f"{_SWIN}.norm2",
+        **_FEATURE_NORMS,
+    },
 )
-
 BACKBONES = (
-    Layout(
-        _MMSEG,  # Swin
-        (r"backbone\.stages\.0\.blocks\.0\.attn\.w_msa\..+",),
-        (
-            (r".*\.relative_position_index", ""),
-            (r"backbone\.patch_embed\.projection\.(.+)", rf"{_ENCODER}.patch_embed.proj.\1"),
-            (r"backbone\.patch_embed\.norm\.(.+)", rf"{_ENCODER}.patch_embed.norm.\1"),
-            _swin_block(r"attn\.w_msa", r"attn.\3", r"backbone\.stages"),
-            _swin_block(r"ffn\.layers\.0\.0", r"mlp.fc1.\3", r"backbone\.stages"),
-            _swin_block(r"ffn\.layers\.1", r"mlp.fc2.\3", r"backbone\.stages"),
-            _swin_block(r"norm1", r"norm1.\3", r"backbone\.stages"),
-            _swin_block(r"norm2", r"norm2.\3", r"backbone\.stages"),
-            *(
-                (
-                    rf"backbone\.stages\.{stage}\.downsample\.(.+)",
-                    rf"{_ENCODER}.layers_{stage + 1}.downsample.\1",
-                    _merging_from_unfold,
-                )
-                for stage in range(3)
-            ),
-            (r"backbone\.norm(\d)\.(.+)", rf"{_DECODER}.feature_norms.\1.\2"),
-        ),
-    ),
+    MMSEG_SWIN,
     Layout(
         _MMSEG,  # ConvNeXt
-        (r"backbone\.downsample_layers\.0\.0\..+", r"backbone\.stages\.0\.0\.depthwise_conv\..+"),
-        (
-            (r"backbone\.downsample_layers\.0\.(\d)\.(.+)", rf"{_ENCODER}.stem_\1.\2"),
-            (
-                r"backbone\.downsample_layers\.(\d)\.(\d)\.(.+)",
-                rf"{_ENCODER}.stages_\1.downsample.\2.\3",
-            ),
-            *(
-                (
-                    rf"backbone\.stages\.(\d)\.(\d+)\.{theirs}(.*)",
-                    rf"{_ENCODER}.stages_\1.blocks.\2.{ours}\3",
-                )
-                for theirs, ours in (
-                    ("depthwise_conv", "conv_dw"),
-                    ("pointwise_conv1", "mlp.fc1"),
-                    ("pointwise_conv2", "mlp.fc2"),
-                    ("norm", "norm"),
-                    ("gamma", "gamma"),
-                )
-            ),
-            (r"backbone\.norm(\d)\.(.+)", rf"{_DECODER}.feature_norms.\1.\2"),
-        ),
+        ("backbone.downsample_layers.0.0.", "backbone.stages.0.0.depthwise_conv."),
+        {
+            "backbone.downsample_layers.0.0": f"{_ENCODER}.stem_0",
+            "backbone.downsample_layers.0.1": f"{_ENCODER}.stem_1",
+            "backbone.downsample_layers.{}": f"{_ENCODER}.stages_{{}}.downsample",
+            "backbone.stages.{}.{}.depthwise_conv": f"{_CONVNEXT}.conv_dw",
+            "backbone.stages.{}.{}.pointwise_conv1": f"{_CONVNEXT}.mlp.fc1",
+            "backbone.stages.{}.{}.pointwise_conv2": f"{_CONVNEXT}.mlp.fc2",
+            "backbone.stages.{}.{}.norm": f"{_CONVNEXT}.norm",
+            "backbone.stages.{}.{}.gamma": f"{_CONVNEXT}.gamma",
+            **_FEATURE_NORMS,
+        },
     ),
-    Layout(
-        _MMSEG,  # HRNet
-        (r"backbone\.stage4\.0\.branches\..+",),
-        ((r"backbone\.(.+)", rf"{_ENCODER}.\1"),),
-    ),
+    Layout(_MMSEG, ("backbone.stage4.0.branches.",), {"backbone": _ENCODER}),  # HRNet
     Layout(
         _MMSEG,  # ResNet
-        (r"backbone\.layer4\.0\.conv1\..+",),
-        (
-            (r"backbone\.stem\.7\.(.+)", rf"{_ENCODER}.bn1.\1"),
-            (r"backbone\.stem\.(.+)", rf"{_ENCODER}.conv1.\1"),
-            (r"backbone\.(.+)", rf"{_ENCODER}.\1"),
-        ),
+        ("backbone.layer4.0.conv1.",),
+        {
+            "backbone.stem.7": f"{_ENCODER}.bn1",
+            "backbone.stem": f"{_ENCODER}.conv1",
+            "backbone": _ENCODER,
+        },
     ),
     Layout(
         _TRANSFORMERS,  # Swin
-        (r"backbone\.encoder\.layers\.0\.blocks\.0\.attention\..+",),
-        (
-            (r".*\.relative_position_index", ""),
-            (
-                r"backbone\.embeddings\.patch_embeddings\.projection\.(.+)",
-                rf"{_ENCODER}.patch_embed.proj.\1",
-            ),
-            (r"backbone\.embeddings\.norm\.(.+)", rf"{_ENCODER}.patch_embed.norm.\1"),
-            *(
-                _swin_block(theirs, ours, r"backbone\.encoder\.layers")
-                for theirs, ours in (
-                    (r"attention\.self\.query", r"attn.qkv.\3[0]"),
-                    (r"attention\.self\.key", r"attn.qkv.\3[1]"),
-                    (r"attention\.self\.value", r"attn.qkv.\3[2]"),
-                    (r"attention\.self", r"attn.\3"),
-                    (r"attention\.output\.dense", r"attn.proj.\3"),
-                    (r"intermediate\.dense", r"mlp.fc1.\3"),
-                    (r"output\.dense", r"mlp.fc2.\3"),
-                    (r"layernorm_before", r"norm1.\3"),
-                    (r"layernorm_after", r"norm2.\3"),
-                )
-            ),
-            *(
-                (
-                    rf"backbone\.encoder\.layers\.{stage}\.downsample\.(.+)",
-                    rf"{_ENCODER}.layers_{stage + 1}.downsample.\1",
-                )
-                for stage in range(3)
-            ),
-            *_STAGE_NORMS,
-        ),
+        ("backbone.encoder.layers.0.blocks.0.attention.",),
+        {
+            "backbone.embeddings.patch_embeddings.projection": f"{_ENCODER}.patch_embed.proj",
+            "backbone.embeddings.norm": f"{_ENCODER}.patch_embed.norm",
+            "backbone.encoder.layers.0.downsample": f"{_ENCODER}.layers_1.downsample",
+            "backbone.encoder.layers.1.downsample": f"{_ENCODER}.layers_2.downsample",
+            "backbone.encoder.layers.2.downsample": f"{_ENCODER}.layers_3.downsample",
+            "backbone.encoder.layers.{}.blocks.{}.attention.self.relative_position_index": "",
+            "backbone.encoder.layers.{}.blocks.{}.attention.self.query": f"{_SWIN}.attn.qkv[0]",
+            "backbone.encoder.layers.{}.blocks.{}.attention.self.key": f"{_SWIN}.attn.qkv[1]",
+            "backbone.encoder.layers.{}.blocks.{}.attention.self.value": f"{_SWIN}.attn.qkv[2]",
+            "backbone.encoder.layers.{}.blocks.{}.attention.self": f"{_SWIN}.attn",
+            "backbone.encoder.layers.{}.blocks.{}.attention.output.dense": f"{_SWIN}.attn.proj",
+            "backbone.encoder.layers.{}.blocks.{}.intermediate.dense": f"{_SWIN}.mlp.fc1",
+            "backbone.encoder.layers.{}.blocks.{}.output.dense": f"{_SWIN}.mlp.fc2",
+            "backbone.encoder.layers.{}.blocks.{}.layernorm_before": f"{_SWIN}.norm1",
+            "backbone.encoder.layers.{}.blocks.{}.layernorm_after": f"{_SWIN}.norm2",
+            **_FEATURE_NORMS,
+        },
     ),
     Layout(
         _TRANSFORMERS,  # ConvNeXt
-        (r"backbone\.encoder\.stages\.0\.layers\.0\.dwconv\..+",),
-        (
-            (r"backbone\.embeddings\.patch_embeddings\.(.+)", rf"{_ENCODER}.stem_0.\1"),
-            (r"backbone\.embeddings\.layernorm\.(.+)", rf"{_ENCODER}.stem_1.\1"),
-            (
-                r"backbone\.encoder\.stages\.(\d)\.downsampling_layer\.(.+)",
-                rf"{_ENCODER}.stages_\1.downsample.\2",
-            ),
-            *(
-                (
-                    rf"backbone\.encoder\.stages\.(\d)\.layers\.(\d+)\.{theirs}(.*)",
-                    rf"{_ENCODER}.stages_\1.blocks.\2.{ours}\3",
-                )
-                for theirs, ours in (
-                    ("dwconv", "conv_dw"),
-                    ("pwconv1", "mlp.fc1"),
-                    ("pwconv2", "mlp.fc2"),
-                    ("layernorm", "norm"),
-                    ("layer_scale_parameter", "gamma"),
-                )
-            ),
-            *_STAGE_NORMS,
-        ),
+        ("backbone.encoder.stages.0.layers.0.dwconv.",),
+        {
+            "backbone.embeddings.patch_embeddings": f"{_ENCODER}.stem_0",
+            "backbone.embeddings.layernorm": f"{_ENCODER}.stem_1",
+            "backbone.encoder.stages.{}.downsampling_layer": f"{_ENCODER}.stages_{{}}.downsample",
+            "backbone.encoder.stages.{}.layers.{}.dwconv": f"{_CONVNEXT}.conv_dw",
+            "backbone.encoder.stages.{}.layers.{}.pwconv1": f"{_CONVNEXT}.mlp.fc1",
+            "backbone.encoder.stages.{}.layers.{}.pwconv2": f"{_CONVNEXT}.mlp.fc2",
+            "backbone.encoder.stages.{}.layers.{}.layernorm": f"{_CONVNEXT}.norm",
+            "backbone.encoder.stages.{}.layers.{}.layer_scale_parameter": f"{_CONVNEXT}.gamma",
+            **_FEATURE_NORMS,
+        },
     ),
 )
 
-_CLASSIFIER = r"(?:conv_seg|classifier)"  # mmsegmentation's name, transformers' name
-
+_OCR = "decode_head.1.object_context_block"
 HEADS = (
     Layout(
-        _MMSEG,  # UPerNet
-        (r"decode_head\.psp_modules\..+", r"decode_head\.lateral_convs\..+"),
-        (
-            (rf"decode_head\.{_CLASSIFIER}\.(.+)", r"network.segmentation_head.0.\1"),
-            (r"decode_head\.psp_modules\.(\d)\.(.+)", rf"{_DECODER}.psp.blocks.\1.\2"),
-            (r"decode_head\.bottleneck\.(.+)", rf"{_DECODER}.psp.out_conv.\1"),
-            # Listed from stride 4 up there, from stride 16 down here.
-            *(
-                (
-                    rf"decode_head\.lateral_convs\.{level}\.(.+)",
-                    rf"{_DECODER}.fpn_lateral_blocks.{2 - level}.conv_norm_relu.\1",
-                )
-                for level in range(3)
-            ),
-            *(
-                (
-                    rf"decode_head\.fpn_convs\.{level}\.(.+)",
-                    rf"{_DECODER}.fpn_conv_blocks.{2 - level}.\1",
-                )
-                for level in range(3)
-            ),
-            (r"decode_head\.fpn_bottleneck\.(.+)", rf"{_DECODER}.fusion_block.\1"),
-        ),
+        _MMSEG,  # UPerNet, of transformers too; levels from stride 4 up there, from 16 down here
+        ("decode_head.psp_modules.", "decode_head.lateral_convs."),
+        {
+            "decode_head.conv_seg": _CLASSIFIER,
+            "decode_head.classifier": _CLASSIFIER,
+            "decode_head.psp_modules": f"{_DECODER}.psp.blocks",
+            "decode_head.bottleneck": f"{_DECODER}.psp.out_conv",
+            "decode_head.lateral_convs.0": f"{_DECODER}.fpn_lateral_blocks.2.conv_norm_relu",
+            "decode_head.lateral_convs.1": f"{_DECODER}.fpn_lateral_blocks.1.conv_norm_relu",
+            "decode_head.lateral_convs.2": f"{_DECODER}.fpn_lateral_blocks.0.conv_norm_relu",
+            "decode_head.fpn_convs.0": f"{_DECODER}.fpn_conv_blocks.2",
+            "decode_head.fpn_convs.1": f"{_DECODER}.fpn_conv_blocks.1",
+            "decode_head.fpn_convs.2": f"{_DECODER}.fpn_conv_blocks.0",
+            "decode_head.fpn_bottleneck": f"{_DECODER}.fusion_block",
+        },
     ),
     Layout(
         _MMSEG,  # DeepLabV3
-        (r"decode_head\.aspp_modules\.\d\.0\..+", r"decode_head\.image_pool\..+"),
-        (
-            (r"decode_head\.conv_seg\.(.+)", r"network.segmentation_head.0.\1"),
-            (r"decode_head\.image_pool\.(.+)", rf"{_DECODER}.image_pooling.\1"),
-            (r"decode_head\.aspp_modules\.(.+)", rf"{_DECODER}.branches.\1"),
-            (r"decode_head\.bottleneck\.(.+)", rf"{_DECODER}.bottleneck.\1"),
-        ),
+        ("decode_head.aspp_modules.0.0.", "decode_head.image_pool."),
+        {
+            "decode_head.conv_seg": _CLASSIFIER,
+            "decode_head.image_pool": f"{_DECODER}.image_pooling",
+            "decode_head.aspp_modules": f"{_DECODER}.branches",
+            "decode_head.bottleneck": f"{_DECODER}.bottleneck",
+        },
     ),
     Layout(
         _MMSEG,  # OCRNet
-        (r"decode_head\.1\.object_context_block\..+",),
-        (
-            (r"decode_head\.0\.convs\.0\.(.+)", rf"{_DECODER}.region_feature.\1"),
-            (r"decode_head\.0\.conv_seg\.(.+)", rf"{_DECODER}.region_classifier.\1"),
-            (r"decode_head\.1\.conv_seg\.(.+)", r"network.segmentation_head.0.\1"),
-            (r"decode_head\.1\.bottleneck\.(.+)", rf"{_DECODER}.pixel_feature.\1"),
-            (
-                r"decode_head\.1\.object_context_block\.bottleneck\.(.+)",
-                rf"{_DECODER}.fuse.\1",
-            ),
-            (
-                r"decode_head\.1\.object_context_block\.(query|key|value|out)_project\.(.+)",
-                rf"{_DECODER}.attention.\1.\2",
-            ),
-        ),
+        (f"{_OCR}.",),
+        {
+            "decode_head.0.convs.0": f"{_DECODER}.region_feature",
+            "decode_head.0.conv_seg": f"{_DECODER}.region_classifier",
+            "decode_head.1.conv_seg": _CLASSIFIER,
+            "decode_head.1.bottleneck": f"{_DECODER}.pixel_feature",
+            f"{_OCR}.bottleneck": f"{_DECODER}.fuse",
+            f"{_OCR}.query_project": f"{_DECODER}.attention.query",
+            f"{_OCR}.key_project": f"{_DECODER}.attention.key",
+            f"{_OCR}.value_project": f"{_DECODER}.attention.value",
+            f"{_OCR}.out_project": f"{_DECODER}.attention.out",
+        },
     ),
     Layout(
         _MMSEG,  # HRNetV2, there an FCN head on HRNet
-        (r"decode_head\.convs\.0\..+", r"backbone\.stage4\..+"),
-        (
-            (r"decode_head\.conv_seg\.(.+)", r"network.segmentation_head.0.\1"),
-            (r"decode_head\.convs\.0\.(.+)", rf"{_DECODER}.mix.\1"),
-        ),
+        ("decode_head.convs.0.", "backbone.stage4."),
+        {"decode_head.conv_seg": _CLASSIFIER, "decode_head.convs.0": f"{_DECODER}.mix"},
     ),
 )
 
-AUXILIARY: tuple[Rule, ...] = (
-    (r"auxiliary_head\.convs\.0\.(.+)", r"auxiliary.head.\1"),
-    (rf"auxiliary_head\.{_CLASSIFIER}\.(.+)", r"auxiliary.head.4.\1"),
-)
+AUXILIARY = {
+    "auxiliary_head.convs.0": "auxiliary.head",
+    "auxiliary_head.conv_seg": "auxiliary.head.4",
+    "auxiliary_head.classifier": "auxiliary.head.4",
+}

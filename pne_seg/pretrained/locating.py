@@ -3,8 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,10 +13,8 @@ from pne_seg.errors import UserError
 from pne_seg.files import check_regular
 from pne_seg.runs import Run
 
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+_WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of the weights in a saved network's folder or repository, the preferred one first."""
-
-_CONFIG = "config.json"
 
 HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@(refs/[^/]+/[^/]+|[^/]+))?(?:/(.+))?")
 """Repository, revision and file of a hub source, the latter two optional."""
@@ -34,11 +31,16 @@ def locate(source: str) -> Path:
             the name, as in `resnet18-5c106cde.pth`, is checked).
 
     Raises:
-        UserError: there is no such source, it cannot be fetched, or it does not match the
-            hash in its name.
+        UserError: there is no such source, it cannot be fetched, or its hash does not match.
     """
     if source.startswith("hf://"):
-        return _from_hub(source)
+        found = HUB.fullmatch(source)
+        if found is None:
+            raise UserError(
+                f"{source}: expected hf://OWNER/NAME, hf://OWNER/NAME@REVISION or a file."
+            )
+        repository, revision, file = found.groups()
+        return fetch_from_hub(repository, [file] if file else _WEIGHTS_FILES, revision)
     if source.startswith(("http://", "https://")):
         return _from_address(source)
     if not source:
@@ -47,46 +49,27 @@ def locate(source: str) -> Path:
     try:
         if path.is_dir():
             return _in_folder(path, source)
-        there = path.is_file()
-    except OSError as error:
-        raise UserError(f"{source[:200]}: {error.strerror}.") from error
-    if not there:
+        if path.is_file():
+            return path
         if path.exists():
             check_regular(path, source)
-        hub = ""
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.parent.exists():
-            hub = f" For a repository of the Hugging Face hub, give hf://{source}."
-        raise UserError(f"{source}: no such file or folder.{hub}")
-    return path
+    except OSError as error:
+        raise UserError(f"{source[:200]}: {error.strerror}.") from error
+    hub = ""
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not path.parent.exists():
+        hub = f" For a repository of the Hugging Face hub, give hf://{source}."
+    raise UserError(f"{source}: no such file or folder.{hub}")
 
 
 def config_beside(file: Path, source: str) -> Path | None:
-    """Find the `config.json` beside a saved network's weights, if there is one.
-
-    Args:
-        file: as `locate` found it.
-        source: what it was found by.
-    """
+    """Find the `config.json` beside a saved network's weights, if there is one."""
     if hub := HUB.fullmatch(source):
         try:
-            return fetch_from_hub(hub[1], [_CONFIG], hub[2])
+            return fetch_from_hub(hub[1], ["config.json"], hub[2])
         except UserError:
             return None
-    beside = file.with_name(_CONFIG)
+    beside = file.with_name("config.json")
     return beside if beside.is_file() and "://" not in source else None
-
-
-def _in_folder(folder: Path, source: str) -> Path:
-    run = Run(folder)
-    if run.config.is_file():
-        return run.checkpoint("best")
-    for name in WEIGHTS_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(
-        f"{source}: the folder is neither a run's nor a saved network's (with "
-        f"{' or '.join(WEIGHTS_FILES)}). Give the file itself."
-    )
 
 
 def shown_source(source: str) -> str:
@@ -96,6 +79,19 @@ def shown_source(source: str) -> str:
     parts = urlsplit(source)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def _in_folder(folder: Path, source: str) -> Path:
+    run = Run(folder)
+    if run.config.is_file():
+        return run.checkpoint("best")
+    for name in _WEIGHTS_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(
+        f"{source}: the folder is neither a run's nor a saved network's (with "
+        f"{' or '.join(_WEIGHTS_FILES)}). Give the file itself."
+    )
 
 
 def _from_address(source: str) -> Path:
@@ -109,73 +105,45 @@ def _from_address(source: str) -> Path:
     return fetch(RemoteFile(source), folder / place)
 
 
-def _from_hub(source: str) -> Path:
-    found = HUB.fullmatch(source)
-    if found is None:
-        raise UserError(f"{source}: expected hf://OWNER/NAME, hf://OWNER/NAME@REVISION or a file.")
-    repository, revision, file = found.groups()
-    return fetch_from_hub(repository, [file] if file else WEIGHTS_FILES, revision)
-
-
 def fetch_from_hub(repository: str, names: Sequence[str], revision: str | None) -> Path:
-    """Fetch the first of some files that a repository of the Hugging Face hub has.
-
-    Cache, offline mode, token and endpoint are those of `huggingface_hub` (`HF_HOME`,
-    `HF_HUB_OFFLINE`, `HF_TOKEN`, `hf auth login`).
-
-    Args:
-        repository: `OWNER/NAME`.
-        names: of files in it, the preferred one first.
-        revision: branch, tag or commit; None for the main branch.
-
-    Raises:
-        UserError: none of them can be fetched; the reason takes a line.
-    """
+    """Fetch the first of some files that a repository of the Hugging Face hub has."""
     from huggingface_hub import errors as hub
     from huggingface_hub import hf_hub_download
 
     where = f"hf://{repository}" + (f"@{revision}" if revision else "")
-    reason: Exception | None = None
-    for name in names:
-        try:
-            offline = isinstance(
-                reason, hub.LocalEntryNotFoundError
-            )  # no need to try the network again
-            with _without_retry_messages():
+    offline = False
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # a line for each retry; the result is reported once
+    try:
+        for name in names:
+            try:
                 return Path(
                     hf_hub_download(repository, name, revision=revision, local_files_only=offline)
                 )
-        except hub.EntryNotFoundError as error:  # another of them may be there, or in the cache
-            reason = error
-        except hub.GatedRepoError as error:
-            raise UserError(
-                f"{where}: the repository is gated. Accept its terms on its page, then log in with "
-                "`hf auth login`, or set HF_TOKEN."
-            ) from error
-        except hub.RepositoryNotFoundError as error:
-            raise UserError(
-                f"{where}: the hub has no such repository, or it is private: for one of yours, log "
-                "in with `hf auth login`, or set HF_TOKEN."
-            ) from error
-        except hub.RevisionNotFoundError as error:
-            raise UserError(f"{where}: the repository has no revision {revision}.") from error
-        except (OSError, ValueError) as error:  # no answer, another one, or no name of a file
-            raise UserError(f"{where}: {' '.join(str(error).split())[:200]}") from error
-    if isinstance(reason, hub.LocalEntryNotFoundError):
+            except hub.LocalEntryNotFoundError:
+                offline = True  # another file may be in the cache: do not ask the network again
+            except hub.EntryNotFoundError:
+                offline = False
+    except hub.GatedRepoError as error:
+        raise UserError(
+            f"{where}: the repository is gated. Accept its terms on its page, then log in with "
+            "`hf auth login`, or set HF_TOKEN."
+        ) from error
+    except hub.RepositoryNotFoundError as error:
+        raise UserError(
+            f"{where}: the hub has no such repository, or it is private: for one of yours, log in "
+            "with `hf auth login`, or set HF_TOKEN."
+        ) from error
+    except hub.RevisionNotFoundError as error:
+        raise UserError(f"{where}: the repository has no revision {revision}.") from error
+    except (OSError, ValueError) as error:  # no answer, another one, or no name of a file
+        raise UserError(f"{where}: {' '.join(str(error).split())[:200]}") from error
+    finally:
+        logger.setLevel(level)
+    if offline:
         raise UserError(
             f"{where}: not in the cache, and the hub cannot be reached (no network, or "
             "HF_HUB_OFFLINE is set). Connect once, or give a local file."
-        ) from reason
-    raise UserError(f"{where}: the repository has no file {' or '.join(names)}.") from reason
-
-
-@contextmanager
-def _without_retry_messages() -> Iterator[None]:
-    """Silence the hub's line for each retry; the result is reported once."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+        )
+    raise UserError(f"{where}: the repository has no file {' or '.join(names)}.")

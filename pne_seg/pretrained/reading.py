@@ -18,16 +18,14 @@ from pne_seg.files import check_regular
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net")
 """Keys under which training programs keep a state dict, the most likely first."""
-
 _PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that DistributedDataParallel and `torch.compile` add to every name."""
 
 _INERT_PACKAGES = ("mmengine", "mmcv", "mmseg", "numpy")
 _INERT_NAMES = ("builtins.getattr", "__builtin__.getattr")  # how mmengine's history is pickled
 _ALLOWED = re.compile(r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.\w+Storage")
-_PICKLE = b"\x80"
+_PICKLE, _ZIP = b"\x80", b"PK\x03\x04"
 _LONGEST_HEADER = 100_000_000  # of safetensors, in bytes, as its readers have it
-_ZIP = b"PK\x03\x04"
 
 
 class _Inert:
@@ -44,19 +42,15 @@ class _Inert:
 
 
 def read_tensors(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Read the state dict of a file, by its own names, and the names of the classes.
+    """Read the state dict of a file, by its own names, and the names of the classes, if any.
 
     Wrappers (`{"state_dict": …}`) and prefixes that training programs add (`module.`) are removed.
-    Beside the weights, a file of mmengine holds objects of mmengine and NumPy; they are read as
-    placeholders.
+    Objects of mmengine and NumPy beside the weights are read as placeholders.
 
     Args:
         path: safetensors, or what `torch.save` wrote, also before PyTorch 1.6; known by its
             content.
         source: the file's name in messages.
-
-    Returns:
-        CPU tensors; class names in the order of their indices, none if the file has none.
 
     Raises:
         UserError: the file is damaged, holds no weights, or would need code to be run.
@@ -67,12 +61,13 @@ def read_tensors(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str,
             start = file.read(512)
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror}).") from error
-    if _is_safetensors(start):
+    # safetensors: the length of the JSON header in eight bytes, then the header.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER:
         content, named = _read_safetensors(path, source)
     else:
         _check_kind(start, size, path, source)
         content = _read_pickle(path, source)
-        named = named_classes(content)
+        named = _classes_of_checkpoint(content)
     held = _state_dict(content, depth=3)
     if held is None:
         raise UserError(f"{source}: holds no weights (no state dict with tensors).")
@@ -85,11 +80,6 @@ def read_tensors(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str,
     while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors, named
-
-
-def _is_safetensors(start: bytes) -> bool:
-    """Recognize safetensors by the length of the JSON header, in eight bytes, and the header."""
-    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER
 
 
 def _check_kind(start: bytes, size: int, path: Path, source: str) -> None:
@@ -123,13 +113,17 @@ def _read_safetensors(path: Path, source: str) -> tuple[Any, tuple[str, ...]]:
 
     try:
         with safe_open(path, "pt") as file:
-            named = classes_of_export(file.metadata() or {})
-        return load_file(path), named
+            metadata = file.metadata() or {}
+        content = load_file(path)
     except SafetensorError as error:
         raise UserError(
             f"{source}: cannot be read as safetensors ({str(error)[:200]}): cut short or damaged. "
             "Download or copy it again."
         ) from error
+    try:
+        return content, _as_names(json.loads(metadata.get("class_names", "null")))
+    except ValueError:
+        return content, ()
 
 
 def _read_pickle(path: Path, source: str) -> Any:
@@ -144,7 +138,14 @@ def _read_pickle(path: Path, source: str) -> Any:
         # torch's own message advises weights_only=False.
         foreign = sorted(name for name in named if not _is_inert(name))
         if isinstance(error, pickle.UnpicklingError) and foreign:
-            raise UserError(_refusal(source, foreign)) from error
+            more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+            raise UserError(
+                f"{source}: not opened, because it holds more than tensors and plain values, which "
+                f"could run code: {', '.join(foreign[:3])}{more}.\n"
+                "  If you trust the file, save its weights only, where the program that wrote it "
+                "is installed:\n"
+                "  torch.save(network.state_dict(), FILE)"
+            ) from error
         raise UserError(
             f"{source}: cannot be read as weights ({type(error).__name__}): cut short, damaged or "
             "of another kind (TorchScript, say, or another pickle). Download or copy it again, or "
@@ -154,17 +155,6 @@ def _read_pickle(path: Path, source: str) -> Any:
 
 def _is_inert(name: str) -> bool:
     return name.partition(".")[0] in _INERT_PACKAGES or name in _INERT_NAMES
-
-
-def _refusal(source: str, names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (
-        f"{source}: not opened, because it holds more than tensors and plain values, which could "
-        f"run code: {', '.join(names[:3])}{more}.\n"
-        "  If you trust the file, save its weights only, where the program that wrote it is "
-        "installed:\n"
-        "  torch.save(network.state_dict(), FILE)"
-    )
 
 
 def _names(path: Path) -> list[str]:
@@ -199,28 +189,20 @@ def _state_dict(content: Any, depth: int) -> Mapping[Any, Any] | None:
     return content if any(isinstance(value, kinds) for value in content.values()) else None
 
 
-def named_classes(content: Any) -> tuple[str, ...]:
+def _classes_of_checkpoint(content: Any) -> tuple[str, ...]:
     """Return the class names in a checkpoint of this project or mmsegmentation; else none."""
     top = _mapping(content)
     meta = _mapping(top.get("meta"))
     own = _as_names(_mapping(top.get(IN_CHECKPOINT)).get("class_names"))
     since_1_0 = _mapping(meta.get("dataset_meta")).get("classes")
-    return own or _plain(_as_names(since_1_0) or _as_names(meta.get("CLASSES")))
-
-
-def classes_of_export(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the class names in the header of an export's safetensors; else none."""
-    try:
-        return _as_names(json.loads(metadata.get("class_names", "null")))
-    except ValueError:
-        return ()
+    return own or _stripped(_as_names(since_1_0) or _as_names(meta.get("CLASSES")))
 
 
 def classes_of_config(file: Path) -> tuple[str, ...]:
     """Return the class names in a `config.json` of transformers; else none."""
     try:
         labels = _mapping(_mapping(json.loads(file.read_text("utf-8"))).get("id2label"))
-        return _plain(_as_names([labels[str(index)] for index in range(len(labels))]))
+        return _stripped(_as_names([labels[str(index)] for index in range(len(labels))]))
     except (OSError, ValueError, KeyError):
         return ()
 
@@ -238,6 +220,5 @@ def _as_names(value: Any) -> tuple[str, ...]:
     return names if plain and are_named(names) else ()
 
 
-def _plain(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Strip spaces at the ends, which published lists of names have (`'bed '`)."""
-    return tuple(name.strip() for name in names)
+def _stripped(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names)  # published lists have `'bed '`

@@ -254,7 +254,7 @@ def test_the_datas_own_number_of_classes_may_be_said(tiny: Path) -> None:
         (["--data.batch_size", "9"], ["train split", "8 images", "Lower --data.batch_size"]),
         (["--figures.num_images", "9"], ["num_images", "9"]),
         (["--data.train_size", "0"], ["train_size"]),
-        (["--ckpt_path", "nowhere.ckpt"], ["--ckpt_path nowhere.ckpt does not exist"]),
+        (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt does not exist"]),
         (["--ckpt_path", "last"], ["runs/tiny holds no run with"]),
         (["--model.contrast", "{class_path: PNE"], ["--model.contrast", "not valid YAML"]),
         (["stray"], ["'stray' belongs to no key"]),

@@ -304,8 +304,8 @@ def test_weights_that_do_not_fill_the_network(
         ),
         pytest.param(
             "hrnetv2_w18_cityscapes",
-            "HRNetV2 on tu-hrnet_w18.ms_in1k with 19 classes: set --model.network "
-            "pne_seg.networks.HRNetV2 --model.network.encoder_name tu-hrnet_w18.ms_in1k",
+            "HRNetV2 on tu-hrnet_w18.ms_in1k with 19 classes: set model.network to "
+            "pne_seg.networks.HRNetV2 with encoder_name tu-hrnet_w18.ms_in1k",
             marks=pytest.mark.slow,
         ),
     ],

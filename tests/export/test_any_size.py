@@ -18,7 +18,7 @@ from pne_seg.export.any_size import (
     SamePadded,
     for_any_size,
 )
-from pne_seg.networks.swin import SwinBlock, SwinV2Block
+from pne_seg.networks.encoders import SwinBlock, SwinV2Block
 from tests.methods import NETWORKS
 from tests.tiny_networks import same_tensors
 

@@ -19,7 +19,7 @@ from pne_seg.errors import UserError
 from pne_seg.export.writer import Exported, export
 from pne_seg.exported import FILES, read_export
 from pne_seg.inference import Preprocessing, network_stride
-from pne_seg.networks.swin import pad_before_shift
+from pne_seg.networks.encoders import pad_before_shift
 from pne_seg.trained import Trained
 from tests.allowed import TESTS, load_trained
 from tests.export.trained import MEAN, STD, description, pixels, plain_scores, run_onnx, trained

@@ -37,7 +37,7 @@ def plain_scores(
     steps: tuple[int, int] = (1, 1),
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Scores of normalised images at their size, all in memory; windows one at a time.
+    """Scores of normalized images at their size, all in memory; windows one at a time.
 
     Args:
         network: with its own upsampling.
@@ -80,7 +80,7 @@ def plain_views(
     network: nn.Module,
     images: Tensor,
     size: Sequence[int],
-    normalise: Callable[[Tensor], Tensor],
+    normalize: Callable[[Tensor], Tensor],
     scales: Sequence[float],
     flip: bool,
     **whole: Any,
@@ -92,7 +92,7 @@ def plain_views(
         scaled = F.interpolate(images.float(), size=(height, width), mode="bilinear")
         for mirrored in [False, True] if flip else [False]:
             shown = torch.flip(scaled, (3,)) if mirrored else scaled
-            scores = plain_scores(network, normalise(shown), **whole)
+            scores = plain_scores(network, normalize(shown), **whole)
             if mirrored:
                 scores = torch.flip(scores, (3,))
             scores = F.interpolate(scores, size=tuple(size), mode="bilinear")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import peak_tensors
 from pne_seg.inference import Inference, Predictor, Preprocessing, network_stride
-from pne_seg.inference.windows import window_weight
+from pne_seg.inference.protocol import window_weight
 from pne_seg.networks import DPT, DeepLabV3, HRNetV2, UPerNet
 from tests.inference.plain import plain_bilinear, plain_scores, plain_views
 from tests.tiny_networks import Subsample, TinyNet
@@ -193,8 +193,8 @@ def test_views_equal_a_loop_over_them(size: tuple[int, int], views: dict[str, An
     scored = found.evaluate(batch, target, 255)
     assert (scored.classes == expected.argmax(1)).float().mean() > 0.999
     assert torch.equal(found.classes(batch, size), scored.classes)
-    labelled = target != 255
-    picked = expected.gather(1, target.clamp_max(3)[:, None])[:, 0][labelled]
+    labeled = target != 255
+    picked = expected.gather(1, target.clamp_max(3)[:, None])[:, 0][labeled]
     assert scored.loss.item() == pytest.approx(-picked.double().log().sum().item(), rel=1e-4)
     if size == (30, 41):
         torch.testing.assert_close(found.logits(batch), expected, rtol=0, atol=1e-5)
@@ -235,7 +235,7 @@ def test_one_scale_that_is_not_1() -> None:
 
 
 @pytest.mark.parametrize("size", [(20, 30), (33, 47)])
-def test_the_loss_is_cross_entropy_summed_over_labelled_pixels(size: tuple[int, int]) -> None:
+def test_the_loss_is_cross_entropy_summed_over_labeled_pixels(size: tuple[int, int]) -> None:
     network, batch = TinyNet(num_classes=4), images(3, 20, 30)
     target = torch.randint(0, 4, (3, *size), dtype=torch.uint8)
     target[torch.rand(target.shape) < 0.3] = 255
@@ -248,7 +248,7 @@ def test_the_loss_is_cross_entropy_summed_over_labelled_pixels(size: tuple[int, 
     assert torch.equal(scored.classes, logits.argmax(1))
 
 
-def test_nothing_labelled_is_no_loss() -> None:
+def test_nothing_labeled_is_no_loss() -> None:
     target = torch.full((1, 8, 8), 255, dtype=torch.uint8)
     for settings in ({}, {"flip": True}):
         scored = predictor(TinyNet(), **settings).evaluate(images(1, 8, 8), target, 255)

@@ -1,4 +1,4 @@
-"""Normalising and padding against numbers computed by hand."""
+"""Normalizing and padding against numbers computed by hand."""
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -14,12 +14,12 @@ from tests.tiny_networks import TinyNet
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_normalised_and_padded_by_hand(dtype: torch.dtype) -> None:
+def test_normalized_and_padded_by_hand(dtype: torch.dtype) -> None:
     images = torch.randint(0, 256, (2, 3, 5, 6)).to(dtype)
     actual = Preprocessing(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), stride=4)(images)
     assert actual.dtype == torch.float32
     assert actual.shape == (2, 3, 8, 8)
-    expected = torch.zeros(2, 3, 8, 8)  # the border is the mean colour: 0 after normalising
+    expected = torch.zeros(2, 3, 8, 8)  # the border is the mean color: 0 after normalizing
     for channel in range(3):
         expected[:, channel, :5, :6] = (images[:, channel].float() - (channel + 1)) / (channel + 4)
     torch.testing.assert_close(actual, expected)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pne_seg.inference.windows import window_positions, window_starts, window_weight
+from pne_seg.inference.protocol import window_positions, window_starts, window_weight
 from tests.inference.plain import starts
 
 

@@ -68,7 +68,7 @@ def conv_bn_relu(x: Array, layers: nn.Module, training: bool) -> Array:
 
 
 def resize(x: Array, size: tuple[int, int]) -> Array:
-    """Bilinear: pixels are squares with values at their centres; the border's go on outwards."""
+    """Bilinear: pixels are squares with values at their centers; the border's go on outwards."""
     rows, columns = (_interpolation(n, m) for n, m in zip(x.shape[-2:], size, strict=True))
     resized: Array = np.einsum("yh,bchw,xw->bcyx", rows, x, columns)
     return resized

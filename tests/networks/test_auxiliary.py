@@ -59,7 +59,7 @@ def pictures(size: tuple[int, int] = (64, 96)) -> tuple[Tensor, Tensor]:
 
 
 def plain_cross_entropy(scores: Array, labels: Tensor) -> float:
-    """Mean of −log softmax over the labelled pixels, at the labels' size."""
+    """Mean of −log softmax over the labeled pixels, at the labels' size."""
     scores = resize(scores, (labels.shape[1], labels.shape[2]))
     log_sum = np.log(np.exp(scores).sum(1))
     target = labels.numpy()
@@ -148,8 +148,8 @@ def test_hook_on_a_norm_sees_the_normed_feature() -> None:
     with torch.no_grad(), capture([hook]):
         network(images)
         feature = array(network.encoder(images)[-2])
-    centred = feature - feature.mean(1, keepdims=True)
-    normed = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-6)
+    centered = feature - feature.mean(1, keepdims=True)
+    normed = centered / np.sqrt((centered**2).mean(1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(array(hook.take()), normed, atol=1e-4)
 
 

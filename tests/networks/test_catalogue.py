@@ -48,7 +48,7 @@ def test_the_papers_encoders() -> None:
 @pytest.mark.parametrize("method", BY_NAME)
 def test_what_goes_together(method: str, encoder: str) -> None:
     found = record(method, encoder, 150)
-    assert (found.method, found.encoder) == (method, encoder)
+    assert (found.method.name, found.encoder) == (method, encoder)
     assert isinstance(found, Misfit if method == "DeepLabV3" and encoder != R101 else Fit)
 
 
@@ -137,7 +137,7 @@ SMALL: dict[tuple[str, str], Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize(("method", "encoder"), SMALL)
 def test_a_network_with_weights_is_what_its_record_says(method: str, encoder: str) -> None:
-    """Built by hand, and counted by hooks in place of taps."""
+    """Built by hand, and counted by hooks instead of the catalogue's."""
     found = fit(method, encoder, 5)
     network = SMALL[method, encoder]()
     features: list[Tensor] = []
@@ -163,7 +163,7 @@ def test_the_parts_of_the_training_module_have_the_recorded_sizes(method: str) -
     encoder = HRNET if method in ("HRNetV2", "OCRNet") else RESNET
     found = fit(method, encoder, 5)
     auxiliary = FCNHead() if found.auxiliary_parameters else None
-    network = found.config.build(5)
+    network = found.method.build(encoder, 5)
     module = SegmentationModule(network, 5, contrast=PNE(), auxiliary=auxiliary)
     parts = [module.network] + ([auxiliary] if auxiliary else [])
     counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
@@ -252,4 +252,4 @@ def test_shipped_configs_name_pairs_that_go_together(class_path: str, encoder: s
     network = SHIPPED[class_path, encoder]
     of_training = ("encoder_weights", "drop_path_rate")
     given = {key: value for key, value in network["init_args"].items() if key not in of_training}
-    assert given == dict(found.config.init_args)
+    assert given == found.method.init_args(encoder)

@@ -60,7 +60,7 @@ def test_resnets_dilate(name: str, stride: int) -> None:
         ("densenet121", OCRNet),
     ],
 )
-def test_encoders_that_cannot_be_dilated_are_refused_with_the_mend(name: str, build: Any) -> None:
+def test_encoders_that_cannot_be_dilated_are_refused_with_the_fix(name: str, build: Any) -> None:
     message = f"{name}' cannot be built at output stride 8.*tu-resnet101c"
     with pytest.raises(ValueError, match=message):
         build(name, None, encoder_output_stride=8)

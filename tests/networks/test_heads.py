@@ -22,7 +22,7 @@ NETWORKS: list[tuple[Any, dict[str, Any], int]] = [
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
-def test_upsampling_is_bilinear_between_pixel_centres(factor: int) -> None:
+def test_upsampling_is_bilinear_between_pixel_centers(factor: int) -> None:
     head = SegmentationHead(3, classes=2, upsampling=factor).double()
     feature = torch.rand(2, 3, 4, 5, dtype=torch.float64)
     scores = convolve(array(feature), head[0])
@@ -67,7 +67,7 @@ def test_activation_comes_last(network_class: Any, settings: dict[str, Any], str
     ],
     ids=["HRNetV2-W18", "HRNetV2-W48", "OCRNet", "DeepLabV3"],
 )
-def test_taps_find_the_feature_and_the_scores(build: Any, width: int) -> None:
+def test_hooks_find_the_feature_and_the_logits(build: Any, width: int) -> None:
     with torch.device("meta"):
         network = build()
     classifier = find_classifier(network)
@@ -75,7 +75,7 @@ def test_taps_find_the_feature_and_the_scores(build: Any, width: int) -> None:
     hooks = [FeatureHook(classifier.feature, "input"), FeatureHook(classifier.logits, "output")]
     for hook in hooks:
         hook.attach(network)
-    # A network on "meta" computes shapes alone; `probe` puts its image where the weights are.
+    # On "meta" only shapes are computed; `dummy_forward` puts its image where the weights are.
     with torch.device("meta"):
         output = dummy_forward(network, hooks)
     feature, logits = (hook.take() for hook in hooks)

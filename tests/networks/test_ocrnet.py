@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pne_seg.feature_hooks import FeatureHook, capture
 from pne_seg.networks import OCRNet
-from pne_seg.networks.object_context import ObjectContextDecoder, gather_regions
+from pne_seg.networks.hrnet import ObjectContextDecoder, gather_regions
 from tests.networks.reference import (
     Array,
     array,

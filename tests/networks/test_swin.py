@@ -10,8 +10,7 @@ from timm.models import swin_transformer, swin_transformer_v2
 from torch import Tensor, nn
 
 from pne_seg.networks import HRNetV2, OCRNet, UPerNet
-from pne_seg.networks.encoders import build_encoder
-from pne_seg.networks.swin import SwinBlock, SwinV2Block, pad_before_shift
+from pne_seg.networks.encoders import SwinBlock, SwinV2Block, build_encoder, pad_before_shift
 from tests.networks import plain_swin
 
 SMALL: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 2, 4]}

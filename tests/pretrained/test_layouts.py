@@ -14,8 +14,7 @@ from pne_seg.errors import UserError
 from pne_seg.feature_hooks import capture
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import DPT, FCNHead, OCRNet, UPerNet
-from pne_seg.pretrained import read_weights
-from pne_seg.pretrained.mapping import map_names
+from pne_seg.pretrained import map_names, read_weights
 from pne_seg.weight_loading import fill_network, initialize_from
 from tests.networks.reference import randomise
 from tests.tiny_networks import TinyNet, same_tensors
