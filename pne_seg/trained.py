@@ -41,8 +41,8 @@ class Trained:
 
     Attributes:
         network: bare (no contrast, auxiliary head or hooks), in eval mode, on the CPU.
-        preprocessing: the run's normalisation and the network's stride.
-        data: classes, colours and image size.
+        preprocessing: the run's normalization and the network's stride.
+        data: classes, colors and image size.
         path: the checkpoint, or the folder of an export.
         slot: class and settings of the network.
         config: all settings of the run; empty for an export.

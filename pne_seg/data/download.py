@@ -14,8 +14,7 @@ from urllib.request import Request, urlopen
 
 from rich.filesize import decimal
 
-from pne_seg.data.archives import extract
-from pne_seg.data.transfer import alone, bytes_bar, require_space
+from pne_seg.data.archives import alone, bytes_bar, extract, require_space
 from pne_seg.errors import UserError
 
 _CHUNK = 1 << 20
@@ -68,8 +67,7 @@ def fetch(
 
     Raises:
         UserError: the file cannot be downloaded, has another size or hash than is known, or does
-            not fit on the disk; or the file that is there already is another one, which is left as
-            it is.
+            not fit on the disk; or another file is there, which is left as it is.
     """
     if urlsplit(remote.url).scheme not in ("http", "https"):
         raise UserError(f"{remote.url}: not an http or https address.")
@@ -97,15 +95,12 @@ def fetch(
 
 
 def fetch_archive(remote: RemoteFile, root: Path, only: str | None = None) -> None:
-    """Download a zip archive to the folder around `root` and unpack it to `root`.
+    """Download a zip archive to the folder around `root` and unpack it, or a folder of it, there.
 
     Args:
         remote: the archive.
         root: the folder to make.
         only: a folder in the archive, whose content becomes that of `root`; all if None.
-
-    Raises:
-        UserError: see `fetch` and `archives.extract`.
     """
     extract(fetch(remote, root.parent), root, only)
 
@@ -161,7 +156,9 @@ def _receive(remote: RemoteFile, part: Path, timeout: float) -> None:
         if remote.size not in (None, whole):
             raise _refused(remote.url, f"has {whole} bytes, not {remote.size}", part)
         if not start:
-            note.write_text(_version(answer))
+            tag = answer.headers["ETag"] or ""  # a weak one, W/…, does not identify the bytes
+            dated = not tag or tag.startswith("W/")
+            note.write_text((answer.headers["Last-Modified"] or "") if dated else tag)
         with part.open("ab" if start else "wb") as file:
             require_space(part.parent, (whole or 0) - start, f"download {remote.url}")
             with bytes_bar(f"downloading {remote.file_name}", whole, start) as bar:
@@ -189,10 +186,10 @@ def _ask(request: Request, part: Path, timeout: float) -> HTTPResponse | HTTPErr
             raise _InterruptedError(said) from error
         raise _refused(request.full_url, said, part) from error
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise _refused(request.full_url, f"no answer ({reason})", part) from error
-        raise _InterruptedError(f"no answer ({reason})") from error
+        said = f"no answer ({getattr(error, 'reason', error)})"
+        if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
+            raise _refused(request.full_url, said, part) from error
+        raise _InterruptedError(said) from error
     return answer
 
 
@@ -213,12 +210,6 @@ def _span(answer: HTTPResponse | HTTPError) -> tuple[int, int | None]:
     found = re.fullmatch(pattern, answer.headers["Content-Range"] or "")
     start, total = found.groups() if found else (None, None)
     return -1 if start is None else int(start), None if total is None else int(total)
-
-
-def _version(answer: HTTPResponse | HTTPError) -> str:
-    """Return what tells the file from a later one of the same name, for a header `If-Range`."""
-    tag = answer.headers["ETag"] or ""
-    return (answer.headers["Last-Modified"] or "") if not tag or tag.startswith("W/") else tag
 
 
 def _version_note(part: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The datamodule of data sets that are files: where they lie, the field's recipe, the cache."""
+"""The datamodule of data sets that are files: where they lie, the usual augmentation, the cache."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from typing import Any
 import albumentations as A
 from torch.utils.data import DataLoader
 
+from pne_seg.data.archives import alone
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.cache import CachedDataset
 from pne_seg.data.paired_files import PairedDataset
 from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import Tree, open_tree
-from pne_seg.data.transfer import alone
 from pne_seg.data.transforms import recipe
 from pne_seg.errors import UserError
 
@@ -27,15 +27,12 @@ class FileDataModule(SegmentationDataModule):
         scale_range: random factor on the size in training, drawn evenly.
         resize_base: width and height of the box that images are fitted to, ratio kept, before
             `scale_range` in training and as they are in evaluation; None leaves their own size.
-            Scores are at the labels' own size.
-        cat_max_ratio: no class takes more of the labelled pixels of a crop, in up to ten tries.
+            Metrics are at the labels' own size.
+        cat_max_ratio: no class takes more of the labeled pixels of a crop, in up to ten tries.
         download: whether to fetch what is missing, where the data set's terms allow it.
         cache: folder for decoded images, from which training reads crops without decoding; shared
             by runs and processes. None decodes each time.
         **kwargs: the settings of `SegmentationDataModule`.
-
-    Raises:
-        ValueError: a setting out of range.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class FileDataModule(SegmentationDataModule):
 
     @abstractmethod
     def pairs(self, split: Split) -> PairedDataset:
-        """Look the split's files up.
+        """Find the split's files.
 
         Raises:
             UserError: files are missing or do not match; they are named, with the fix.
@@ -75,45 +72,40 @@ class FileDataModule(SegmentationDataModule):
         """
         raise UserError(
             f"{type(self).__name__} cannot be downloaded: put the files into {self.root} yourself "
-            "and leave --data.download out."
+            "and leave download out."
         )
 
     def dataset(self, split: Split) -> SegmentationDataset:
-        """The split's files, through the cache in training."""
+        """Return the split's files, through the cache in training."""
         found = self.pairs(split)
         if self.cache is not None and split == "train":
             return CachedDataset(found, self.cache)
         return found
 
     def prepare_data(self) -> None:
-        """Download what is missing, where that is asked for.
-
-        Processes that run at the same time wait for the one that does it.
-
-        Raises:
-            UserError: it cannot be done.
-        """
-        if self.download:
-            place = self.root.absolute()
-            try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with alone(place.with_name(f".{place.name}.lock"), "fetches the data set"):
-                    self.fetch()
-            except OSError as error:
-                raise UserError(
-                    f"{place.parent} cannot be written ({error.strerror}). Leave --data.download "
-                    "out where the data set is in place, or choose another --data.root."
-                ) from error
+        """Download what is missing if `download` is set; other processes wait."""
+        if not self.download:
+            return
+        place = self.root.absolute()
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with alone(place.with_name(f".{place.name}.lock"), "fetches the data set"):
+                self.fetch()
+        except OSError as error:
+            raise UserError(
+                f"{place.parent} cannot be written ({error.strerror}). Leave download out if the "
+                "data set is in place, or choose another root."
+            ) from error
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled, augmented batches; what the cache lacks is decoded first."""
+        """Return shuffled, augmented batches; what the cache lacks is decoded first."""
         train = self.split("train")
         if isinstance(train, CachedDataset):
             train.fill()
         return super().train_dataloader()
 
     def default_transforms(self) -> list[A.BasicTransform]:
-        """The recipe of the published baselines: scale, crop, flip, photometric distortion, pad."""
+        """Scale, crop, flip, distort the colors and pad, as the published baselines do."""
         return recipe(
             self.crop_size,
             self.resize_base,
@@ -123,7 +115,7 @@ class FileDataModule(SegmentationDataModule):
         )
 
     def training_size(self) -> tuple[int, int]:
-        """Height and width of a training image after augmentation, in pixels."""
+        """Return height and width of a training image after augmentation, in pixels."""
         return self.crop_size if self.transforms is None else super().training_size()
 
 
@@ -156,29 +148,29 @@ def locate(root: Path, *layouts: Sequence[str], archives: Sequence[str] = ()) ->
         archives: names of zip archives that may lie in `root`; one of its own name may lie beside
             it.
     """
+
+    def holds(tree: Tree) -> bool:
+        return any(all(tree.has(folder) for folder in layout) for layout in layouts)
+
     name = root.absolute().name  # of `.` too
     beside = [root.absolute().with_name(f"{name}.zip")] if name else []
     for path in [root, *(root / name for name in archives), *beside]:
         if not path.is_dir() and not (path.suffix.lower() == ".zip" and path.is_file()):
             continue
         tree = open_tree(path)
-        if _holds(tree, layouts):
+        if holds(tree):
             return tree
-        below = [place for name in tree.folders() if _holds(place := tree.within(name), layouts)]
+        below = [place for name in tree.folders() if holds(place := tree.within(name))]
         if len(below) > 1:
             names = ", ".join(map(str, below[:8]))
-            raise UserError(f"{root} holds several data sets: {names}. Give one by --data.root.")
+            raise UserError(f"{root} holds several data sets: {names}. Give one of them as root.")
         if below:
             return below[0]
     return None
 
 
-def _holds(tree: Tree, layouts: Sequence[Sequence[str]]) -> bool:
-    return any(all(tree.has(folder) for folder in layout) for layout in layouts)
-
-
 def missing(root: Path, looked_for: str, fix: str) -> UserError:
-    """What is said of a data set that is not where it should be."""
+    """Return the error of a data set that is not where it should be."""
     if not root.exists():
         found = "there is no such folder"
     elif root.is_dir():

@@ -13,7 +13,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class Preprocessing(nn.Module):
-    """Normalise images on their device and pad them to what the network divides.
+    """Normalize images on their device and pad them to what the network divides.
 
     Args:
         mean: RGB mean in 0–255.

@@ -28,7 +28,7 @@ class InputDataset(SegmentationDataset):
             is first asked for are counted by decoding.
     """
 
-    labelled = False
+    labeled = False
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs

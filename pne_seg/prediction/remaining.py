@@ -8,9 +8,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from pne_seg.data.base import SegmentationDataModule, whole
-from pne_seg.data.resizing import as_input
-from pne_seg.data.sampler import SameSizeBatches
-from pne_seg.data.samples import SegmentationDataset, check_arrays
+from pne_seg.data.images import as_input
+from pne_seg.data.samples import SameSizeBatches, SegmentationDataset, check_arrays
 from pne_seg.errors import UserError
 
 MOST_PIXELS = 2**23

@@ -333,7 +333,7 @@ def test_predictions_are_class_indices_at_the_images_size(
     assert run.run_folder == folder
     assert contents(folder).keys() - {"predictions.json", ".predictions.json.lock"} == {
         f"{kind}/test_{index}{suffix}"
-        for kind, suffix in (("classes", ".png"), ("colour", ".png"), ("overlay", ".jpg"))
+        for kind, suffix in (("classes", ".png"), ("color", ".png"), ("overlay", ".jpg"))
         for index in range(3)
     }
     for index, sample in enumerate(run.datamodule.test_dataloader().dataset.view):

@@ -95,7 +95,7 @@ def test_training_crops_pad_with_the_ignore_value(root: Path) -> None:
     (batch,) = data.train_dataloader()
     assert batch["image"].shape == (4, 3, 64, 96)
     assert batch["mask"].shape == (4, 64, 96)
-    # Each image is 24×32 after scaling: the rest of its crop was never labelled.
+    # Each image is 24×32 after scaling: the rest of its crop was never labeled.
     for mask in batch["mask"]:
         assert int((mask == 11).sum()) >= 64 * 96 - 24 * 32
         assert int((mask < 11).sum()) > 24 * 32 / 2
@@ -160,7 +160,7 @@ def truncate(root: Path, folder: str, keep: float) -> None:
             [
                 "camvid does not hold trainannot: it holds test, testannot, train, val",
                 r"github\.com/alexgkendall",
-                "--data.root",
+                "give its place as root",
             ],
         ),
         (
@@ -214,7 +214,7 @@ def test_a_file_that_goes_away_is_named(root: Path) -> None:
 
 def test_a_missing_root_says_where_to_get_the_data(tmp_path: Path) -> None:
     data = CamVid(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"(?s)nowhere.*github\.com/alexgkendall.*--data\.root"):
+    with pytest.raises(UserError, match=r"(?s)nowhere.*github\.com/alexgkendall.*as root"):
         data.setup("fit")
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pne_seg.data.resizing import fitted_size
+from pne_seg.data.images import fitted_size
 from pne_seg.data.transforms import RandomScaleCrop, recipe, scale_crop
 from pne_seg.data.transforms.scale_crop import Window, crop_image, crop_labels
 

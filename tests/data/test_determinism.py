@@ -15,8 +15,7 @@ from torch import multiprocessing
 from pne_seg.data import ADE20K, Folder
 from pne_seg.data.cache import CachedDataset
 from pne_seg.data.file_datamodule import FileDataModule
-from pne_seg.data.sampler import EpochSampler
-from pne_seg.data.samples import Sample, SampleKey, SampleView, SegmentationDataset
+from pne_seg.data.samples import EpochSampler, Sample, SampleKey, SampleView, SegmentationDataset
 from pne_seg.data.transforms import recipe
 from tests.data.miniature import write_ade20k, write_folder, zip_tree
 

@@ -16,7 +16,7 @@ from scipy.io import loadmat, savemat
 
 from pne_seg.data.images import read_image, read_info, read_labels
 from pne_seg.data.inspection.examiner import Examiner, Task
-from pne_seg.data.label_formats import ColourLabels, IndexLabels, LabelTable
+from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelTable
 from pne_seg.data.mat import read_mat
 from pne_seg.data.paired_files import Pair, PairedDataset
 from pne_seg.data.samples import SegmentationDataset
@@ -85,7 +85,7 @@ def hostile(number: int) -> bytes:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_images(count: int) -> None:
-    colours = ColourLabels([(0, 0, 0), (255, 255, 255)])
+    colours = ColorLabels([(0, 0, 0), (255, 255, 255)])
     for number in range(count):
         data = hostile(number)
         for read in (read_info, read_image, read_labels, colours.read):

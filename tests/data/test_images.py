@@ -221,7 +221,7 @@ def test_labels_turn_as_images_do(format: str, orientation: int) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (saved(PICTURE, "PNG"), r"3 channels \(colours\). Convert it .* --data.classes"),
+        (saved(PICTURE, "PNG"), r"3 channels \(colors\). Convert it .* classes="),
         (saved(PICTURE.convert("RGBA"), "PNG"), "4 channels"),
         (saved(PICTURE.convert("LA"), "PNG"), "2 channels"),
         (saved(PICTURE, "BMP"), "3 channels"),
@@ -262,4 +262,4 @@ def tiff_of_four_bits() -> bytes:
 @pytest.mark.parametrize(("make", "depth"), [(bmp_of_two_colours, 8), (tiff_of_four_bits, 4)])
 def test_few_bits_of_grey_outside_of_png(make: Callable[[], bytes], depth: int) -> None:
     said = refusal(make(), read_labels)
-    assert f"labels of {depth} bits are read from PNG files alone. Save it as PNG." in said
+    assert f"labels of {depth} bits are read from PNG files only. Save it as PNG." in said

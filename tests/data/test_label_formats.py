@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pne_seg.data import Cityscapes, coco_stuff
 from pne_seg.data.label_formats import (
     IGNORE,
-    ColourLabels,
+    ColorLabels,
     IndexLabels,
     LabelFormat,
     LabelTable,
@@ -160,7 +160,7 @@ def test_colours_by_a_plain_loop(ignored: list[tuple[int, int, int]]) -> None:
     drawn = [*COLOURS, *ignored]
     chosen = np.random.default_rng(0).integers(0, len(drawn), (13, 9))
     image = np.array(drawn, np.uint8)[chosen]
-    labels = ColourLabels(COLOURS, ignored).read(Held(saved(image, "PNG")))
+    labels = ColorLabels(COLOURS, ignored).read(Held(saved(image, "PNG")))
     plain = {
         **{colour: index for index, colour in enumerate(COLOURS)},
         **dict.fromkeys(ignored, 255),
@@ -176,8 +176,8 @@ def test_an_unknown_colour_is_named_with_its_place() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     image[2, 3:5] = (0, 1, 0)
     with pytest.raises(UserError) as caught:
-        ColourLabels(COLOURS).read(Held(saved(image, "PNG")))
-    said = r"held.bin: colour [0, 1, 0] at row 2, column 3 is no class's (2 such pixels). Add it to"
+        ColorLabels(COLOURS).read(Held(saved(image, "PNG")))
+    said = r"held.bin: color [0, 1, 0] at row 2, column 3 is no class's (2 such pixels). Add it to"
     assert said in str(caught.value)
 
 
@@ -186,22 +186,22 @@ def test_an_unknown_colour_is_named_with_its_place() -> None:
     [
         ([(0, 0, 0), (0, 0, 0)], [], r"\[0, 0, 0\] is given twice"),
         ([(0, 0, 0)], [(0, 0, 0)], r"\[0, 0, 0\] is given twice"),
-        ([(0, 0, 256)], [], r"\[0, 0, 256\] is no colour"),
-        ([(0, 0)], [], r"\[0, 0\] is no colour"),
+        ([(0, 0, 256)], [], r"\[0, 0, 256\] is no color"),
+        ([(0, 0)], [], r"\[0, 0\] is no color"),
         ([(0, 0, index) for index in range(255)], [], "255 classes"),
     ],
 )
 def test_colours_that_cannot_be(colours: Any, ignored: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        ColourLabels(colours, ignored)
+        ColorLabels(colours, ignored)
 
 
 def test_other_classes_have_another_identity() -> None:
     formats: list[LabelFormat] = [
-        ColourLabels(COLOURS),
-        ColourLabels(COLOURS[::-1]),
-        ColourLabels(COLOURS, VOID),
-        ColourLabels(COLOURS[:4], [COLOURS[4]]),
+        ColorLabels(COLOURS),
+        ColorLabels(COLOURS[::-1]),
+        ColorLabels(COLOURS, VOID),
+        ColorLabels(COLOURS[:4], [COLOURS[4]]),
         IndexLabels(LabelTable({0: 0, 1: 1})),
         IndexLabels(LabelTable({0: 1, 1: 0})),
         IndexLabels(LabelTable({0: 0}, [1])),

@@ -102,7 +102,7 @@ def test_no_files_are_no_pairs() -> None:
 def test_reading(root: Path) -> None:
     data = dataset(root)
     assert len(data) == 5
-    assert data.labelled
+    assert data.labeled
     for index in range(5):
         image, labels, source_size = data.read(index)
         assert data.name(index) == "abcde"[index]
@@ -115,7 +115,7 @@ def test_reading(root: Path) -> None:
 
 def test_without_labels_all_is_ignored(root: Path) -> None:
     data = PairedDataset([Pair("a", open_file(root / "images/a.png"), None)], LABELS, "")
-    assert not data.labelled
+    assert not data.labeled
     assert data.read_labels(0) is None
     data.check_header(0)
     image, labels, _ = data.read(0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pne_seg.data.transforms import PhotometricDistortion, mild_colours
+from pne_seg.data.transforms import PhotometricDistortion, mild_colors
 
 PARTS: dict[str, Any] = {
     **{"added": None, "contrast": None, "saturation": None, "turn": None},
@@ -113,8 +113,8 @@ def test_each_part_is_drawn_half_of_the_time_and_evenly() -> None:
     assert stats.binomtest(together, 4000, 1 / 16).pvalue > 0.001
 
 
-def test_mild_colours_are_half_as_strong() -> None:
-    mild = mild_colours()
+def test_mild_colors_are_half_as_strong() -> None:
+    mild = mild_colors()
     assert (mild.brightness, mild.hue) == (16, 9)
     assert mild.contrast == mild.saturation == (0.75, 1.25)
 

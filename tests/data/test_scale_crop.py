@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pne_seg.data.resizing import fitted_size
+from pne_seg.data.images import fitted_size
 from pne_seg.data.transforms import PadTo, RandomScaleCrop, recipe
 from pne_seg.data.transforms.scale_crop import Window, crop_image, crop_labels
 from pne_seg.inference import IMAGENET_MEAN

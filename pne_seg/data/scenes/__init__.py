@@ -9,7 +9,7 @@ from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.data.scenes.palette import IGNORE, SCENE_CLASSES, SCENE_PALETTE
 from pne_seg.data.scenes.renderer import draw_scene, render_scene, with_rim
-from pne_seg.data.transforms import mild_colours
+from pne_seg.data.transforms import mild_colors
 
 __all__ = [
     "IGNORE",
@@ -119,4 +119,4 @@ class Scenes(SegmentationDataModule):
 
     def default_transforms(self) -> list[A.BasicTransform]:
         """Flips and mild colour changes: the scenes themselves bring the variety."""
-        return [A.HorizontalFlip(p=0.5), mild_colours()]
+        return [A.HorizontalFlip(p=0.5), mild_colors()]
