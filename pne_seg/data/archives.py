@@ -28,7 +28,6 @@ MAX_FILE_BYTES = 2 * 10**9
 
 _MAX_RATIO = 1000  # deflate reaches 1032 on a file of zeros, images never
 _RATIO_COUNTS_FROM = 100 * 10**6
-_CHUNK = 1 << 20
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags: member, strong encryption, masked headers
 _KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made where files have no kind
 _DAMAGE = (struct.error, zlib.error, OverflowError)
@@ -65,14 +64,7 @@ def check_members(
     max_ratio: float = _MAX_RATIO,
     ratio_counts_from: int = _RATIO_COUNTS_FROM,
 ) -> None:
-    """Refuse an archive that could write elsewhere, fill the disk or memory, or not be read.
-
-    Args:
-        archive: open for reading.
-        max_bytes: of all members together, unpacked.
-        max_ratio: of a member's size to its size in the archive.
-        ratio_counts_from: size in bytes of the members that `max_ratio` applies to.
-    """
+    """Refuse an archive that could write elsewhere, fill the disk or memory, or not be read."""
     total = packed = 0
     seen: set[str] = set()
     for member in archive.infolist():
@@ -165,12 +157,7 @@ def extract(
     """Unpack an archive into a new folder, which appears when it is whole.
 
     A process that finds another one at the same target waits for it, and then has nothing to do.
-
-    Args:
-        archive: the zip file.
-        target: the folder to make; where it exists it must be empty.
-        only: a folder in the archive, whose content becomes that of `target`; None takes all.
-        max_bytes: of the archive, unpacked.
+    `only` names a folder in the archive whose content becomes that of `target`; None takes all.
     """
     target = target.resolve()  # data folders are often links to other disks
     try:
@@ -206,27 +193,19 @@ def _extract(archive: zipfile.ZipFile, top: str, target: Path) -> None:
     try:
         with bytes_bar(f"unpacking {Path(archive.filename or '').name}", total) as bar:
             for member in members:
-                place = staging / member.filename.removeprefix(top)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                _extract_member(archive, member, place, bar)
+                _extract_member(archive, member, staging)
+                bar.update(member.file_size)
         if target.exists():
             target.rmdir()  # empty; not every system renames onto a folder
-        staging.rename(target)
+        (staging / top).rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _extract_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path, bar: "tqdm[NoReturn]"
-) -> None:
-    written = 0
+def _extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
     try:
-        with archive.open(member) as source, place.open("xb") as file:
-            # Counted: the size that the archive gives for a member may be wrong.
-            while written <= member.file_size and (data := source.read(_CHUNK)):
-                written += file.write(data)
-                bar.update(len(data))
-        if written != member.file_size:
+        written = Path(archive.extract(member, folder)).stat().st_size
+        if written != member.file_size:  # what the archive says of it may be wrong
             raise zipfile.BadZipFile(f"{written} bytes in place of {member.file_size}")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, *_DAMAGE) as error:
         raise UserError(

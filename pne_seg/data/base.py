@@ -110,11 +110,7 @@ class SegmentationDataModule(LightningDataModule):
 
     @abstractmethod
     def dataset(self, split: Split) -> SegmentationDataset:
-        """Find the split's images and labels.
-
-        Raises:
-            UserError: files are missing or do not match; they are named, with the fix.
-        """
+        """Find the split's images and labels."""
 
     def split(self, split: Split) -> SegmentationDataset:
         """Return the split's images and labels, found once."""
@@ -127,12 +123,7 @@ class SegmentationDataModule(LightningDataModule):
         """Return the augmentation of training images that `transforms` replaces."""
 
     def setup(self, stage: str) -> None:
-        """Open the splits that the stage needs, so that a mistake in the files stops it early.
-
-        Raises:
-            UserError: a split has too few images, or no labels where they are needed, or the files'
-                headers show a mistake.
-        """
+        """Open the splits that the stage needs, so that a mistake in the files stops it early."""
         for split in _SPLITS_OF_STAGE[stage]:
             source = self.split(split)
             if complaint := self.too_few(split, len(source), self._processes()[0]):

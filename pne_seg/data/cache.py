@@ -31,10 +31,6 @@ class CachedDataset(SegmentationDataset):
     Runs and processes may share the folder. Each sample is one file, named by what its content
     depends on: a changed image or label file gets another. A file is moved into place when it is
     whole, so that the next run resumes an interrupted filling. A complete cache may be read-only.
-
-    Args:
-        source: the split as it is on disk.
-        folder: where to; `fill` makes it.
     """
 
     def __init__(self, source: PairedDataset, folder: Path) -> None:

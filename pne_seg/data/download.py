@@ -23,12 +23,12 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may do b
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the web and what is known of it.
+    """A file on the web; its size in bytes and its hash are checked if given.
 
     Args:
         url: http or https.
-        size: in bytes; checked if given.
-        hash: such as `sha256:69a8bb58…` or `md5:…`, whole or its beginning; checked if given.
+        size: in bytes.
+        hash: such as `sha256:69a8bb58…` or `md5:…`, whole or its beginning.
         name: of the file on disk; the last part of the URL by default.
     """
 
@@ -62,9 +62,6 @@ def fetch(
         pause: seconds before the second try; doubled before each further one.
         timeout: seconds that a server may stay silent.
 
-    Returns:
-        The file's path.
-
     Raises:
         UserError: the file cannot be downloaded, has another size or hash than is known, or does
             not fit on the disk; or another file is there, which is left as it is.
@@ -95,13 +92,7 @@ def fetch(
 
 
 def fetch_archive(remote: RemoteFile, root: Path, only: str | None = None) -> None:
-    """Download a zip archive to the folder around `root` and unpack it, or a folder of it, there.
-
-    Args:
-        remote: the archive.
-        root: the folder to make.
-        only: a folder in the archive, whose content becomes that of `root`; all if None.
-    """
+    """Download a zip archive to the folder around `root`, and unpack it to `root`."""
     extract(fetch(remote, root.parent), root, only)
 
 
@@ -178,19 +169,15 @@ def _ask(request: Request, part: Path, timeout: float) -> HTTPResponse | HTTPErr
     """Send a request; 416, which means that the range lies beyond the end, is an answer too."""
     try:
         answer: HTTPResponse = urlopen(request, timeout=timeout)
+        return answer
     except HTTPError as error:
         if error.code == 416:
             return error
-        said = f"answers {error.code} {error.reason}"
-        if error.code in _BUSY:
-            raise _InterruptedError(said) from error
-        raise _refused(request.full_url, said, part) from error
+        said, passes = f"answers {error.code} {error.reason}", error.code in _BUSY
     except (OSError, HTTPException) as error:
-        said = f"no answer ({getattr(error, 'reason', error)})"
-        if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
-            raise _refused(request.full_url, said, part) from error
-        raise _InterruptedError(said) from error
-    return answer
+        reason = getattr(error, "reason", error)
+        said, passes = f"no answer ({reason})", not isinstance(reason, ssl.SSLCertVerificationError)
+    raise _InterruptedError(said) if passes else _refused(request.full_url, said, part)
 
 
 def _refused(url: str, why: str, part: Path) -> UserError:

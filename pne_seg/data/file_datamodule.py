@@ -58,18 +58,10 @@ class FileDataModule(SegmentationDataModule):
 
     @abstractmethod
     def pairs(self, split: Split) -> PairedDataset:
-        """Find the split's files.
-
-        Raises:
-            UserError: files are missing or do not match; they are named, with the fix.
-        """
+        """Find the split's files; a `UserError` names what is missing or does not match."""
 
     def fetch(self) -> None:
-        """Download what is missing.
-
-        Raises:
-            UserError: the terms do not allow it (the steps by hand are named), or it failed.
-        """
+        """Download what is missing; a `UserError` says why it cannot be, and the steps by hand."""
         raise UserError(
             f"{type(self).__name__} cannot be downloaded: put the files into {self.root} yourself "
             "and leave download out."
@@ -120,16 +112,13 @@ class FileDataModule(SegmentationDataModule):
 
 
 def find(root: Path, *folders: str, get: str, archives: Sequence[str] = ()) -> Tree:
-    """Open the tree that holds all of these folders, as `locate` finds it.
+    """Open the tree that holds all of these folders, as `locate` finds it; name what is missing.
 
     Args:
         root: folder or zip archive.
         folders: that must all be there.
         get: how to get the data set, for the error message.
         archives: names of zip archives that may lie in `root`.
-
-    Raises:
-        UserError: there is none; what is missing is named.
     """
     tree = locate(root, folders, archives=archives)
     if tree is not None:
@@ -140,13 +129,10 @@ def find(root: Path, *folders: str, get: str, archives: Sequence[str] = ()) -> T
 
 
 def locate(root: Path, *layouts: Sequence[str], archives: Sequence[str] = ()) -> Tree | None:
-    """Find the tree of one of the layouts: `root`, what lies one level below, or an archive.
+    """Find the tree of one of the layouts, each a list of folders that must all be there.
 
-    Args:
-        root: folder or zip archive.
-        layouts: each a list of folders that must all be there.
-        archives: names of zip archives that may lie in `root`; one of its own name may lie beside
-            it.
+    It is `root`, what lies one level below, or an archive: one of `archives` in `root`, or one of
+    its own name beside it.
     """
 
     def holds(tree: Tree) -> bool:

@@ -231,7 +231,7 @@ def _label_format(
     hint = "Correct the masks, add the missing class to classes, or the value to ignore_values."
     if reduce_zero_label:
         ignored.add(0)
-    return IndexLabels(LabelTable.of_values(values, ignored, hint=hint))
+    return IndexLabels(LabelTable(values, ignored, hint=hint))
 
 
 def _key(file: DataFile, folder: str) -> str:

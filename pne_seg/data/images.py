@@ -43,20 +43,12 @@ logging.getLogger("imagecodecs").setLevel(logging.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What an image's header says.
+    """What an image's header says."""
 
-    Attributes:
-        size: height and width in pixels, as displayed (EXIF rotation applied).
-        format: such as `JPEG` or `PNG`.
-        mode: Pillow's name of the pixels: `RGB`, `L` (gray), `P` (palette), `CMYK`, `I;16`, …
-        orientation: how EXIF data turn or mirror the stored picture for display: 1 (not at all)
-            to 8, as in the standard's table for the tag 0x0112.
-    """
-
-    size: tuple[int, int]
-    format: str
-    mode: str
-    orientation: int
+    size: tuple[int, int]  # height and width in pixels, as displayed (EXIF rotation applied)
+    format: str  # such as `JPEG` or `PNG`
+    mode: str  # Pillow's: `RGB`, `L` (gray), `P` (palette), `CMYK`, `I;16`, …
+    orientation: int  # how EXIF data turn the stored picture for display, 1 (not at all) to 8
 
     @property
     def rotated(self) -> bool:
@@ -71,11 +63,7 @@ def read_info(file: DataFile) -> ImageInfo:
 
 
 def read_image(file: DataFile) -> Pixels:
-    """Read a color image as (H, W, 3) RGB, turned as its EXIF data say.
-
-    Raises:
-        UserError: the file is missing, not an image, damaged, or claims an absurd size.
-    """
+    """Read a color image as (H, W, 3) RGB, turned as its EXIF data say."""
     data = file.read_bytes()
     with _opened(file, io.BytesIO(data)) as opened:
         info = _info(opened)
@@ -102,9 +90,6 @@ def read_labels(file: DataFile) -> Pixels:
 
     A palette image gives its indices, one of 1, 2 or 4 bits the values that its bits stand for. It
     is turned as its EXIF data say, as the image is.
-
-    Raises:
-        UserError: the file is missing, damaged, or of a kind that cannot hold labels.
     """
     data = file.read_bytes()
     with _opened(file, io.BytesIO(data)) as opened:
@@ -253,12 +238,9 @@ def fitted_size(size: Sequence[int], base: tuple[int, int], factor: float = 1.0)
     so that a box of 2048×512 brings the short side to 512 unless the long one would pass 2048.
 
     Args:
-        size: height and width of the image, in pixels.
+        size: height and width of the image, in pixels; so is the result, 1 or more.
         base: width and height of the box, in either order.
         factor: of the box, whose sides are then cut to whole pixels.
-
-    Returns:
-        Height and width, 1 or more.
     """
     longest, shortest = (int(side * factor) for side in (max(base), min(base)))
     scale = min(longest / max(size[:2]), shortest / min(size[:2]))
@@ -267,15 +249,7 @@ def fitted_size(size: Sequence[int], base: tuple[int, int], factor: float = 1.0)
 
 
 def as_input(image: Pixels, resize_base: tuple[int, int] | None) -> torch.Tensor:
-    """Fit an image to a box, if there is one, and put its channels first, as the network takes it.
-
-    Args:
-        image: (H, W, 3) uint8.
-        resize_base: width and height, see `fitted_size`.
-
-    Returns:
-        (3, h, w) uint8.
-    """
+    """Fit an (H, W, 3) image to a box, if there is one, and put its channels first: (3, h, w)."""
     if resize_base is not None:
         width_height = fitted_size(image.shape[:2], resize_base)[::-1]
         image = cast(Pixels, cv2.resize(image, width_height, interpolation=cv2.INTER_LINEAR))

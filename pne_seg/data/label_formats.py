@@ -1,6 +1,7 @@
 """From the values in label files to class indices, by a table of 256 entries or by colors."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
@@ -23,23 +24,23 @@ class LabelTable:
     """Maps the values of an 8-bit label file to class indices, 256 entries, and refuses others.
 
     Args:
-        classes: class index of each value that stands for a class.
+        classes: class index of each value that stands for a class; or the values, by class index.
         ignored: values of pixels without a class.
         ignore_index: what these become.
         hint: what to do about a value that is in neither, for the error message.
-
-    Raises:
-        ValueError: a value outside 0–255, one that is both, a class whose index is the ignore
-            value, or too many classes.
     """
 
     def __init__(
         self,
-        classes: Mapping[int, int],
+        classes: Mapping[int, int] | Sequence[int],
         ignored: Collection[int] = (),
         ignore_index: int = IGNORE,
         hint: str = "Correct the labels.",
     ) -> None:
+        if not isinstance(classes, Mapping):
+            if twice := [value for value, count in Counter(classes).items() if count > 1]:
+                raise ValueError(f"Label value {twice[0]} stands for two classes.")
+            classes = {value: index for index, value in enumerate(classes)}
         values = [*classes, *ignored]
         if not all(0 <= value <= 255 for value in values):
             raise ValueError(f"Label values must be 0 to 255, got {sorted(values)}.")
@@ -53,33 +54,13 @@ class LabelTable:
         self.entries[list(ignored)] = ignore_index
         self.entries[list(classes)] = list(classes.values())
 
-    @classmethod
-    def of_values(
-        cls,
-        values: Sequence[int],
-        ignored: Collection[int] = (),
-        ignore_index: int = IGNORE,
-        hint: str = "Correct the labels.",
-    ) -> "LabelTable":
-        """Make a table of files in which class i has `values[i]`."""
-        if len(set(values)) < len(values):
-            twice = next(value for value in values if list(values).count(value) > 1)
-            raise ValueError(f"Label value {twice} stands for two classes.")
-        return cls(
-            {value: index for index, value in enumerate(values)}, ignored, ignore_index, hint
-        )
-
     @property
     def identity(self) -> str:
         """Tells tables that give other class indices for the same values."""
         return self.entries.tobytes().hex()
 
     def apply(self, labels: Pixels, file: object) -> Pixels:
-        """Map (H, W) values to class indices, in a new array; `file` is for the error message.
-
-        Raises:
-            UserError: a value is neither a class nor ignored.
-        """
+        """Map (H, W) values to class indices, in a new array; `file` is for the error message."""
         mapped = cast(Pixels, cv2.LUT(labels, self.entries))
         if (mapped == self._invalid).any():
             counts = np.bincount(labels.ravel(), minlength=256)
@@ -115,21 +96,14 @@ def _ranges(values: Collection[int]) -> str:
 
 
 class LabelFormat(ABC):
-    """How a data set's label files are read.
-
-    Attributes:
-        identity: tells formats that give other class indices for the same file.
-    """
+    """How a data set's label files are read."""
 
     identity: str
+    """Tells formats that give other class indices for the same file."""
 
     @abstractmethod
     def read(self, file: DataFile) -> Pixels:
-        """Read class indices or the ignore value, (H, W) uint8.
-
-        Raises:
-            UserError: the file is missing, damaged, or holds what is no class.
-        """
+        """Read class indices or the ignore value, (H, W) uint8; refuse what is no class."""
 
     def size(self, file: DataFile) -> tuple[int, int]:
         """Return height and width, from the header where the format has one."""
@@ -145,7 +119,11 @@ class IndexLabels(LabelFormat):
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and map."""
-        return self.table.apply(images.read_labels(file), file)
+        return self.table.apply(self.values(file), file)
+
+    def values(self, file: DataFile) -> Pixels:
+        """Read the values that the file holds."""
+        return images.read_labels(file)
 
     def size(self, file: DataFile) -> tuple[int, int]:
         """Return what the header says, whose depth and channels are checked too."""
@@ -161,10 +139,6 @@ class ColorLabels(LabelFormat):
         colors: (red, green, blue) of each class, in the order of class indices.
         ignored: colors of pixels without a class.
         ignore_index: the label of these.
-
-    Raises:
-        ValueError: a color is given twice, or is not three numbers from 0 to 255, or there are too
-            many.
     """
 
     def __init__(

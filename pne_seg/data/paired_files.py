@@ -19,17 +19,11 @@ CHECKED_HEADERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image and its labels.
+    """An image and its labels."""
 
-    Attributes:
-        name: predictions are written under it; unique in its split.
-        image: the image's file.
-        labels: the labels' file; None where the split's labels are not public.
-    """
-
-    name: str
+    name: str  # predictions are written under it; unique in its split
     image: DataFile
-    labels: DataFile | None
+    labels: DataFile | None  # None where the split's labels are not public
 
 
 class PairedDataset(SegmentationDataset):
@@ -136,15 +130,14 @@ def match(
 ) -> list[Pair]:
     """Pair images with labels by a common key, sorted by it.
 
+    An image or a label without a partner, and two files of one key, are errors.
+
     Args:
         image_files: every image of the split.
         label_files: every label file of the split.
         expected: the layout, for the error message.
         image_key: what an image has in common with its labels; it becomes the pair's name.
         label_key: the same, of a label file.
-
-    Raises:
-        UserError: an image or a label lacks its partner, or two files have one key.
     """
     images, labels = _by_key(image_files, image_key), _by_key(label_files, label_key)
     for here, there, what in ((images, labels, "labels"), (labels, images, "image")):

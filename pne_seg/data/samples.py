@@ -19,27 +19,18 @@ from pne_seg.errors import UserError
 
 
 class Sample(NamedTuple):
-    """One image with its labels, before augmentation.
+    """One image with its labels, before augmentation."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        labels: (H, W) uint8 class indices or the ignore value.
-        source_size: height and width of the image as distributed; predictions are written at it.
-    """
-
-    image: Pixels
-    labels: Pixels
-    source_size: tuple[int, int]
+    image: Pixels  # (H, W, 3) uint8 RGB
+    labels: Pixels  # (H, W) uint8 class indices or the ignore value
+    source_size: tuple[int, int]  # height and width as distributed; predictions are written at it
 
 
 class SegmentationDataset(ABC):
-    """One split of a data set, before augmentation.
-
-    Attributes:
-        labeled: whether there are labels, for training and metrics.
-    """
+    """One split of a data set, before augmentation."""
 
     labeled: bool = True
+    """Whether there are labels, for training and metrics."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -51,11 +42,7 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Sample:
-        """Read one image with its labels, checked.
-
-        Raises:
-            UserError: a file is missing, unreadable or not as the data set says; it is named.
-        """
+        """Read one image with its labels, checked; a `UserError` names a file that is not valid."""
 
     def source_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image as distributed; from a header if there is one."""
@@ -190,7 +177,7 @@ class EpochSampler(DistributedSampler[SampleKey]):
         seed: of the order.
         num_replicas: number of processes.
         rank: of this process.
-        epoch: the first one. A loader with workers asks for samples before Lightning sets it.
+        epoch: the first one: a loader with workers asks for samples before Lightning sets it.
         skipped: number of this process's samples to leave out of the first epoch.
     """
 

@@ -6,7 +6,7 @@ import io
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,67 +60,6 @@ class DataFile(ABC):
     @abstractmethod
     def identity(self) -> str:
         """Return a text that changes with the file: its place, with size and date or checksum."""
-
-
-class Tree(ABC):
-    """The files below one folder, on disk or in an archive; `str` names it for messages.
-
-    Hidden files and folders (`.DS_Store`, `._name.png`, …) and `__MACOSX` are passed over. Folders
-    are paths below the tree's root, with `/` in between; "" is the root.
-    """
-
-    def files(self, folder: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[DataFile]:
-        """Find the files in a folder and in those below it, sorted by `relative`.
-
-        Args:
-            folder: where to look; one that does not exist has no files.
-            suffixes: how a name may end, in lower or upper case, such as ".png".
-        """
-        endings = tuple(suffix.lower() for suffix in suffixes)
-        names = self._below(_plain(folder)) if self.has(folder) else ()
-        return [self._file(name) for name in sorted(names) if name.lower().endswith(endings)]
-
-    @abstractmethod
-    def has(self, folder: str) -> bool:
-        """Return whether there is such a folder."""
-
-    @abstractmethod
-    def folders(self, folder: str = "") -> list[str]:
-        """Return the names of the folders directly below, sorted."""
-
-    @abstractmethod
-    def file(self, relative: str) -> DataFile | None:
-        """Return one file by its path, None if there is none."""
-
-    @abstractmethod
-    def within(self, folder: str) -> "Tree":
-        """Return the same tree, rooted in a folder below."""
-
-    @abstractmethod
-    def _below(self, folder: str) -> Iterable[str]: ...
-
-    @abstractmethod
-    def _file(self, name: str) -> DataFile: ...
-
-
-def open_tree(path: Path) -> Tree:
-    """Open a folder, or a zip archive, whose members are checked first."""
-    path = Path(path)
-    if _is_folder(path):
-        return _Folder(path)
-    if path.exists():
-        check_regular(path)
-        if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
-            raise UserError(f"{path} is a plain file: give a folder, or a zip archive of one.")
-        return _open_zip(str(path), _identity(path))
-    near = next(parent for parent in path.absolute().parents if _is_folder(parent))
-    names = ", ".join(_Folder(near).folders()[:8]) or "no folders"
-    raise UserError(f"{path} does not exist. The nearest folder above is {near}; it holds {names}.")
-
-
-def open_file(path: Path) -> DataFile:
-    """Return one file on disk, whether it exists or not."""
-    return _PlainFile(str(path.parent), path.name)
 
 
 def _plain(folder: str) -> str:
@@ -180,39 +119,60 @@ class _PlainFile(DataFile):
         return str(Path(self.root, self.relative))
 
 
-class _Folder(Tree):
+class Tree:
+    """The files below one folder, or in a zip archive; `str` names it for messages.
+
+    Hidden files and folders (`.DS_Store`, `._name.png`, …) and `__MACOSX` are passed over. Folders
+    are paths below the tree's root, with `/` in between; "" is the root.
+    """
+
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self._root = root
+
+    def files(self, folder: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[DataFile]:
+        """Find the files in a folder, if it exists, and in those below it, sorted by `relative`.
+
+        Args:
+            folder: where to look.
+            suffixes: how a name may end, in lower or upper case, such as ".png".
+        """
+        endings = tuple(suffix.lower() for suffix in suffixes)
+        names = self._below(_plain(folder)) if self.has(folder) else ()
+        return [self._file(name) for name in sorted(names) if name.lower().endswith(endings)]
 
     def has(self, folder: str) -> bool:
-        return _is_folder(self.root / _plain(folder))
+        """Return whether there is such a folder."""
+        return _is_folder(self._root / _plain(folder))
 
     def folders(self, folder: str = "") -> list[str]:
+        """Return the names of the folders directly below, sorted."""
         if not self.has(folder):
             return []
-        place = self.root / _plain(folder)
+        place = self._root / _plain(folder)
         with _readable(place):
             return sorted(name for name, is_folder in _entries(str(place)) if is_folder)
 
     def file(self, relative: str) -> DataFile | None:
-        place = self.root / _plain(relative)
+        """Return one file by its path, None if there is none."""
+        place = self._root / _plain(relative)
         with _readable(self):
             # A pipe or a link to nowhere is one too, so that reading it says what is wrong.
             there = os.path.lexists(place) and not place.is_dir()
             return self._file(_plain(relative)) if there else None
 
-    def within(self, folder: str) -> Tree:
-        return _Folder(self.root / _plain(folder))
+    def within(self, folder: str) -> "Tree":
+        """Return the same tree, rooted in a folder below."""
+        return Tree(self._root / _plain(folder))
 
     def __str__(self) -> str:
-        return str(self.root)
+        return str(self._root)
 
     def _below(self, folder: str) -> Iterator[str]:
         with _readable(self):
-            yield from _walk(str(self.root / folder), f"{folder}/" if folder else "", frozenset())
+            yield from _walk(str(self._root / folder), f"{folder}/" if folder else "", frozenset())
 
     def _file(self, name: str) -> DataFile:
-        return _PlainFile(str(self.root), name)
+        return _PlainFile(str(self._root), name)
 
 
 def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
@@ -237,6 +197,26 @@ def _entries(folder: str) -> Iterator[tuple[str, bool]]:
                 is_folder = entry.is_dir()
             if _is_shown(entry.name):
                 yield entry.name, is_folder
+
+
+def open_tree(path: Path) -> Tree:
+    """Open a folder, or a zip archive, whose members are checked first."""
+    path = Path(path)
+    if _is_folder(path):
+        return Tree(path)
+    if path.exists():
+        check_regular(path)
+        if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+            raise UserError(f"{path} is a plain file: give a folder, or a zip archive of one.")
+        return _open_zip(str(path), _identity(path))
+    near = next(parent for parent in path.absolute().parents if _is_folder(parent))
+    names = ", ".join(Tree(near).folders()[:8]) or "no folders"
+    raise UserError(f"{path} does not exist. The nearest folder above is {near}; it holds {names}.")
+
+
+def open_file(path: Path) -> DataFile:
+    """Return one file on disk, whether it exists or not."""
+    return _PlainFile(str(path.parent), path.name)
 
 
 # ---- in an archive -------------------------------------------------------------------------------
@@ -264,6 +244,8 @@ class _Member(DataFile):
 
 @dataclass(frozen=True)
 class _ZipTree(Tree):
+    """The same of an archive."""
+
     archive: str
     identity: str
     members: dict[str, Place]

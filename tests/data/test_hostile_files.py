@@ -107,9 +107,7 @@ def test_the_examiner_of_check_data(count: int, tmp_path: Path) -> None:
         for place, file in enumerate(files):
             file.write_bytes(hostile(2 * number + place))
         pairs.append(Pair(str(number), *map(open_file, files)))
-    source: SegmentationDataset = PairedDataset(
-        pairs, IndexLabels(LabelTable.of_values([0, 1])), ""
-    )
+    source: SegmentationDataset = PairedDataset(pairs, IndexLabels(LabelTable([0, 1])), "")
     found = Examiner(source, 2, 255).examine(Task("train", 0, count))
     assert {problem.kind for problem in found.problems} >= {"image", "labels"}
     for problem in found.problems:

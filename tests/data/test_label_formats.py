@@ -52,7 +52,7 @@ def test_a_map_by_hand() -> None:
 
 
 def test_class_indices_in_the_order_of_their_values() -> None:
-    table = LabelTable.of_values([30, 10, 20], ignored=[0], ignore_index=3, hint="Mend it.")
+    table = LabelTable([30, 10, 20], ignored=[0], ignore_index=3, hint="Mend it.")
     assert table.apply(np.array([[10, 20, 30, 0]], np.uint8), "x.png").tolist() == [[1, 2, 0, 3]]
     with pytest.raises(UserError, match=r"Mend it\.$"):
         table.apply(np.array([[255]], np.uint8), "x.png")
@@ -78,11 +78,11 @@ def test_any_table(classes: dict[int, int], ignored: set[int], ignore_index: int
 
 
 def test_254_classes_are_the_most() -> None:
-    table = LabelTable.of_values(range(254), ignored=[255])
+    table = LabelTable(range(254), ignored=[255])
     np.testing.assert_array_equal(table.apply(ALL[:15], "x"), ALL[:15])
     assert refused_values(table) == [254]
     with pytest.raises(ValueError, match="255 classes; 8-bit labels hold 254"):
-        LabelTable.of_values(range(255), ignored=[255])
+        LabelTable(range(255), ignored=[255])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_tables_that_cannot_be(classes: dict[int, int], ignored: list[int], said
 def test_the_message_names_value_count_and_what_is_valid(
     values: list[int], ignored: list[int], valid: str
 ) -> None:
-    table = LabelTable.of_values(values, ignored)
+    table = LabelTable(values, ignored)
     labels = np.full((4, 5), values[0], np.uint8)
     labels[1:3, 2] = 77
     labels[0, 0] = 99

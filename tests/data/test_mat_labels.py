@@ -18,7 +18,7 @@ from pne_seg.errors import UserError
 from tests.data.held import Held
 
 ALL = np.arange(256, dtype=np.uint8).reshape(16, 16)
-TABLE = LabelTable.of_values(range(256 - 3), ignored=[253, 254, 255])
+TABLE = LabelTable(range(256 - 3), ignored=[253, 254, 255])
 
 
 def mat(**fields: Any) -> bytes:
@@ -33,7 +33,7 @@ def test_mat_files(dtype: type) -> None:
     values = read_mat(Held(data))
     np.testing.assert_array_equal(values, ALL[:5])
     assert values.dtype == np.uint8
-    labels = MatLabels(LabelTable.of_values(range(1, 80), ignored=[0]))
+    labels = MatLabels(LabelTable(range(1, 80), ignored=[0]))
     assert labels.read(Held(data))[0].tolist() == [255, *range(15)]
     assert labels.size(Held(data)) == (5, 16)
 

@@ -51,16 +51,16 @@ class ClassList:
         values: Sequence[int] | None = None,
         hint: str = "Correct the labels.",
     ) -> IndexLabels:
-        """Return how label files with a value for each class are read.
+        """Return how label files are read that hold a value for each class, `labels` by default.
 
         Args:
             ignored: values of pixels without a class.
             ignore_index: what these become.
-            values: of the classes in the files; `labels` by default.
+            values: of the classes in the files.
             hint: what to do about any other value, for the error message.
         """
         values = self.labels if values is None else values
-        return IndexLabels(LabelTable.of_values(values, ignored, ignore_index, hint))
+        return IndexLabels(LabelTable(values, ignored, ignore_index, hint))
 
 
 @cache

@@ -28,14 +28,7 @@ _STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
 
 class SceneDataset(SegmentationDataset):
-    """A fixed number of scenes; scene i is a function of (seed, split, i) and the size.
-
-    Args:
-        split: each split has a random stream of its own.
-        length: number of scenes.
-        size: height and width in pixels.
-        seed: of the data set.
-    """
+    """A number of scenes of a size (height, width); scene i depends on (seed, split, i) only."""
 
     def __init__(self, split: Split, length: int, size: tuple[int, int], seed: int) -> None:
         self.split = split

@@ -119,15 +119,17 @@ class PhotometricDistortion(A.ImageOnlyTransform):  # type: ignore[misc]  # unty
         p: float = 1.0,
     ) -> None:
         super().__init__(p=p)
-        if not 0 <= brightness <= 255:
-            raise ValueError(f"brightness must be 0 to 255, got {brightness}.")
+        most = {
+            "brightness": (brightness, 255),
+            "hue": (hue, _HUES // 2 - 1),
+            "p_part": (p_part, 1),
+        }
+        for name, (value, limit) in most.items():
+            if not 0 <= value <= limit:
+                raise ValueError(f"{name} must be 0 to {limit}, got {value}.")
         for name, (low, high) in (("contrast", contrast), ("saturation", saturation)):
             if not 0 <= low <= high < math.inf:
                 raise ValueError(f"{name} must be two rising factors, got {(low, high)}.")
-        if not 0 <= hue < _HUES / 2:
-            raise ValueError(f"hue must be 0 to {_HUES // 2 - 1}, got {hue}.")
-        if not 0 <= p_part <= 1:
-            raise ValueError(f"p_part must be 0 to 1, got {p_part}.")
         self.brightness = brightness
         self.contrast = contrast
         self.saturation = saturation
