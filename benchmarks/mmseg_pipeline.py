@@ -1,4 +1,4 @@
-"""The steps that mmsegmentation's configurations take, written anew from its behaviour.
+"""The steps that mmsegmentation's configurations take, written from its behavior.
 
 As there: BGR by OpenCV, labels by Pillow, the whole image scaled, classes counted by `np.unique`,
 each photometric part by itself in float32, two trips to HSV, labels as int64. 0.x normalizes and

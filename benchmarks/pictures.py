@@ -121,7 +121,7 @@ def find_photographs(folder: Path) -> list[Path]:
 
 
 def noisy(image: Pixels, level: float, generator: np.random.Generator) -> Pixels:
-    """Noise as a camera's: mostly of brightness, and alike in neighbouring pixels.
+    """Noise as a camera's: mostly of brightness, and alike in neighboring pixels.
 
     Args:
         image: (H, W, 3).

@@ -26,8 +26,6 @@ MAX_BYTES = 100 * 10**9
 MAX_FILE_BYTES = 2 * 10**9
 """The largest file that is read into memory: an image of 8 bytes each for 178 million pixels."""
 
-_MAX_RATIO = 1000  # deflate reaches 1032 on a file of zeros, images never
-_RATIO_COUNTS_FROM = 100 * 10**6
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags: member, strong encryption, masked headers
 _KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: made where files have no kind
 _DAMAGE = (struct.error, zlib.error, OverflowError)
@@ -61,8 +59,8 @@ def open_archive(path: Path, max_bytes: int = MAX_BYTES) -> zipfile.ZipFile:
 def check_members(
     archive: zipfile.ZipFile,
     max_bytes: int = MAX_BYTES,
-    max_ratio: float = _MAX_RATIO,
-    ratio_counts_from: int = _RATIO_COUNTS_FROM,
+    max_ratio: float = 1000,  # deflate reaches 1032 on a file of zeros, images never
+    ratio_counts_from: int = 100 * 10**6,
 ) -> None:
     """Refuse an archive that could write elsewhere, fill the disk or memory, or not be read."""
     total = packed = 0

@@ -48,9 +48,6 @@ class SegmentationDataModule(LightningDataModule):
         num_workers: loader processes per device; by default chosen for the machine.
         transforms: albumentations for training, in place of the data set's.
         seed: of order and augmentation; by default that of `seed_everything`.
-
-    Attributes:
-        start: epoch, and batches of it, after which the next training loader continues.
     """
 
     class_names: Sequence[str]
@@ -79,7 +76,10 @@ class SegmentationDataModule(LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.transforms = transforms
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
-        self.start = (0, 0)
+        self.start = (
+            0,
+            0,
+        )  # epoch, and batches of it, after which the next training loader resumes
         self._splits: dict[Split, SegmentationDataset] = {}
         self._checked: set[Split] = set()
 
@@ -92,8 +92,7 @@ class SegmentationDataModule(LightningDataModule):
     def prediction_base(self) -> tuple[int, int] | None:
         """Width and height of the box that images from elsewhere are fitted to for prediction.
 
-        A data set whose images all have one size returns that size, so that the network sees
-        objects as large as in training.
+        It is the size of the data set's images if they have one, as in training.
         """
         return self.resize_base
 
@@ -227,11 +226,9 @@ def usable_processors() -> int:
 
 
 def default_workers() -> int:
-    """Return half of the usable processors, 8 at most; 0 without an accelerator.
-
-    There the workers would take the processors from the network, whose threads wait for each other
-    in a busy loop, and a step becomes several times slower.
-    """
+    """Return half of the usable processors, 8 at most; 0 without an accelerator."""
+    # On processors only, the network's threads wait for each other in a busy loop: workers beside
+    # them make a step several times slower.
     return min(8, usable_processors() // 2) if torch.accelerator.is_available() else 0
 
 

@@ -44,8 +44,12 @@ class RemoteFile:
         return self.name or path.rpartition("/")[2]
 
 
-class _InterruptedError(Exception):
-    """The network or the server failed in a way that may pass."""
+class _FailedError(Exception):
+    """The network or the server failed, perhaps in a way that may pass."""
+
+    def __init__(self, reason: str, may_pass: bool = True) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
 
 
 def fetch(
@@ -99,24 +103,27 @@ def fetch_archive(remote: RemoteFile, root: Path, only: str | None = None) -> No
 def _download(remote: RemoteFile, part: Path, tries: int, pause: float, timeout: float) -> None:
     """Fill `part` until it is whole and right."""
     farthest, failures = _size(part), 0
+    by_hand = f"download it with a browser and put it to {part.with_suffix('')}"
     while True:
         try:
             _receive(remote, part, timeout)
             break
-        except _InterruptedError as error:
+        except _FailedError as error:
             failures = 1 if _size(part) > farthest else failures + 1
             farthest = max(farthest, _size(part))
+            if not error.may_pass:
+                raise UserError(f"{remote.url}: {error}. You can {by_hand}.") from error
             if failures >= tries:
                 raise UserError(
                     f"{remote.url}: {error}, {failures} times in a row. Run again to resume after "
-                    f"{decimal(_size(part))}, or {_by_hand(part)}."
+                    f"{decimal(_size(part))}, or {by_hand}."
                 ) from error
             time.sleep(pause * 2 ** (failures - 1))
     if wrong := _wrong(remote, part):
         part.unlink()
         raise UserError(
             f"{remote.url}: {wrong}. The download is removed: run again. If the result is the "
-            f"same, the file has changed at its home, or something else answers: {_by_hand(part)}."
+            f"same, the file has changed at its home, or something else answers: {by_hand}."
         )
     _version_note(part).unlink(missing_ok=True)
 
@@ -134,18 +141,18 @@ def _receive(remote: RemoteFile, part: Path, timeout: float) -> None:
         headers["Range"] = f"bytes={have}-"
     if have and version:
         headers["If-Range"] = version  # the server sends all of a file that has changed
-    with _ask(Request(remote.url, headers=headers), part, timeout) as answer:
+    with _ask(Request(remote.url, headers=headers), timeout) as answer:
         if answer.headers.get_content_type() == "text/html" and answer.status != 416:
-            raise _refused(remote.url, "answers with a web page in place of the file", part)
+            raise _FailedError("answers with a web page in place of the file", may_pass=False)
         start, total = _span(answer)
         if answer.status == 416 and total == have:
             return
         if start not in (0, have):
             part.unlink(missing_ok=True)
-            raise _InterruptedError("sends another part of the file than it was asked for")
+            raise _FailedError("sends another part of the file than it was asked for")
         whole = remote.size if total is None else total
         if remote.size not in (None, whole):
-            raise _refused(remote.url, f"has {whole} bytes, not {remote.size}", part)
+            raise _FailedError(f"has {whole} bytes, not {remote.size}", may_pass=False)
         if not start:
             tag = answer.headers["ETag"] or ""  # a weak one, W/…, does not identify the bytes
             dated = not tag or tag.startswith("W/")
@@ -158,14 +165,14 @@ def _receive(remote: RemoteFile, part: Path, timeout: float) -> None:
                         start += file.write(data)
                         bar.update(len(data))
                 except (OSError, HTTPException) as error:
-                    raise _InterruptedError(f"the connection broke ({error})") from error
+                    raise _FailedError(f"the connection broke ({error})") from error
             file.flush()
             os.fsync(file.fileno())
     if whole is not None and start < whole:
-        raise _InterruptedError(f"stopped at {start} of {whole} bytes")
+        raise _FailedError(f"stopped at {start} of {whole} bytes")
 
 
-def _ask(request: Request, part: Path, timeout: float) -> HTTPResponse | HTTPError:
+def _ask(request: Request, timeout: float) -> HTTPResponse | HTTPError:
     """Send a request; 416, which means that the range lies beyond the end, is an answer too."""
     try:
         answer: HTTPResponse = urlopen(request, timeout=timeout)
@@ -173,19 +180,12 @@ def _ask(request: Request, part: Path, timeout: float) -> HTTPResponse | HTTPErr
     except HTTPError as error:
         if error.code == 416:
             return error
-        said, passes = f"answers {error.code} {error.reason}", error.code in _BUSY
+        said = f"answers {error.code} {error.reason}"
+        raise _FailedError(said, may_pass=error.code in _BUSY) from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        said, passes = f"no answer ({reason})", not isinstance(reason, ssl.SSLCertVerificationError)
-    raise _InterruptedError(said) if passes else _refused(request.full_url, said, part)
-
-
-def _refused(url: str, why: str, part: Path) -> UserError:
-    return UserError(f"{url}: {why}. You can {_by_hand(part)}.")
-
-
-def _by_hand(part: Path) -> str:
-    return f"download it with a browser and put it to {part.with_suffix('')}"
+        certified = not isinstance(reason, ssl.SSLCertVerificationError)
+        raise _FailedError(f"no answer ({reason})", may_pass=certified) from error
 
 
 def _span(answer: HTTPResponse | HTTPError) -> tuple[int, int | None]:

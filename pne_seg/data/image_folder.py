@@ -171,7 +171,7 @@ class Folder(FileDataModule):
 
     def _matched(self, tree: Tree, images: str, masks: str) -> list[Pair]:
         image_files, mask_files = tree.files(images), tree.files(masks, _MASK_SUFFIXES)
-        if self.mask_suffix and images == masks:
+        if images == masks:
             image_files = [file for file in image_files if not file.stem.endswith(self.mask_suffix)]
             mask_files = [file for file in mask_files if file.stem.endswith(self.mask_suffix)]
         if not mask_files and (lossy := tree.files(masks, _LOSSY)):

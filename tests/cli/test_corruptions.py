@@ -163,7 +163,7 @@ def deep(path: Path, chance: random.Random) -> None:
 
 
 UNREADABLE = "not a readable image .*Fetch or save the file again"
-CANNOT = "cannot be read .*Fetch it, or see to its permissions"
+CANNOT = "cannot be read .*Fetch it, or check its permissions"
 FAULTS: dict[str, tuple[str, Callable[[Path, random.Random], None], str, bool]] = {
     "truncated image": ("image", cut, UNREADABLE, False),
     "truncated labels": ("labels", cut, UNREADABLE, False),
@@ -264,7 +264,7 @@ def test_the_wrong_package_of_ade20k(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = refused(capsys, "fit", "--config", config(tmp_path, "ADE20K", root))
     assert f"{root} does not hold images/training" in said
     assert "It is the full ADE20K" in said
-    assert re.search(r"Get http\S+ADEChallengeData2016\.zip .*--data\.root", said)
+    assert re.search(r"Get http\S+ADEChallengeData2016\.zip .*as root", said)
     assert state(tmp_path / "ade") == before
     assert not (tmp_path / "runs").exists()
 
