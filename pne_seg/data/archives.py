@@ -224,17 +224,10 @@ def require_space(folder: Path, size: int, purpose: str) -> None:
         )
 
 
-def bytes_bar(description: str, total: int | None, done: int = 0) -> "tqdm[NoReturn]":
+def bytes_bar(doing: str, total: int | None, done: int = 0) -> "tqdm[NoReturn]":
     """Make a progress bar over bytes, of which some are there already."""
     seconds = 0.1 if sys.stderr.isatty() else 60  # few lines in the log of a batch job
-    return tqdm(
-        desc=description,
-        total=total,
-        initial=done,
-        unit="B",
-        unit_scale=True,
-        mininterval=seconds,
-    )
+    return tqdm(None, doing, total, initial=done, unit="B", unit_scale=True, mininterval=seconds)
 
 
 @contextmanager

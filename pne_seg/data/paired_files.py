@@ -26,24 +26,20 @@ class Pair:
     labels: DataFile | None  # None where the split's labels are not public
 
 
+@dataclass(eq=False)
 class PairedDataset(SegmentationDataset):
-    """One split whose images and labels are files.
+    """One split whose images and labels are files, resized by a factor `scale` as they are read.
 
-    Args:
-        pairs: in the split's order.
-        label_format: how the label files are read.
-        home: where the files come from, for error messages.
-        scale: factor on both sides of images and labels, which are resized as they are read.
+    `home` says in error messages where the files come from.
     """
 
-    def __init__(
-        self, pairs: Sequence[Pair], label_format: LabelFormat, home: str, scale: float = 1.0
-    ) -> None:
-        self.pairs = pairs
-        self.label_format = label_format
-        self.home = home
-        self.scale = scale
-        self.labeled = all(pair.labels is not None for pair in pairs)
+    pairs: Sequence[Pair]
+    label_format: LabelFormat
+    home: str
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.labeled = all(pair.labels is not None for pair in self.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -136,7 +132,7 @@ def match(
         image_files: every image of the split.
         label_files: every label file of the split.
         expected: the layout, for the error message.
-        image_key: what an image has in common with its labels; it becomes the pair's name.
+        image_key: what an image has in common with its labels; becomes the pair's name.
         label_key: the same, of a label file.
     """
     images, labels = _by_key(image_files, image_key), _by_key(label_files, label_key)

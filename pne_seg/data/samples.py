@@ -66,30 +66,18 @@ class SampleKey:
     index: int
 
 
+@dataclass(eq=False)
 class SampleView(Dataset[dict[str, Any]]):
     """Samples as the network takes them, from a split and an optional augmentation.
 
-    A sample is a function of (seed, epoch, index), whichever worker or process makes it.
-
-    Args:
-        source: the split.
-        transform: albumentations pipeline over `image` and `mask`, or none.
-        seed: of the augmentation.
-        resize_base: width and height that the image, not its labels, is fitted to; see
-            `fitted_size`. None leaves it.
+    A sample is a function of (seed, epoch, index), whichever worker or process makes it. The image,
+    not its labels, is fitted to `resize_base` (width, height) if that is given, see `fitted_size`.
     """
 
-    def __init__(
-        self,
-        source: SegmentationDataset,
-        transform: A.Compose | None = None,
-        seed: int = 0,
-        resize_base: tuple[int, int] | None = None,
-    ) -> None:
-        self.source = source
-        self.transform = transform
-        self.seed = seed
-        self.resize_base = resize_base
+    source: SegmentationDataset
+    transform: A.Compose | None = None
+    seed: int = 0
+    resize_base: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -170,15 +158,9 @@ class EpochSampler(DistributedSampler[SampleKey]):
 
     It is a `DistributedSampler` so that Lightning leaves it in place and tells it the epoch. Each
     process gets every `num_replicas`-th key of the common order; the few keys that do not fill
-    every process are left out, so that no image counts twice.
-
-    Args:
-        dataset: anything with a length.
-        seed: of the order.
-        num_replicas: number of processes.
-        rank: of this process.
-        epoch: the first one: a loader with workers asks for samples before Lightning sets it.
-        skipped: number of this process's samples to leave out of the first epoch.
+    every process are left out, so that no image counts twice. `epoch` is the first one: a loader
+    with workers asks for samples before Lightning sets it. Of it, this process leaves out the first
+    `skipped` samples.
     """
 
     def __init__(
@@ -208,15 +190,8 @@ class SameSizeBatches(DistributedSampler[list[int]]):
 
     Nothing is padded: padding an image would change what the network says of its border, and
     torch's own `DistributedSampler` counts images twice to even the processes out. A batch comes as
-    soon as it is full, so that a split of one size keeps its order.
-
-    Args:
-        dataset: anything with a length.
-        batch_size: images per batch at most.
-        size: height and width of an image, by its index.
-        num_replicas: number of processes.
-        rank: of this process.
-        most_pixels: of a batch's images together; a larger image is a batch by itself.
+    soon as it is full, so that a split of one size keeps its order. The images of a batch have
+    `most_pixels` together; a larger image is a batch by itself.
     """
 
     def __init__(

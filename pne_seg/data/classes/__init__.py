@@ -31,18 +31,11 @@ Give the classes in the order of their indices, in YAML, as one of
 
 @dataclass(frozen=True, slots=True)
 class ClassList:
-    """The classes of one data set, in the order of class indices.
+    """The classes of one data set, in the order of class indices."""
 
-    Attributes:
-        names: unique names.
-        palette: red, green and blue of each class, 0 to 255; two classes may share a color.
-        labels: the value of each class in the label files as distributed, rising. COCO-Stuff's are
-            those of the 164k version; the 10k version's are larger by one.
-    """
-
-    names: tuple[str, ...]
-    palette: tuple[Color, ...]
-    labels: tuple[int, ...]
+    names: tuple[str, ...]  # unique
+    palette: tuple[Color, ...]  # for pictures; two classes may share a color
+    labels: tuple[int, ...]  # values in the label files as distributed; of COCO-Stuff in 164k
 
     def label_format(
         self,

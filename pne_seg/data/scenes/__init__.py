@@ -1,5 +1,6 @@
 """Scenes, the embedded data set: procedural street scenes, drawn as they are read."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import albumentations as A
@@ -27,14 +28,14 @@ _SIDES = (32, 4096)
 _STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
 
+@dataclass(eq=False)
 class SceneDataset(SegmentationDataset):
     """A number of scenes of a size (height, width); scene i depends on (seed, split, i) only."""
 
-    def __init__(self, split: Split, length: int, size: tuple[int, int], seed: int) -> None:
-        self.split = split
-        self.length = length
-        self.size = size
-        self.seed = seed
+    split: Split
+    length: int
+    size: tuple[int, int]
+    seed: int
 
     def __len__(self) -> int:
         return self.length

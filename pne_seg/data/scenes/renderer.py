@@ -30,11 +30,9 @@ _GRAIN[:11] = (0, 0.035, 0, 0, 0, 0.17, 0.02, 0.02, 0.02, 0.02, 0.03)
 def render_scene(
     generator: np.random.Generator, height: int = 96, width: int = 128
 ) -> tuple[Bytes, Bytes]:
-    """Draw one street scene, its sides 32 pixels or more.
+    """Draw one street scene: the image, (height, width, 3) RGB, and its labels, both uint8.
 
-    Returns:
-        The image, (height, width, 3) RGB, and its labels, (height, width): class indices, and
-        `IGNORE` on a rim one pixel wide where two classes meet. Both are uint8.
+    Labels are class indices, and `IGNORE` on a rim one pixel wide where two classes meet.
     """
     image, labels = draw_scene(generator, height, width)
     return image, with_rim(labels)

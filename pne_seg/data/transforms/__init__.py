@@ -27,22 +27,15 @@ def recipe(
     base: tuple[int, int] | None = None,
     scale: tuple[float, float] = (0.5, 2.0),
     cat_max_ratio: float = 0.75,
-    flip: float = 0.5,
     ignore_index: int = 255,
 ) -> list[A.BasicTransform]:
     """Return the augmentation of the published baselines: scale, crop, flip, colors, padding.
 
-    Args:
-        size: height and width of the crop, in pixels.
-        base: width and height of the box that images are fitted to first; None leaves their size.
-        scale: range of the factor on both sides, drawn evenly.
-        cat_max_ratio: no class takes more of the crop's labeled pixels, in up to ten tries.
-        flip: how often the image is mirrored.
-        ignore_index: label of pixels beyond the image's border, which take the mean color.
+    `RandomScaleCrop` describes the settings.
     """
     return [
         RandomScaleCrop(size, base, scale, cat_max_ratio, ignore_index=ignore_index),
-        A.HorizontalFlip(p=flip),
+        A.HorizontalFlip(p=0.5),
         PhotometricDistortion(),
         # Last, so that the border keeps the mean color.
         PadTo(size, ignore_index=ignore_index),
