@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.cli.commands import TINY, command, contents, refused, write_config
 from tests.data.miniature import write_ade20k, write_folder, write_full_ade20k, zip_tree
-from tests.data.png_encoder import GREY, SIGNATURE, chunk, header
+from tests.data.png_encoder import GRAY, SIGNATURE, chunk, header
 
 ADE_IMAGES = "images/{}/*.jpg", "annotations/{}/*.png"
 FOLDER_IMAGES = "{}/images/**/*.png", "{}/masks/**/*.png"
@@ -125,7 +125,7 @@ def bomb(path: Path, chance: random.Random) -> None:
         data[frame + 5 : frame + 9] = (60_000).to_bytes(2, "big") * 2
         path.write_bytes(data)
     else:
-        parts = [header(60_000, 60_000, 8, GREY), chunk(b"IDAT", bytes(9)), chunk(b"IEND", b"")]
+        parts = [header(60_000, 60_000, 8, GRAY), chunk(b"IDAT", bytes(9)), chunk(b"IEND", b"")]
         path.write_bytes(SIGNATURE + b"".join(parts))
 
 

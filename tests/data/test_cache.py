@@ -43,7 +43,7 @@ def forbidden(*_: object, **__: object) -> NoReturn:
         (write_ade20k, ADE20K),
         (write_cityscapes, Cityscapes),
         (write_camvid, lambda root, **kwargs: CamVid(root, scale=0.5, **kwargs)),
-        (lambda root: write_folder(root, "split_first", "colour"), Folder),
+        (lambda root: write_folder(root, "split_first", "color"), Folder),
     ],
 )
 def test_what_was_decoded_is_read_without_decoding(

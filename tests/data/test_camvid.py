@@ -133,7 +133,7 @@ def of_another_size(root: Path) -> None:
     rewrite_labels(root, np.zeros((48, 60)))
 
 
-def coloured(root: Path) -> None:
+def colored(root: Path) -> None:
     rewrite_labels(root, np.zeros((48, 64, 3)))
 
 
@@ -176,7 +176,7 @@ def truncate(root: Path, folder: str, keep: float) -> None:
             ],
         ),
         (
-            coloured,
+            colored,
             [
                 r"trainannot/train_0\.png: labels must be 8-bit .* one channel",
                 "Convert it to class",
@@ -249,7 +249,7 @@ def test_the_real_data() -> None:
     assert size == labels.shape == image.shape[:2] == (360, 480)
     first = min(names["train"])
     (path,) = (REAL / "train").glob(f"{first}.*")
-    # Two decoders round a JPEG differently, by a step or two; swapped colours differ by far more.
+    # Two decoders round a JPEG differently, by a step or two; swapped colors differ by far more.
     assert np.abs(image.astype(int) - pixels(path)).mean() < 1
     np.testing.assert_array_equal(labels, pixels(REAL / "trainannot" / f"{first}.png"))
     # The sky is what lies above the road.

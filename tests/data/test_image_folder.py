@@ -167,11 +167,11 @@ def test_classes_must_be_given(tmp_path: Path) -> None:
         Folder(tmp_path)
 
 
-def test_colours_for_pictures_differ() -> None:
-    colours = distinct_colors(30)
-    assert len(set(colours)) == 30
-    assert np.array(colours).min() >= 0
-    assert np.array(colours).max() <= 255
+def test_colors_for_pictures_differ() -> None:
+    colors = distinct_colors(30)
+    assert len(set(colors)) == 30
+    assert np.array(colors).min() >= 0
+    assert np.array(colors).max() <= 255
 
 
 @pytest.mark.parametrize(

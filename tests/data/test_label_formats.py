@@ -1,4 +1,4 @@
-"""Label tables and colours against plain loops, dictionaries and other packages."""
+"""Label tables and colors against plain loops, dictionaries and other packages."""
 
 from pathlib import Path
 from typing import Any
@@ -149,20 +149,20 @@ def test_coco_stuff_10k_is_164k_shifted_by_one() -> None:
     assert [v for v in range(183) if small.entries[v] == IGNORE] == [0, *(v + 1 for v in dropped)]
 
 
-# ---- colours -----------------------------------------------------------------------------
+# ---- colors -----------------------------------------------------------------------------
 
-COLOURS = [(0, 0, 0), (0, 0, 1), (1, 0, 0), (255, 255, 255), (128, 64, 128)]
+COLORS = [(0, 0, 0), (0, 0, 1), (1, 0, 0), (255, 255, 255), (128, 64, 128)]
 VOID = [(7, 7, 7), (255, 0, 255)]
 
 
 @pytest.mark.parametrize("ignored", [[], VOID])
-def test_colours_by_a_plain_loop(ignored: list[tuple[int, int, int]]) -> None:
-    drawn = [*COLOURS, *ignored]
+def test_colors_by_a_plain_loop(ignored: list[tuple[int, int, int]]) -> None:
+    drawn = [*COLORS, *ignored]
     chosen = np.random.default_rng(0).integers(0, len(drawn), (13, 9))
     image = np.array(drawn, np.uint8)[chosen]
-    labels = ColorLabels(COLOURS, ignored).read(Held(saved(image, "PNG")))
+    labels = ColorLabels(COLORS, ignored).read(Held(saved(image, "PNG")))
     plain = {
-        **{colour: index for index, colour in enumerate(COLOURS)},
+        **{color: index for index, color in enumerate(COLORS)},
         **dict.fromkeys(ignored, 255),
     }
     for row in range(13):
@@ -172,17 +172,17 @@ def test_colours_by_a_plain_loop(ignored: list[tuple[int, int, int]]) -> None:
     assert labels.dtype == np.uint8
 
 
-def test_an_unknown_colour_is_named_with_its_place() -> None:
+def test_an_unknown_color_is_named_with_its_place() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     image[2, 3:5] = (0, 1, 0)
     with pytest.raises(UserError) as caught:
-        ColorLabels(COLOURS).read(Held(saved(image, "PNG")))
+        ColorLabels(COLORS).read(Held(saved(image, "PNG")))
     said = r"held.bin: color [0, 1, 0] at row 2, column 3 is no class's (2 such pixels). Add it to"
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("colours", "ignored", "said"),
+    ("colors", "ignored", "said"),
     [
         ([(0, 0, 0), (0, 0, 0)], [], r"\[0, 0, 0\] is given twice"),
         ([(0, 0, 0)], [(0, 0, 0)], r"\[0, 0, 0\] is given twice"),
@@ -191,17 +191,17 @@ def test_an_unknown_colour_is_named_with_its_place() -> None:
         ([(0, 0, index) for index in range(255)], [], "255 classes"),
     ],
 )
-def test_colours_that_cannot_be(colours: Any, ignored: Any, said: str) -> None:
+def test_colors_that_cannot_be(colors: Any, ignored: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        ColorLabels(colours, ignored)
+        ColorLabels(colors, ignored)
 
 
 def test_other_classes_have_another_identity() -> None:
     formats: list[LabelFormat] = [
-        ColorLabels(COLOURS),
-        ColorLabels(COLOURS[::-1]),
-        ColorLabels(COLOURS, VOID),
-        ColorLabels(COLOURS[:4], [COLOURS[4]]),
+        ColorLabels(COLORS),
+        ColorLabels(COLORS[::-1]),
+        ColorLabels(COLORS, VOID),
+        ColorLabels(COLORS[:4], [COLORS[4]]),
         IndexLabels(LabelTable({0: 0, 1: 1})),
         IndexLabels(LabelTable({0: 1, 1: 0})),
         IndexLabels(LabelTable({0: 0}, [1])),

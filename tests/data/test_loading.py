@@ -171,7 +171,7 @@ def test_a_label_cache_is_for_10k() -> None:
 # ---- folders of one's own ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("masks", ["index", "palette", "bit", "white", "colour"])
+@pytest.mark.parametrize("masks", ["index", "palette", "bit", "white", "color"])
 @pytest.mark.parametrize("layout", ["split_first", "kind_first"])
 def test_a_folder(layout: Any, masks: Any, tmp_path: Path) -> None:
     expected = write_folder(tmp_path, layout, masks)
@@ -185,10 +185,10 @@ def test_a_folder_as_an_archive(tmp_path: Path) -> None:
     check(Folder(archive, classes=classes, **SETTINGS), expected, ("train", "val"))
 
 
-def test_a_folder_with_classes_inline_and_colours_without_a_class(tmp_path: Path) -> None:
-    expected = write_folder(tmp_path, "split_first", "colour", void=(255, 255, 255))
+def test_a_folder_with_classes_inline_and_colors_without_a_class(tmp_path: Path) -> None:
+    expected = write_folder(tmp_path, "split_first", "color", void=(255, 255, 255))
     classes: dict[str, int | list[int]] = {
-        name: list(colour) for name, colour in FOLDER_CLASSES.items()
+        name: list(color) for name, color in FOLDER_CLASSES.items()
     }
     data = Folder(tmp_path, classes, ignore_colors=[[255, 255, 255]], **SETTINGS)
     check(data, expected, ("train", "val"))

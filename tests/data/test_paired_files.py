@@ -29,7 +29,7 @@ def write(path: Path, pixels: np.ndarray, **options: Any) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Five pairs `a` to `e`, each image grey in a tone of its own, each mask of one class."""
+    """Five pairs `a` to `e`, each image gray in a tone of its own, each mask of one class."""
     for number, name in enumerate("abcde"):
         write(tmp_path / "images" / f"{name}.png", np.full((*SIZE, 3), 10 * number, np.uint8))
         write(tmp_path / "masks" / f"{name}.png", np.full(SIZE, number % 4, np.uint8))
@@ -155,7 +155,7 @@ def image_turned(root: Path) -> None:
     write(root / "images" / "c.png", np.zeros((*SIZE, 3), np.uint8), exif=exif)
 
 
-def coloured_mask(root: Path) -> None:
+def colored_mask(root: Path) -> None:
     write(root / "masks" / "c.png", np.zeros((*SIZE, 3), np.uint8))
 
 
@@ -187,7 +187,7 @@ def image_empty(root: Path) -> None:
             image_turned,
             r"masks/c\.png is \(6, 8\) .*c\.png is \(8, 6\)\. The image's EXIF data turn",
         ),
-        (coloured_mask, r"masks/c\.png: labels must be .* 3 channels"),
+        (colored_mask, r"masks/c\.png: labels must be .* 3 channels"),
         (deep_mask, r"masks/c\.png: labels must be .* 16 bits"),
         (image_gone, r"images/c\.png: cannot be read"),
         (mask_gone, r"masks/c\.png: cannot be read"),

@@ -23,11 +23,7 @@ from pne_seg.data.scenes.stage import (
     Stage,
 )
 
-_WALLS = {
-    "terrace": BRICK + PLASTER[:3],
-    "shop": PLASTER + BRICK,
-    "office": CONCRETE + PLASTER[3:],
-}
+_WALLS = {"terrace": BRICK + PLASTER[:3], "shop": PLASTER + BRICK, "office": CONCRETE + PLASTER[3:]}
 _ROOFS = ((92, 70, 62), (78, 80, 88), (120, 72, 56))
 _POLES = ((84, 88, 90), (58, 62, 62), (128, 130, 130))
 _SKIN = ((224, 180, 150), (180, 130, 98), (118, 82, 62))

@@ -40,8 +40,8 @@ STORED_AS = (np.uint8, np.uint16, np.float64)  # MATLAB's own type is the last
 def write_coco_164k(root: Path, form: Form = "distributed") -> Expected:
     """`images/` and `annotations/`, each with `train2017/` and `val2017/`; labels 0 to 181 and 255.
 
-    Some label files are palette images whose colours differ from the indices; one photograph in
-    three is grey.
+    Some label files are palette images whose colors differ from the indices; one photograph in
+    three is gray.
 
     Args:
         root: stands for `coco_stuff164k`.
@@ -126,7 +126,7 @@ def _numbered(labels: range, dropped: set[int]) -> dict[int, int]:
 
 
 def _write_photo(path: Path, size: Size, index: int) -> Pixels:
-    """Write one JPEG, every third grey; returns it as RGB."""
+    """Write one JPEG, every third gray; returns it as RGB."""
     image = picture(path.stem, size)
     if index % 3 == 1:
         save(path, np.ascontiguousarray(image[..., 0]))
