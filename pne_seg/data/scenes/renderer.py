@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data.scenes.layout import lay_out
 from pne_seg.data.scenes.stage import FAR, OVERSAMPLING, Bytes, Draws, Label, Stage, random_light
+from pne_seg.data.scenes.street import lay_out
 
 Floats = npt.NDArray[np.float32]
 

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from pne_seg.data.scenes.stage import FLEET, LIT, Color, Label, Point, Stage, shaded
+import cv2
+import numpy as np
+
+from pne_seg.data.scenes.stage import FLEET, LIT, OVERSAMPLING, Color, Label, Point, Stage, shaded
 
 Paints = Sequence[tuple[Sequence[Point], Color]]  # polygons on a face, 0 to 1 along each side
 
@@ -209,3 +212,12 @@ def draw_truck(stage: Stage, x: float, z: float, heading: float) -> None:
             body = (-half, half - 2.0, 1.25)
             truck.box(cargo, body, body, 0.85, high, left=sides, right=sides, rear=rear)
     truck.add_glow(half, 0.95, 0.75)
+
+
+def draw_contact(stage: Stage, x: float, z: float, wide: float, deep: float) -> None:
+    """Draw the dark below a vehicle, and its shadow where the sun shines."""
+    shift = -stage.light.sun * stage.light.reach * 1.2 if stage.light.shadow > 0.2 else 0.0
+    x0, x1 = min(x - wide, x - wide + shift), max(x + wide, x + wide + shift)
+    z0, z1 = max(z - deep - 0.3, stage.near), z + deep
+    corners = (stage.at(x0, 0, z0), stage.at(x1, 0, z0), stage.at(x1, 0, z1), stage.at(x0, 0, z1))
+    cv2.fillConvexPoly(stage.shadows, (np.array(corners) / OVERSAMPLING).astype(np.int32), 140)
