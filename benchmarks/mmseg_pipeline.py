@@ -48,7 +48,7 @@ class MmsegSettings:
 
 
 class MmsegTraining(Dataset[dict[str, Tensor]]):
-    """Training samples; scale, window, flip and colors are drawn as `recipe` draws them.
+    """Training samples; scale, window, flip and colors are drawn as `train_transforms` draws them.
 
     Args:
         source: whose files are read.

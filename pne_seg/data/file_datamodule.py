@@ -14,7 +14,7 @@ from pne_seg.data.cache import CachedDataset
 from pne_seg.data.paired_files import PairedDataset
 from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import Tree, open_tree
-from pne_seg.data.transforms import recipe
+from pne_seg.data.transforms import train_transforms
 from pne_seg.errors import UserError
 
 
@@ -98,7 +98,7 @@ class FileDataModule(SegmentationDataModule):
 
     def default_transforms(self) -> list[A.BasicTransform]:
         """Scale, crop, flip, distort the colors and pad, as the published baselines do."""
-        return recipe(
+        return train_transforms(
             self.crop_size,
             self.resize_base,
             self.scale_range,

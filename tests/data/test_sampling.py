@@ -11,7 +11,7 @@ import torch
 
 from pne_seg.data.base import default_workers
 from pne_seg.data.samples import EpochSampler, SampleKey, SampleView, collate, sample_seed
-from pne_seg.data.transforms import recipe
+from pne_seg.data.transforms import train_transforms
 from pne_seg.errors import UserError
 from tests.data.noise import Noise, Noises, names
 
@@ -49,13 +49,13 @@ def test_order_and_augmentation_change_with_epoch_and_seed() -> None:
 
 
 def test_a_sample_depends_on_nothing_that_came_before() -> None:
-    view = SampleView(Noise(6), A.Compose(recipe((16, 16))), seed=1)
+    view = SampleView(Noise(6), A.Compose(train_transforms((16, 16))), seed=1)
     alone = view[SampleKey(epoch=2, index=4)]["image"]
     for index in range(6):
         view[SampleKey(epoch=0, index=index)]
     assert torch.equal(view[SampleKey(epoch=2, index=4)]["image"], alone)
     assert not torch.equal(view[SampleKey(epoch=3, index=4)]["image"], alone)
-    other = SampleView(Noise(6), A.Compose(recipe((16, 16))), seed=2)
+    other = SampleView(Noise(6), A.Compose(train_transforms((16, 16))), seed=2)
     assert not torch.equal(other[SampleKey(epoch=2, index=4)]["image"], alone)
 
 

@@ -15,14 +15,14 @@ from albumentations.core.type_definitions import Targets
 from pne_seg.data.images import Pixels
 from pne_seg.data.transforms.scale_crop import RandomScaleCrop, check_size
 
-__all__ = ["PadTo", "PhotometricDistortion", "RandomScaleCrop", "mild_colors", "recipe"]
+__all__ = ["PadTo", "PhotometricDistortion", "RandomScaleCrop", "mild_colors", "train_transforms"]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # red, green and blue; images are normalized by it
 _HUES = 180  # OpenCV's 8-bit hues count in steps of two degrees
 _IDENTITY = np.arange(256, dtype=np.float64)
 
 
-def recipe(
+def train_transforms(
     size: tuple[int, int],
     base: tuple[int, int] | None = None,
     scale: tuple[float, float] = (0.5, 2.0),
