@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -74,10 +75,11 @@ class CachedDataset(SegmentationDataset):
             with suppress(OSError):  # for the next time; a training need not end for it
                 _write(path, sample)
             return sample
-        (height, width), source_size = sizes
+        height, width, *source_size = sizes
         content = np.memmap(path, np.uint8, mode="c", offset=_HEADER.size)
         image, labels = np.split(content, [3 * height * width])
-        return Sample(image.reshape(height, width, 3), labels.reshape(height, width), source_size)
+        size = source_size[0], source_size[1]
+        return Sample(image.reshape(height, width, 3), labels.reshape(height, width), size)
 
     def fill(self) -> None:
         """Decode what is missing or damaged, over all processors; other processes wait."""
@@ -136,18 +138,16 @@ def _write(path: Path, sample: Sample) -> None:
     save_atomically(path, lambda file: file.writelines(parts))
 
 
-def _header(path: Path) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def _header(path: Path) -> list[int] | None:
     """Read height and width of a cache file's pixels and of their source; None if not whole."""
     try:
         with path.open("rb") as file:
-            magic, height, width, *source_size = _HEADER.unpack(file.read(_HEADER.size))
-            length = os.fstat(file.fileno()).st_size
+            magic, *sizes = _HEADER.unpack(file.read(_HEADER.size))
+            whole = os.fstat(file.fileno()).st_size == _file_size(sizes)
     except (OSError, struct.error):
         return None
-    if magic != _MAGIC or length != _file_size((height, width)):
-        return None
-    return (height, width), (source_size[0], source_size[1])
+    return sizes if whole and magic == _MAGIC else None
 
 
-def _file_size(size: tuple[int, int]) -> int:
+def _file_size(size: Sequence[int]) -> int:
     return _HEADER.size + _CHANNELS * size[0] * size[1]
