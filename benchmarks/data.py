@@ -9,11 +9,11 @@ of `--source`, under as much noise as makes them as large as the real ones (none
 larger already). From the same files, with the same random draws, called in turn:
 
 usual order          decode (OpenCV), table (NumPy), scale the whole image, crop; then the same
-                     flip, colours, padding and way to a tensor as pne_seg
+                     flip, colors, padding and way to a tensor as pne_seg
 pne_seg              the data set's class with its default transforms
 pne_seg, cache       the same over decoded images in memory-mapped files
 mmseg 1.x            the steps of mmsegmentation's configuration (benchmarks/mmseg_pipeline.py);
-mmseg 0.x            likewise, which also normalises on the processor
+mmseg 0.x            likewise, which also normalizes on the processor
 
 All take a sample in turn, so that a disturbance hits all alike; a rate is the median of the rounds.
 What is counted is processor time, which is the wall's where the machine has nothing else to do.
@@ -59,7 +59,7 @@ STAGES = {
     "RandomScaleCrop": "scale and crop",
     "WholeScaleCrop": "scale and crop",
     "HorizontalFlip": "flip",
-    "PhotometricDistortion": "colours",
+    "PhotometricDistortion": "colors",
     "PadTo": "padding",
 }
 REST = "the rest"  # seeds, albumentations' own checks, (3, H, W) and the way to a tensor
@@ -108,9 +108,9 @@ def _measure(case: Case, root: Path, cache: Path, rounds: int) -> None:
         USUAL: SampleView(source, resize_base=data.resize_base).__getitem__,
         OURS: SampleView(data.split("val"), resize_base=data.resize_base).__getitem__,
     }
-    for name, normalised in ((MMSEG_1, False), (MMSEG_0, True)):
+    for name, normalized in ((MMSEG_1, False), (MMSEG_0, True)):
         settings = MmsegSettings(
-            data.crop_size, data.resize_base, case.name == "ADE20K", normalised
+            data.crop_size, data.resize_base, case.name == "ADE20K", normalized
         )
         training[name] = MmsegTraining(
             UsualDataset(data.pairs("train")), settings, SEED

@@ -9,7 +9,7 @@ python -m benchmarks.inference --scores                        memory of the cla
 The network is that of a config, with random weights. Protocols: the whole image; windows of half
 its height and width, which cover each other by a third; and the published baselines' six scales,
 each mirrored too. Engines: PyTorch as it is (eager), `torch.compile`, and ONNX Runtime, which runs
-the exported graph on the whole image (normalisation and enlarged scores included). bf16 is
+the exported graph on the whole image (normalization and enlarged scores included). bf16 is
 autocast, as of --trainer.precision bf16-mixed. Each ends with the class of every pixel. A rate is
 the median of the rounds; memory is the peak of a call beyond what was held before it (of ONNX
 Runtime, which keeps its memory, of the first call). Each row runs in a process of its own.

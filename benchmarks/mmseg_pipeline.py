@@ -1,7 +1,7 @@
-"""The steps that mmsegmentation's configurations take, written anew from its behaviour.
+"""The steps that mmsegmentation's configurations take, written from its behavior.
 
 As there: BGR by OpenCV, labels by Pillow, the whole image scaled, classes counted by `np.unique`,
-each photometric part by itself in float32, two trips to HSV, labels as int64. 0.x normalises and
+each photometric part by itself in float32, two trips to HSV, labels as int64. 0.x normalizes and
 pads in the pipeline; 1.x does so on the device. Left out: registry, dictionaries, meta data,
 copies of them, and `labelTrainIds`: values are taken as they are, which saves time.
 Sources: `datasets/pipelines` (0.30) and `datasets/transforms` (1.2) of mmsegmentation, `image` of
@@ -22,10 +22,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from benchmarks.usual_pipeline import UsualDataset, decode
-from pne_seg.data.images import Pixels
-from pne_seg.data.resizing import fitted_size
+from pne_seg.data.images import Pixels, fitted_size
 from pne_seg.data.samples import SampleKey, sample_seed
-from pne_seg.data.transforms.photometric import PhotometricDistortion
+from pne_seg.data.transforms import PhotometricDistortion
 from pne_seg.inference import IMAGENET_MEAN, IMAGENET_STD
 
 Floats = npt.NDArray[np.float32]
@@ -39,17 +38,17 @@ class MmsegSettings:
         size: height and width of the crop.
         base: width and height of the box.
         zero_is_no_class: `reduce_zero_label`.
-        normalised: whether the pipeline normalises and pads, as 0.x.
+        normalized: whether the pipeline normalizes and pads, as 0.x.
     """
 
     size: tuple[int, int]
     base: tuple[int, int]
     zero_is_no_class: bool
-    normalised: bool
+    normalized: bool
 
 
 class MmsegTraining(Dataset[dict[str, Tensor]]):
-    """Training samples; scale, window, flip and colours are drawn as `recipe` draws them.
+    """Training samples; scale, window, flip and colors are drawn as `train_transforms` draws them.
 
     Args:
         source: whose files are read.
@@ -61,7 +60,7 @@ class MmsegTraining(Dataset[dict[str, Tensor]]):
         self.source = source
         self.settings = settings
         self.seed = seed
-        self.colours = PhotometricDistortion()
+        self.colors = PhotometricDistortion()
 
     def __len__(self) -> int:
         return len(self.source)
@@ -79,12 +78,12 @@ class MmsegTraining(Dataset[dict[str, Tensor]]):
         image, labels = _crop(image, labels, settings.size, dice)
         if dice.random() < 0.5:
             image, labels = np.flip(image, 1), np.flip(labels, 1).copy()
-        self.colours.set_random_state(np.random.default_rng(0), dice)
-        image = distort(image, **self.colours.get_params())
-        if not settings.normalised:
+        self.colors.set_random_state(np.random.default_rng(0), dice)
+        image = distort(image, **self.colors.get_params())
+        if not settings.normalized:
             return _tensors(image, labels)
         beyond = 0, settings.size[0] - labels.shape[0], 0, settings.size[1] - labels.shape[1]
-        padded = cv2.copyMakeBorder(normalise(image), *beyond, cv2.BORDER_CONSTANT, value=0)
+        padded = cv2.copyMakeBorder(normalize(image), *beyond, cv2.BORDER_CONSTANT, value=0)
         labels = cast(Pixels, cv2.copyMakeBorder(labels, *beyond, cv2.BORDER_CONSTANT, value=255))
         return _tensors(padded, labels)
 
@@ -110,7 +109,7 @@ class MmsegEvaluation(Dataset[dict[str, Tensor]]):
         scaled = fitted_size(image.shape[:2], self.settings.base)
         image = _resized(image, scaled, cv2.INTER_LINEAR)
         labels = read_labels(self.source, key.index, self.settings.zero_is_no_class)
-        return _tensors(normalise(image) if self.settings.normalised else image, labels)
+        return _tensors(normalize(image) if self.settings.normalized else image, labels)
 
 
 def read_labels(source: UsualDataset, index: int, zero_is_no_class: bool) -> Pixels:
@@ -150,7 +149,7 @@ def distort(
     return image
 
 
-def normalise(image: Pixels) -> Floats:
+def normalize(image: Pixels) -> Floats:
     """(H, W, 3) BGR to RGB of mean 0 and standard deviation 1."""
     values = image.copy().astype(np.float32)
     cv2.cvtColor(values, cv2.COLOR_BGR2RGB, values)

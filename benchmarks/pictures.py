@@ -24,7 +24,7 @@ from pne_seg.data.images import Pixels
 from pne_seg.data.scenes import render_scene
 from pne_seg.data.sources import IMAGE_SUFFIXES
 
-_LOUDEST = 64.0  # grey levels of noise beyond which no file is made larger
+_LOUDEST = 64.0  # gray levels of noise beyond which no file is made larger
 _CALIBRATED_ON = 2  # pictures, from which the strength of noise is found
 
 
@@ -121,16 +121,16 @@ def find_photographs(folder: Path) -> list[Path]:
 
 
 def noisy(image: Pixels, level: float, generator: np.random.Generator) -> Pixels:
-    """Noise as a camera's: mostly of brightness, and alike in neighbouring pixels.
+    """Noise as a camera's: mostly of brightness, and alike in neighboring pixels.
 
     Args:
         image: (H, W, 3).
-        level: standard deviation, in grey levels.
+        level: standard deviation, in gray levels.
         generator: draws it.
     """
     brightness = generator.normal(0, level, (*image.shape[:2], 1)).astype(np.float32)
-    colour = generator.normal(0, level / 2, image.shape).astype(np.float32)
-    noise = cv2.GaussianBlur(brightness + colour, (3, 3), 0.6)
+    color = generator.normal(0, level / 2, image.shape).astype(np.float32)
+    noise = cv2.GaussianBlur(brightness + color, (3, 3), 0.6)
     return np.asarray(np.clip(np.rint(image + noise), 0, 255), np.uint8)
 
 

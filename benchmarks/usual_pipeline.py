@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from albumentations.core.type_definitions import Targets
 
-from pne_seg.data.images import Pixels
+from pne_seg.data.images import Pixels, fitted_size
 from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.paired_files import PairedDataset
-from pne_seg.data.resizing import fitted_size
 from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.data.transforms.scale_crop import RandomScaleCrop
 

@@ -68,7 +68,7 @@ class CrossEntropy(ClassWeightedLoss):
     """Mean cross-entropy, optionally weighted by class.
 
     Args:
-        average: what the sum of w·ce over the labeled pixels is divided by: "labelled", the sum of
+        average: what the sum of w·ce over the labeled pixels is divided by: "labeled", the sum of
             their weights (as `torch` does it); "all", the number of all pixels, ignored ones
             included (as mmsegmentation does it), which weakens sparsely labeled crops.
         class_weights: w, C numbers; 1 each by default.
@@ -78,18 +78,18 @@ class CrossEntropy(ClassWeightedLoss):
 
     def __init__(
         self,
-        average: Literal["labelled", "all"] = "labelled",
+        average: Literal["labeled", "all"] = "labeled",
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(class_weights)
-        if average not in ("labelled", "all"):
-            raise ValueError(f"average must be 'labelled' or 'all', got {average!r}.")
+        if average not in ("labeled", "all"):
+            raise ValueError(f"average must be 'labeled' or 'all', got {average!r}.")
         self.average = average
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of a batch."""
         weights = self._weights_for(logits)
-        if weights is None and self.average == "labelled":
+        if weights is None and self.average == "labeled":
             return cross_entropy(logits, target, self.ignore_index)
         target = target.long()
         total = F.cross_entropy(

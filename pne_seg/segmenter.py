@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
-from pne_seg.data.images import Pixels, read_image
-from pne_seg.data.resizing import as_input
+from pne_seg.data.images import Pixels, as_input, read_image
 from pne_seg.data.sources import open_file
 from pne_seg.description import Color
 from pne_seg.errors import UserError

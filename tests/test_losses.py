@@ -119,10 +119,10 @@ def test_half_precision_sum_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-@pytest.mark.parametrize("average", ["labelled", "all"])
+@pytest.mark.parametrize("average", ["labeled", "all"])
 @pytest.mark.parametrize("ignore_index", [255, 0])
 def test_module_equals_a_plain_loop(
-    ignore_index: int, average: Literal["labelled", "all"], weights: Sequence[float] | None
+    ignore_index: int, average: Literal["labeled", "all"], weights: Sequence[float] | None
 ) -> None:
     logits, target = draw(ignore_index)
     loss = CrossEntropy(average, weights)
@@ -138,7 +138,7 @@ def test_averages_are_those_of_torch_and_of_mmsegmentation() -> None:
     logits, target = draw(255)
     weight = torch.tensor(WEIGHTS)
     torchs = F.cross_entropy(logits, target, weight, ignore_index=255)
-    torch.testing.assert_close(CrossEntropy("labelled", WEIGHTS)(logits, target), torchs)
+    torch.testing.assert_close(CrossEntropy("labeled", WEIGHTS)(logits, target), torchs)
     every = F.cross_entropy(logits, target, weight, ignore_index=255, reduction="none").mean()
     torch.testing.assert_close(CrossEntropy("all", WEIGHTS)(logits, target), every)
     plain = CrossEntropy()(logits, target)
@@ -149,7 +149,7 @@ def test_averages_are_those_of_torch_and_of_mmsegmentation() -> None:
 
 def every_loss(weights: Sequence[float] | None = None) -> list[CrossEntropy | OHEMCrossEntropy]:
     return [
-        CrossEntropy("labelled", weights),
+        CrossEntropy("labeled", weights),
         CrossEntropy("all", weights),
         OHEMCrossEntropy(class_weights=weights),
         OHEMCrossEntropy(0.0, 5, weights),

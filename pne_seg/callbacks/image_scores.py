@@ -127,7 +127,7 @@ class ImageScores(Callback):
     def _write_table(self, path: Path) -> None:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["name", "mIoU", "pixel_accuracy", "labelled_pixels"])
+        rows.writerow(["name", "mIoU", "pixel_accuracy", "labeled_pixels"])
         for entry in sorted(self._images, key=lambda entry: entry.name):
             values = (entry.miou, entry.pixel_accuracy)
             shown = ["" if math.isnan(value) else f"{value:.6f}" for value in values]

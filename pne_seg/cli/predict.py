@@ -57,7 +57,7 @@ def add_arguments(parser: LightningArgumentParser) -> None:
         "--write",
         type=Kind | list[Kind],
         default=list(KINDS),
-        help="What to write: classes/NAME.png holds class indices, colour/NAME.png the same with "
+        help="What to write: classes/NAME.png holds class indices, color/NAME.png the same with "
         "the data's colors, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
         "sound, encoded from classes/NAME/FRAME.png, which are always written).",
     )
@@ -114,10 +114,10 @@ def prepare(
     if isinstance(source, InputDataset):
         for remark in source.inputs.remarks:
             rank_zero_info(remark)
-        if source.videos and "colour" in layout.kinds:
+        if source.videos and "color" in layout.kinds:
             drawn = ", and overlay/VIDEO.mp4" if "overlay" in layout.kinds else ""
             rank_zero_info(
-                f"Videos get no files in colour/: they get classes/VIDEO/FRAME.png{drawn}."
+                f"Videos get no files in color/: they get classes/VIDEO/FRAME.png{drawn}."
             )
     origin = _digest_of_settings(settings, data, weights)
     run = PredictionRun(data, layout, origin, settings["overwrite"])

@@ -26,7 +26,7 @@ class ADE20K(FileDataModule):
             it, or `ADEChallengeData2016.zip`, which is read in place.
         crop_size: height and width of training crops, in pixels.
         resize_base: width and height of the box that images are fitted to, see `FileDataModule`.
-        eval_batch_size: images a step in evaluation, where their sizes agree.
+        eval_batch_size: images per step in evaluation, if their sizes agree.
         **kwargs: the settings of `FileDataModule`.
     """
 
@@ -49,8 +49,8 @@ class ADE20K(FileDataModule):
         """Pair `images/training/NAME.jpg` with `annotations/training/NAME.png`, or `validation`."""
         folder = "training" if split == "train" else "validation"
         get = (
-            f"Get {HOME} (1 GB) and unpack it there, give its place with --data.root, or add "
-            "--data.download true."
+            f"Get {HOME} (1 GB) and unpack it there, give its place as root, or set download to "
+            "true."
         )
         if self.root.is_dir() and _is_full_package(self.root):
             get = (
@@ -77,10 +77,8 @@ class ADE20K(FileDataModule):
 
 
 def _is_full_package(root: Path) -> bool:
-    """Whether the folder, or one below it, is the full data set in place of the benchmark's."""
-    signs = ("index_ade20k.pkl", "index_ade20k.mat", "images/ADE")
-    around = [root, *(path for path in root.iterdir() if path.is_dir())]
+    """Return whether the folder, or one below it, is the full data set, not the benchmark's."""
     # The older release has the benchmark's folders, with the labels beside the images.
-    return any((place / sign).exists() for place in around for sign in signs) or any(
-        next(place.glob("images/training/**/*_seg.png"), None) is not None for place in around
-    )
+    signs = ("index_ade20k.*", "images/ADE", "images/training/**/*_seg.png")
+    around = [root, *(path for path in root.iterdir() if path.is_dir())]
+    return any(next(place.glob(sign), None) is not None for place in around for sign in signs)

@@ -14,39 +14,47 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pne_seg.data.sampler import EpochSampler, SameSizeBatches
-from pne_seg.data.samples import BatchView, SampleView, SegmentationDataset, collate
+from pne_seg.data.samples import (
+    EpochSampler,
+    SameSizeBatches,
+    SampleView,
+    SegmentationDataset,
+    collate,
+)
 from pne_seg.description import Color, DataDescription
 from pne_seg.errors import UserError
 
 Split = Literal["train", "val", "test"]
 
+_SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+}
+_SECONDS_LEFT = 8
+"""In which a loader's worker ends after a SIGTERM."""
+
 
 class SegmentationDataModule(LightningDataModule):
-    """Loads the three splits of one data set; it decides classes, names and the ignore value.
+    """Loads the three splits of one data set, and knows its classes and the ignore value.
 
-    A subclass names its classes and colours and returns a `SegmentationDataset` for each split and
-    a default augmentation; nothing else is needed for a new data set.
+    A subclass sets `class_names` and `palette`, returns a `SegmentationDataset` for each split
+    (`dataset`) and a default augmentation (`default_transforms`); a new data set needs no more.
 
     Args:
-        batch_size: training images a step and device.
-        eval_batch_size: images a step in validation, test and prediction, where their sizes agree.
-        num_workers: loader processes a device; chosen for the machine where not given.
-        transforms: albumentations for training, in place of the data set's own.
-        seed: of order and augmentation; `seed_everything`'s where not given.
-
-    Attributes:
-        start: epoch, and batches of it, after which the next training loader continues.
-
-    Raises:
-        ValueError: a batch size below 1.
+        batch_size: training images per step and device.
+        eval_batch_size: images per step in validation, test and prediction, if they have one size.
+        num_workers: loader processes per device; by default chosen for the machine.
+        transforms: albumentations for training, in place of the data set's.
+        seed: of order and augmentation; by default that of `seed_everything`.
     """
 
     class_names: Sequence[str]
     palette: Sequence[Color]
     ignore_index: int = 255
     resize_base: tuple[int, int] | None = None
-    """Width and height that images are fitted to for evaluation; scores are at their own size."""
+    """Width and height that images are fitted to for evaluation; metrics are at their own size."""
 
     def __init__(
         self,
@@ -68,7 +76,10 @@ class SegmentationDataModule(LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.transforms = transforms
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
-        self.start = (0, 0)
+        self.start = (
+            0,
+            0,
+        )  # epoch, and batches of it, after which the next training loader resumes
         self._splits: dict[Split, SegmentationDataset] = {}
         self._checked: set[Split] = set()
 
@@ -81,8 +92,7 @@ class SegmentationDataModule(LightningDataModule):
     def prediction_base(self) -> tuple[int, int] | None:
         """Width and height of the box that images from elsewhere are fitted to for prediction.
 
-        That of evaluation; a data set whose images all have one size names that size, so that the
-        network meets things as large as it knows them.
+        It is the size of the data set's images if they have one, as in training.
         """
         return self.resize_base
 
@@ -99,61 +109,51 @@ class SegmentationDataModule(LightningDataModule):
 
     @abstractmethod
     def dataset(self, split: Split) -> SegmentationDataset:
-        """Look the split's images and labels up.
-
-        Raises:
-            UserError: files are missing or do not match; they are named, with the fix.
-        """
+        """Find the split's images and labels."""
 
     def split(self, split: Split) -> SegmentationDataset:
-        """The split's images and labels, looked up once."""
+        """Return the split's images and labels, found once."""
         if split not in self._splits:
             self._splits[split] = self.dataset(split)
         return self._splits[split]
 
     @abstractmethod
     def default_transforms(self) -> list[A.BasicTransform]:
-        """Augmentation of training images where the user gives none."""
+        """Return the augmentation of training images that `transforms` replaces."""
 
     def setup(self, stage: str) -> None:
-        """Open the splits that the stage needs, so that a mistake in the files stops it early.
-
-        Raises:
-            UserError: a split has no images, or no labels where they are needed; the training split
-                has fewer images than one step takes; or the files' headers show a mistake.
-        """
-        processes, _ = self._place()
+        """Open the splits that the stage needs, so that a mistake in the files stops it early."""
         for split in _SPLITS_OF_STAGE[stage]:
             source = self.split(split)
-            if complaint := self.too_few(split, len(source), processes):
+            if complaint := self.too_few(split, len(source), self._processes()[0]):
                 raise UserError(complaint)
-            if stage != "predict" and not source.labelled:
+            if stage == "predict":  # which reports the files that it cannot read, and continues
+                continue
+            if not source.labeled:
                 raise UserError(
                     f"The {split} split of {type(self).__name__} has no labels to "
                     f"{'score' if stage != 'fit' else 'train'} by; `predict` writes its classes."
                 )
-            # A prediction reports the files that it cannot read, and continues.
-            if split not in self._checked and stage != "predict":
+            if split not in self._checked:
                 source.check()
                 self._checked.add(split)
 
     def too_few(self, split: Split, images: int, processes: int = 1) -> str | None:
         """Describe a split with fewer images than one step takes, and the fix."""
-        least = processes
-        fix = f"fewer than its {processes} processes. Use fewer devices."
-        if split == "train":
-            least = self.batch_size * processes
-            over = f" over {processes} processes" if processes > 1 else ""
-            fix = f"fewer than a batch of {least}{over}. Lower --data.batch_size."
+        least = self.batch_size * processes if split == "train" else processes
         if images >= least:
             return None
-        said = f"The {split} split of {type(self).__name__} has {images} images, "
-        return said + (
-            fix if images else "fewer than one. A split that has no images is of no use: add some."
-        )
+        if not images:
+            fix = "fewer than one. A split that has no images is of no use: add some."
+        elif split == "train":
+            over = f" over {processes} processes" if processes > 1 else ""
+            fix = f"fewer than a batch of {least}{over}. Lower batch_size."
+        else:
+            fix = f"fewer than its {processes} processes. Use fewer devices."
+        return f"The {split} split of {type(self).__name__} has {images} images, {fix}"
 
     def training_size(self) -> tuple[int, int]:
-        """Height and width of a training image after augmentation, in pixels."""
+        """Return height and width of a training image after augmentation, in pixels."""
         height, width = self._train_view()[0]["image"].shape[-2:]
         return height, width
 
@@ -162,51 +162,49 @@ class SegmentationDataModule(LightningDataModule):
         return SampleView(self.split("train"), A.Compose(transforms), self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled, augmented batches; a short last batch is left out."""
-        view = self._train_view()
-        processes, _ = self._place()
-        if left_over := len(view) % (self.batch_size * processes):
+        """Return shuffled, augmented batches; a short last batch is left out."""
+        view, processes = self._train_view(), self._processes()
+        if left_over := len(view) % (self.batch_size * processes[0]):
             rank_zero_info(
                 f"An epoch trains on {len(view) - left_over} of {len(view)} images: the "
                 f"{left_over} that fill no batch are left out, others in each epoch."
             )
         epoch, batch = self.start
-        if self.trainer is not None:  # a loader may be asked for again in a later epoch
-            epoch = max(epoch, self.trainer.current_epoch)
-        sampler = EpochSampler(view, self.seed, *self._place(), epoch=epoch)
-        if epoch == self.start[0]:
-            sampler.skip(batch * self.batch_size)
+        if self.trainer is not None and self.trainer.current_epoch > epoch:  # asked for again
+            epoch, batch = self.trainer.current_epoch, 0
+        sampler = EpochSampler(view, self.seed, *processes, epoch, batch * self.batch_size)
         return self.loader(
             view, sampler, batch_size=self.batch_size, drop_last=True, collate_fn=collate
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation split, each image once."""
+        """Return the validation split, each image once."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """The test split, each image once."""
+        """Return the test split, each image once."""
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The test split, each image once."""
+        """Return the test split, each image once."""
         return self.test_dataloader()
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Any]:
         source = self.split(split)
-        view = BatchView(SampleView(source, resize_base=self.resize_base))
-        sampler = SameSizeBatches(view, self.eval_batch_size, source.source_size, *self._place())
+        view = SampleView(source, resize_base=self.resize_base)
+        sizes = source.source_size
+        sampler = SameSizeBatches(view, self.eval_batch_size, sizes, *self._processes())
         # The sampler makes the batches: Lightning would take a batch sampler apart.
         return self.loader(view, sampler, batch_size=None, collate_fn=whole)
 
-    def _place(self) -> tuple[int, int]:
-        """Number of processes, and which of them this is."""
+    def _processes(self) -> tuple[int, int]:
+        """Return the number of processes, and which of them this is."""
         if self.trainer is None:
             return 1, 0
         return self.trainer.world_size, self.trainer.global_rank
 
     def loader(self, view: Dataset[Any], sampler: Sampler[Any], **batching: Any) -> DataLoader[Any]:
-        """A loader with this data module's number of workers."""
+        """Return a loader with this data module's number of workers."""
         return DataLoader(
             view,
             sampler=sampler,
@@ -220,17 +218,6 @@ class SegmentationDataModule(LightningDataModule):
         )
 
 
-_SECONDS_LEFT = 8
-"""In which a loader's worker ends after a SIGTERM."""
-
-_SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("test",),
-}
-
-
 def usable_processors() -> int:
     """Return the number of processors that this process may use, 1 or more."""
     if hasattr(os, "sched_getaffinity"):
@@ -239,18 +226,14 @@ def usable_processors() -> int:
 
 
 def default_workers() -> int:
-    """Loader processes: half of the processors that this process may use, 8 at most.
-
-    None where there is no accelerator: they would take the processors from the network, whose
-    threads wait for each other in a busy loop, and a step becomes several times slower.
-    """
-    if not torch.accelerator.is_available():
-        return 0
-    return min(8, usable_processors() // 2)
+    """Return half of the usable processors, 8 at most; 0 without an accelerator."""
+    # On processors only, the network's threads wait for each other in a busy loop: workers beside
+    # them make a step several times slower.
+    return min(8, usable_processors() // 2) if torch.accelerator.is_available() else 0
 
 
 def whole(batch: dict[str, Any]) -> dict[str, Any]:
-    """The batch as the view made it; torch would turn its tuples into lists."""
+    """Return the batch as the view made it; torch would turn its tuples into lists."""
     return batch
 
 

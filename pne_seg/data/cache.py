@@ -3,9 +3,9 @@
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import track
 
+from pne_seg.data.archives import alone, require_space
 from pne_seg.data.base import usable_processors
 from pne_seg.data.paired_files import PairedDataset, spread
 from pne_seg.data.samples import Sample, SegmentationDataset
-from pne_seg.data.transfer import alone, require_space
 from pne_seg.errors import UserError
 from pne_seg.files import save_atomically
 
 _HEADER = struct.Struct("<8sIIII40x")  # magic, height and width of the pixels and of the source
 _MAGIC = b"pne_seg1"
-_CHANNELS = 4  # bytes a pixel: three of the image, one of the labels
+_CHANNELS = 4  # bytes per pixel: three of the image, one of the labels
 _SAMPLED = 2000  # headers that the size is estimated from
 
 
@@ -31,47 +31,42 @@ class CachedDataset(SegmentationDataset):
 
     Runs and processes may share the folder. Each sample is one file, named by what its content
     depends on: a changed image or label file gets another. A file is moved into place when it is
-    whole, so that an interruption leaves nothing half written; the next run continues from there. A
-    complete cache may be read-only.
-
-    Args:
-        source: the split as it is on disk.
-        folder: where to; `fill` makes it.
+    whole, so that the next run resumes an interrupted filling. A complete cache may be read-only.
     """
 
     def __init__(self, source: PairedDataset, folder: Path) -> None:
         self.source = source
         self.folder = folder
-        self.labelled = source.labelled
+        self.labeled = source.labeled
 
     def __len__(self) -> int:
         return len(self.source)
 
     def name(self, index: int) -> str:
-        """The source's."""
+        """Return the source's."""
         return self.source.name(index)
 
     def source_size(self, index: int) -> tuple[int, int]:
-        """The source's."""
+        """Return the source's."""
         return self.source.source_size(index)
 
     def check(self) -> None:
-        """The source's."""
+        """Check the source."""
         self.source.check()
 
     def path(self, index: int) -> Path:
-        """The sample's file in the cache."""
+        """Return the sample's file in the cache."""
         key = hashlib.blake2b(self.source.identity(index).encode(), digest_size=16).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.raw"
 
     def absent(self) -> list[int]:
-        """Indices of the samples that have no whole file in the cache."""
+        """Return the indices of the samples that have no whole file in the cache."""
         return [index for index in range(len(self)) if _header(self.path(index)) is None]
 
     def read(self, index: int) -> Sample:
-        """Views of the sample's pixels, loaded as they are touched; decoded where there is no file.
+        """Return views of the sample's pixels, loaded as they are touched; decode a missing file.
 
-        The views may be written to, which changes neither the file nor what others read.
+        Writing to the views changes neither the file nor what others read.
         """
         path = self.path(index)
         sizes = _header(path)
@@ -80,17 +75,14 @@ class CachedDataset(SegmentationDataset):
             with suppress(OSError):  # for the next time; a training need not end for it
                 _write(path, sample)
             return sample
-        (height, width), source_size = sizes
+        height, width, *source_size = sizes
         content = np.memmap(path, np.uint8, mode="c", offset=_HEADER.size)
         image, labels = np.split(content, [3 * height * width])
-        return Sample(image.reshape(height, width, 3), labels.reshape(height, width), source_size)
+        size = source_size[0], source_size[1]
+        return Sample(image.reshape(height, width, 3), labels.reshape(height, width), size)
 
     def fill(self) -> None:
-        """Decode what is missing or damaged, over all processors; other processes wait.
-
-        Raises:
-            UserError: the disk is too small, a file cannot be written, or a sample cannot be read.
-        """
+        """Decode what is missing or damaged, over all processors; other processes wait."""
         if not self.absent():
             return
         try:
@@ -101,24 +93,17 @@ class CachedDataset(SegmentationDataset):
                     self._fill(absent)
         except OSError as error:
             raise UserError(
-                f"--data.cache {self.folder}: cannot be written ({error.strerror})."
+                f"cache {self.folder}: cannot be written ({error.strerror}). Give another folder."
             ) from error
 
     def _fill(self, absent: list[int]) -> None:
         for left_over in self.folder.glob("*/.*.tmp"):  # of a process that was killed
             left_over.unlink(missing_ok=True)
-        console = Console(stderr=True)
-        self._announce(absent, console)
-        with _pool() as pool:
-            done = pool.map(self.store, absent)
-            for _ in track(done, "Decoding into the cache", len(absent), console=console):
-                pass
-
-    def _announce(self, absent: list[int], console: Console) -> None:
         some = [absent[place] for place in spread(len(absent), _SAMPLED)]
         sizes = [self.source.stored_size(index) for index in some]
         needed = round(sum(map(_file_size, sizes)) / len(some) * len(absent))
-        require_space(self.folder, needed, "hold the decoded images (--data.cache)")
+        require_space(self.folder, needed, "hold the decoded images (cache)")
+        console = Console(stderr=True)
         # Not `rank_zero_info`: any process may be the one that fills.
         console.print(
             f"{self.folder}: {len(absent)} of {len(self)} decoded images are missing; about "
@@ -127,6 +112,14 @@ class CachedDataset(SegmentationDataset):
             highlight=False,
             soft_wrap=True,
         )
+        # Threads suffice: decoding and writing release the GIL.
+        pool = ThreadPoolExecutor(usable_processors())
+        try:
+            done = pool.map(self.store, absent)
+            for _ in track(done, "Decoding into the cache", len(absent), console=console):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def store(self, index: int) -> None:
         """Decode a sample into its file."""
@@ -145,28 +138,16 @@ def _write(path: Path, sample: Sample) -> None:
     save_atomically(path, lambda file: file.writelines(parts))
 
 
-def _header(path: Path) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Height and width of a cache file's pixels and of their source; None if it is not whole."""
+def _header(path: Path) -> list[int] | None:
+    """Read height and width of a cache file's pixels and of their source; None if not whole."""
     try:
         with path.open("rb") as file:
-            magic, height, width, *source_size = _HEADER.unpack(file.read(_HEADER.size))
-            length = os.fstat(file.fileno()).st_size
+            magic, *sizes = _HEADER.unpack(file.read(_HEADER.size))
+            whole = os.fstat(file.fileno()).st_size == _file_size(sizes)
     except (OSError, struct.error):
         return None
-    if magic != _MAGIC or length != _file_size((height, width)):
-        return None
-    return (height, width), (source_size[0], source_size[1])
+    return sizes if whole and magic == _MAGIC else None
 
 
-def _file_size(size: tuple[int, int]) -> int:
+def _file_size(size: Sequence[int]) -> int:
     return _HEADER.size + _CHANNELS * size[0] * size[1]
-
-
-@contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads suffice: decoding and writing leave the interpreter to the others."""
-    pool = ThreadPoolExecutor(usable_processors())
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -28,13 +28,10 @@ class CamVid(FileDataModule):
 
     Args:
         root: folder with `train/`, `trainannot/`, `val/`, `valannot/`, `test/`, `testannot/`.
-        scale: factor on both sides; 0.5 trains on a CPU. Scores are then at that size.
+        scale: factor on both sides; 0.5 trains on a CPU. Metrics are then at that size.
         crop_size: height and width of training crops, in pixels after `scale`; the scaled frame
             if None.
         **kwargs: the settings of `FileDataModule`.
-
-    Raises:
-        ValueError: a scale that is not above 0.
     """
 
     class_names = _CLASSES.names
@@ -63,13 +60,8 @@ class CamVid(FileDataModule):
     def pairs(self, split: str) -> PairedDataset:
         """Pair `train/NAME.png` with `trainannot/NAME.png`, say."""
         annotations = f"{split}annot"
-        tree = find(
-            self.root,
-            split,
-            annotations,
-            get=f"Get CamVid from {HOME} and give its place with --data.root, or add "
-            "--data.download true.",
-        )
+        get = f"Get CamVid from {HOME} and give its place as root, or set download to true."
+        tree = find(self.root, split, annotations, get=get)
         pairs = match(
             tree.files(split),
             tree.files(annotations, (".png",)),

@@ -13,10 +13,10 @@ _STEPS = (
     f"The data set needs a login: register at {HOME}, get "
     "leftImg8bit_trainvaltest.zip (11 GB) and gtFine_trainvaltest.zip (241 MB) and unpack both "
     "into one folder; or `pip install cityscapesscripts`, then `csDownload "
-    "leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip`.\n  Give the folder with --data.root."
+    "leftImg8bit_trainvaltest.zip gtFine_trainvaltest.zip`.\n  Give the folder as root."
 )
-_IMAGE, _LABELS = "_leftImg8bit", "_gtFine"
-_AS_DISTRIBUTED, _CONVERTED = "_labelIds.png", "_labelTrainIds.png"
+_IMAGE = "_leftImg8bit"
+_LABELS, _CONVERTED = "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 _FOLDERS = ("leftImg8bit", "gtFine")
 _HIGHEST_ID = 33
 _NO_CLASS = 255  # in converted labels; and how 8 bits hold the id −1 of license plates
@@ -26,15 +26,15 @@ _CLASSES = class_list("cityscapes")
 class Cityscapes(FileDataModule):
     """Cityscapes with fine annotations: 2,975 images to train on and 500 to validate.
 
-    Reads `*_gtFine_labelIds.png` as distributed, or `*_gtFine_labelTrainIds.png` where only these
-    are there. Own, non-commercial terms. Cite Cordts et al., "The Cityscapes dataset for semantic
+    Reads `*_gtFine_labelIds.png` as distributed, or `*_gtFine_labelTrainIds.png` if there are only
+    these. Own, non-commercial terms. Cite Cordts et al., "The Cityscapes dataset for semantic
     urban scene understanding", CVPR 2016.
 
     Args:
         root: folder with `leftImg8bit/` and `gtFine/`.
         crop_size: height and width of training crops, in pixels.
         resize_base: width and height of the box that images are fitted to, see `FileDataModule`.
-        eval_batch_size: images a step in evaluation.
+        eval_batch_size: images per step in evaluation.
         test_split: what `test` and `predict` take: the validation images, or the 1,525 test images,
             which can be predicted but not scored, as their labels are not public.
         **kwargs: the settings of `FileDataModule`.
@@ -53,11 +53,7 @@ class Cityscapes(FileDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            root,
-            crop_size,
-            resize_base=resize_base,
-            eval_batch_size=eval_batch_size,
-            **kwargs,
+            root, crop_size, resize_base=resize_base, eval_batch_size=eval_batch_size, **kwargs
         )
         self.test_split = test_split
 
@@ -66,8 +62,7 @@ class Cityscapes(FileDataModule):
         folder = self.test_split if split == "test" else split
         tree = find(self.root, *_FOLDERS, get=_STEPS)
         images = tree.files(f"leftImg8bit/{folder}", (f"{_IMAGE}.png",))
-        ending = _LABELS + _AS_DISTRIBUTED
-        labels = tree.files(f"gtFine/{folder}", (ending,))
+        ending, labels = _LABELS, tree.files(f"gtFine/{folder}", (_LABELS,))
         label_format = _CLASSES.label_format(
             ignored={*range(_HIGHEST_ID + 1), _NO_CLASS} - set(_CLASSES.labels),
             hint=f"The ids of Cityscapes go up to {_HIGHEST_ID}: fetch gtFine_trainvaltest.zip "
@@ -77,8 +72,7 @@ class Cityscapes(FileDataModule):
             unlabeled = [Pair(file.stem, file, None) for file in images]
             return PairedDataset(unlabeled, label_format, HOME)
         if not labels:
-            ending = _LABELS + _CONVERTED
-            labels = tree.files(f"gtFine/{folder}", (ending,))
+            ending, labels = _CONVERTED, tree.files(f"gtFine/{folder}", (_CONVERTED,))
             label_format = _CLASSES.label_format(
                 [_NO_CLASS], values=range(len(_CLASSES.names)), hint="Convert the labels again."
             )
@@ -86,7 +80,7 @@ class Cityscapes(FileDataModule):
             images,
             labels,
             f"Expected leftImg8bit/{folder}/CITY/NAME{_IMAGE}.png with "
-            f"gtFine/{folder}/CITY/NAME{_LABELS}{_AS_DISTRIBUTED}.",
+            f"gtFine/{folder}/CITY/NAME{_LABELS}.",
             label_key=lambda file: file.name.removesuffix(ending) + _IMAGE,
         )
         return PairedDataset(pairs, label_format, HOME)
@@ -94,4 +88,4 @@ class Cityscapes(FileDataModule):
     def fetch(self) -> None:
         """Say how to get the data set by hand: it needs a login."""
         if locate(self.root, _FOLDERS) is None:
-            raise UserError(f"Cityscapes cannot be downloaded by --data.download true. {_STEPS}")
+            raise UserError(f"Cityscapes cannot be downloaded automatically. {_STEPS}")

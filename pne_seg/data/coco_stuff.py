@@ -54,8 +54,6 @@ _ARCHIVES_164K = {
 }
 _ARCHIVE_10K = RemoteFile(f"{_SERVER}/cocostuff-10k-v1.1.zip")  # nor of this
 
-Version = Literal["164k", "10k"]
-
 
 class COCOStuff(FileDataModule):
     """COCO-Stuff with 171 classes, as 164k (118,287 / 5,000 images) or as 10k (9,000 / 1,000).
@@ -67,13 +65,13 @@ class COCOStuff(FileDataModule):
 
     Args:
         version: `164k` or `10k`.
-        root: folder of the data set; `data/coco_stuff164k` or `data/coco_stuff10k` where not given.
+        root: folder of the data set; by default `data/coco_stuff164k` or `data/coco_stuff10k`.
             164k: `images/` and `annotations/` with `train2017/` and `val2017/` in each, or the
             archives `train2017.zip`, `val2017.zip` and `stuffthingmaps_trainval2017.zip`, which are
             read in place. 10k: `images/`, `annotations/` with `.mat` files and `imageLists/`.
         crop_size: height and width of training crops, in pixels.
         resize_base: width and height of the box that images are fitted to, see `FileDataModule`.
-        eval_batch_size: images a step in evaluation, where their sizes agree.
+        eval_batch_size: images per step in evaluation, if their sizes agree.
         label_cache: folder for the labels of 10k as PNG files, which are faster to read than
             `.mat`; written as they are read. None writes none.
         **kwargs: the settings of `FileDataModule`.
@@ -84,7 +82,7 @@ class COCOStuff(FileDataModule):
 
     def __init__(
         self,
-        version: Version = "164k",
+        version: Literal["164k", "10k"] = "164k",
         root: Path | None = None,
         crop_size: tuple[int, int] = (512, 512),
         resize_base: tuple[int, int] | None = (2048, 512),
@@ -106,9 +104,14 @@ class COCOStuff(FileDataModule):
 
     def pairs(self, split: str) -> PairedDataset:
         """Pair images with the pixel maps or `.mat` files of the same name."""
-        if self.version == "164k":
-            return self._pairs_164k("train2017" if split == "train" else "val2017")
-        return self._pairs_10k("train" if split == "train" else "test")
+        if self.version == "10k":
+            return self._pairs_10k("train" if split == "train" else "test")
+        folder = "train2017" if split == "train" else "val2017"
+        images = self._tree("images", folder).files("")
+        annotations = self._tree("annotations", folder)
+        labels, label_format = _labels(annotations, "", LABELS_164K, LABELS_164K_CONVERTED)
+        expected = f"images/{folder}/NAME.jpg with annotations/{folder}/NAME.png"
+        return _paired(images, labels, label_format, expected, HOME)
 
     def fetch(self) -> None:
         """Download the archives; those of 164k are left as they are and read in place."""
@@ -121,23 +124,8 @@ class COCOStuff(FileDataModule):
                 if self._look(kind, folder) is None:
                     fetch(_ARCHIVES_164K[_archive(kind, folder)], self.root)
 
-    # ---- 164k ----------------------------------------------------------------------------
-
-    def _pairs_164k(self, folder: str) -> PairedDataset:
-        images = self._tree("images", folder).files("")
-        labels, label_format = _labels(
-            self._tree("annotations", folder), "", LABELS_164K, LABELS_164K_CONVERTED
-        )
-        pairs = match(
-            images,
-            labels,
-            f"Expected images/{folder}/NAME.jpg with annotations/{folder}/NAME.png; see {HOME}.",
-            label_key=_image_stem,
-        )
-        return PairedDataset(pairs, label_format, HOME)
-
     def _look(self, kind: str, folder: str) -> Tree | None:
-        """`images/train2017`, say, as a folder or in the archive that is distributed."""
+        """Find `images/train2017`, say, as a folder or in the archive that is distributed."""
         if (tree := locate(self.root, [f"{kind}/{folder}"])) is not None:
             return tree.within(f"{kind}/{folder}")
         for place in (self.root, self.root / kind):
@@ -154,26 +142,21 @@ class COCOStuff(FileDataModule):
             self.root,
             f"{kind}/{folder} (or {_archive(kind, folder)})",
             "Get train2017.zip and val2017.zip (19 GB, https://cocodataset.org/#download) and "
-            f"{_PIXEL_MAPS} (0.7 GB, {HOME}) into it, zipped or not, or add --data.download true. "
-            "Another place is given with --data.root.",
+            f"{_PIXEL_MAPS} (0.7 GB, {HOME}) into it, zipped or not, give another place as root, "
+            "or set download to true.",
         )
-
-    # ---- 10k -----------------------------------------------------------------------------
 
     def _pairs_10k(self, split: str) -> PairedDataset:
-        tree = find(
-            self.root,
-            "images",
-            "annotations",
-            get=f"Get cocostuff-10k-v1.1.zip (2 GB, {HOME_10K}) and unpack it there, give its "
-            "place with --data.root, or add --data.download true.",
+        get = (
+            f"Get cocostuff-10k-v1.1.zip (2 GB, {HOME_10K}) and unpack it there, give its place as "
+            "root, or set download to true."
         )
+        tree = find(self.root, "images", "annotations", get=get)
+        converted = f"annotations/{split}2014"
         label_format: LabelFormat
-        if tree.has(f"annotations/{split}2014"):  # as mmsegmentation converts it
+        if tree.has(converted):  # as mmsegmentation converts it
             images = tree.files(f"images/{split}2014")
-            labels, label_format = _labels(
-                tree, f"annotations/{split}2014", LABELS_10K, LABELS_10K_CONVERTED
-            )
+            labels, label_format = _labels(tree, converted, LABELS_10K, LABELS_10K_CONVERTED)
         else:
             names = _listed(tree, split)
             images = [file for file in tree.files("images") if file.stem in names]
@@ -184,13 +167,8 @@ class COCOStuff(FileDataModule):
                     f"{tree}: imageLists/{split}.txt names {min(lost)}, which is neither in images "
                     f"nor in annotations ({len(lost)} such names). Fetch it again from {HOME_10K}."
                 )
-        pairs = match(
-            images,
-            labels,
-            f"Expected images/NAME.jpg with annotations/NAME.mat; see {HOME_10K}.",
-            label_key=_image_stem,
-        )
-        return PairedDataset(pairs, label_format, HOME_10K)
+        expected = "images/NAME.jpg with annotations/NAME.mat"
+        return _paired(images, labels, label_format, expected, HOME_10K)
 
 
 def _archive(kind: str, folder: str) -> str:
@@ -206,16 +184,24 @@ def _labels(
     return (distributed, as_distributed) if distributed else (files, converted)
 
 
+def _paired(
+    images: list[DataFile], labels: list[DataFile], form: LabelFormat, expected: str, home: str
+) -> PairedDataset:
+    pairs = match(
+        images,
+        labels,
+        f"Expected {expected}; see {home}.",
+        label_key=lambda file: file.stem.removesuffix(_CONVERTED),
+    )
+    return PairedDataset(pairs, form, home)
+
+
 def _listed(tree: Tree, split: str) -> set[str]:
-    """The names of a split of 10k."""
+    """Return the names of a split of 10k."""
     file = tree.file(f"imageLists/{split}.txt")
     if file is None:
         raise UserError(
-            f"{tree} holds no imageLists/{split}.txt, which says what belongs to the split. "
+            f"{tree} holds no imageLists/{split}.txt, which lists the images of the split. "
             f"Fetch it again from {HOME_10K}."
         )
     return set(file.read_bytes().decode().split())
-
-
-def _image_stem(file: DataFile) -> str:
-    return file.stem.removesuffix(_CONVERTED)

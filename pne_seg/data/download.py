@@ -14,8 +14,7 @@ from urllib.request import Request, urlopen
 
 from rich.filesize import decimal
 
-from pne_seg.data.archives import extract
-from pne_seg.data.transfer import alone, bytes_bar, require_space
+from pne_seg.data.archives import alone, bytes_bar, extract, require_space
 from pne_seg.errors import UserError
 
 _CHUNK = 1 << 20
@@ -24,12 +23,12 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may do b
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the web and what is known of it.
+    """A file on the web; its size in bytes and its hash are checked if given.
 
     Args:
         url: http or https.
-        size: in bytes; checked if given.
-        hash: such as `sha256:69a8bb58…` or `md5:…`, whole or its beginning; checked if given.
+        size: in bytes.
+        hash: such as `sha256:69a8bb58…` or `md5:…`, whole or its beginning.
         name: of the file on disk; the last part of the URL by default.
     """
 
@@ -45,8 +44,12 @@ class RemoteFile:
         return self.name or path.rpartition("/")[2]
 
 
-class _InterruptedError(Exception):
-    """The network or the server failed in a way that may pass."""
+class _FailedError(Exception):
+    """The network or the server failed, perhaps in a way that may pass."""
+
+    def __init__(self, reason: str, may_pass: bool = True) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
 
 
 def fetch(
@@ -63,13 +66,9 @@ def fetch(
         pause: seconds before the second try; doubled before each further one.
         timeout: seconds that a server may stay silent.
 
-    Returns:
-        The file's path.
-
     Raises:
         UserError: the file cannot be downloaded, has another size or hash than is known, or does
-            not fit on the disk; or the file that is there already is another one, which is left as
-            it is.
+            not fit on the disk; or another file is there, which is left as it is.
     """
     if urlsplit(remote.url).scheme not in ("http", "https"):
         raise UserError(f"{remote.url}: not an http or https address.")
@@ -97,40 +96,34 @@ def fetch(
 
 
 def fetch_archive(remote: RemoteFile, root: Path, only: str | None = None) -> None:
-    """Download a zip archive to the folder around `root` and unpack it to `root`.
-
-    Args:
-        remote: the archive.
-        root: the folder to make.
-        only: a folder in the archive, whose content becomes that of `root`; all if None.
-
-    Raises:
-        UserError: see `fetch` and `archives.extract`.
-    """
+    """Download a zip archive to the folder around `root`, and unpack it to `root`."""
     extract(fetch(remote, root.parent), root, only)
 
 
 def _download(remote: RemoteFile, part: Path, tries: int, pause: float, timeout: float) -> None:
     """Fill `part` until it is whole and right."""
     farthest, failures = _size(part), 0
+    by_hand = f"download it with a browser and put it to {part.with_suffix('')}"
     while True:
         try:
             _receive(remote, part, timeout)
             break
-        except _InterruptedError as error:
+        except _FailedError as error:
             failures = 1 if _size(part) > farthest else failures + 1
             farthest = max(farthest, _size(part))
+            if not error.may_pass:
+                raise UserError(f"{remote.url}: {error}. You can {by_hand}.") from error
             if failures >= tries:
                 raise UserError(
                     f"{remote.url}: {error}, {failures} times in a row. Run again to resume after "
-                    f"{decimal(_size(part))}, or {_by_hand(part)}."
+                    f"{decimal(_size(part))}, or {by_hand}."
                 ) from error
             time.sleep(pause * 2 ** (failures - 1))
     if wrong := _wrong(remote, part):
         part.unlink()
         raise UserError(
             f"{remote.url}: {wrong}. The download is removed: run again. If the result is the "
-            f"same, the file has changed at its home, or something else answers: {_by_hand(part)}."
+            f"same, the file has changed at its home, or something else answers: {by_hand}."
         )
     _version_note(part).unlink(missing_ok=True)
 
@@ -148,20 +141,22 @@ def _receive(remote: RemoteFile, part: Path, timeout: float) -> None:
         headers["Range"] = f"bytes={have}-"
     if have and version:
         headers["If-Range"] = version  # the server sends all of a file that has changed
-    with _ask(Request(remote.url, headers=headers), part, timeout) as answer:
+    with _ask(Request(remote.url, headers=headers), timeout) as answer:
         if answer.headers.get_content_type() == "text/html" and answer.status != 416:
-            raise _refused(remote.url, "answers with a web page in place of the file", part)
+            raise _FailedError("answers with a web page in place of the file", may_pass=False)
         start, total = _span(answer)
         if answer.status == 416 and total == have:
             return
         if start not in (0, have):
             part.unlink(missing_ok=True)
-            raise _InterruptedError("sends another part of the file than it was asked for")
+            raise _FailedError("sends another part of the file than it was asked for")
         whole = remote.size if total is None else total
         if remote.size not in (None, whole):
-            raise _refused(remote.url, f"has {whole} bytes, not {remote.size}", part)
+            raise _FailedError(f"has {whole} bytes, not {remote.size}", may_pass=False)
         if not start:
-            note.write_text(_version(answer))
+            tag = answer.headers["ETag"] or ""  # a weak one, W/…, does not identify the bytes
+            dated = not tag or tag.startswith("W/")
+            note.write_text((answer.headers["Last-Modified"] or "") if dated else tag)
         with part.open("ab" if start else "wb") as file:
             require_space(part.parent, (whole or 0) - start, f"download {remote.url}")
             with bytes_bar(f"downloading {remote.file_name}", whole, start) as bar:
@@ -170,38 +165,27 @@ def _receive(remote: RemoteFile, part: Path, timeout: float) -> None:
                         start += file.write(data)
                         bar.update(len(data))
                 except (OSError, HTTPException) as error:
-                    raise _InterruptedError(f"the connection broke ({error})") from error
+                    raise _FailedError(f"the connection broke ({error})") from error
             file.flush()
             os.fsync(file.fileno())
     if whole is not None and start < whole:
-        raise _InterruptedError(f"stopped at {start} of {whole} bytes")
+        raise _FailedError(f"stopped at {start} of {whole} bytes")
 
 
-def _ask(request: Request, part: Path, timeout: float) -> HTTPResponse | HTTPError:
+def _ask(request: Request, timeout: float) -> HTTPResponse | HTTPError:
     """Send a request; 416, which means that the range lies beyond the end, is an answer too."""
     try:
         answer: HTTPResponse = urlopen(request, timeout=timeout)
+        return answer
     except HTTPError as error:
         if error.code == 416:
             return error
         said = f"answers {error.code} {error.reason}"
-        if error.code in _BUSY:
-            raise _InterruptedError(said) from error
-        raise _refused(request.full_url, said, part) from error
+        raise _FailedError(said, may_pass=error.code in _BUSY) from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise _refused(request.full_url, f"no answer ({reason})", part) from error
-        raise _InterruptedError(f"no answer ({reason})") from error
-    return answer
-
-
-def _refused(url: str, why: str, part: Path) -> UserError:
-    return UserError(f"{url}: {why}. You can {_by_hand(part)}.")
-
-
-def _by_hand(part: Path) -> str:
-    return f"download it with a browser and put it to {part.with_suffix('')}"
+        certified = not isinstance(reason, ssl.SSLCertVerificationError)
+        raise _FailedError(f"no answer ({reason})", may_pass=certified) from error
 
 
 def _span(answer: HTTPResponse | HTTPError) -> tuple[int, int | None]:
@@ -213,12 +197,6 @@ def _span(answer: HTTPResponse | HTTPError) -> tuple[int, int | None]:
     found = re.fullmatch(pattern, answer.headers["Content-Range"] or "")
     start, total = found.groups() if found else (None, None)
     return -1 if start is None else int(start), None if total is None else int(total)
-
-
-def _version(answer: HTTPResponse | HTTPError) -> str:
-    """Return what tells the file from a later one of the same name, for a header `If-Range`."""
-    tag = answer.headers["ETag"] or ""
-    return (answer.headers["Last-Modified"] or "") if not tag or tag.startswith("W/") else tag
 
 
 def _version_note(part: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The datamodule of data sets that are files: where they lie, the field's recipe, the cache."""
+"""The datamodule of data sets that are files: where they lie, the usual augmentation, the cache."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from typing import Any
 import albumentations as A
 from torch.utils.data import DataLoader
 
+from pne_seg.data.archives import alone
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.cache import CachedDataset
 from pne_seg.data.paired_files import PairedDataset
 from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import Tree, open_tree
-from pne_seg.data.transfer import alone
-from pne_seg.data.transforms import recipe
+from pne_seg.data.transforms import train_transforms
 from pne_seg.errors import UserError
 
 
@@ -27,15 +27,12 @@ class FileDataModule(SegmentationDataModule):
         scale_range: random factor on the size in training, drawn evenly.
         resize_base: width and height of the box that images are fitted to, ratio kept, before
             `scale_range` in training and as they are in evaluation; None leaves their own size.
-            Scores are at the labels' own size.
-        cat_max_ratio: no class takes more of the labelled pixels of a crop, in up to ten tries.
+            Metrics are at the labels' own size.
+        cat_max_ratio: no class takes more of the labeled pixels of a crop, in up to ten tries.
         download: whether to fetch what is missing, where the data set's terms allow it.
         cache: folder for decoded images, from which training reads crops without decoding; shared
             by runs and processes. None decodes each time.
         **kwargs: the settings of `SegmentationDataModule`.
-
-    Raises:
-        ValueError: a setting out of range.
     """
 
     def __init__(
@@ -61,60 +58,47 @@ class FileDataModule(SegmentationDataModule):
 
     @abstractmethod
     def pairs(self, split: Split) -> PairedDataset:
-        """Look the split's files up.
-
-        Raises:
-            UserError: files are missing or do not match; they are named, with the fix.
-        """
+        """Find the split's files; a `UserError` names what is missing or does not match."""
 
     def fetch(self) -> None:
-        """Download what is missing.
-
-        Raises:
-            UserError: the terms do not allow it (the steps by hand are named), or it failed.
-        """
+        """Download what is missing; a `UserError` says why it cannot be, and the steps by hand."""
         raise UserError(
             f"{type(self).__name__} cannot be downloaded: put the files into {self.root} yourself "
-            "and leave --data.download out."
+            "and leave download out."
         )
 
     def dataset(self, split: Split) -> SegmentationDataset:
-        """The split's files, through the cache in training."""
+        """Return the split's files, through the cache in training."""
         found = self.pairs(split)
         if self.cache is not None and split == "train":
             return CachedDataset(found, self.cache)
         return found
 
     def prepare_data(self) -> None:
-        """Download what is missing, where that is asked for.
-
-        Processes that run at the same time wait for the one that does it.
-
-        Raises:
-            UserError: it cannot be done.
-        """
-        if self.download:
-            place = self.root.absolute()
-            try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with alone(place.with_name(f".{place.name}.lock"), "fetches the data set"):
-                    self.fetch()
-            except OSError as error:
-                raise UserError(
-                    f"{place.parent} cannot be written ({error.strerror}). Leave --data.download "
-                    "out where the data set is in place, or choose another --data.root."
-                ) from error
+        """Download what is missing if `download` is set; other processes wait."""
+        if not self.download:
+            return
+        place = self.root.absolute()
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with alone(place.with_name(f".{place.name}.lock"), "fetches the data set"):
+                self.fetch()
+        except OSError as error:
+            raise UserError(
+                f"{place.parent} cannot be written ({error.strerror}). Leave download out if the "
+                "data set is in place, or choose another root."
+            ) from error
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled, augmented batches; what the cache lacks is decoded first."""
+        """Return shuffled, augmented batches; what the cache lacks is decoded first."""
         train = self.split("train")
         if isinstance(train, CachedDataset):
             train.fill()
         return super().train_dataloader()
 
     def default_transforms(self) -> list[A.BasicTransform]:
-        """The recipe of the published baselines: scale, crop, flip, photometric distortion, pad."""
-        return recipe(
+        """Scale, crop, flip, distort the colors and pad, as the published baselines do."""
+        return train_transforms(
             self.crop_size,
             self.resize_base,
             self.scale_range,
@@ -123,21 +107,18 @@ class FileDataModule(SegmentationDataModule):
         )
 
     def training_size(self) -> tuple[int, int]:
-        """Height and width of a training image after augmentation, in pixels."""
+        """Return height and width of a training image after augmentation, in pixels."""
         return self.crop_size if self.transforms is None else super().training_size()
 
 
 def find(root: Path, *folders: str, get: str, archives: Sequence[str] = ()) -> Tree:
-    """Open the tree that holds all of these folders, as `locate` finds it.
+    """Open the tree that holds all of these folders, as `locate` finds it; name what is missing.
 
     Args:
         root: folder or zip archive.
         folders: that must all be there.
         get: how to get the data set, for the error message.
         archives: names of zip archives that may lie in `root`.
-
-    Raises:
-        UserError: there is none; what is missing is named.
     """
     tree = locate(root, folders, archives=archives)
     if tree is not None:
@@ -148,37 +129,34 @@ def find(root: Path, *folders: str, get: str, archives: Sequence[str] = ()) -> T
 
 
 def locate(root: Path, *layouts: Sequence[str], archives: Sequence[str] = ()) -> Tree | None:
-    """Find the tree of one of the layouts: `root`, what lies one level below, or an archive.
+    """Find the tree of one of the layouts, each a list of folders that must all be there.
 
-    Args:
-        root: folder or zip archive.
-        layouts: each a list of folders that must all be there.
-        archives: names of zip archives that may lie in `root`; one of its own name may lie beside
-            it.
+    It is `root`, what lies one level below, or an archive: one of `archives` in `root`, or one of
+    its own name beside it.
     """
+
+    def holds(tree: Tree) -> bool:
+        return any(all(tree.has(folder) for folder in layout) for layout in layouts)
+
     name = root.absolute().name  # of `.` too
     beside = [root.absolute().with_name(f"{name}.zip")] if name else []
     for path in [root, *(root / name for name in archives), *beside]:
         if not path.is_dir() and not (path.suffix.lower() == ".zip" and path.is_file()):
             continue
         tree = open_tree(path)
-        if _holds(tree, layouts):
+        if holds(tree):
             return tree
-        below = [place for name in tree.folders() if _holds(place := tree.within(name), layouts)]
+        below = [place for name in tree.folders() if holds(place := tree.within(name))]
         if len(below) > 1:
             names = ", ".join(map(str, below[:8]))
-            raise UserError(f"{root} holds several data sets: {names}. Give one by --data.root.")
+            raise UserError(f"{root} holds several data sets: {names}. Give one of them as root.")
         if below:
             return below[0]
     return None
 
 
-def _holds(tree: Tree, layouts: Sequence[Sequence[str]]) -> bool:
-    return any(all(tree.has(folder) for folder in layout) for layout in layouts)
-
-
 def missing(root: Path, looked_for: str, fix: str) -> UserError:
-    """What is said of a data set that is not where it should be."""
+    """Return the error of a data set that is not where it should be."""
     if not root.exists():
         found = "there is no such folder"
     elif root.is_dir():

@@ -1,21 +1,20 @@
 """A folder of your own images and masks."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.data.base import Split
-from pne_seg.data.class_file import OwnClasses, read_classes
+from pne_seg.data.classes import OwnClasses, read_classes
 from pne_seg.data.file_datamodule import FileDataModule, locate, missing
-from pne_seg.data.label_formats import ColourLabels, IndexLabels, LabelFormat, LabelTable
+from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat, LabelTable
 from pne_seg.data.paired_files import Pair, PairedDataset, match
 from pne_seg.data.sources import DataFile, Tree, open_tree
 from pne_seg.errors import UserError
 
-CLASS_FILES = ("classes.yaml", "classes.yml")
+_CLASS_FILES = ("classes.yaml", "classes.yml")
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _LOSSY = (".jpg", ".jpeg", ".webp")
 _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
@@ -36,24 +35,20 @@ class Folder(FileDataModule):
     Args:
         root: folder or zip archive that holds them.
         classes: names in the order of class indices (the masks then hold 0, 1, …); or names with
-            the value of each in the masks; or names with the colour of each in the masks; or a YAML
-            file with one of these. `classes.yaml` in `root` where not given.
+            the value of each in the masks; or names with the color of each in the masks; or a YAML
+            file with one of these. By default `classes.yaml` in `root`.
         images: name of the folder of images.
         masks: name of the folder of masks.
         mask_suffix: what the masks' names have after the images', such as `_mask`.
         ignore_values: values in the masks of pixels without a class.
-        ignore_colours: the same in masks of colours.
+        ignore_colors: the same in masks of colors.
         reduce_zero_label: whether the masks hold 0 for pixels without a class, 1 for the first
             class and so on.
-        val_fraction: share of the images to validate on, where there are no folders for it.
-        test_fraction: share of the images to test on, likewise; 0 tests on `val`.
+        val_fraction: share of the images to validate on, if there are no folders for it.
+        test_fraction: share of the images to test on; 0 tests on `val`.
         split_seed: of the split by chance, independent of `seed_everything`.
         crop_size: height and width of training crops, in pixels.
         **kwargs: the settings of `FileDataModule`.
-
-    Raises:
-        UserError: the classes are missing or not understood.
-        ValueError: settings that contradict each other, or fractions that leave nothing to train.
     """
 
     def __init__(
@@ -64,7 +59,7 @@ class Folder(FileDataModule):
         masks: str = "masks",
         mask_suffix: str = "",
         ignore_values: list[int] | None = None,
-        ignore_colours: list[list[int]] | None = None,
+        ignore_colors: list[list[int]] | None = None,
         reduce_zero_label: bool = False,
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
@@ -83,92 +78,27 @@ class Folder(FileDataModule):
         self.images = images
         self.masks = masks
         self.mask_suffix = mask_suffix
-        own = self._classes(classes)
-        self.class_names = own.names
-        self.palette = own.palette
         self.fractions = {"val": val_fraction, "test": test_fraction}
         self.split_seed = split_seed
-        self.label_format = _label_format(own, ignore_values, ignore_colours, reduce_zero_label)
+        own = read_classes(self._class_file() if classes is None else classes)
+        self.class_names = own.names
+        self.palette = own.palette
+        self.label_format = _label_format(own, ignore_values, ignore_colors, reduce_zero_label)
         self._pairs: dict[Split, list[Pair]] | None = None
 
     def pairs(self, split: Split) -> PairedDataset:
-        """The split's images with their masks."""
+        """Return the split's images with their masks."""
         if self._pairs is None:
             self._pairs = self._all_pairs()
         return PairedDataset(self._pairs[split], self.label_format, home="")
 
-    def _classes(self, given: Sequence[str] | dict[str, Any] | str | None) -> OwnClasses:
-        if given is not None:
-            return read_classes(given)
+    def _class_file(self) -> DataFile | str:
         places = [open_tree(self.root)] if self.root.is_dir() else []
         for place in [*places, self._tree()]:
-            for name in CLASS_FILES:
+            for name in _CLASS_FILES:
                 if (file := place.file(name)) is not None:
-                    return read_classes(file)
-        return read_classes(str(self.root / CLASS_FILES[0]))  # says that it is missing
-
-    def _all_pairs(self) -> dict[Split, list[Pair]]:
-        tree = self._tree()
-        folders = self._split_folders(tree)
-        found: dict[Split, list[Pair]] = {}
-        for split, (images, masks) in folders.items():
-            if split == "test" and not tree.has(masks):  # to be predicted alone
-                files = tree.files(images)
-                found[split] = [Pair(_key(file, images), file, None) for file in files]
-            else:
-                found[split] = self._matched(tree, images, masks)
-        if "train" not in found:
-            if found:
-                raise UserError(
-                    f"{tree} has folders for {', '.join(found)}, but none for train. Put the "
-                    "training images and masks into folders of that name."
-                )
-            found["train"] = self._matched(tree, self.images, self.masks)
-            total = len(found["train"])
-            if self.fractions["test"]:
-                found["test"] = self._split_off(found, "test", total)
-            found["val"] = self._split_off(found, "val", total)
-        elif "val" not in found:
-            found["val"] = self._split_off(found, "val", len(found["train"]))
-        found.setdefault("test", found["val"])
-        return found
-
-    def _split_folders(self, tree: Tree) -> dict[Split, tuple[str, str]]:
-        """The folders of images and masks of each split that has any, in any case of letters."""
-        names = {*tree.folders(self.images), *tree.folders(self.masks), *tree.folders()}
-        found: dict[Split, tuple[str, str]] = {}
-        for split, known in _SPLIT_NAMES.items():
-            for name in sorted(name for name in names if name.lower() in known):
-                for layout in ("{kind}/{name}", "{name}/{kind}"):
-                    images, masks = (
-                        layout.format(kind=kind, name=name) for kind in (self.images, self.masks)
-                    )
-                    if not (tree.has(images) or tree.has(masks)):
-                        continue
-                    if split in found:
-                        raise UserError(
-                            f"{tree}: {found[split][0]} and {images} are both of the {split} "
-                            "split. Keep one of them."
-                        )
-                    found[split] = images, masks
-        if found:
-            self._refuse_loose(tree, found)
-        return found
-
-    def _refuse_loose(self, tree: Tree, folders: dict[Split, tuple[str, str]]) -> None:
-        """Refuse images and masks beside the splits' folders, which nothing would read."""
-        inside = tuple(f"{folder}/" for pair in folders.values() for folder in pair)
-        loose = [
-            file
-            for kind in (self.images, self.masks)
-            for file in tree.files(kind)
-            if not file.relative.startswith(inside)
-        ]
-        if loose:
-            raise UserError(
-                f"{loose[0]} belongs to no split ({len(loose)} such files in all), while there are "
-                f"folders for {', '.join(folders)}. Move it into one, or away."
-            )
+                    return file
+        return str(self.root / _CLASS_FILES[0])  # whose reading says that it is missing
 
     def _tree(self) -> Tree:
         by_split = (
@@ -182,17 +112,67 @@ class Folder(FileDataModule):
         raise missing(
             self.root,
             f"{self.images} and {self.masks}",
-            "Put the images into the one and the masks, under the images' names, into the other; "
-            "other names of the two are given with --data.images and --data.masks.",
+            "Put the images into the one and the masks, under the images' names, into the other, "
+            "or give other names of the two as images and masks.",
         )
 
+    def _all_pairs(self) -> dict[Split, list[Pair]]:
+        tree = self._tree()
+        found: dict[Split, list[Pair]] = {}
+        for split, (images, masks) in self._split_folders(tree).items():
+            if split == "test" and not tree.has(masks):  # for prediction only
+                files = tree.files(images)
+                found[split] = [Pair(_key(file, images), file, None) for file in files]
+            else:
+                found[split] = self._matched(tree, images, masks)
+        if "train" not in found:
+            if found:
+                raise UserError(
+                    f"{tree} has folders for {', '.join(found)}, but none for train. Put the "
+                    "training images and masks into folders of that name."
+                )
+            found["train"] = self._matched(tree, self.images, self.masks)
+            total = len(found["train"])
+            if self.fractions["test"]:
+                self._split_off(found, "test", total)
+            self._split_off(found, "val", total)
+        elif "val" not in found:
+            self._split_off(found, "val", len(found["train"]))
+        found.setdefault("test", found["val"])
+        return found
+
+    def _split_folders(self, tree: Tree) -> dict[Split, tuple[str, str]]:
+        """Find the folders of images and masks of each split, in upper or lower case."""
+        names = {*tree.folders(self.images), *tree.folders(self.masks), *tree.folders()}
+        found: dict[Split, tuple[str, str]] = {}
+        for split, known in _SPLIT_NAMES.items():
+            for name in sorted(name for name in names if name.lower() in known):
+                for images, masks in (
+                    (f"{self.images}/{name}", f"{self.masks}/{name}"),
+                    (f"{name}/{self.images}", f"{name}/{self.masks}"),
+                ):
+                    if not (tree.has(images) or tree.has(masks)):
+                        continue
+                    if split in found:
+                        raise UserError(
+                            f"{tree}: {found[split][0]} and {images} are both of the {split} "
+                            "split. Keep one of them."
+                        )
+                    found[split] = images, masks
+        # Images and masks beside the splits' folders would be read by nothing.
+        inside = tuple(f"{folder}/" for pair in found.values() for folder in pair)
+        files = tree.files(self.images) + tree.files(self.masks) if found else []
+        if loose := [file for file in files if not file.relative.startswith(inside)]:
+            raise UserError(
+                f"{loose[0]} belongs to no split ({len(loose)} such files in all), while there are "
+                f"folders for {', '.join(found)}. Move it into one, or away."
+            )
+        return found
+
     def _matched(self, tree: Tree, images: str, masks: str) -> list[Pair]:
-        image_files, mask_files = (
-            tree.files(images),
-            tree.files(masks, _MASK_SUFFIXES),
-        )
-        if self.mask_suffix and images == masks:
-            image_files = [f for f in image_files if not f.stem.endswith(self.mask_suffix)]
+        image_files, mask_files = tree.files(images), tree.files(masks, _MASK_SUFFIXES)
+        if images == masks:
+            image_files = [file for file in image_files if not file.stem.endswith(self.mask_suffix)]
             mask_files = [file for file in mask_files if file.stem.endswith(self.mask_suffix)]
         if not mask_files and (lossy := tree.files(masks, _LOSSY)):
             raise UserError(
@@ -207,60 +187,53 @@ class Folder(FileDataModule):
             lambda file: _key(file, masks).removesuffix(self.mask_suffix),
         )
 
-    def _split_off(self, found: dict[Split, list[Pair]], split: Split, total: int) -> list[Pair]:
+    def _split_off(self, found: dict[Split, list[Pair]], split: Split, total: int) -> None:
         """Move a share of `total` images from training to another split, the same ones each time.
 
         An image that is added later leaves the others where they are, as far as the counts allow.
         """
+
+        def draw(pair: Pair) -> bytes:
+            text = f"{self.split_seed}/{pair.name}"
+            return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
         train = found["train"]
         count = min(len(train), max(1, round(total * self.fractions[split])))
-        by_chance = sorted(train, key=lambda pair: _draw(f"{self.split_seed}/{pair.name}"))
-        chosen = {pair.name for pair in by_chance[:count]}
+        chosen = {pair.name for pair in sorted(train, key=draw)[:count]}
         found["train"] = [pair for pair in train if pair.name not in chosen]
+        found[split] = [pair for pair in train if pair.name in chosen]
         rank_zero_info(
             f"{self.root}: {count} of {total} images are split off for {split}, "
             f"{len(found['train'])} stay for training (split_seed {self.split_seed})."
         )
-        return [pair for pair in train if pair.name in chosen]
 
 
 def _label_format(
     own: OwnClasses,
     ignore_values: list[int] | None,
-    ignore_colours: list[list[int]] | None,
+    ignore_colors: list[list[int]] | None,
     reduce_zero_label: bool,
 ) -> LabelFormat:
-    if own.colours is not None:
+    if own.colors is not None:
         if ignore_values is not None or reduce_zero_label:
             raise ValueError(
                 "ignore_values and reduce_zero_label are for masks of values; the classes have "
-                "colours: use ignore_colours."
+                "colors: use ignore_colors."
             )
-        ignored = [(int(r), int(g), int(b)) for r, g, b in ignore_colours or []]
-        return ColourLabels(own.colours, ignored)
-    if ignore_colours is not None:
-        raise ValueError("ignore_colours needs a colour for each class.")
+        return ColorLabels(own.colors, [(r, g, b) for r, g, b in ignore_colors or []])
+    if ignore_colors is not None:
+        raise ValueError("ignore_colors needs a color for each class.")
     if reduce_zero_label and own.values is not None:
         raise ValueError("reduce_zero_label is for classes without values of their own.")
     values = own.values or tuple(range(reduce_zero_label, len(own.names) + reduce_zero_label))
     default = [255] if 255 not in values else []
-    ignored_values = {*(default if ignore_values is None else ignore_values)}
+    ignored = {*(default if ignore_values is None else ignore_values)}
+    hint = "Correct the masks, add the missing class to classes, or the value to ignore_values."
     if reduce_zero_label:
-        ignored_values.add(0)
-    return IndexLabels(
-        LabelTable.of_values(
-            values,
-            ignored_values,
-            hint="Correct the masks, name the missing class (--data.classes), or ignore the value "
-            "(--data.ignore_values).",
-        )
-    )
+        ignored.add(0)
+    return IndexLabels(LabelTable(values, ignored, hint=hint))
 
 
 def _key(file: DataFile, folder: str) -> str:
-    """The file's path below `folder`, without its extension."""
+    """Return the file's path below `folder`, without its extension."""
     return file.relative.removeprefix(f"{folder}/").removesuffix(file.name) + file.stem
-
-
-def _draw(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()

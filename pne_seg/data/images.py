@@ -4,7 +4,7 @@ import io
 import logging
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -13,6 +13,7 @@ import cv2
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -42,20 +43,12 @@ logging.getLogger("imagecodecs").setLevel(logging.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What an image's header says.
+    """What an image's header says."""
 
-    Attributes:
-        size: height and width in pixels, as displayed (EXIF rotation applied).
-        format: such as `JPEG` or `PNG`.
-        mode: Pillow's name of the pixels: `RGB`, `L` (grey), `P` (palette), `CMYK`, `I;16`, …
-        orientation: how EXIF data turn or mirror the stored picture for display: 1 (not at all)
-            to 8, as in the standard's table for the tag 0x0112.
-    """
-
-    size: tuple[int, int]
-    format: str
-    mode: str
-    orientation: int
+    size: tuple[int, int]  # height and width in pixels, as displayed (EXIF rotation applied)
+    format: str  # such as `JPEG` or `PNG`
+    mode: str  # Pillow's: `RGB`, `L` (gray), `P` (palette), `CMYK`, `I;16`, …
+    orientation: int  # how EXIF data turn the stored picture for display, 1 (not at all) to 8
 
     @property
     def rotated(self) -> bool:
@@ -64,21 +57,13 @@ class ImageInfo:
 
 
 def read_info(file: DataFile) -> ImageInfo:
-    """Read the header alone.
-
-    Raises:
-        UserError: the file is missing, no image, or too large to be true.
-    """
+    """Read the header only."""
     with file.open() as stream, _opened(file, stream) as image:
         return _info(image)
 
 
 def read_image(file: DataFile) -> Pixels:
-    """Read a colour image as (H, W, 3) RGB, turned as its EXIF data say.
-
-    Raises:
-        UserError: the file is missing, no image, damaged, cut short, or too large to be true.
-    """
+    """Read a color image as (H, W, 3) RGB, turned as its EXIF data say."""
     data = file.read_bytes()
     with _opened(file, io.BytesIO(data)) as opened:
         info = _info(opened)
@@ -91,7 +76,13 @@ def read_image(file: DataFile) -> Pixels:
         return _displayed(file, channels, info)
     if info.format == "JPEG":
         _check_jpeg(file, data)
-    return _decode(file, data, info)
+    decoded = None
+    with suppress(cv2.error):
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if decoded is None:
+        raise _unreadable(file, "it cannot be decoded")
+    return _displayed(file, decoded, info)
 
 
 def read_labels(file: DataFile) -> Pixels:
@@ -99,10 +90,6 @@ def read_labels(file: DataFile) -> Pixels:
 
     A palette image gives its indices, one of 1, 2 or 4 bits the values that its bits stand for. It
     is turned as its EXIF data say, as the image is.
-
-    Raises:
-        UserError: the file is missing, no image, damaged, in a format that changes values, or of
-            another depth or number of channels.
     """
     data = file.read_bytes()
     with _opened(file, io.BytesIO(data)) as opened:
@@ -110,8 +97,9 @@ def read_labels(file: DataFile) -> Pixels:
         check_label_kind(file, info)
         if info.format != "PNG":
             return _read_other_labels(file, opened, data)
-    if info.mode == "P":
-        data = _palette_as_gray(data)
+    if info.mode == "P":  # decode the indices as gray values, by the color type in the header
+        header = data[12:25] + b"\0" + data[26:29]
+        data = data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
     labels = _displayed(file, _decode_png(file, data)[..., 0], info)
     depth = png_depth(data)
     # libpng spreads fewer bits over 0..255.
@@ -124,11 +112,7 @@ def png_depth(data: bytes) -> int:
 
 
 def check_label_kind(file: DataFile, info: ImageInfo) -> None:
-    """Refuse what cannot hold labels, as `read_labels` would: formats, channels, depths.
-
-    Raises:
-        UserError: the file is of such a kind.
-    """
+    """Refuse formats, channels and depths that cannot hold labels, as `read_labels` does."""
     channels = Image.getmodebands(info.mode)
     if info.format not in _LABEL_FORMATS:
         raise UserError(
@@ -138,8 +122,8 @@ def check_label_kind(file: DataFile, info: ImageInfo) -> None:
     if channels > 1:
         raise UserError(
             f"{file}: labels must be 8-bit images of one channel, this has {channels} channels "
-            "(colours). Convert it to class indices; Folder also takes colours, with a table of "
-            "them: --data.classes with name: [red, green, blue]."
+            "(colors). Convert it to class indices; Folder also reads colors: pass "
+            "classes={name: [red, green, blue]}."
         )
     if info.mode not in ("1", "L", "P"):
         raise UserError(
@@ -149,15 +133,15 @@ def check_label_kind(file: DataFile, info: ImageInfo) -> None:
 
 
 def _read_other_labels(file: DataFile, image: Image.Image, data: bytes) -> Pixels:
-    """With Pillow, as OpenCV gives the colours of palettes. Slower; few keep labels this way."""
+    """With Pillow, as OpenCV gives the colors of palettes. Slower; few keep labels this way."""
     if isinstance(image, TiffImageFile):
         depth = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
     else:
         depth = int.from_bytes(data[28:30], "little")  # a BMP's
-    # Pillow spreads a few bits of grey over 0..255, or takes them for others.
+    # Pillow spreads a few bits of gray over 0..255, or takes them for others.
     if image.mode != "P" and depth != (1 if image.mode == "1" else 8):
         raise UserError(
-            f"{file}: labels of {depth} bits are read from PNG files alone. Save it as PNG."
+            f"{file}: labels of {depth} bits are read from PNG files only. Save it as PNG."
         )
     return np.asarray(image).astype(np.uint8)
 
@@ -181,7 +165,7 @@ def _info(image: Image.Image) -> ImageInfo:
 
 @contextmanager
 def _opened(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
-    """Pillow's view of a file, whose size is believable; what fails meanwhile is named."""
+    """Open a file in Pillow and check its size; an error meanwhile names the file."""
     try:
         with Image.open(stream, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -194,12 +178,10 @@ def _opened(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
             f"{file}: its header claims more pixels than are believed ({MAX_PIXELS} at most), as a "
             "decompression bomb does. Cut a real image of that size into tiles."
         ) from error
-    except UnidentifiedImageError as error:
-        raise _unreadable(
-            file, "no JPEG, PNG, BMP, WebP or TIFF, or its header is damaged"
-        ) from error
     except Exception as error:  # Pillow's readers fail in many ways on damaged files
-        raise _unreadable(file, str(error)) from error
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = "no JPEG, PNG, BMP, WebP or TIFF, or its header is damaged" if unknown else str(error)
+        raise _unreadable(file, why) from error
 
 
 def _check_jpeg(file: DataFile, data: bytes) -> None:
@@ -230,24 +212,6 @@ def _decode_png(file: DataFile, data: bytes) -> npt.NDArray[Any]:
     return np.asarray(decoded).reshape(*decoded.shape[:2], -1)
 
 
-def _palette_as_gray(data: bytes) -> bytes:
-    """Make a PNG's indices into its palette gray values, by the color type in its header."""
-    header = data[12:25] + b"\0" + data[26:29]
-    return data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
-
-
-def _decode(file: DataFile, data: bytes, info: ImageInfo) -> Pixels:
-    """Decode what is no PNG to RGB."""
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise _unreadable(file, "it cannot be decoded") from error
-    if decoded is None:
-        raise _unreadable(file, "it cannot be decoded")
-    return _displayed(file, decoded, info)
-
-
 def _displayed(file: DataFile, decoded: npt.NDArray[Any], info: ImageInfo) -> Pixels:
     """Turn a picture as its EXIF data say."""
     # OpenCV turns TIFF files in any case; the others here, so that `read_info` agrees.
@@ -262,3 +226,33 @@ def _displayed(file: DataFile, decoded: npt.NDArray[Any], info: ImageInfo) -> Pi
 
 def _unreadable(file: DataFile, why: str) -> UserError:
     return UserError(f"{file}: not a readable image ({why}). Fetch or save the file again.")
+
+
+# ---- sizes ---------------------------------------------------------------------------------------
+
+
+def fitted_size(size: Sequence[int], base: tuple[int, int], factor: float = 1.0) -> tuple[int, int]:
+    """Return the size of an image that keeps its ratio and fits a box as closely as it can.
+
+    As the field's codebases have it: the long side of the image goes with the long side of the box,
+    so that a box of 2048×512 brings the short side to 512 unless the long one would pass 2048.
+
+    Args:
+        size: height and width of the image, in pixels; so is the result, 1 or more.
+        base: width and height of the box, in either order.
+        factor: of the box, whose sides are then cut to whole pixels.
+    """
+    longest, shortest = (int(side * factor) for side in (max(base), min(base)))
+    scale = min(longest / max(size[:2]), shortest / min(size[:2]))
+    height, width = (max(1, int(side * scale + 0.5)) for side in size[:2])
+    return height, width
+
+
+def as_input(image: Pixels, resize_base: tuple[int, int] | None) -> torch.Tensor:
+    """Fit an (H, W, 3) image to a box, if there is one, and put its channels first: (3, h, w)."""
+    if resize_base is not None:
+        width_height = fitted_size(image.shape[:2], resize_base)[::-1]
+        image = cast(Pixels, cv2.resize(image, width_height, interpolation=cv2.INTER_LINEAR))
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))  # several times as fast as transposing
+    return torch.from_numpy(planes)

@@ -1,6 +1,7 @@
-"""From the values in label files to class indices, by a table of 256 entries or by colours."""
+"""From the values in label files to class indices, by a table of 256 entries or by colors."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
@@ -14,8 +15,7 @@ from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
 IGNORE = 255
-"""The label that carries no class, in what the data sets give out."""
-
+"""The label of pixels without a class, in what the data sets return."""
 MAX_CLASSES = 254
 """One value is left for pixels without a class, and one to mark labels that are no class."""
 
@@ -24,23 +24,23 @@ class LabelTable:
     """Maps the values of an 8-bit label file to class indices, 256 entries, and refuses others.
 
     Args:
-        classes: class index of each value that stands for a class.
+        classes: class index of each value that stands for a class; or the values, by class index.
         ignored: values of pixels without a class.
         ignore_index: what these become.
         hint: what to do about a value that is in neither, for the error message.
-
-    Raises:
-        ValueError: a value outside 0–255, one that is both, a class whose index is the ignore
-            value, or too many classes.
     """
 
     def __init__(
         self,
-        classes: Mapping[int, int],
+        classes: Mapping[int, int] | Sequence[int],
         ignored: Collection[int] = (),
         ignore_index: int = IGNORE,
         hint: str = "Correct the labels.",
     ) -> None:
+        if not isinstance(classes, Mapping):
+            if twice := [value for value, count in Counter(classes).items() if count > 1]:
+                raise ValueError(f"Label value {twice[0]} stands for two classes.")
+            classes = {value: index for index, value in enumerate(classes)}
         values = [*classes, *ignored]
         if not all(0 <= value <= 255 for value in values):
             raise ValueError(f"Label values must be 0 to 255, got {sorted(values)}.")
@@ -54,32 +54,13 @@ class LabelTable:
         self.entries[list(ignored)] = ignore_index
         self.entries[list(classes)] = list(classes.values())
 
-    @classmethod
-    def of_values(
-        cls, values: Sequence[int], ignored: Collection[int] = (), **settings: object
-    ) -> "LabelTable":
-        """Class i has `values[i]` in the files."""
-        if len(set(values)) < len(values):
-            twice = next(value for value in values if list(values).count(value) > 1)
-            raise ValueError(f"Label value {twice} stands for two classes.")
-        return cls({value: index for index, value in enumerate(values)}, ignored, **settings)  # type: ignore[arg-type]
-
     @property
     def identity(self) -> str:
         """Tells tables that give other class indices for the same values."""
         return self.entries.tobytes().hex()
 
     def apply(self, labels: Pixels, file: object) -> Pixels:
-        """Class indices of (H, W) values, in an array of its own.
-
-        Args:
-            labels: values as the file holds them.
-            file: what they are from, for the error message.
-
-        Raises:
-            UserError: a value is neither a class nor ignored; file, value and the valid ones are
-                named.
-        """
+        """Map (H, W) values to class indices, in a new array; `file` is for the error message."""
         mapped = cast(Pixels, cv2.LUT(labels, self.entries))
         if (mapped == self._invalid).any():
             counts = np.bincount(labels.ravel(), minlength=256)
@@ -93,7 +74,7 @@ class LabelTable:
 
 
 def _outputs(classes: Collection[int], ignore_index: int) -> set[int]:
-    """Every value of the labels that are given out."""
+    """Return every value of the mapped labels."""
     if ignore_index in classes:
         raise ValueError(f"Class index {ignore_index} is the ignore value.")
     outputs = {*classes, ignore_index}
@@ -103,7 +84,7 @@ def _outputs(classes: Collection[int], ignore_index: int) -> set[int]:
 
 
 def _ranges(values: Collection[int]) -> str:
-    """`0–10 and 255` for the numbers 0 to 10 and 255."""
+    """Write the numbers 0 to 10 and 255 as `0 to 10 and 255`."""
     runs: list[list[int]] = []
     for value in sorted(values):
         if runs and value == runs[-1][1] + 1:
@@ -115,37 +96,22 @@ def _ranges(values: Collection[int]) -> str:
 
 
 class LabelFormat(ABC):
-    """How a data set's label files are read.
-
-    Attributes:
-        identity: tells formats that give other class indices for the same file.
-    """
+    """How a data set's label files are read."""
 
     identity: str
+    """Tells formats that give other class indices for the same file."""
 
     @abstractmethod
     def read(self, file: DataFile) -> Pixels:
-        """Class indices or the ignore value, (H, W) uint8.
-
-        Raises:
-            UserError: the file is missing, damaged, or holds what is no class; it is named.
-        """
+        """Read class indices or the ignore value, (H, W) uint8; refuse what is no class."""
 
     def size(self, file: DataFile) -> tuple[int, int]:
-        """Height and width, from the header where the format has one.
-
-        Raises:
-            UserError: the file is missing, damaged or of a kind that cannot hold labels.
-        """
+        """Return height and width, from the header where the format has one."""
         return images.read_info(file).size
 
 
 class IndexLabels(LabelFormat):
-    """8-bit images of one channel, palette images included, mapped by a table.
-
-    Args:
-        table: from the files' values to class indices.
-    """
+    """8-bit images of one channel, palette images included, mapped by a table."""
 
     def __init__(self, table: LabelTable) -> None:
         self.table = table
@@ -153,62 +119,64 @@ class IndexLabels(LabelFormat):
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and map."""
-        return self.table.apply(images.read_labels(file), file)
+        return self.table.apply(self.values(file), file)
+
+    def values(self, file: DataFile) -> Pixels:
+        """Read the values that the file holds."""
+        return images.read_labels(file)
 
     def size(self, file: DataFile) -> tuple[int, int]:
-        """From the header, whose depth and channels are checked too."""
+        """Return what the header says, whose depth and channels are checked too."""
         info = images.read_info(file)
         images.check_label_kind(file, info)
         return info.size
 
 
-class ColourLabels(LabelFormat):
-    """RGB images in which each class has a colour.
+class ColorLabels(LabelFormat):
+    """RGB images in which each class has a color.
 
     Args:
-        colours: (red, green, blue) of each class, in the order of class indices.
-        ignored: colours of pixels without a class.
-
-    Raises:
-        ValueError: a colour is given twice, or is no colour, or there are too many.
+        colors: (red, green, blue) of each class, in the order of class indices.
+        ignored: colors of pixels without a class.
+        ignore_index: the label of these.
     """
 
     def __init__(
         self,
-        colours: Sequence[tuple[int, int, int]],
+        colors: Sequence[tuple[int, int, int]],
         ignored: Sequence[tuple[int, int, int]] = (),
         ignore_index: int = IGNORE,
     ) -> None:
-        _outputs(range(len(colours)), ignore_index)
-        listed = [*colours, *ignored]
-        for colour in listed:
-            if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
-                raise ValueError(f"{list(colour)} is no colour: three numbers from 0 to 255.")
-            if listed.count(colour) > 1:
-                raise ValueError(f"The colour {list(colour)} is given twice.")
+        _outputs(range(len(colors)), ignore_index)
+        listed = [*colors, *ignored]
+        for color in listed:
+            if len(color) != 3 or not all(0 <= part <= 255 for part in color):
+                raise ValueError(f"{list(color)} is no color: three numbers from 0 to 255.")
+            if listed.count(color) > 1:
+                raise ValueError(f"The color {list(color)} is given twice.")
         keys = _packed(np.array([listed], np.uint8))[0]
         order = np.argsort(keys)
         self._keys = keys[order]
-        indices = [*range(len(colours)), *[ignore_index] * len(ignored)]
+        indices = [*range(len(colors)), *[ignore_index] * len(ignored)]
         self._indices = np.array(indices, np.uint8)[order]
         self.identity = f"{self._keys.tolist()} {self._indices.tolist()}"
 
     def read(self, file: DataFile) -> Pixels:
-        """Decode and look the colours up."""
+        """Decode and look the colors up."""
         image = images.read_image(file)
         packed = _packed(image)
         place = np.searchsorted(self._keys, packed).clip(max=len(self._keys) - 1)
         if (unknown := self._keys[place] != packed).any():
             y, x = (int(side[0]) for side in unknown.nonzero())
             raise UserError(
-                f"{file}: colour {image[y, x].tolist()} at row {y}, column {x} is no class's "
-                f"({int(unknown.sum())} such pixels). Add it to the classes or to the ignored "
-                "colours; masks must not be saved as JPEG or with smoothed borders."
+                f"{file}: color {image[y, x].tolist()} at row {y}, column {x} is no class's "
+                f"({int(unknown.sum())} such pixels). Add it to the classes or to ignore_colors; "
+                "masks must not be saved as JPEG or with smoothed borders."
             )
         return cast(Pixels, self._indices[place])
 
 
 def _packed(image: Pixels) -> npt.NDArray[np.uint32]:
-    """The colours of an (H, W, 3) image as one number each."""
+    """Return the colors of an (H, W, 3) image as one number each."""
     four_bytes = cast(Pixels, cv2.cvtColor(image, cv2.COLOR_RGB2RGBA))
     return four_bytes.view(np.uint32)[..., 0]

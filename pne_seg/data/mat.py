@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pne_seg.data.images import MAX_PIXELS, Pixels, read_labels
-from pne_seg.data.label_formats import LabelFormat, LabelTable
+from pne_seg.data.label_formats import IndexLabels, LabelTable
 from pne_seg.data.sources import DataFile, open_file
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 
 _HEADER_END = 128
-_BYTE_ORDERS = {b"IM": "<", b"MI": ">"}  # what the header's last two bytes are
+_BYTE_ORDERS = {b"\0\1IM": "<", b"\1\0MI": ">"}  # the header's end: version and byte order
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
             13: "u8"}  # fmt: skip  # types of data
 _MATRIX, _COMPRESSED = 14, 15
@@ -33,29 +33,23 @@ _COMPLEX = 0x0800
 _HEAD_SIZE = 4096  # bytes of a matrix before its values, at most
 
 
-class MatLabels(LabelFormat):
+class MatLabels(IndexLabels):
     """COCO-Stuff 10k's `.mat` files, whose field `S` is the label map.
 
-    Args:
-        table: from the files' values to class indices.
-        cache: folder for the same maps as PNG files, which are faster to read; None makes none.
+    `cache` is a folder for the same maps as PNG files, which are faster to read; None makes none.
     """
 
     def __init__(self, table: LabelTable, cache: Path | None = None) -> None:
-        self.table = table
-        self.identity = table.identity
+        super().__init__(table)
         self.cache = cache
 
-    def read(self, file: DataFile) -> Pixels:
-        """Read, or take from the cache, and map."""
-        return self.table.apply(self._values(file), file)
-
     def size(self, file: DataFile) -> tuple[int, int]:
-        """From the whole file: the format has no header to tell."""
-        height, width = self._values(file).shape
+        """Read the whole file: its size is in no header."""
+        height, width = self.values(file).shape
         return height, width
 
-    def _values(self, file: DataFile) -> Pixels:
+    def values(self, file: DataFile) -> Pixels:
+        """Read the file, or its copy in the cache."""
         if self.cache is None:
             return read_mat(file)
         # Named by what the file is, so that a changed one is read again.
@@ -69,21 +63,17 @@ class MatLabels(LabelFormat):
             write_bytes_atomically(place, cv2.imencode(".png", values)[1].tobytes())
         except OSError as error:
             raise UserError(
-                f"{place}: cannot be written ({error.strerror}). Give another folder with "
-                "--data.label_cache."
+                f"{place}: cannot be written ({error.strerror}). Give another folder as "
+                "label_cache."
             ) from error
         return values
 
 
 def read_mat(file: DataFile) -> Pixels:
-    """The label map `S` of a MATLAB file, (H, W), its values untouched.
-
-    Raises:
-        UserError: the file is missing or damaged, or has no such map.
-    """
+    """Read the label map `S` of a MATLAB file, (H, W), its values untouched."""
     data = file.read_bytes()
     try:
-        values = read_matrix(data, "S", MAX_PIXELS)
+        values = _read_matrix(data, "S")
     except KeyError as error:
         raise UserError(
             f"{file}: has no field S, which holds the labels in COCO-Stuff 10k. Fetch it again."
@@ -98,68 +88,43 @@ def read_mat(file: DataFile) -> Pixels:
     raise UserError(f"{file}: S must be a matrix of values from 0 to 255. Fetch it again.")
 
 
-def read_matrix(data: bytes, name: str, max_size: int) -> npt.NDArray[Any] | None:
-    """Read a real matrix of numbers.
-
-    Args:
-        data: the whole file.
-        name: of the variable.
-        max_size: values that are believed to be in it.
-
-    Returns:
-        (H, W), of the type that the file has; None if the variable is something else, or larger.
-
-    Raises:
-        KeyError: there is no such variable.
-        ValueError: the file is damaged, or of another version.
-    """
-    order = _BYTE_ORDERS.get(data[126:_HEADER_END], "")
-    if not order or int.from_bytes(data[124:126], "little" if order == "<" else "big") != 0x0100:
+def _read_matrix(data: bytes, name: str) -> npt.NDArray[Any] | None:
+    """Read a real matrix of numbers, (H, W); return None if it is something else, or too large."""
+    order = _BYTE_ORDERS.get(data[124:_HEADER_END])
+    if order is None:
         raise ValueError("no MATLAB file of version 5")
     for kind, content in _elements(memoryview(data)[_HEADER_END:], order):
         if kind not in (_MATRIX, _COMPRESSED):
             continue
         compressed = kind == _COMPRESSED
         begin = _inflated(content, _HEAD_SIZE)[8:] if compressed else content
-        flags, shape, called = _head(begin, order)
-        if called != name:
+        head = [part for _, part in islice(_elements(begin, order, cut_short=True), 3)]
+        if len(head) < 3 or bytes(head[2]).decode("latin-1") != name:
             continue
+        flags = int(np.frombuffer(head[0], f"{order}u4", 1)[0])
+        shape = np.frombuffer(head[1], f"{order}i4").tolist()
         if flags & 0xFF not in _NUMERIC_CLASSES or flags & _COMPLEX or len(shape) != 2:
             return None
-        if min(shape) < 0 or math.prod(shape) > max_size:
+        if min(shape) < 0 or math.prod(shape) > MAX_PIXELS:
             return None
         if compressed:
             whole = _inflated(content, _HEAD_SIZE + 8 * math.prod(shape), whole=True)
             _, content = next(_elements(whole, order))
-        return _numbers(content, order, shape)
+        parts = [*_elements(content, order)]
+        if len(parts) < 4 or parts[3][0] not in _NUMBERS:
+            raise ValueError("its values are missing")
+        kind, values = parts[3]
+        found = np.frombuffer(values, order + _NUMBERS[kind])  # columns come first
+        if len(found) != math.prod(shape):
+            raise ValueError("it holds other numbers of values than it says")
+        return found.reshape(shape, order="F")
     raise KeyError(name)
-
-
-def _head(content: memoryview, order: str) -> tuple[int, list[int], str]:
-    """Flags, sides and name of a matrix, for which its beginning suffices."""
-    parts = [part for _, part in islice(_elements(content, order, cut_short=True), 3)]
-    if len(parts) < 3:
-        return 0, [], ""
-    flags, sides, name = parts
-    flag = int(np.frombuffer(flags, f"{order}u4", 1)[0])
-    return flag, np.frombuffer(sides, f"{order}i4").tolist(), bytes(name).decode("latin-1")
-
-
-def _numbers(content: memoryview, order: str, shape: list[int]) -> npt.NDArray[Any]:
-    parts = [*_elements(content, order)]
-    if len(parts) < 4 or parts[3][0] not in _NUMBERS:
-        raise ValueError("its values are missing")
-    kind, values = parts[3]
-    found = np.frombuffer(values, order + _NUMBERS[kind])  # columns come first
-    if len(found) != math.prod(shape):
-        raise ValueError("it holds other numbers of values than it says")
-    return found.reshape(shape, order="F")
 
 
 def _elements(
     content: memoryview, order: str, cut_short: bool = False
 ) -> Iterator[tuple[int, memoryview]]:
-    """Kind and content of the elements, one after the other."""
+    """Yield kind and content of the elements, one after the other."""
     place = 0
     while place + 8 <= len(content):
         kind, size = np.frombuffer(content[place : place + 8], f"{order}u4").tolist()

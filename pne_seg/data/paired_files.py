@@ -7,72 +7,61 @@ from operator import attrgetter
 import cv2
 import numpy as np
 
-from pne_seg.data.images import ImageInfo, Pixels, read_image, read_info
+from pne_seg.data.images import Pixels, read_image, read_info
 from pne_seg.data.label_formats import IGNORE, LabelFormat
 from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
 CHECKED_HEADERS = 200
-"""Pairs whose headers are looked at before a training; all is done by `check-data`."""
+"""Pairs whose headers are checked before a training; `check-data` checks all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image and its labels.
+    """An image and its labels."""
 
-    Attributes:
-        name: predictions are written under it; unique in its split.
-        image: the image's file.
-        labels: the labels' file; None where the split's labels are not public.
-    """
-
-    name: str
+    name: str  # predictions are written under it; unique in its split
     image: DataFile
-    labels: DataFile | None
+    labels: DataFile | None  # None where the split's labels are not public
 
 
+@dataclass(eq=False)
 class PairedDataset(SegmentationDataset):
-    """One split whose images and labels are files.
+    """One split whose images and labels are files, resized by a factor `scale` as they are read.
 
-    Args:
-        pairs: in the split's order.
-        label_format: how the label files are read.
-        home: where the files come from, for error messages.
-        scale: factor on both sides of images and labels, which are resized as they are read.
+    `home` says in error messages where the files come from.
     """
 
-    def __init__(
-        self, pairs: Sequence[Pair], label_format: LabelFormat, home: str, scale: float = 1.0
-    ) -> None:
-        self.pairs = pairs
-        self.label_format = label_format
-        self.home = home
-        self.scale = scale
-        self.labelled = all(pair.labels is not None for pair in pairs)
+    pairs: Sequence[Pair]
+    label_format: LabelFormat
+    home: str
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.labeled = all(pair.labels is not None for pair in self.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def name(self, index: int) -> str:
-        """The pair's name."""
+        """Return the pair's name."""
         return self.pairs[index].name
 
     def source_size(self, index: int) -> tuple[int, int]:
-        """Height and width of the image, from its header."""
-        return self.info(index).size
-
-    def info(self, index: int) -> ImageInfo:
-        """What the image's header says."""
-        return read_info(self.pairs[index].image)
+        """Return height and width of the image, from its header."""
+        return read_info(self.pairs[index].image).size
 
     def stored_size(self, index: int) -> tuple[int, int]:
-        """Return height and width of what `read` gives."""
-        height, width = (max(1, round(side * self.scale)) for side in self.source_size(index))
+        """Return height and width of what `read` returns."""
+        return self._scaled(self.source_size(index))
+
+    def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
+        height, width = (max(1, round(side * self.scale)) for side in size)
         return height, width
 
     def identity(self, index: int) -> str:
-        """What the sample's content depends on: it changes when a file or the classes do."""
+        """Return a text that changes when a file, the classes or the scale do."""
         pair = self.pairs[index]
         labels = "" if pair.labels is None else pair.labels.identity()
         scale = "" if self.scale == 1 else f" × {self.scale}"
@@ -85,52 +74,38 @@ class PairedDataset(SegmentationDataset):
 
     def read(self, index: int) -> Sample:
         """Decode one pair, check and scale it; without label files, all is ignored."""
-        pair = self.pairs[index]
-        image = read_image(pair.image)
+        image = read_image(self.pairs[index].image)
         labels = self.read_labels(index)
         height, width = image.shape[:2]
         if labels is None:
             labels = np.full((height, width), IGNORE, np.uint8)
         self.check_sizes(index, (height, width), (labels.shape[0], labels.shape[1]))
         if self.scale != 1:
-            size = [max(1, round(side * self.scale)) for side in (width, height)]
+            size = self._scaled((height, width))[::-1]
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
             labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
         return Sample(image, labels, (height, width))
 
     def picture(self, index: int, sample: Sample) -> Pixels:
-        """The image as its file has it; decoded again where `read` scales."""
+        """Return the image as its file has it; decoded again where `read` scales."""
         if sample.image.shape[:2] == tuple(sample.source_size):
             return sample.image
         return read_image(self.pairs[index].image)
 
     def read_labels(self, index: int) -> Pixels | None:
-        """Class indices of one pair, (H, W); None where it has none.
-
-        Raises:
-            UserError: the file is missing, damaged, or holds what is no class.
-        """
+        """Read the class indices of one pair, (H, W); None if it has no labels."""
         file = self.pairs[index].labels
         return None if file is None else self.label_format.read(file)
 
     def check_header(self, index: int) -> None:
-        """Check what the headers of a pair tell, without decoding.
-
-        Raises:
-            UserError: a file is missing or no image, the labels are of a kind that cannot hold any,
-                or the sizes differ.
-        """
+        """Check the headers of a pair, without decoding."""
         labels = self.pairs[index].labels
         size = self.source_size(index)
         if labels is not None:
             self.check_sizes(index, size, self.label_format.size(labels))
 
     def check_sizes(self, index: int, image: tuple[int, int], labels: tuple[int, int]) -> None:
-        """Refuse sizes that differ.
-
-        Raises:
-            UserError: they do; both files are named.
-        """
+        """Refuse an image and labels of different sizes (height, width)."""
         if image == labels:
             return
         pair = self.pairs[index]
@@ -151,20 +126,18 @@ def match(
 ) -> list[Pair]:
     """Pair images with labels by a common key, sorted by it.
 
+    An image or a label without a partner, and two files of one key, are errors.
+
     Args:
         image_files: every image of the split.
         label_files: every label file of the split.
         expected: the layout, for the error message.
-        image_key: what an image has in common with its labels; it becomes the pair's name.
+        image_key: what an image has in common with its labels; becomes the pair's name.
         label_key: the same, of a label file.
-
-    Raises:
-        UserError: an image or a label lacks its partner, or two files have one key.
     """
     images, labels = _by_key(image_files, image_key), _by_key(label_files, label_key)
     for here, there, what in ((images, labels, "labels"), (labels, images, "image")):
-        alone = sorted(here.keys() - there.keys())
-        if alone:
+        if alone := sorted(here.keys() - there.keys()):
             raise UserError(
                 f"{here[alone[0]]} has no {what} ({len(alone)} such files in all). {expected}"
             )
@@ -181,7 +154,7 @@ def _by_key(files: Iterable[DataFile], key: Callable[[DataFile], str]) -> dict[s
 
 
 def spread(total: int, limit: int) -> list[int]:
-    """At most `limit` indices, evenly over `total`, the first and the last among them."""
+    """Return at most `limit` indices, evenly over `total`, the first and the last among them."""
     if total <= limit:
         return list(range(total))
     return sorted({round(number * (total - 1) / (limit - 1)) for number in range(limit)})

@@ -1,76 +1,61 @@
-"""What a data set is: images with class-index labels, and the augmented view of them."""
+"""What a data set is: images with class-index labels, their augmented view, and their order."""
 
 import hashlib
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
+from torch.utils.data.distributed import DistributedSampler
 
-from pne_seg.data.images import Pixels
-from pne_seg.data.resizing import as_input, resized
+from pne_seg.data.images import Pixels, as_input
 from pne_seg.errors import UserError
 
 
 class Sample(NamedTuple):
-    """One image with its labels, before augmentation.
+    """One image with its labels, before augmentation."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        labels: (H, W) uint8 class indices or the ignore value.
-        source_size: height and width of the image as distributed; predictions are written at it.
-    """
-
-    image: Pixels
-    labels: Pixels
-    source_size: tuple[int, int]
+    image: Pixels  # (H, W, 3) uint8 RGB
+    labels: Pixels  # (H, W) uint8 class indices or the ignore value
+    source_size: tuple[int, int]  # height and width as distributed; predictions are written at it
 
 
 class SegmentationDataset(ABC):
-    """One split of a data set, before augmentation.
+    """One split of a data set, before augmentation."""
 
-    Attributes:
-        labelled: whether there are labels, to train on and to score by.
-    """
-
-    labelled: bool = True
+    labeled: bool = True
+    """Whether there are labels, for training and metrics."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """The image's name without folder and extension; predictions are written under it."""
+        """Return the image's name without folder and extension, under which it is predicted."""
 
     @abstractmethod
     def read(self, index: int) -> Sample:
-        """Read one image with its labels, checked.
-
-        Raises:
-            UserError: a file is missing, unreadable or not as the data set says; it is named.
-        """
+        """Read one image with its labels, checked; a `UserError` names a file that is not valid."""
 
     def source_size(self, index: int) -> tuple[int, int]:
-        """Height and width of the image as distributed; cheaper than `read` where a file tells."""
+        """Return height and width of the image as distributed; from a header if there is one."""
         return self.read(index).source_size
 
     def picture(self, index: int, sample: Sample) -> Pixels:  # noqa: ARG002 (a file would need it)
-        """The image at its source size, to lay a prediction over; `sample` is what `read` gave."""
+        """Return the image at its source size, to draw on; `sample` is what `read` returned."""
         if sample.image.shape[:2] == tuple(sample.source_size):
             return sample.image
-        return resized(sample.image, *sample.source_size)
+        return cast(Pixels, cv2.resize(sample.image, sample.source_size[::-1]))
 
     def check(self) -> None:  # noqa: B027 (nothing to check is a choice)
-        """Check what can be checked without decoding, within a second or two.
-
-        Raises:
-            UserError: something is not as it must be; the file is named.
-        """
+        """Check what can be checked without decoding, within a second or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,36 +66,29 @@ class SampleKey:
     index: int
 
 
+@dataclass(eq=False)
 class SampleView(Dataset[dict[str, Any]]):
     """Samples as the network takes them, from a split and an optional augmentation.
 
-    A sample is a function of (seed, epoch, index) alone, whichever worker or process makes it.
-
-    Args:
-        source: the split.
-        transform: albumentations pipeline over `image` and `mask`, or none.
-        seed: of the augmentation.
-        resize_base: width and height that the image, not its labels, is fitted to; see
-            `fitted_size`. None leaves it.
+    A sample is a function of (seed, epoch, index), whichever worker or process makes it. The image,
+    not its labels, is fitted to `resize_base` (width, height) if that is given, see `fitted_size`.
     """
 
-    def __init__(
-        self,
-        source: SegmentationDataset,
-        transform: A.Compose | None = None,
-        seed: int = 0,
-        resize_base: tuple[int, int] | None = None,
-    ) -> None:
-        self.source = source
-        self.transform = transform
-        self.seed = seed
-        self.resize_base = resize_base
+    source: SegmentationDataset
+    transform: A.Compose | None = None
+    seed: int = 0
+    resize_base: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        """`image` (3, h, w) uint8, `mask` (H, W) uint8, `name`, `source_size` (height, width)."""
+    def __getitem__(self, key: int | SampleKey | list[int]) -> dict[str, Any]:
+        """Return `image` (3, h, w) uint8, `mask` (H, W) uint8, `name`, `source_size`.
+
+        A list of indices, as `SameSizeBatches` yields them, gives them as one batch.
+        """
+        if isinstance(key, list):
+            return collate([self[index] for index in key])
         epoch, index = (key.epoch, key.index) if isinstance(key, SampleKey) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(index)  # a plain loop over the view ends by it
@@ -132,17 +110,13 @@ class SampleView(Dataset[dict[str, Any]]):
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """A well-mixed 32-bit seed: neighbouring samples and epochs share nothing."""
+    """Return a well-mixed 32-bit seed: neighboring samples and epochs share nothing."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
 def check_arrays(image: Any, mask: Any, name: str) -> None:
-    """Refuse what could only be read as something else: floats, tensors, other channels.
-
-    Raises:
-        UserError: it is.
-    """
+    """Refuse what could only be misread: floats, tensors, other numbers of channels."""
     if isinstance(image, np.ndarray) and isinstance(mask, np.ndarray):
         right = image.dtype == np.uint8 and np.issubdtype(mask.dtype, np.integer)
         if right and image.shape[2:] == (3,) and mask.shape == image.shape[:2]:
@@ -153,43 +127,20 @@ def check_arrays(image: Any, mask: Any, name: str) -> None:
     )
     raise UserError(
         f"{name}: reading and transforms must give a uint8 image (height, width, 3) and whole "
-        f"numbers (height, width), not {what}. Leave normalising and tensors out of the "
-        "transforms: images are normalised on the network's device."
+        f"numbers (height, width), not {what}. Leave normalizing and tensors out of the "
+        "transforms: images are normalized on the network's device."
     )
 
 
-class BatchView(Dataset[dict[str, Any]]):
-    """Whole batches by the lists of indices that a sampler yields.
-
-    Args:
-        view: the samples.
-    """
-
-    def __init__(self, view: SampleView) -> None:
-        self.view = view
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.view)
-
-    def __getitem__(self, indices: list[int]) -> dict[str, Any]:
-        """The samples as one batch."""
-        return collate([self.view[index] for index in indices])
-
-
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack images and masks; names and source sizes stay lists.
-
-    Raises:
-        UserError: the images differ in size.
-    """
+    """Stack images and masks of one size; names and source sizes stay lists."""
     sizes = {sample["image"].shape[-2:]: sample["name"] for sample in samples}
     if len(sizes) > 1:
         (first, one), (second, other), *_ = sizes.items()
         raise UserError(
             f"Images of one batch differ in size: {one!r} is {tuple(first)}, {other!r} is "
             f"{tuple(second)} (height, width). Let the training's transforms end with a crop and "
-            "a padding to one size, or set --data.batch_size 1."
+            "a padding to one size, or set batch_size=1."
         )
     batch: dict[str, Any] = default_collate(
         [{key: sample[key] for key in ("image", "mask")} for sample in samples]
@@ -197,3 +148,80 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     for key in ("name", "source_size"):
         batch[key] = [sample[key] for sample in samples]
     return batch
+
+
+# ---- order ---------------------------------------------------------------------------------------
+
+
+class EpochSampler(DistributedSampler[SampleKey]):
+    """Shuffled (epoch, index) keys, so that a worker knows the epoch of the sample it makes.
+
+    It is a `DistributedSampler` so that Lightning leaves it in place and tells it the epoch. Each
+    process gets every `num_replicas`-th key of the common order; the few keys that do not fill
+    every process are left out, so that no image counts twice. `epoch` is the first one: a loader
+    with workers asks for samples before Lightning sets it. Of it, this process leaves out the first
+    `skipped` samples.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        seed: int,
+        num_replicas: int = 1,
+        rank: int = 0,
+        epoch: int = 0,
+        skipped: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=True)
+        self.epoch = epoch
+        self._skipped = (epoch, skipped)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.dataset), generator=generator).tolist()  # type: ignore[arg-type]
+        own = order[self.rank : self.num_samples * self.num_replicas : self.num_replicas]
+        epoch, samples = self._skipped
+        for index in own[samples if self.epoch == epoch else 0 :]:
+            yield SampleKey(self.epoch, index)
+
+
+class SameSizeBatches(DistributedSampler[list[int]]):
+    """Every image of a split once, in batches of equal size, dealt out over the processes.
+
+    Nothing is padded: padding an image would change what the network says of its border, and
+    torch's own `DistributedSampler` counts images twice to even the processes out. A batch comes as
+    soon as it is full, so that a split of one size keeps its order. The images of a batch have
+    `most_pixels` together; a larger image is a batch by itself.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        batch_size: int,
+        size: Callable[[int], tuple[int, int]],
+        num_replicas: int = 1,
+        rank: int = 0,
+        most_pixels: int | None = None,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=False)
+        self.indices = range(rank, len(dataset), num_replicas)  # type: ignore[arg-type]
+        self.batches: list[list[int]] = []
+        waiting: dict[tuple[int, int], list[int]] = {}
+        for index in self.indices:
+            # A batch of one needs no size, which may take a look into the file.
+            height, width = size(index) if batch_size > 1 else (0, 0)
+            batch = waiting.setdefault((height, width), [])
+            batch.append(index)
+            pixels = (len(batch) + 1) * height * width  # with another one
+            too_large = most_pixels is not None and pixels > most_pixels
+            if len(batch) == batch_size or too_large:
+                self.batches.append(batch)
+                waiting[height, width] = []
+        self.batches += filter(None, waiting.values())
+
+    def __len__(self) -> int:
+        """Return the number of this process's batches."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)

@@ -1,52 +1,99 @@
-"""Where the files of a data set lie: in a folder, or in a zip archive that is read in place."""
+"""The files of a data set: in a folder, or in a zip archive that is read in place."""
 
+import functools
+import hashlib
+import io
 import os
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from pne_seg.data.archives import check_size
-from pne_seg.data.data_files import (
-    IMAGE_SUFFIXES,
-    DataFile,
-    Tree,
-    file_identity,
-    is_folder,
-    is_shown,
-    plain,
-    readable,
-)
-from pne_seg.data.zip_tree import open_zip
+from pne_seg.data.archives import Place, check_size, open_archive, read_member
 from pne_seg.errors import UserError
 from pne_seg.files import check_regular
 
-__all__ = ["IMAGE_SUFFIXES", "DataFile", "Tree", "open_file", "open_tree"]
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""What image files may be called, in lower case."""
 
 
-def open_tree(path: Path) -> Tree:
-    """A folder, or a zip archive, whose members are checked first.
+class DataFile(ABC):
+    """One file of a data set: small, and cheap to send to other processes.
 
-    Raises:
-        UserError: the path is neither, or the archive is refused (`archives.open_archive`).
+    `str` gives its full path, or `archive.zip/member`. Reading raises a `UserError` if the file is
+    missing, unreadable or, in an archive, damaged.
+
+    Attributes:
+        relative: its path below the tree's root, with `/` between folders.
     """
-    path = Path(path)
-    if is_folder(path):
-        return _Folder(path)
-    if path.exists():
-        check_regular(path)
-        if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
-            raise UserError(f"{path} is a plain file: give a folder, or a zip archive of one.")
-        return open_zip(str(path), file_identity(path))
-    near = next(parent for parent in path.absolute().parents if is_folder(parent))
-    names = ", ".join(_Folder(near).folders()[:8]) or "no folders"
-    raise UserError(f"{path} does not exist. The nearest folder above is {near}; it holds {names}.")
+
+    __slots__ = ()
+    relative: str
+
+    @property
+    def name(self) -> str:
+        """The file's name, with its extension."""
+        return self.relative.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The file's name up to the last dot."""
+        return self.name.rpartition(".")[0] or self.name
+
+    @abstractmethod
+    def read_bytes(self) -> bytes:
+        """Read all of the file."""
+
+    def open(self) -> BinaryIO:
+        """Open the file as a stream, to read its beginning only."""
+        return io.BytesIO(self.read_bytes())
+
+    def digest(self) -> str:
+        """Return 32 hexadecimal digits that change with the content; large files take no memory."""
+        with self.open() as file, _readable(self):
+            blake2b = functools.partial(hashlib.blake2b, digest_size=16)
+            return hashlib.file_digest(cast(io.BufferedReader, file), blake2b).hexdigest()
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Return a text that changes with the file: its place, with size and date or checksum."""
 
 
-def open_file(path: Path) -> DataFile:
-    """One file on disk, whether it exists or not."""
-    return _PlainFile(str(path.parent), path.name)
+def _plain(folder: str) -> str:
+    """Drop what a path below a tree's root does not need: `./`, double and outer slashes."""
+    return "/".join(part for part in folder.split("/") if part not in ("", "."))
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _identity(path: Path) -> str:
+    found = path.stat()
+    return f"{path.absolute()}:{found.st_size}:{found.st_mtime_ns}"
+
+
+def _is_folder(path: Path) -> bool:
+    with _readable(path):  # a folder above it may be closed to this user
+        return path.is_dir()
+
+
+@contextmanager
+def _readable(what: object) -> Iterator[None]:
+    """Name the file or folder that cannot be read, or `what` where the system names none."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or what}: cannot be read ({error.strerror}). Fetch it, or check its "
+            "permissions."
+        ) from error
+
+
+# ---- on disk -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,78 +102,195 @@ class _PlainFile(DataFile):
     relative: str
 
     def read_bytes(self) -> bytes:
-        with self.open() as file, readable(self):
+        with self.open() as file, _readable(self):
             check_size(os.fstat(file.fileno()).st_size, self)
             return file.read()
 
     def open(self) -> BinaryIO:
-        with readable(self):
+        with _readable(self):
             check_regular(str(self))
             return Path(str(self)).open("rb")
 
     def identity(self) -> str:
-        with readable(self):
-            return file_identity(Path(str(self)))
+        with _readable(self):
+            return _identity(Path(str(self)))
 
     def __str__(self) -> str:
         return str(Path(self.root, self.relative))
 
 
-class _Folder(Tree):
+class Tree:
+    """The files below one folder, or in a zip archive; `str` names it for messages.
+
+    Hidden files and folders (`.DS_Store`, `._name.png`, …) and `__MACOSX` are passed over. Folders
+    are paths below the tree's root, with `/` in between; "" is the root.
+    """
+
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self._root = root
+
+    def files(self, folder: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[DataFile]:
+        """Find the files in a folder, if it exists, and in those below it, sorted by `relative`.
+
+        Args:
+            folder: where to look.
+            suffixes: how a name may end, in lower or upper case, such as ".png".
+        """
+        endings = tuple(suffix.lower() for suffix in suffixes)
+        names = self._below(_plain(folder)) if self.has(folder) else ()
+        return [self._file(name) for name in sorted(names) if name.lower().endswith(endings)]
 
     def has(self, folder: str) -> bool:
-        return is_folder(self.root / plain(folder))
+        """Return whether there is such a folder."""
+        return _is_folder(self._root / _plain(folder))
 
     def folders(self, folder: str = "") -> list[str]:
+        """Return the names of the folders directly below, sorted."""
         if not self.has(folder):
             return []
-        place = self.root / plain(folder)
-        with readable(place), os.scandir(place) as found:
-            shown = (entry for entry in found if is_shown(entry.name))
-            return sorted(entry.name for entry in shown if _leads_to_folder(entry))
+        place = self._root / _plain(folder)
+        with _readable(place):
+            return sorted(name for name, is_folder in _entries(str(place)) if is_folder)
 
     def file(self, relative: str) -> DataFile | None:
-        place = self.root / plain(relative)
-        with readable(self):
+        """Return one file by its path, None if there is none."""
+        place = self._root / _plain(relative)
+        with _readable(self):
             # A pipe or a link to nowhere is one too, so that reading it says what is wrong.
             there = os.path.lexists(place) and not place.is_dir()
-            return _PlainFile(str(self.root), plain(relative)) if there else None
+            return self._file(_plain(relative)) if there else None
 
-    def within(self, folder: str) -> Tree:
-        return _Folder(self.root / plain(folder))
+    def within(self, folder: str) -> "Tree":
+        """Return the same tree, rooted in a folder below."""
+        return Tree(self._root / _plain(folder))
 
     def __str__(self) -> str:
-        return str(self.root)
+        return str(self._root)
 
     def _below(self, folder: str) -> Iterator[str]:
-        with readable(self):
-            yield from _walk(str(self.root / folder), f"{folder}/" if folder else "", frozenset())
+        with _readable(self):
+            yield from _walk(str(self._root / folder), f"{folder}/" if folder else "", frozenset())
 
-    def _files(self, names: list[str]) -> list[DataFile]:
-        root = str(self.root)
-        return [_PlainFile(root, name) for name in names]
+    def _file(self, name: str) -> DataFile:
+        return _PlainFile(str(self._root), name)
 
 
 def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Files under a folder on disk, named from `below` on; links are followed."""
+    """Find the files under a folder, named from `below` on; links are followed."""
     found = Path(folder).stat()
     here = (found.st_dev, found.st_ino)
     if here in above:
         return  # a link to a folder around it
+    for name, is_folder in _entries(folder):
+        if is_folder:
+            yield from _walk(f"{folder}/{name}", f"{below}{name}/", above | {here})
+        else:
+            yield below + name
+
+
+def _entries(folder: str) -> Iterator[tuple[str, bool]]:
+    """Names of what a folder shows, and whether each is a folder, or a link to one."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not is_shown(entry.name):
-                continue
-            if _leads_to_folder(entry):
-                yield from _walk(entry.path, f"{below}{entry.name}/", above | {here})
-            else:
-                yield below + entry.name
+            is_folder = False
+            with suppress(OSError):  # a link that leads back to itself; reading it says so
+                is_folder = entry.is_dir()
+            if _is_shown(entry.name):
+                yield entry.name, is_folder
 
 
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads back to itself; reading it says so
-        return False
+def open_tree(path: Path) -> Tree:
+    """Open a folder, or a zip archive, whose members are checked first."""
+    path = Path(path)
+    if _is_folder(path):
+        return Tree(path)
+    if path.exists():
+        check_regular(path)
+        if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+            raise UserError(f"{path} is a plain file: give a folder, or a zip archive of one.")
+        return _open_zip(str(path), _identity(path))
+    near = next(parent for parent in path.absolute().parents if _is_folder(parent))
+    names = ", ".join(Tree(near).folders()[:8]) or "no folders"
+    raise UserError(f"{path} does not exist. The nearest folder above is {near}; it holds {names}.")
+
+
+def open_file(path: Path) -> DataFile:
+    """Return one file on disk, whether it exists or not."""
+    return _PlainFile(str(path.parent), path.name)
+
+
+# ---- in an archive -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Member(DataFile):
+    archive: str
+    archive_identity: str  # when it was opened
+    top: str  # the folder in it that is the tree's root, with a "/" at its end
+    relative: str
+    place: Place
+
+    def read_bytes(self) -> bytes:
+        with _readable(self):
+            return read_member(self.archive, self.place, self)
+
+    def identity(self) -> str:
+        place = f"{self.place.size}:{self.place.checksum:08x}"
+        return f"{self.archive_identity}/{self.top}{self.relative}:{place}"
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.top}{self.relative}"
+
+
+@dataclass(frozen=True)
+class _ZipTree(Tree):
+    """The same of an archive."""
+
+    archive: str
+    identity: str
+    members: dict[str, Place]
+    places: set[str]  # folders, by full name; "" is the archive itself
+    top: str = ""
+
+    def has(self, folder: str) -> bool:
+        return self._full(folder) in self.places
+
+    def folders(self, folder: str = "") -> list[str]:
+        parts = [name.rpartition("/") for name in self.places if name]
+        start = self._full(folder)
+        return sorted(name for above, _, name in parts if above == start and _is_shown(name))
+
+    def file(self, relative: str) -> DataFile | None:
+        return self._file(_plain(relative)) if self._full(relative) in self.members else None
+
+    def within(self, folder: str) -> Tree:
+        return replace(self, top=f"{self._full(folder)}/".removeprefix("/"))
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.top}".removesuffix("/")
+
+    def _full(self, relative: str) -> str:
+        return (self.top + _plain(relative)).removesuffix("/")
+
+    def _below(self, folder: str) -> Iterator[str]:
+        start = f"{self._full(folder)}/".removeprefix("/")
+        for name in self.members:
+            if name.startswith(start) and all(map(_is_shown, name[len(start) :].split("/"))):
+                yield name.removeprefix(self.top)
+
+    def _file(self, name: str) -> DataFile:
+        place = self.members[self.top + name]
+        return _Member(self.archive, self.identity, self.top, name, place)
+
+
+@functools.lru_cache(maxsize=8)  # the directory of a hundred thousand members takes a second
+def _open_zip(path: str, identity: str) -> _ZipTree:
+    members, folders = {}, {""}
+    with open_archive(Path(path)) as archive:
+        for member in archive.infolist():
+            name = member.filename
+            if not member.is_dir():
+                members[name] = Place.of(member)
+            while (name := name.rpartition("/")[0]) not in folders:
+                folders.add(name)
+    return _ZipTree(path, identity, members, folders)

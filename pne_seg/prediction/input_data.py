@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from pne_seg.data.base import SegmentationDataModule, Split, whole
 from pne_seg.data.images import read_image, read_info
-from pne_seg.data.resizing import as_input
-from pne_seg.data.sampler import SameSizeBatches
+from pne_seg.data.images import as_input
+from pne_seg.data.samples import SameSizeBatches
 from pne_seg.data.samples import Sample, SegmentationDataset, check_arrays
 from pne_seg.data.sources import DataFile
 from pne_seg.description import DataDescription
@@ -31,7 +31,7 @@ MOST_PIXELS = 2**23
 class InputDataset(SegmentationDataset):
     """Images and the frames of videos."""
 
-    labelled = False
+    labeled = False
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs

@@ -23,8 +23,8 @@ from pne_seg.visualization import overlay
 Classes = npt.NDArray[Any]
 """(H, W) class indices of any integer type."""
 
-Kind = Literal["classes", "colour", "overlay"]
-KINDS: tuple[Kind, ...] = ("classes", "colour", "overlay")
+Kind = Literal["classes", "color", "overlay"]
+KINDS: tuple[Kind, ...] = ("classes", "color", "overlay")
 
 _JPEG_QUALITY = 90
 _LONGEST_JPEG = 65_500  # pixels per side that the library accepts
@@ -50,7 +50,7 @@ class Pictures:
     """Class indices, their colors, and the colors over the image, in a folder each.
 
     `classes/NAME.png` has one channel of 8 bits, or 16 with more than 256 classes;
-    `colour/NAME.png` the same indices with the palette, or RGB; `overlay/NAME.jpg` the mixture. The
+    `color/NAME.png` the same indices with the palette, or RGB; `overlay/NAME.jpg` the mixture. The
     frames of a video get `classes/` only, from which `overlay/NAME.mp4` is drawn.
     """
 
@@ -87,7 +87,7 @@ class Pictures:
         kind = path.relative_to(self.folder).parts[0]
         if kind == "classes":
             return _encode_image(".png", classes)
-        if kind == "colour":
+        if kind == "color":
             if len(self.palette) > 256:
                 return _encode_image(".png", self.palette[classes][..., ::-1])
             indices = Image.fromarray(classes.astype(np.uint8))
@@ -98,7 +98,7 @@ class Pictures:
         if max(image.shape) > _LONGEST_JPEG:
             raise UnwritableError(
                 f"{path}: JPEG files have sides of {_LONGEST_JPEG:,} pixels at most, this image "
-                "has more. Leave the overlays out: write=[classes, colour]"
+                "has more. Leave the overlays out: write=[classes, color]"
             )
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         return _encode_image(".jpg", self.draw(image, classes)[..., ::-1], quality)

@@ -398,7 +398,7 @@ def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
     answer = cv2.imread(str(tmp_path / "classes/half_0.png"), cv2.IMREAD_UNCHANGED)
     assert answer is not None
     np.testing.assert_array_equal(answer, [[0, 255], [256, 270]])
-    with Image.open(tmp_path / "colour/half_0.png") as colours:
+    with Image.open(tmp_path / "color/half_0.png") as colours:
         assert colours.mode == "RGB"
         expected = [[(0, 0, 7), (255, 0, 7)], [(0, 1, 7), (14, 1, 7)]]
         np.testing.assert_array_equal(np.asarray(colours), expected)

@@ -93,7 +93,7 @@ def test_worst_and_best_images(tmp_path: Path, drawn: dict[str, Any], shown: int
     for place, row in enumerate(rows[:-1]):
         assert float(row["mIoU"]) == pytest.approx(expected[place], abs=1e-6)
         assert float(row["pixel_accuracy"]) == pytest.approx(1 - place / 8, abs=1e-6)
-        assert row["labelled_pixels"] == "56"
+        assert row["labeled_pixels"] == "56"
     assert list(rows[-1].values()) == [f"image_{COUNT - 1}", "", "", "0"]
 
     ranked = sorted(range(COUNT - 1), key=lambda place: expected[place])

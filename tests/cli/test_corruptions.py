@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.cli.commands import TINY, command, contents, refused, write_config
 from tests.data.miniature import write_ade20k, write_folder, write_full_ade20k, zip_tree
-from tests.data.png_encoder import GREY, SIGNATURE, chunk, header
+from tests.data.png_encoder import GRAY, SIGNATURE, chunk, header
 
 ADE_IMAGES = "images/{}/*.jpg", "annotations/{}/*.png"
 FOLDER_IMAGES = "{}/images/**/*.png", "{}/masks/**/*.png"
@@ -125,7 +125,7 @@ def bomb(path: Path, chance: random.Random) -> None:
         data[frame + 5 : frame + 9] = (60_000).to_bytes(2, "big") * 2
         path.write_bytes(data)
     else:
-        parts = [header(60_000, 60_000, 8, GREY), chunk(b"IDAT", bytes(9)), chunk(b"IEND", b"")]
+        parts = [header(60_000, 60_000, 8, GRAY), chunk(b"IDAT", bytes(9)), chunk(b"IEND", b"")]
         path.write_bytes(SIGNATURE + b"".join(parts))
 
 
@@ -163,7 +163,7 @@ def deep(path: Path, chance: random.Random) -> None:
 
 
 UNREADABLE = "not a readable image .*Fetch or save the file again"
-CANNOT = "cannot be read .*Fetch it, or see to its permissions"
+CANNOT = "cannot be read .*Fetch it, or check its permissions"
 FAULTS: dict[str, tuple[str, Callable[[Path, random.Random], None], str, bool]] = {
     "truncated image": ("image", cut, UNREADABLE, False),
     "truncated labels": ("labels", cut, UNREADABLE, False),
@@ -264,7 +264,7 @@ def test_the_wrong_package_of_ade20k(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = refused(capsys, "fit", "--config", config(tmp_path, "ADE20K", root))
     assert f"{root} does not hold images/training" in said
     assert "It is the full ADE20K" in said
-    assert re.search(r"Get http\S+ADEChallengeData2016\.zip .*--data\.root", said)
+    assert re.search(r"Get http\S+ADEChallengeData2016\.zip .*as root", said)
     assert state(tmp_path / "ade") == before
     assert not (tmp_path / "runs").exists()
 

@@ -36,6 +36,14 @@ def test_an_error_of_several_lines_keeps_them(
     assert "{background: 0, road: 255}" in said
 
 
+def test_a_renamed_setting_is_answered_with_its_new_name(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data", "Folder", "--data.root", tmp_path, "--data.ignore_colours", "[[0, 0, 0]]"]
+    said = refused(capsys, "fit", "--config", tiny, *folder)
+    assert "The nearest is --data.ignore_colors." in said
+
+
 def test_a_choice_among_transforms_is_read_from_yaml(tiny: Path) -> None:
     flips = ", ".join(
         f"{{class_path: albumentations.{name}, init_args: {{p: 1.0}}}}"

@@ -251,7 +251,7 @@ def test_the_datas_own_number_of_classes_may_be_said(tiny: Path) -> None:
         (["--model.optimizer.lr", "-1"], ["learning rate", "-1"]),
         (["--model.optimizer.weight_decay", "-1"], ["weight_decay", "-1"]),
         (["--data.batch_size", "0"], ["Batch sizes", "0"]),
-        (["--data.batch_size", "9"], ["train split", "8 images", "Lower --data.batch_size"]),
+        (["--data.batch_size", "9"], ["train split", "8 images", "Lower batch_size"]),
         (["--figures.num_images", "9"], ["num_images", "9"]),
         (["--data.train_size", "0"], ["train_size"]),
         (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt does not exist"]),

@@ -74,7 +74,7 @@ def test_a_folder(
     names = {"a": "a.png", "sub/b": "sub/b.png", "sub/deep/c": "sub/deep/c.bmp"}
     assert predicted(out).keys() == {
         f"{kind}/{name}{'.jpg' if kind == 'overlay' else '.png'}"
-        for kind in ("classes", "colour", "overlay")
+        for kind in ("classes", "color", "overlay")
         for name in names
     }
     seen: set[int] = set()
@@ -83,7 +83,7 @@ def test_a_folder(
         expected = by_hand(network, image)
         np.testing.assert_array_equal(read(out / "classes" / f"{name}.png"), expected)
         seen |= {*expected.ravel().tolist()}
-        with Image.open(out / "colour" / f"{name}.png") as colours:
+        with Image.open(out / "color" / f"{name}.png") as colours:
             assert colours.mode == "P"
             np.testing.assert_array_equal(np.asarray(colours), expected)
             np.testing.assert_array_equal(np.asarray(colours.convert("RGB")), PALETTE[expected])
@@ -119,9 +119,9 @@ def test_one_image_of_one_channel_and_only_some_of_the_files(
 ) -> None:
     grey = noise(0)[..., 0]
     Image.fromarray(grey).save(tmp_path / "grey.png")
-    args = ["--output", tmp_path / "out", "--write", "[colour, classes]"]
+    args = ["--output", tmp_path / "out", "--write", "[color, classes]"]
     command("predict", "--run", run, "--input", tmp_path / "grey.png", *args)
-    assert predicted(tmp_path / "out").keys() == {"classes/grey.png", "colour/grey.png"}
+    assert predicted(tmp_path / "out").keys() == {"classes/grey.png", "color/grey.png"}
     answer = read(tmp_path / "out" / "classes" / "grey.png")
     np.testing.assert_array_equal(answer, by_hand(network, np.dstack([grey] * 3)))
 
@@ -144,7 +144,7 @@ def test_the_training_data_need_not_be_there(run: Path, photos: Path, tmp_path: 
         "init_args": {"root": "/nowhere", "eval_batch_size": 2, "num_workers": 0},
     }
     (elsewhere / "config.yaml").write_text(yaml.safe_dump(config))
-    args = ["--input", photos, "--write", "[classes, colour]"]
+    args = ["--input", photos, "--write", "[classes, color]"]
     there = command("predict", "--run", elsewhere, *args)
     assert there.datamodule.eval_batch_size == 2
     assert there.run_folder == elsewhere / "predict" / "best"
@@ -262,8 +262,8 @@ def test_colours_of_a_video_are_said_to_be_left_out(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     args = ["--run", run, "--input", make_video(tmp_path / "v.mp4", 2), "--output", tmp_path / "o"]
-    command("predict", *args, "--write", "colour")
-    assert "Videos get no files in colour/: they get classes/VIDEO/FRAME.png." in caplog.text
+    command("predict", *args, "--write", "color")
+    assert "Videos get no files in color/: they get classes/VIDEO/FRAME.png." in caplog.text
     assert predicted(tmp_path / "o").keys() == {"classes/v/000000.png", "classes/v/000001.png"}
     caplog.clear()
     command("predict", *args, "--write", "[classes, overlay]")
@@ -362,7 +362,7 @@ def test_what_cannot_be_written_is_named_and_the_rest_goes_on(
             (line,) = (line for line in lines if name in line)
             assert why in line
     there = predicted(tmp_path / "out").keys()
-    assert {"classes/a.png", "classes/sub/deep/c.png", "colour/wide.png"} <= there
+    assert {"classes/a.png", "classes/sub/deep/c.png", "color/wide.png"} <= there
     assert not [*(tmp_path / "out").rglob(".*.tmp*")]
 
 
@@ -434,10 +434,10 @@ def test_what_was_predicted_otherwise_is_refused_before_anything_is_written(
     command("predict", *args, "--overwrite", "true")
     after = stats(out)
     assert {name for name in before if after[name] != before[name]} == {
-        "classes/a.png", "colour/a.png", "overlay/a.jpg",
+        "classes/a.png", "color/a.png", "overlay/a.jpg",
     }  # fmt: skip
     assert after.keys() - before.keys() == {
-        "classes/new.png", "colour/new.png", "overlay/new.jpg",
+        "classes/new.png", "color/new.png", "overlay/new.jpg",
     }  # fmt: skip
 
 
@@ -445,13 +445,13 @@ def test_what_was_predicted_otherwise_is_refused_before_anything_is_written(
 def test_files_of_others_are_never_replaced(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], overwrite: str
 ) -> None:
-    mine = tmp_path / "out" / "colour" / "a.png"
+    mine = tmp_path / "out" / "color" / "a.png"
     mine.parent.mkdir(parents=True)
     shutil.copy(photos / "a.png", mine)
     args = ["--input", photos, "--output", tmp_path / "out", "--overwrite", overwrite]
     said = refused(capsys, "predict", "--run", run, *args)
     assert f"{mine} is there and was not written by predict. It is left alone" in said
-    assert predicted(tmp_path / "out") == {"colour/a.png": (photos / "a.png").read_bytes()}
+    assert predicted(tmp_path / "out") == {"color/a.png": (photos / "a.png").read_bytes()}
 
 
 @pytest.mark.parametrize("precision", [None, "16", "bf16", "32", "64", 16, 32, 64, "16-true"])
@@ -473,7 +473,7 @@ def test_spellings_of_a_precision(precision: Any) -> None:
         (["--input", "PHOTOS", "--write", "[]"], "--write []: nothing to write."),
         (["--input", "PHOTOS", "--format", "ade"], "--format ade: expected one of"),
         (["--input", "PHOTOS", "--format", "ade20k"], "its 150 classes in order; the network was"),
-        (["--input", "PHOTOS", "--format", "ade20k", "--write", "colour"], "Leave --write out."),
+        (["--input", "PHOTOS", "--format", "ade20k", "--write", "color"], "Leave --write out."),
         (["--input", "PHOTOS", "--data", "CamVid"], "--data names a data set, --input other"),
         (["--input", "PHOTOS", "--data.resize_bas", "null"], "nearest is --data.resize_base."),
         (["--input", "PHOTOS", "--output", "PHOTOS/a.png"], "a.png is a file. Give a folder."),

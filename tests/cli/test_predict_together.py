@@ -101,7 +101,7 @@ def test_a_source_that_changes_at_the_same_size_and_time(
     command("predict", *args, "--overwrite", "true")
     after = stats(tmp_path / "out")
     assert {name for name in before if after[name] != before[name]} == {
-        *("classes/1.png", "colour/1.png", "overlay/1.jpg", "overlay/ride.mp4"),
+        *("classes/1.png", "color/1.png", "overlay/1.jpg", "overlay/ride.mp4"),
         *(f"classes/ride/{frame:06d}.png" for frame in range(FRAMES)),
     }
 

@@ -29,7 +29,7 @@ def by_hand(run: SegmentationCLI, protocol: dict[str, Any]) -> float:
     """mIoU of the test split by loops over views and windows."""
     model = run.model.eval()
     counts = ConfusionMatrix(model.num_classes, model.ignore_index)
-    for sample in run.datamodule.test_dataloader().dataset.view:
+    for sample in run.datamodule.test_dataloader().dataset:
         with torch.no_grad():
             probabilities = plain_views(
                 model.network,

@@ -273,7 +273,7 @@ def test_test_scores_the_test_split(own: Path) -> None:
     written = scores(own / "test" / "best")
     assert all(key.startswith("test/") for key in written)
     # Recounted from the network's answers for the two test scenes.
-    view = run.datamodule.test_dataloader().dataset.view
+    view = run.datamodule.test_dataloader().dataset
     assert len(view) == 2
     right = counted = 0
     run.model.eval()
@@ -333,10 +333,10 @@ def test_predictions_are_class_indices_at_the_images_size(
     assert run.run_folder == folder
     assert contents(folder).keys() - {"predictions.json", ".predictions.json.lock"} == {
         f"{kind}/test_{index}{suffix}"
-        for kind, suffix in (("classes", ".png"), ("colour", ".png"), ("overlay", ".jpg"))
+        for kind, suffix in (("classes", ".png"), ("color", ".png"), ("overlay", ".jpg"))
         for index in range(3)
     }
-    for index, sample in enumerate(run.datamodule.test_dataloader().dataset.view):
+    for index, sample in enumerate(run.datamodule.test_dataloader().dataset):
         answer = cv2.imread(str(folder / "classes" / f"test_{index}.png"), cv2.IMREAD_UNCHANGED)
         assert answer is not None
         assert answer.shape == (50, 70)

@@ -8,7 +8,7 @@ import numpy as np
 
 from pne_seg.data import SegmentationDataModule
 from pne_seg.data.samples import Sample, SegmentationDataset
-from pne_seg.data.transforms import recipe
+from pne_seg.data.transforms import train_transforms
 
 Split = Literal["train", "val", "test"]
 
@@ -49,7 +49,7 @@ class Noises(SegmentationDataModule):
         return Noise(self.length, self.shapes)
 
     def default_transforms(self) -> list[A.BasicTransform]:
-        return recipe((16, 16))
+        return train_transforms((16, 16))
 
 
 SIZES = ((24, 32), (24, 40), (24, 32), (32, 24), (24, 32), (24, 40), (24, 32), (8, 60))

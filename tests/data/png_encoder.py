@@ -7,15 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGBA = 0, 2, 3, 4, 6
 KINDS = [
-    *((GREY, depth) for depth in (1, 2, 4, 8, 16)),
+    *((GRAY, depth) for depth in (1, 2, 4, 8, 16)),
     *((PALETTE, depth) for depth in (1, 2, 4, 8)),
-    *((kind, depth) for kind in (RGB, GREY_ALPHA, RGBA) for depth in (8, 16)),
+    *((kind, depth) for kind in (RGB, GRAY_ALPHA, RGBA) for depth in (8, 16)),
 ]
-"""Colour types with their depths, all that the format has."""
-CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
-COLOURS = [(index * 37 % 256, index * 91 % 256, index * 151 % 256) for index in range(256)]
+"""Color types with their depths, all that the format has."""
+CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGBA: 4}
+COLORS = [(index * 37 % 256, index * 91 % 256, index * 151 % 256) for index in range(256)]
 """The palette."""
 
 Values = npt.NDArray[np.integer]
@@ -46,7 +46,7 @@ def encode(
 
     Args:
         values: 0 to 2^depth − 1.
-        kind: the colour type.
+        kind: the color type.
         depth: bits a channel.
         filters: taken in turn for the rows.
         interlaced: by Adam7.
@@ -56,10 +56,10 @@ def encode(
     height, width = values.shape[:2]
     pixels = zlib.compress(filtered(values, depth, filters, interlaced))
     pieces = (pixels[at : at + chunk_size] for at in range(0, len(pixels), chunk_size))
-    colours = bytes(part for colour in COLOURS[: 2**depth] for part in colour)
+    colors = bytes(part for color in COLORS[: 2**depth] for part in color)
     chunks = [
         header(width, height, depth, kind, interlaced),
-        chunk(b"PLTE", colours) if kind == PALETTE else b"",
+        chunk(b"PLTE", colors) if kind == PALETTE else b"",
         *extra,
         *(chunk(b"IDAT", piece) for piece in pieces),
         chunk(b"IEND", b""),

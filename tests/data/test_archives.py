@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from pne_seg.data.archives import check_members, extract, open_archive
+from pne_seg.data.archives import alone, check_members, extract, open_archive
 from pne_seg.data.sources import open_tree
-from pne_seg.data.transfer import alone
 from pne_seg.errors import UserError
 
 CONTENT = {

@@ -43,7 +43,7 @@ def forbidden(*_: object, **__: object) -> NoReturn:
         (write_ade20k, ADE20K),
         (write_cityscapes, Cityscapes),
         (write_camvid, lambda root, **kwargs: CamVid(root, scale=0.5, **kwargs)),
-        (lambda root: write_folder(root, "split_first", "colour"), Folder),
+        (lambda root: write_folder(root, "split_first", "color"), Folder),
     ],
 )
 def test_what_was_decoded_is_read_without_decoding(
@@ -64,7 +64,7 @@ def test_what_was_decoded_is_read_without_decoding(
         assert_same(split.read(index), sample)
         assert split.name(index) == plain.split("train").name(index)
         assert split.source_size(index) == sample.source_size
-    assert split.labelled
+    assert split.labeled
     # Evaluation, which takes each image once an epoch, stays without.
     assert not isinstance(data.split("val"), CachedDataset)
 
@@ -91,7 +91,7 @@ def test_the_size_is_said_and_must_be_there(
 
     usage = shutil.disk_usage(root)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
-    with pytest.raises(UserError, match=rf"--data\.cache.*{decimal(needed)} are needed"):
+    with pytest.raises(UserError, match=rf"\(cache\): {decimal(needed)} are needed"):
         filled(root, cache)
     assert not entries(cache)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
@@ -103,7 +103,7 @@ def test_the_size_is_said_and_must_be_there(
 def test_a_folder_that_cannot_be_made(root: Path, tmp_path: Path, place: str) -> None:
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UserError, match=r"--data\.cache .*file.*: cannot be written"):
+    with pytest.raises(UserError, match=r"cache .*file.*: cannot be written"):
         filled(root, file / place)
 
 

@@ -132,7 +132,7 @@ def test_a_cache_that_is_closed_to_writing(public: Path) -> None:
     def with_a_gap() -> None:
         assert split.absent() == [0]
         assert_same(split.read(0), split.source.read(0))  # decoded, and not kept
-        with pytest.raises(UserError, match=r"--data\.cache .*cannot be written"):
+        with pytest.raises(UserError, match=r"cache .*cannot be written"):
             split.fill()
 
     as_reader(complete)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pne_seg.data import Folder
 from pne_seg.data.samples import Sample
-from pne_seg.data.transforms import recipe
+from pne_seg.data.transforms import train_transforms
 
 FORK = multiprocessing.get_context("fork")
 ROWS, COLUMNS = 1024, 512
@@ -44,7 +44,7 @@ def sample(tmp_path: Path) -> Sample:
 
 def crop(sample: Sample) -> npt.NDArray[np.uint8]:
     """The labels of the recipe's crop, the same each time."""
-    transform = A.Compose(recipe(WINDOW, None, (0.8, 1.25)))
+    transform = A.Compose(train_transforms(WINDOW, None, (0.8, 1.25)))
     transform.set_random_seed(1)
     out = transform(image=sample.image, mask=sample.labels)
     assert out["image"].shape == (*WINDOW, 3)

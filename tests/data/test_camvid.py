@@ -95,7 +95,7 @@ def test_training_crops_pad_with_the_ignore_value(root: Path) -> None:
     (batch,) = data.train_dataloader()
     assert batch["image"].shape == (4, 3, 64, 96)
     assert batch["mask"].shape == (4, 64, 96)
-    # Each image is 24×32 after scaling: the rest of its crop was never labelled.
+    # Each image is 24×32 after scaling: the rest of its crop was never labeled.
     for mask in batch["mask"]:
         assert int((mask == 11).sum()) >= 64 * 96 - 24 * 32
         assert int((mask < 11).sum()) > 24 * 32 / 2
@@ -133,7 +133,7 @@ def of_another_size(root: Path) -> None:
     rewrite_labels(root, np.zeros((48, 60)))
 
 
-def coloured(root: Path) -> None:
+def colored(root: Path) -> None:
     rewrite_labels(root, np.zeros((48, 64, 3)))
 
 
@@ -160,7 +160,7 @@ def truncate(root: Path, folder: str, keep: float) -> None:
             [
                 "camvid does not hold trainannot: it holds test, testannot, train, val",
                 r"github\.com/alexgkendall",
-                "--data.root",
+                "give its place as root",
             ],
         ),
         (
@@ -176,7 +176,7 @@ def truncate(root: Path, folder: str, keep: float) -> None:
             ],
         ),
         (
-            coloured,
+            colored,
             [
                 r"trainannot/train_0\.png: labels must be 8-bit .* one channel",
                 "Convert it to class",
@@ -214,7 +214,7 @@ def test_a_file_that_goes_away_is_named(root: Path) -> None:
 
 def test_a_missing_root_says_where_to_get_the_data(tmp_path: Path) -> None:
     data = CamVid(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"(?s)nowhere.*github\.com/alexgkendall.*--data\.root"):
+    with pytest.raises(UserError, match=r"(?s)nowhere.*github\.com/alexgkendall.*as root"):
         data.setup("fit")
 
 
@@ -249,7 +249,7 @@ def test_the_real_data() -> None:
     assert size == labels.shape == image.shape[:2] == (360, 480)
     first = min(names["train"])
     (path,) = (REAL / "train").glob(f"{first}.*")
-    # Two decoders round a JPEG differently, by a step or two; swapped colours differ by far more.
+    # Two decoders round a JPEG differently, by a step or two; swapped colors differ by far more.
     assert np.abs(image.astype(int) - pixels(path)).mean() < 1
     np.testing.assert_array_equal(labels, pixels(REAL / "trainannot" / f"{first}.png"))
     # The sky is what lies above the road.

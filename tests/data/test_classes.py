@@ -14,13 +14,13 @@ REMOVED_FROM_COCO = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
 
 
 @pytest.mark.parametrize(("name", "count"), COUNTS.items())
-def test_every_class_has_a_name_a_colour_and_a_label_of_its_own(name: str, count: int) -> None:
+def test_every_class_has_a_name_a_color_and_a_label_of_its_own(name: str, count: int) -> None:
     classes = class_list(name)
     assert len(classes.names) == len(classes.palette) == len(classes.labels) == count
     assert len(set(classes.names)) == count
     assert all(text and text == text.strip() for text in classes.names)
-    assert all(len(colour) == 3 for colour in classes.palette)
-    assert all(0 <= part <= 255 for colour in classes.palette for part in colour)
+    assert all(len(color) == 3 for color in classes.palette)
+    assert all(0 <= part <= 255 for color in classes.palette for part in color)
     assert all(low < high for low, high in pairwise(classes.labels))
     assert classes.labels[0] >= 0
     assert classes.labels[-1] < 255
@@ -82,7 +82,7 @@ def test_coco_stuff_in_the_order_of_the_official_list(index: int, label: int, na
     assert classes.names[index] == name
 
 
-def test_colours_of_coco_stuff_are_not_unique() -> None:
+def test_colors_of_coco_stuff_are_not_unique() -> None:
     palette = class_list("coco_stuff").palette
     assert len(set(palette)) == 162
     assert palette[0] == palette[1] == (0, 192, 64)

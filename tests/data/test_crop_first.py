@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pne_seg.data.resizing import fitted_size
-from pne_seg.data.transforms import RandomScaleCrop, recipe, scale_crop
+from pne_seg.data.images import fitted_size
+from pne_seg.data.transforms import RandomScaleCrop, scale_crop, train_transforms
 from pne_seg.data.transforms.scale_crop import Window, crop_image, crop_labels
 
 TOLERANCE = 5
@@ -152,7 +152,7 @@ def test_memory_mapped_files_give_the_same_and_labels_are_cut_once(
         return crop_labels(labels, window)
 
     monkeypatch.setattr(scale_crop, "crop_labels", counted)
-    pipeline = A.Compose(recipe((64, 64)))
+    pipeline = A.Compose(train_transforms((64, 64)))
     for seed in range(20):
         made = []
         for source in (plain, mapped):

@@ -20,7 +20,7 @@ from pne_seg.data.images import MAX_PIXELS, read_image, read_info, read_labels
 from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
-from tests.data.png_encoder import GREY, PALETTE, RGB, SIGNATURE, chunk, encode, header
+from tests.data.png_encoder import GRAY, PALETTE, RGB, SIGNATURE, chunk, encode, header
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damage in what it skips
 
@@ -28,28 +28,28 @@ READERS: list[Callable[[Any], Any]] = [read_info, read_image, read_labels]
 PICTURE = Image.fromarray(
     np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 ).resize((16, 12))
-GREY_PICTURE = PICTURE.convert("L")
+GRAY_PICTURE = PICTURE.convert("L")
 THUMBNAIL = saved(PICTURE.resize((4, 3)), "JPEG")
 EXIF = Image.Exif().tobytes() + THUMBNAIL
 PNGS = [
     encode(np.arange(5 * 6 * 3).reshape(5, 6, 3), RGB, chunk_size=40),
     encode(np.arange(5 * 6).reshape(5, 6), PALETTE, interlaced=True),
-    encode(np.arange(5 * 6).reshape(5, 6) % 4, GREY, 2),
+    encode(np.arange(5 * 6).reshape(5, 6) % 4, GRAY, 2),
 ]
 JPEGS = [
     saved(PICTURE, "JPEG", exif=EXIF),
-    saved(GREY_PICTURE, "JPEG", restart_marker_rows=1),
+    saved(GRAY_PICTURE, "JPEG", restart_marker_rows=1),
     saved(PICTURE, "JPEG", progressive=True, exif=EXIF, comment=b"\xff\xd9"),
     saved(PICTURE.convert("CMYK"), "JPEG"),
 ]
 OTHERS = [
     saved(PICTURE, "BMP"),
-    saved(GREY_PICTURE, "BMP"),
+    saved(GRAY_PICTURE, "BMP"),
     saved(PICTURE, "WEBP"),
     saved(PICTURE, "WEBP", lossless=True),
     saved(PICTURE, "TIFF"),
     *(
-        saved(GREY_PICTURE, "TIFF", compression=kind)
+        saved(GRAY_PICTURE, "TIFF", compression=kind)
         for kind in ("tiff_lzw", "tiff_adobe_deflate", "packbits")
     ),
 ]
@@ -120,7 +120,7 @@ def test_any_damage_is_a_picture_or_an_error_of_the_users(
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
-    "data", [b"", b"\x89PNG", b"<html>Not Found</html>", bytes(5000), saved(GREY_PICTURE, "GIF")]
+    "data", [b"", b"\x89PNG", b"<html>Not Found</html>", bytes(5000), saved(GRAY_PICTURE, "GIF")]
 )
 def test_no_image_at_all(data: bytes, reader: Callable[[Any], Any]) -> None:
     with pytest.raises(UserError, match=r"held\.bin: not a readable image .* Fetch or save the"):
@@ -146,25 +146,25 @@ SIDE = 60_000
 
 
 def png_bomb() -> bytes:
-    parts = [header(SIDE, SIDE, 8, GREY), chunk(b"IDAT", zlib.compress(bytes(999)))]
+    parts = [header(SIDE, SIDE, 8, GRAY), chunk(b"IDAT", zlib.compress(bytes(999)))]
     return SIGNATURE + b"".join(parts) + chunk(b"IEND", b"")
 
 
 def jpeg_bomb() -> bytes:
-    data = bytearray(saved(GREY_PICTURE, "JPEG"))
+    data = bytearray(saved(GRAY_PICTURE, "JPEG"))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", SIDE, SIDE)
     return bytes(data)
 
 
 def bmp_bomb() -> bytes:
-    data = bytearray(saved(GREY_PICTURE, "BMP"))
+    data = bytearray(saved(GRAY_PICTURE, "BMP"))
     data[18:26] = struct.pack("<II", SIDE, SIDE)
     return bytes(data)
 
 
 def tiff_bomb() -> bytes:
-    data = saved(GREY_PICTURE, "TIFF")
+    data = saved(GRAY_PICTURE, "TIFF")
     for tag, value in ((256, 16), (257, 12)):  # width, height
         (there,) = [
             place
@@ -202,7 +202,7 @@ def test_a_header_that_claims_too_much(
 
 def of_stream(stream: bytes) -> bytes:
     """A gray PNG of 7×5 pixels of 8 bits with a zlib stream of the test's own."""
-    chunks = [header(7, 5, 8, GREY), chunk(b"IDAT", stream), chunk(b"IEND", b"")]
+    chunks = [header(7, 5, 8, GRAY), chunk(b"IDAT", stream), chunk(b"IEND", b"")]
     return SIGNATURE + b"".join(chunks)
 
 
@@ -242,15 +242,15 @@ def test_pixels_beyond_what_the_header_says() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        (0, 5, 8, GREY),
-        (7, 0, 8, GREY),
-        (7, 5, 3, GREY),
+        (0, 5, 8, GRAY),
+        (7, 0, 8, GRAY),
+        (7, 5, 3, GRAY),
         (7, 5, 255, RGB),
         (7, 5, 4, RGB),
         (7, 5, 16, PALETTE),
         (7, 5, 8, 1),
         (7, 5, 8, 7),
-        (7, 5, 8, GREY, 2),
+        (7, 5, 8, GRAY, 2),
     ],
 )
 def test_png_headers_that_the_format_does_not_know(fields: tuple[int, int, int, int]) -> None:

@@ -15,9 +15,8 @@ from torch import multiprocessing
 from pne_seg.data import ADE20K, Folder
 from pne_seg.data.cache import CachedDataset
 from pne_seg.data.file_datamodule import FileDataModule
-from pne_seg.data.sampler import EpochSampler
-from pne_seg.data.samples import Sample, SampleKey, SampleView, SegmentationDataset
-from pne_seg.data.transforms import recipe
+from pne_seg.data.samples import EpochSampler, Sample, SampleKey, SampleView, SegmentationDataset
+from pne_seg.data.transforms import train_transforms
 from tests.data.miniature import write_ade20k, write_folder, zip_tree
 
 # Of four workers on a small machine.
@@ -183,7 +182,7 @@ def test_the_parts_of_the_augmentation_are_drawn_by_themselves() -> None:
             labels[:, :20] = 1
             return Sample(np.zeros((40, 40, 3), np.uint8), labels, (40, 40))
 
-    recipe_of_whole = recipe((80, 80), cat_max_ratio=1.0, ignore_index=255)
+    recipe_of_whole = train_transforms((80, 80), cat_max_ratio=1.0, ignore_index=255)
     view = SampleView(Half(), A.Compose(recipe_of_whole))
     sizes, mirrored = [], []
     for epoch in range(400):

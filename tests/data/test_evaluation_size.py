@@ -12,9 +12,8 @@ from torch import Tensor
 
 from pne_seg.data import ADE20K, Folder
 from pne_seg.data.base import SegmentationDataModule
-from pne_seg.data.resizing import fitted_size
-from pne_seg.data.sampler import SameSizeBatches
-from pne_seg.data.samples import SampleView
+from pne_seg.data.images import fitted_size
+from pne_seg.data.samples import SameSizeBatches, SampleView
 from pne_seg.module import SegmentationModule
 from pne_seg.prediction.outputs import Pictures
 from pne_seg.prediction.prediction_run import PredictionRun

@@ -1,4 +1,4 @@
-"""`--data.download true`: from the archives at their homes to samples, and nothing twice."""
+"""`download`: from the archives at their homes to samples, and nothing twice."""
 
 import threading
 from collections.abc import Iterator
@@ -123,6 +123,6 @@ def test_a_folder_of_ones_own_has_no_home(tmp_path: Path) -> None:
 
 
 def test_nothing_is_fetched_unasked(home: Home, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--data\.download true"):
+    with pytest.raises(UserError, match="set download to true"):
         ADE20K(tmp_path / "none").setup("fit")
     assert home.asked == []

@@ -44,7 +44,7 @@ def test_images_beside_the_split_folders_are_refused(tmp_path: Path) -> None:
 def test_several_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         flat(tmp_path / name, 4)
-    with pytest.raises(UserError, match=r"several data sets: .*one, .*two.*--data\.root"):
+    with pytest.raises(UserError, match=r"several data sets: .*one, .*two.*as root"):
         Folder(tmp_path, CLASSES).split("train")
 
 
@@ -104,7 +104,7 @@ def test_transforms_that_leave_something_else_are_refused(
     transform: A.BasicTransform, tmp_path: Path
 ) -> None:
     source = Folder(flat(tmp_path, 4), CLASSES).split("train")
-    with pytest.raises(UserError, match=r"n00\d: .*must give a uint8 image .*Leave normalising"):
+    with pytest.raises(UserError, match=r"n00\d: .*must give a uint8 image .*Leave normalizing"):
         SampleView(source, A.Compose([transform]))[0]
 
 

@@ -16,7 +16,7 @@ from scipy.io import loadmat, savemat
 
 from pne_seg.data.images import read_image, read_info, read_labels
 from pne_seg.data.inspection.examiner import Examiner, Task
-from pne_seg.data.label_formats import ColourLabels, IndexLabels, LabelTable
+from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelTable
 from pne_seg.data.mat import read_mat
 from pne_seg.data.paired_files import Pair, PairedDataset
 from pne_seg.data.samples import SegmentationDataset
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 COUNTS = [2000, pytest.param(40_000, marks=pytest.mark.slow)]
 PICTURE = Image.fromarray(np.arange(28 * 40 * 3, dtype=np.uint8).reshape(28, 40, 3))
-GREY = PICTURE.convert("L")
+GRAY = PICTURE.convert("L")
 MOVING = {"save_all": True, "append_images": [PICTURE.rotate(90)]}
 IMAGES = [
     *(*PNGS, *JPEGS, *OTHERS),
@@ -40,7 +40,7 @@ IMAGES = [
     saved(PICTURE, "WEBP", **MOVING),
     saved(PICTURE, "TIFF", **MOVING),
     *(saved(PICTURE.convert(mode), "TIFF") for mode in ("P", "1", "CMYK", "LAB", "I;16", "F")),
-    saved(GREY.convert("1"), "TIFF", compression="group4"),
+    saved(GRAY.convert("1"), "TIFF", compression="group4"),
     saved(PICTURE, "TIFF", compression="jpeg"),
     saved(PICTURE.convert("P"), "BMP"),
     cv2.imencode(".tiff", np.asarray(PICTURE).astype(np.float32))[1].tobytes(),
@@ -85,10 +85,10 @@ def hostile(number: int) -> bytes:
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_images(count: int) -> None:
-    colours = ColourLabels([(0, 0, 0), (255, 255, 255)])
+    colors = ColorLabels([(0, 0, 0), (255, 255, 255)])
     for number in range(count):
         data = hostile(number)
-        for read in (read_info, read_image, read_labels, colours.read):
+        for read in (read_info, read_image, read_labels, colors.read):
             refused_by_name(read, data)
 
 
@@ -107,9 +107,7 @@ def test_the_examiner_of_check_data(count: int, tmp_path: Path) -> None:
         for place, file in enumerate(files):
             file.write_bytes(hostile(2 * number + place))
         pairs.append(Pair(str(number), *map(open_file, files)))
-    source: SegmentationDataset = PairedDataset(
-        pairs, IndexLabels(LabelTable.of_values([0, 1])), ""
-    )
+    source: SegmentationDataset = PairedDataset(pairs, IndexLabels(LabelTable([0, 1])), "")
     found = Examiner(source, 2, 255).examine(Task("train", 0, count))
     assert {problem.kind for problem in found.problems} >= {"image", "labels"}
     for problem in found.problems:
@@ -121,7 +119,7 @@ def test_the_examiner_of_check_data(count: int, tmp_path: Path) -> None:
 
 
 def test_a_jpeg_of_more_scans_than_any_encoder_makes() -> None:
-    data = saved(GREY, "JPEG", progressive=True)
+    data = saved(GRAY, "JPEG", progressive=True)
     scan = data.index(b"\xff\xda")
     again = b"\xff\xda\0\x08\1\1\0\1\x3f\0\0"
     with pytest.raises(UserError, match=r"held\.bin: .*more than 100 scans, as no encoder makes"):

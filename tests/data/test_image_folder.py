@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pne_seg.data import Folder
-from pne_seg.data.class_file import distinct_colours, read_classes
+from pne_seg.data.classes import distinct_colors, read_classes
 from pne_seg.errors import UserError
 from tests.data.miniature import write_folder
 
@@ -121,7 +121,7 @@ def test_a_label_beyond_the_classes(tmp_path: Path) -> None:
     flat(tmp_path, 4)
     data = Folder(tmp_path, ["only"]).split("train")
     with pytest.raises(
-        UserError, match=r"label 1 \(64 pixels\).*valid are 0 and 255.*data.classes"
+        UserError, match=r"label 1 \(64 pixels\).*valid are 0 and 255.*missing class"
     ):
         [data.read(index) for index in range(len(data))]
 
@@ -134,7 +134,7 @@ def test_the_three_forms_of_classes(tmp_path: Path) -> None:
     path.write_text("sky: [0, 0, 255]\nroad: [9, 9, 9]\n")
     own = read_classes(str(path))
     assert own.names == ("sky", "road")
-    assert own.colours == own.palette == ((0, 0, 255), (9, 9, 9))
+    assert own.colors == own.palette == ((0, 0, 255), (9, 9, 9))
     assert read_classes({"a": 0, "b": 255}).values == (0, 255)
     assert read_classes(["x", "y"]).names == ("x", "y")
 
@@ -167,11 +167,11 @@ def test_classes_must_be_given(tmp_path: Path) -> None:
         Folder(tmp_path)
 
 
-def test_colours_for_pictures_differ() -> None:
-    colours = distinct_colours(30)
-    assert len(set(colours)) == 30
-    assert np.array(colours).min() >= 0
-    assert np.array(colours).max() <= 255
+def test_colors_for_pictures_differ() -> None:
+    colors = distinct_colors(30)
+    assert len(set(colors)) == 30
+    assert np.array(colors).min() >= 0
+    assert np.array(colors).max() <= 255
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_colours_for_pictures_differ() -> None:
         ({"val_fraction": 0.6, "test_fraction": 0.4}, "below 1"),
         ({"test_fraction": -0.1}, "test_fraction"),
         ({"ignore_values": [0]}, "0 stands for a class"),
-        ({"ignore_colours": [[0, 0, 0]]}, "ignore_colours needs"),
+        ({"ignore_colors": [[0, 0, 0]]}, "ignore_colors needs"),
         ({"classes": {"a": 1}, "reduce_zero_label": True}, "reduce_zero_label"),
-        ({"classes": {"a": [0, 0, 1]}, "ignore_values": [3]}, "use ignore_colours"),
+        ({"classes": {"a": [0, 0, 1]}, "ignore_values": [3]}, "use ignore_colors"),
         ({"classes": {"a": [0, 0, 1], "b": [0, 0, 1]}}, "given twice"),
         ({"classes": [str(n) for n in range(255)]}, "254"),
         ({"scale_range": (2.0, 0.5)}, "scale"),

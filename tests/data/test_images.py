@@ -15,9 +15,9 @@ from pne_seg.errors import UserError
 from tests.data.held import Held, saved
 from tests.data.png_encoder import (
     CHANNELS,
-    COLOURS,
-    GREY,
-    GREY_ALPHA,
+    COLORS,
+    GRAY,
+    GRAY_ALPHA,
     KINDS,
     PALETTE,
     RGB,
@@ -87,17 +87,17 @@ def refusal(data: bytes, reader: Any = read_image) -> str:
 def test_png(kind: int, depth: int, interlaced: bool, transparent: bool) -> None:
     values = np.random.default_rng(1).integers(0, 2**depth, (13, 17, CHANNELS[kind]))
     extra = [chunk(b"tEXt", b"Title\0x"), chunk(b"pHYs", bytes(9))]
-    if transparent and kind in (GREY, RGB, PALETTE):
-        key = {GREY: bytes(2), RGB: bytes(6), PALETTE: b"\0\x80"}[kind]
+    if transparent and kind in (GRAY, RGB, PALETTE):
+        key = {GRAY: bytes(2), RGB: bytes(6), PALETTE: b"\0\x80"}[kind]
         extra.append(chunk(b"tRNS", key))
     data = encode(values, kind, depth, interlaced=interlaced, chunk_size=50, extra=extra)
     image = read_image(Held(data + b"trailing bytes"))
     if kind == PALETTE:
-        expected = np.array(COLOURS, np.uint8)[values[..., 0]]
+        expected = np.array(COLORS, np.uint8)[values[..., 0]]
     else:
         spread = values >> 8 if depth == 16 else values * (255 // (2**depth - 1))
         expected = spread.astype(np.uint8)[
-            ..., [0, 0, 0] if kind in (GREY, GREY_ALPHA) else [0, 1, 2]
+            ..., [0, 0, 0] if kind in (GRAY, GRAY_ALPHA) else [0, 1, 2]
         ]
     np.testing.assert_array_equal(image, expected)
     with Image.open(io.BytesIO(data)) as opened:
@@ -183,7 +183,7 @@ def test_a_rotation_in_xmp_data_alone_is_passed_over_by_both() -> None:
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
-@pytest.mark.parametrize(("kind", "depth"), [one for one in KINDS if one[0] in (GREY, PALETTE)])
+@pytest.mark.parametrize(("kind", "depth"), [one for one in KINDS if one[0] in (GRAY, PALETTE)])
 def test_png_labels_are_the_values_stored(kind: int, depth: int, interlaced: bool) -> None:
     values = np.random.default_rng(2).integers(0, 2**depth, (11, 19))
     extra = [chunk(b"tRNS", b"\0\1"), chunk(b"gAMA", struct.pack(">I", 30_000))]
@@ -203,7 +203,7 @@ def test_labels_of_other_formats(format: str, options: dict[str, Any], mode: str
     values = np.random.default_rng(3).integers(0, 2 if mode == "1" else 256, (9, 14), np.uint8)
     image = Image.fromarray(values.astype(bool) if mode == "1" else values)
     if mode == "P":
-        image.putpalette([part for colour in COLOURS for part in colour])
+        image.putpalette([part for color in COLORS for part in color])
     elif mode == "reversed palette":
         image.putpalette([255 - index // 3 for index in range(768)])
     data = saved(image, format, **options)
@@ -221,7 +221,7 @@ def test_labels_turn_as_images_do(format: str, orientation: int) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (saved(PICTURE, "PNG"), r"3 channels \(colours\). Convert it .* --data.classes"),
+        (saved(PICTURE, "PNG"), r"3 channels \(colors\). Convert it .* classes="),
         (saved(PICTURE.convert("RGBA"), "PNG"), "4 channels"),
         (saved(PICTURE.convert("LA"), "PNG"), "2 channels"),
         (saved(PICTURE, "BMP"), "3 channels"),
@@ -241,7 +241,7 @@ def test_what_cannot_hold_labels(data: bytes, said: str) -> None:
     assert message == str(caught.value)
 
 
-def bmp_of_two_colours() -> bytes:
+def bmp_of_two_colors() -> bytes:
     """Eight bits a pixel with a table of black and white, which Pillow takes for one bit."""
     data = bytearray(saved(Image.fromarray(np.eye(4, 8, dtype=np.uint8)), "BMP"))
     start = int.from_bytes(data[10:14], "little")
@@ -252,14 +252,14 @@ def bmp_of_two_colours() -> bytes:
 
 
 def tiff_of_four_bits() -> bytes:
-    """Grey of four bits: 0, 1, 2, 15, which Pillow spreads over 0 to 255."""
+    """Gray of four bits: 0, 1, 2, 15, which Pillow spreads over 0 to 255."""
     fields = {256: 4, 257: 1, 258: 4, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 2}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
     directory = struct.pack("<H", len(fields)) + entries + bytes(4)
     return b"II*\0" + struct.pack("<I", 10) + b"\x01\x2f" + directory
 
 
-@pytest.mark.parametrize(("make", "depth"), [(bmp_of_two_colours, 8), (tiff_of_four_bits, 4)])
+@pytest.mark.parametrize(("make", "depth"), [(bmp_of_two_colors, 8), (tiff_of_four_bits, 4)])
 def test_few_bits_of_grey_outside_of_png(make: Callable[[], bytes], depth: int) -> None:
     said = refusal(make(), read_labels)
-    assert f"labels of {depth} bits are read from PNG files alone. Save it as PNG." in said
+    assert f"labels of {depth} bits are read from PNG files only. Save it as PNG." in said

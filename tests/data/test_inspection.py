@@ -53,7 +53,7 @@ def test_the_figures_are_a_plain_count(tmp_path: Path) -> None:
         assert (figures.heights, figures.widths) == ((48, 48), (64, 64))
         found = as_json(inspection)["splits"][split]
         assert [entry["pixels"] for entry in found["classes"]] == pixels[:NUM_CLASSES]
-        assert found["labelled_pixels"] + found["ignored_pixels"] == size * 48 * 64
+        assert found["labeled_pixels"] + found["ignored_pixels"] == size * 48 * 64
         assert sum(entry["share"] for entry in found["classes"]) == pytest.approx(1)
     assert report_text(inspection).endswith("\nOK\n")
 
@@ -141,7 +141,7 @@ def test_images_without_a_labelled_pixel(tmp_path: Path) -> None:
     write_tree(tmp_path)
     write(tmp_path / "trainannot" / "train_2.png", np.full(PLAIN, IGNORE, np.uint8))
     (warning,) = checked(tmp_path).of("warning")
-    assert warning.kind == "unlabelled"
+    assert warning.kind == "unlabeled"
     assert warning.files == [str(tmp_path / "train" / "train_2.png")]
 
 
@@ -228,7 +228,7 @@ def test_a_test_split_without_labels(tmp_path: Path) -> None:
     (note,) = messages(inspection, "split")
     assert "test split of Cityscapes has no public labels" in note
     assert inspection.splits["test"] is not None
-    assert not inspection.splits["test"].labelled
+    assert not inspection.splits["test"].labeled
     assert "test" not in inspection.counted
 
 

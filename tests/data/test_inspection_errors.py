@@ -194,7 +194,7 @@ def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
     root = write_tree(tmp_path)
     inspection = inspect(CamVid(root, batch_size=5), processes=1)
     (error,) = inspection.of("error")
-    assert "4 images, fewer than a batch of 5. Lower --data.batch_size." in error.message
+    assert "4 images, fewer than a batch of 5. Lower batch_size." in error.message
     assert inspection.splits["train"] is not None
     assert inspection.splits["train"].pixels.sum() > 0
 

@@ -1,4 +1,4 @@
-"""Label tables and colours against plain loops, dictionaries and other packages."""
+"""Label tables and colors against plain loops, dictionaries and other packages."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pne_seg.data import Cityscapes, coco_stuff
 from pne_seg.data.label_formats import (
     IGNORE,
-    ColourLabels,
+    ColorLabels,
     IndexLabels,
     LabelFormat,
     LabelTable,
@@ -52,7 +52,7 @@ def test_a_map_by_hand() -> None:
 
 
 def test_class_indices_in_the_order_of_their_values() -> None:
-    table = LabelTable.of_values([30, 10, 20], ignored=[0], ignore_index=3, hint="Mend it.")
+    table = LabelTable([30, 10, 20], ignored=[0], ignore_index=3, hint="Mend it.")
     assert table.apply(np.array([[10, 20, 30, 0]], np.uint8), "x.png").tolist() == [[1, 2, 0, 3]]
     with pytest.raises(UserError, match=r"Mend it\.$"):
         table.apply(np.array([[255]], np.uint8), "x.png")
@@ -78,11 +78,11 @@ def test_any_table(classes: dict[int, int], ignored: set[int], ignore_index: int
 
 
 def test_254_classes_are_the_most() -> None:
-    table = LabelTable.of_values(range(254), ignored=[255])
+    table = LabelTable(range(254), ignored=[255])
     np.testing.assert_array_equal(table.apply(ALL[:15], "x"), ALL[:15])
     assert refused_values(table) == [254]
     with pytest.raises(ValueError, match="255 classes; 8-bit labels hold 254"):
-        LabelTable.of_values(range(255), ignored=[255])
+        LabelTable(range(255), ignored=[255])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_tables_that_cannot_be(classes: dict[int, int], ignored: list[int], said
 def test_the_message_names_value_count_and_what_is_valid(
     values: list[int], ignored: list[int], valid: str
 ) -> None:
-    table = LabelTable.of_values(values, ignored)
+    table = LabelTable(values, ignored)
     labels = np.full((4, 5), values[0], np.uint8)
     labels[1:3, 2] = 77
     labels[0, 0] = 99
@@ -149,20 +149,20 @@ def test_coco_stuff_10k_is_164k_shifted_by_one() -> None:
     assert [v for v in range(183) if small.entries[v] == IGNORE] == [0, *(v + 1 for v in dropped)]
 
 
-# ---- colours -----------------------------------------------------------------------------
+# ---- colors -----------------------------------------------------------------------------
 
-COLOURS = [(0, 0, 0), (0, 0, 1), (1, 0, 0), (255, 255, 255), (128, 64, 128)]
+COLORS = [(0, 0, 0), (0, 0, 1), (1, 0, 0), (255, 255, 255), (128, 64, 128)]
 VOID = [(7, 7, 7), (255, 0, 255)]
 
 
 @pytest.mark.parametrize("ignored", [[], VOID])
-def test_colours_by_a_plain_loop(ignored: list[tuple[int, int, int]]) -> None:
-    drawn = [*COLOURS, *ignored]
+def test_colors_by_a_plain_loop(ignored: list[tuple[int, int, int]]) -> None:
+    drawn = [*COLORS, *ignored]
     chosen = np.random.default_rng(0).integers(0, len(drawn), (13, 9))
     image = np.array(drawn, np.uint8)[chosen]
-    labels = ColourLabels(COLOURS, ignored).read(Held(saved(image, "PNG")))
+    labels = ColorLabels(COLORS, ignored).read(Held(saved(image, "PNG")))
     plain = {
-        **{colour: index for index, colour in enumerate(COLOURS)},
+        **{color: index for index, color in enumerate(COLORS)},
         **dict.fromkeys(ignored, 255),
     }
     for row in range(13):
@@ -172,36 +172,36 @@ def test_colours_by_a_plain_loop(ignored: list[tuple[int, int, int]]) -> None:
     assert labels.dtype == np.uint8
 
 
-def test_an_unknown_colour_is_named_with_its_place() -> None:
+def test_an_unknown_color_is_named_with_its_place() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     image[2, 3:5] = (0, 1, 0)
     with pytest.raises(UserError) as caught:
-        ColourLabels(COLOURS).read(Held(saved(image, "PNG")))
-    said = r"held.bin: colour [0, 1, 0] at row 2, column 3 is no class's (2 such pixels). Add it to"
+        ColorLabels(COLORS).read(Held(saved(image, "PNG")))
+    said = r"held.bin: color [0, 1, 0] at row 2, column 3 is no class's (2 such pixels). Add it to"
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("colours", "ignored", "said"),
+    ("colors", "ignored", "said"),
     [
         ([(0, 0, 0), (0, 0, 0)], [], r"\[0, 0, 0\] is given twice"),
         ([(0, 0, 0)], [(0, 0, 0)], r"\[0, 0, 0\] is given twice"),
-        ([(0, 0, 256)], [], r"\[0, 0, 256\] is no colour"),
-        ([(0, 0)], [], r"\[0, 0\] is no colour"),
+        ([(0, 0, 256)], [], r"\[0, 0, 256\] is no color"),
+        ([(0, 0)], [], r"\[0, 0\] is no color"),
         ([(0, 0, index) for index in range(255)], [], "255 classes"),
     ],
 )
-def test_colours_that_cannot_be(colours: Any, ignored: Any, said: str) -> None:
+def test_colors_that_cannot_be(colors: Any, ignored: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        ColourLabels(colours, ignored)
+        ColorLabels(colors, ignored)
 
 
 def test_other_classes_have_another_identity() -> None:
     formats: list[LabelFormat] = [
-        ColourLabels(COLOURS),
-        ColourLabels(COLOURS[::-1]),
-        ColourLabels(COLOURS, VOID),
-        ColourLabels(COLOURS[:4], [COLOURS[4]]),
+        ColorLabels(COLORS),
+        ColorLabels(COLORS[::-1]),
+        ColorLabels(COLORS, VOID),
+        ColorLabels(COLORS[:4], [COLORS[4]]),
         IndexLabels(LabelTable({0: 0, 1: 1})),
         IndexLabels(LabelTable({0: 1, 1: 0})),
         IndexLabels(LabelTable({0: 0}, [1])),

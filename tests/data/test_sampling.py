@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from pne_seg.data.base import default_workers
-from pne_seg.data.sampler import EpochSampler
-from pne_seg.data.samples import SampleKey, SampleView, collate, sample_seed
-from pne_seg.data.transforms import recipe
+from pne_seg.data.samples import EpochSampler, SampleKey, SampleView, collate, sample_seed
+from pne_seg.data.transforms import train_transforms
 from pne_seg.errors import UserError
 from tests.data.noise import Noise, Noises, names
 
@@ -50,13 +49,13 @@ def test_order_and_augmentation_change_with_epoch_and_seed() -> None:
 
 
 def test_a_sample_depends_on_nothing_that_came_before() -> None:
-    view = SampleView(Noise(6), A.Compose(recipe((16, 16))), seed=1)
+    view = SampleView(Noise(6), A.Compose(train_transforms((16, 16))), seed=1)
     alone = view[SampleKey(epoch=2, index=4)]["image"]
     for index in range(6):
         view[SampleKey(epoch=0, index=index)]
     assert torch.equal(view[SampleKey(epoch=2, index=4)]["image"], alone)
     assert not torch.equal(view[SampleKey(epoch=3, index=4)]["image"], alone)
-    other = SampleView(Noise(6), A.Compose(recipe((16, 16))), seed=2)
+    other = SampleView(Noise(6), A.Compose(train_transforms((16, 16))), seed=2)
     assert not torch.equal(other[SampleKey(epoch=2, index=4)]["image"], alone)
 
 
@@ -141,7 +140,7 @@ def test_training_images_of_different_size_are_refused_with_the_mend() -> None:
     module = Noises(length=2, shapes=shapes, transforms=[A.HorizontalFlip()])
     with pytest.raises(UserError) as caught:
         list(module.train_dataloader())
-    for part in ("noise_0", "(24, 32)", "noise_1", "(24, 40)", "--data.batch_size 1", "crop"):
+    for part in ("noise_0", "(24, 32)", "noise_1", "(24, 40)", "batch_size=1", "crop"):
         assert part in str(caught.value)
     alone = Noises(length=2, shapes=shapes, transforms=[A.HorizontalFlip()], batch_size=1)
     assert {tuple(b["image"].shape[-2:]) for b in alone.train_dataloader()} == {*shapes}

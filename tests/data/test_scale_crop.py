@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pne_seg.data.resizing import fitted_size
-from pne_seg.data.transforms import PadTo, RandomScaleCrop, recipe
+from pne_seg.data.images import fitted_size
+from pne_seg.data.transforms import PadTo, RandomScaleCrop, train_transforms
 from pne_seg.data.transforms.scale_crop import Window, crop_image, crop_labels
 from pne_seg.inference import IMAGENET_MEAN
 
@@ -177,7 +177,7 @@ def test_without_labels_and_with_a_ratio_of_one_the_first_window_is_taken() -> N
 def test_the_recipe_pads_below_and_to_the_right() -> None:
     image = np.full((30, 40, 3), 200, np.uint8)
     labels = np.ones((30, 40), np.uint8)
-    pipeline = A.Compose(recipe((64, 96), scale=(1, 1), ignore_index=11))
+    pipeline = A.Compose(train_transforms((64, 96), scale=(1, 1), ignore_index=11))
     for seed in range(5):
         pipeline.set_random_seed(seed)
         out = pipeline(image=image, mask=labels)
@@ -196,7 +196,7 @@ def test_half_of_the_images_are_mirrored() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     labels = np.zeros((8, 8), np.uint8)
     labels[:, :4] = 1
-    pipeline = A.Compose(recipe((8, 8), scale=(1, 1), cat_max_ratio=1.0))
+    pipeline = A.Compose(train_transforms((8, 8), scale=(1, 1), cat_max_ratio=1.0))
     mirrored = 0
     for seed in range(600):
         pipeline.set_random_seed(seed)

@@ -88,11 +88,11 @@ def test_too_small_a_size_is_refused(height: int, width: int) -> None:
 
 def test_names_and_palette_agree() -> None:
     assert len(set(SCENE_CLASSES)) == len(SCENE_CLASSES) == len(SCENE_PALETTE)
-    colours = np.array(SCENE_PALETTE, int)
-    apart = np.abs(colours[:, None] - colours[None]).sum(-1) + 999 * np.eye(len(colours), dtype=int)
+    colors = np.array(SCENE_PALETTE, int)
+    apart = np.abs(colors[:, None] - colors[None]).sum(-1) + 999 * np.eye(len(colors), dtype=int)
     assert apart.min() >= 60
-    assert colours.min() >= 0
-    assert colours.max() <= 255
+    assert colors.min() >= 0
+    assert colors.max() <= 255
 
 
 def test_every_class_occurs_and_some_are_rare(labels: Bytes) -> None:
@@ -143,8 +143,8 @@ def test_thin_things_keep_their_pixels(labels: Bytes, full: Bytes) -> None:
     assert (with_rim(alone)[5:35, 20] == pole).all()
 
 
-def test_confusable_pairs_share_their_colours() -> None:
-    """Road and pavement, grass and tree, bus and truck: colour alone does not tell."""
+def test_confusable_pairs_share_their_colors() -> None:
+    """Road and pavement, grass and tree, bus and truck: color alone does not tell."""
     scenes = [scene(6, index) for index in range(120)]
     pixels = np.concatenate([image.reshape(-1, 3) for image, _ in scenes]).astype(int) // 32
     codes = pixels[:, 0] * 64 + pixels[:, 1] * 8 + pixels[:, 2]
@@ -162,7 +162,7 @@ def test_confusable_pairs_share_their_colours() -> None:
     assert overlap("sky", "tree") < 0.3
 
 
-def test_colours_lie_where_labels_say() -> None:
+def test_colors_lie_where_labels_say() -> None:
     """Borders of the labels are edges of the image; one pixel beside them they are not (× 2)."""
     across, along = 0.0, 0.0
     for index in range(30):

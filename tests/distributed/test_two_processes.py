@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pne_seg.data.sampler import EpochSampler
+from pne_seg.data.samples import EpochSampler
 from tests.cli.commands import (
     ALLOW,
     QUICK,

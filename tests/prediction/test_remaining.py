@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pne_seg.data.sampler import SameSizeBatches
-from pne_seg.data.samples import Sample
+from pne_seg.data.samples import SameSizeBatches, Sample
 from pne_seg.errors import UserError
 from pne_seg.prediction.input_data import MOST_PIXELS, InputDataset, RemainingView
 from pne_seg.prediction.inputs import find_inputs

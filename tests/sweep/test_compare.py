@@ -54,7 +54,7 @@ def write_run(
         (test / "metrics.json").write_text(json.dumps(metrics | shared))
         rows = [f"{name},{value},0.9,100" for name, value in (images or {}).items()]
         (test / "images.csv").write_text(
-            "\n".join(["name,mIoU,pixel_accuracy,labelled_pixels", *rows])
+            "\n".join(["name,mIoU,pixel_accuracy,labeled_pixels", *rows])
         )
     return folder
 

@@ -1,35 +1,41 @@
-"""Class names, colours and label values of the public data sets, one CSV file each.
+"""Class names, colors and label values: of the public data sets, one CSV each, or in your YAML.
 
 Sources: `cityscapes` is the official list (cityscapesScripts, `helpers/labels.py`). Names and
-colours of `ade20k` and `coco_stuff` are mmsegmentation's; the names agree with the lists that come
-with the data (`objectInfo150.txt`; `labels.txt` of COCO-Stuff, which counts from 1). Colours are
-for pictures only: they are not unique (149 for the 150 classes of ADE20K, 162 for the 171 of
+colors of `ade20k` and `coco_stuff` are mmsegmentation's; the names agree with the lists that come
+with the data (`objectInfo150.txt`; `labels.txt` of COCO-Stuff, which counts from 1). Their colors
+are for pictures only: not unique (149 for the 150 classes of ADE20K, 162 for the 171 of
 COCO-Stuff), so that no label can be read from one.
 """
 
+import colorsys
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelTable
+from pne_seg.data.sources import DataFile, open_file
+from pne_seg.description import Color
+from pne_seg.errors import UserError
+from pne_seg.settings_files import parse_yaml
+
+_FORMS = """\
+Give the classes in the order of their indices, in YAML, as one of
+    [background, road, tree]                              masks hold 0, 1, 2
+    {background: 0, road: 255}                            masks hold these values
+    {background: [0, 0, 0], road: [128, 64, 128]}         masks hold these colors"""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassList:
-    """The classes of one data set, in the order of class indices.
+    """The classes of one data set, in the order of class indices."""
 
-    Attributes:
-        names: unique names.
-        palette: red, green and blue of each class, 0 to 255; two classes may share a colour.
-        labels: the value of each class in the label files as distributed, rising. COCO-Stuff's are
-            those of the 164k version; the 10k version's are larger by one.
-    """
-
-    names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    labels: tuple[int, ...]
+    names: tuple[str, ...]  # unique
+    palette: tuple[Color, ...]  # for pictures; two classes may share a color
+    labels: tuple[int, ...]  # values in the label files as distributed; of COCO-Stuff in 164k
 
     def label_format(
         self,
@@ -38,40 +44,91 @@ class ClassList:
         values: Sequence[int] | None = None,
         hint: str = "Correct the labels.",
     ) -> IndexLabels:
-        """Return how label files with a value for each class are read.
+        """Return how label files are read that hold a value for each class, `labels` by default.
 
         Args:
             ignored: values of pixels without a class.
             ignore_index: what these become.
-            values: of the classes in the files; `labels` by default.
+            values: of the classes in the files.
             hint: what to do about any other value, for the error message.
         """
-        return IndexLabels(
-            LabelTable.of_values(
-                self.labels if values is None else values,
-                ignored,
-                ignore_index=ignore_index,
-                hint=hint,
-            )
-        )
+        values = self.labels if values is None else values
+        return IndexLabels(LabelTable(values, ignored, ignore_index, hint))
 
 
 @cache
 def class_list(name: str) -> ClassList:
-    """Return the classes of `cityscapes`, `ade20k`, `coco_stuff` or `camvid`.
-
-    Raises:
-        ValueError: no list has this name; those there are get named.
-    """
-    folder = files(__name__)
-    known = sorted(
-        entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv")
-    )
+    """Return the classes of `cityscapes`, `ade20k`, `coco_stuff` or `camvid`."""
+    lists = {Path(entry.name).stem: entry for entry in files(__name__).iterdir()}
+    known = sorted(stem for stem, entry in lists.items() if entry.name.endswith(".csv"))
     if name not in known:
         raise ValueError(f"No class list {name!r}: there are {', '.join(known)}.")
-    rows = list(csv.DictReader((folder / f"{name}.csv").read_text("utf-8").splitlines()))
+    rows = list(csv.DictReader(lists[name].read_text("utf-8").splitlines()))
     return ClassList(
         names=tuple(row["name"] for row in rows),
         palette=tuple((int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows),
         labels=tuple(int(row["label"]) for row in rows),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnClasses:
+    """Classes of your own, with the value or the color of each in the masks if these were given."""
+
+    names: tuple[str, ...]
+    values: tuple[int, ...] | None = None
+    colors: tuple[Color, ...] | None = None
+
+    @property
+    def palette(self) -> tuple[Color, ...]:
+        """A color for each class in pictures: the masks' own, or distinct ones."""
+        return self.colors or distinct_colors(len(self.names))
+
+
+def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> OwnClasses:
+    """Read classes given inline, or in a YAML file."""
+    source = "classes"
+    content: Any = given
+    if isinstance(given, str | DataFile):
+        source = str(given)
+        file = open_file(Path(given)) if isinstance(given, str) else given
+        try:
+            content = parse_yaml(file.read_bytes().decode(), source)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{given} is not UTF-8 text ({error.reason}).") from error
+        except UserError as error:
+            raise UserError(f"{error} {_FORMS}") from error
+    names = list(content) if isinstance(content, list | Mapping) else []
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{source}: {content!r} names no classes. {_FORMS}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{source}: the class {twice!r} is named twice.")
+    if not isinstance(content, Mapping):
+        return OwnClasses(tuple(names))
+    stands_for = list(content.values())
+    if all(map(_is_value, stands_for)):
+        return OwnClasses(tuple(names), values=tuple(stands_for))
+    if all(map(_is_color, stands_for)):
+        return OwnClasses(tuple(names), colors=tuple((r, g, b) for r, g, b in stands_for))
+    odd = (name for name in names if not (_is_value(content[name]) or _is_color(content[name])))
+    wrong = next(odd, names[-1])
+    raise UserError(f"{source}: {wrong}: {content[wrong]!r} does not fit the others. {_FORMS}")
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+
+
+def _is_color(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_value, value))
+
+
+def distinct_colors(count: int) -> tuple[Color, ...]:
+    """Return colors that can be told apart: hues by the golden ratio, in three brightnesses."""
+    colors = []
+    for number in range(count):
+        hue, value = number * 0.618034 % 1, (0.95, 0.7, 0.5)[number // 12 % 3]
+        red, green, blue = colorsys.hsv_to_rgb(hue, 0.65, value)
+        colors.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return tuple(colors)

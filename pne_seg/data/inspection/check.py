@@ -84,7 +84,7 @@ def _open(
         name = f"The {split} split of {type(data).__name__}"
         if complaint := data.too_few(split, len(source)):
             _add_split_error(findings, split, complaint)
-        if not source.labelled:
+        if not source.labeled:
             said = f"{name} has no public labels"
             if split == "test":
                 said += ": `predict` writes its classes, but they cannot be scored here."

@@ -15,7 +15,7 @@ _PICTURES = 8  # what a mosaic shows
 _NAMED = 5  # files in a message; a finding lists them all
 
 _REMARKS: dict[str, tuple[Level, str]] = {
-    "unlabelled": ("warning", "without a single labelled pixel: nothing to learn or to score."),
+    "unlabeled": ("warning", "without a single labeled pixel: nothing to learn or to score."),
     "small": ("note", "smaller than the training crop of {crop}: padded in training."),
     "rotated": ("note", "turned or mirrored by EXIF data: read as displayed."),
     "grayscale": ("note", "grayscale: read as RGB with three equal channels."),
@@ -59,7 +59,7 @@ class Collected:
         ranges = [(int(side.min()), int(side.max())) for side in sizes.T] if len(sizes) else None
         return SplitFigures(
             images=len(self.source),
-            labelled=self.source.labelled,
+            labeled=self.source.labeled,
             heights=ranges[0] if ranges else None,
             widths=ranges[1] if ranges else None,
             pixels=self.pixels[: data.num_classes],

@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pne_seg.data.base import Split
-from pne_seg.data.images import ImageInfo, Pixels, png_depth, read_image, read_info
+from pne_seg.data.images import ImageInfo, Pixels, fitted_size, png_depth, read_image, read_info
 from pne_seg.data.paired_files import Pair, PairedDataset
-from pne_seg.data.resizing import fitted_size
 from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
@@ -175,7 +174,7 @@ class Examiner:
                     f"{name}: the labels are {_size(labels)} (height, width), the image is "
                     f"{_size(image)}. Make them match."
                 )
-            if self.dataset.labelled:
+            if self.dataset.labeled:
                 self._count(labels, index, name, found)
 
     def _count(self, labels: Pixels, index: int, file: str, found: Findings) -> None:
@@ -191,7 +190,7 @@ class Examiner:
         found.pixels += counts
         found.images += counts > 0
         if counts[self.ignore_index] == labels.size:
-            found.noted.append((index, "unlabelled"))
+            found.noted.append((index, "unlabeled"))
 
     def _is_small(self, stored: Size) -> bool:
         if self.crop is None:

@@ -38,7 +38,7 @@ class SplitFigures:
 
     Attributes:
         images: number of images.
-        labelled: whether there are labels.
+        labeled: whether there are labels.
         heights: least and largest height of an image in pixels; None where none can be read.
         widths: likewise.
         pixels: (C,) pixels of each class.
@@ -49,7 +49,7 @@ class SplitFigures:
     """
 
     images: int
-    labelled: bool
+    labeled: bool
     heights: tuple[int, int] | None
     widths: tuple[int, int] | None
     pixels: Counts
@@ -60,7 +60,7 @@ class SplitFigures:
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
-        """(C,) shares of the labelled pixels; zeros where there are none."""
+        """(C,) shares of the labeled pixels; zeros where there are none."""
         return self.pixels / max(1, int(self.pixels.sum()))
 
     @property

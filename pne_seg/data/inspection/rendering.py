@@ -46,9 +46,9 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
     """All figures and all findings, in types that `json` writes.
 
     Keys: `data`, `root`, `ok` (no errors), `class_names`, `splits`, `errors`, `warnings`, `notes`.
-    A split is null where it cannot be opened, else it has `images`, `labelled`, `same_as`, `height`
-    and `width` ([least, largest] or null), `labelled_pixels`, `ignored_pixels` and `classes`, a
-    list of `name`, `pixels`, `share` (of the labelled pixels) and `images`. A finding has `kind`,
+    A split is null where it cannot be opened, else it has `images`, `labeled`, `same_as`, `height`
+    and `width` ([least, largest] or null), `labeled_pixels`, `ignored_pixels` and `classes`, a
+    list of `name`, `pixels`, `share` (of the labeled pixels) and `images`. A finding has `kind`,
     `splits`, `message` and `files`.
     """
     return {
@@ -73,11 +73,11 @@ def _figures_as_json(figures: SplitFigures, class_names: Sequence[str]) -> dict[
     )
     return {
         "images": figures.images,
-        "labelled": figures.labelled,
+        "labeled": figures.labeled,
         "same_as": figures.same_as,
         "height": figures.heights and list(figures.heights),
         "width": figures.widths and list(figures.widths),
-        "labelled_pixels": sum(pixels),
+        "labeled_pixels": sum(pixels),
         "ignored_pixels": figures.ignored,
         "classes": [
             {"name": name, "pixels": pixels[i], "share": shares[i], "images": images[i]}
@@ -96,7 +96,7 @@ def _finding_as_json(finding: Finding) -> dict[str, Any]:
 
 
 def _split_table(inspection: Inspection) -> str:
-    table = _table("split", "images", "height", "width", "labelled pixels", "ignored", "errors")
+    table = _table("split", "images", "height", "width", "labeled pixels", "ignored", "errors")
     remarks = []
     for split, figures in inspection.splits.items():
         errors = [found for found in inspection.of("error") if split in found.splits]
@@ -112,7 +112,7 @@ def _split_table(inspection: Inspection) -> str:
             f"{figures.images:,}",
             _range(figures.heights),
             _range(figures.widths),
-            f"{pixels:,}" if figures.labelled else "no labels",
+            f"{pixels:,}" if figures.labeled else "no labels",
             f"{100 * figures.ignored_share:.1f}%" if pixels + figures.ignored else "–",
             f"{len(errors):,}",
         )
@@ -120,7 +120,7 @@ def _split_table(inspection: Inspection) -> str:
 
 
 def _class_table(inspection: Inspection) -> str:
-    """Shares of the labelled pixels, and numbers of images, of each class in each split."""
+    """Shares of the labeled pixels, and numbers of images, of each class in each split."""
     parts = inspection.counted
     table = _table("class", *(text for split in parts for text in (f"{split} pixels", "images")))
     shares = {split: figures.shares for split, figures in parts.items()}

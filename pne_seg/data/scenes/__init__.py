@@ -1,5 +1,6 @@
 """Scenes, the embedded data set: procedural street scenes, drawn as they are read."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import albumentations as A
@@ -7,9 +8,9 @@ import numpy as np
 
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.samples import Sample, SegmentationDataset
-from pne_seg.data.scenes.palette import IGNORE, SCENE_CLASSES, SCENE_PALETTE
-from pne_seg.data.scenes.renderer import draw_scene, render_scene, with_rim
-from pne_seg.data.transforms import mild_colours
+from pne_seg.data.scenes.renderer import IGNORE, draw_scene, render_scene, with_rim
+from pne_seg.data.scenes.stage import SCENE_CLASSES, SCENE_PALETTE
+from pne_seg.data.transforms import mild_colors
 
 __all__ = [
     "IGNORE",
@@ -27,31 +28,24 @@ _SIDES = (32, 4096)
 _STREAMS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
 
+@dataclass(eq=False)
 class SceneDataset(SegmentationDataset):
-    """A fixed number of scenes; scene i is a function of (seed, split, i) and the size.
+    """A number of scenes of a size (height, width); scene i depends on (seed, split, i) only."""
 
-    Args:
-        split: each split has a random stream of its own.
-        length: number of scenes.
-        size: height and width in pixels.
-        seed: of the data set.
-    """
-
-    def __init__(self, split: Split, length: int, size: tuple[int, int], seed: int) -> None:
-        self.split = split
-        self.length = length
-        self.size = size
-        self.seed = seed
+    split: Split
+    length: int
+    size: tuple[int, int]
+    seed: int
 
     def __len__(self) -> int:
         return self.length
 
     def source_size(self, index: int) -> tuple[int, int]:  # noqa: ARG002
-        """All scenes have one size."""
+        """Return the size that all scenes have."""
         return self.size
 
     def name(self, index: int) -> str:
-        """`val_00007` for the eighth scene of the validation split."""
+        """Return `val_00007` for the eighth scene of the validation split."""
         return f"{self.split}_{index:05d}"
 
     def read(self, index: int) -> Sample:
@@ -72,10 +66,6 @@ class Scenes(SegmentationDataModule):
         scene_seed: which world is drawn; independent of `seed_everything`, so that runs with
             different seeds train on the same scenes.
         **kwargs: the settings of `SegmentationDataModule`.
-
-    Raises:
-        ValueError: a split without scenes or with too many, a size that is not drawn, or a
-            negative seed.
     """
 
     class_names = SCENE_CLASSES
@@ -92,18 +82,15 @@ class Scenes(SegmentationDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, value, least, most in (
-            ("train_size", train_size, 1, _MOST_SCENES),
-            ("val_size", val_size, 1, _MOST_SCENES),
-            ("test_size", test_size, 1, _MOST_SCENES),
-            ("height", height, *_SIDES),
-            ("width", width, *_SIDES),
-        ):
-            if not least <= value <= most:
-                raise ValueError(f"{name} must be {least} to {most}, got {value}.")
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+        for split, size in self.sizes.items():
+            if not 1 <= size <= _MOST_SCENES:
+                raise ValueError(f"{split}_size must be 1 to {_MOST_SCENES}, got {size}.")
+        for name, side in (("height", height), ("width", width)):
+            if not _SIDES[0] <= side <= _SIDES[1]:
+                raise ValueError(f"{name} must be {_SIDES[0]} to {_SIDES[1]}, got {side}.")
         if scene_seed < 0:
             raise ValueError(f"scene_seed must be 0 or more, got {scene_seed}.")
-        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
         self.height = height
         self.width = width
         self.scene_seed = scene_seed
@@ -114,9 +101,9 @@ class Scenes(SegmentationDataModule):
         return self.width, self.height
 
     def dataset(self, split: Split) -> SceneDataset:
-        """The split's scenes."""
+        """Return the split's scenes."""
         return SceneDataset(split, self.sizes[split], (self.height, self.width), self.scene_seed)
 
     def default_transforms(self) -> list[A.BasicTransform]:
-        """Flips and mild colour changes: the scenes themselves bring the variety."""
-        return [A.HorizontalFlip(p=0.5), mild_colours()]
+        """Flip, and change the colors mildly: the scenes themselves vary enough."""
+        return [A.HorizontalFlip(p=0.5), mild_colors()]

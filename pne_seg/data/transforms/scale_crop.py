@@ -9,26 +9,23 @@ import numpy as np
 import numpy.typing as npt
 from albumentations.core.type_definitions import Targets
 
-from pne_seg.data.images import Pixels
-from pne_seg.data.resizing import fitted_size
-from pne_seg.data.transforms.padding import check_size
+from pne_seg.data.images import Pixels, fitted_size
 
+_LARGEST_SIDE = 16_384
 _LARGEST_BASE = 65_536
 _LARGEST_SCALE = 16
 _NEARLY = 1 / 128  # pixels of the source by which a piece may begin beside its place
 _SAMPLED = 8  # every how many rows and columns are looked at to guess the frequent classes
 
 
-class Window(NamedTuple):
-    """A window of the image as it would be after scaling.
+def check_size(size: tuple[int, int]) -> None:
+    """Refuse a size that no crop has."""
+    if not 1 <= min(size) <= max(size) <= _LARGEST_SIDE:
+        raise ValueError(f"size must be 1 to {_LARGEST_SIDE} pixels a side, got {size}.")
 
-    Attributes:
-        scaled: height and width of the whole scaled image, in pixels.
-        top: first row of the window in it.
-        left: first column of the window in it.
-        height: of the window.
-        width: of the window.
-    """
+
+class Window(NamedTuple):
+    """A window of the image as it would be after scaling to `scaled` (height, width), in pixels."""
 
     scaled: tuple[int, int]
     top: int
@@ -50,13 +47,10 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # untyped
             `fitted_size`; None takes its own size.
         scale: range of the factor, drawn evenly.
         cat_max_ratio: a window is drawn again while one class has this share, or more, of its
-            labelled pixels; 1 takes the first.
+            labeled pixels; 1 takes the first.
         tries: windows that are looked at; the one after them is taken as it is.
         ignore_index: label of pixels without a class.
         p: how often the transform is applied.
-
-    Raises:
-        ValueError: a setting out of range.
     """
 
     _targets = (Targets.IMAGE, Targets.MASK)
@@ -116,32 +110,32 @@ class RandomScaleCrop(A.DualTransform):  # type: ignore[misc]  # untyped
         return Window(scaled, top, self.py_random.randint(0, scaled[1] - width), height, width)
 
     def _is_varied(self, labels: Pixels) -> bool:
-        labelled = np.count_nonzero(labels != self.ignore_index)
-        if not labelled:
+        labeled = np.count_nonzero(labels != self.ignore_index)
+        if not labeled:
             return False
         # Counting the few frequent classes decides as counting all would, several times as fast:
         # once the rest is below the share, no class of the rest can reach it.
         sample = labels[::_SAMPLED, ::_SAMPLED].ravel()
-        rest = labelled
+        rest = labeled
         for value in np.bincount(sample, minlength=256).argsort()[::-1].tolist():
             if value == self.ignore_index:
                 continue
             count = np.count_nonzero(labels == value)
             rest -= count
-            if count / labelled >= self.cat_max_ratio:
+            if count / labeled >= self.cat_max_ratio:
                 return False
-            if rest / labelled < self.cat_max_ratio:
+            if rest / labeled < self.cat_max_ratio:
                 break
         return True
 
     def apply(self, img: Pixels, window: Window, **params: Any) -> Pixels:
-        """The window of the scaled image."""
+        """Return the window of the scaled image."""
         return crop_image(img, window)
 
     def apply_to_mask(
         self, mask: Pixels, window: Window, decided_on: Pixels | None, cut: Pixels, **params: Any
     ) -> Pixels:
-        """The window of the scaled labels."""
+        """Return the window of the scaled labels."""
         # Not `is`: albumentations hands memory-mapped labels on as another view.
         same = decided_on is not None and _place(mask) == _place(decided_on)
         return cut if same else crop_labels(mask, window)
@@ -152,11 +146,9 @@ def _place(pixels: Pixels) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
 
 
 def crop_labels(labels: Pixels, window: Window) -> Pixels:
-    """A window of labels resized to the nearest pixel, as `cv2.resize` has it.
+    """Cut a window of (H, W) labels resized as `cv2.resize` does to the nearest pixel.
 
-    Args:
-        labels: (H, W), of which only the window's pixels are touched.
-        window: of the scaled labels.
+    Only the window's pixels are read.
     """
     if window.scaled == (window.height, window.width) != labels.shape:
         return cast(
@@ -176,27 +168,23 @@ def crop_labels(labels: Pixels, window: Window) -> Pixels:
 
 
 def _nearest(source: int, scaled: int, start: int, count: int) -> npt.NDArray[np.intp]:
-    """Which of `source` pixels `cv2.resize` takes for pixels of the scaled line."""
+    """Return the `source` pixels that `cv2.resize` takes for pixels of the scaled line."""
     step = 1 / (scaled / source)  # OpenCV's own rounding
     indices = np.floor(np.arange(start, start + count) * step).astype(np.intp)
     return np.asarray(np.minimum(indices, source - 1), np.intp)
 
 
 def crop_image(image: Pixels, window: Window) -> Pixels:
-    """A window of a bilinearly resized image; little more than its pixels is touched.
+    """Cut a window of a bilinearly resized (H, W, 3) image; little more than its pixels is read.
 
     `cv2.resize` of a piece gives the window exactly if the piece begins where a pixel of the scaled
     image begins with one of the source. The last such place before the window is taken, or one that
     is nearly so; there is one, be it the image's own beginning.
-
-    Args:
-        image: (H, W, 3).
-        window: of the scaled image.
     """
     height, width = image.shape[:2]
-    rows = _span(height, window.scaled[0], window.top, window.height)
-    columns = _span(width, window.scaled[1], window.left, window.width)
-    piece = image[rows.first : rows.last, columns.first : columns.last]
+    top, bottom, rows_before = _piece(height, window.scaled[0], window.top, window.height)
+    left, right, columns_before = _piece(width, window.scaled[1], window.left, window.width)
+    piece = image[top:bottom, left:right]
     if window.scaled == (height, width):
         return np.ascontiguousarray(piece)
     if piece.shape != image.shape:
@@ -207,7 +195,7 @@ def crop_image(image: Pixels, window: Window) -> Pixels:
             fy=window.scaled[0] / height,
             interpolation=cv2.INTER_LINEAR,
         )
-        cut = resized[rows.lead :, columns.lead :][: window.height, : window.width]
+        cut = resized[rows_before:, columns_before:][: window.height, : window.width]
         # A piece that keeps its size OpenCV copies, whatever the factors; it is cut short where the
         # factors are in the hundreds.
         if resized.shape != piece.shape and cut.shape[:2] == (window.height, window.width):
@@ -217,19 +205,12 @@ def crop_image(image: Pixels, window: Window) -> Pixels:
     return np.ascontiguousarray(cut)
 
 
-class _Span(NamedTuple):
-    """Pixels of the source whose resized copy, after `lead` pixels, is the window's side."""
-
-    first: int
-    last: int
-    lead: int
-
-
-def _span(source: int, scaled: int, start: int, count: int) -> _Span:
+def _piece(source: int, scaled: int, start: int, count: int) -> tuple[int, int, int]:
+    """Return begin and end of a piece of the source, and its resized pixels before the window."""
     if scaled == source:
-        return _Span(start, start + count, 0)
+        return start, start + count, 0
     if count == scaled:
-        return _Span(0, source, 0)
+        return 0, source, 0
     step = source / scaled
     leads = np.arange(start + 1)
     places = (start - leads) * step
@@ -240,4 +221,4 @@ def _span(source: int, scaled: int, start: int, count: int) -> _Span:
     first = round(float(places[lead]))
     # Two pixels more than are needed: the resized copy may be rounded down by one.
     last = first + math.ceil((lead + count) * step) + math.ceil(step) + 1
-    return _Span(first, min(last, source), lead)
+    return first, min(last, source), lead

@@ -24,17 +24,17 @@ FOLDERS = {"train": "training", "val": "validation"}
 # kind and (height, width); a crop of 64×64 fits in some, not in others
 IMAGES: dict[str, tuple[tuple[str, Size], ...]] = {
     "train": (
-        ("colour", (96, 130)),
-        ("grey", (33, 45)),
+        ("color", (96, 130)),
+        ("gray", (33, 45)),
         ("cmyk", (40, 40)),
-        ("colour", (16, 200)),
-        ("colour", (65, 97)),
-        ("colour", (24, 29)),
+        ("color", (16, 200)),
+        ("color", (65, 97)),
+        ("color", (24, 29)),
     ),
     "val": (
-        ("colour", (50, 71)),
-        ("grey", (64, 64)),
-        ("colour", (200, 16)),
+        ("color", (50, 71)),
+        ("gray", (64, 64)),
+        ("color", (200, 16)),
         ("cmyk", (31, 51)),
     ),
 }
@@ -95,10 +95,10 @@ def write_full_ade20k(root: Path) -> Path:
 def _write_jpeg(path: Path, kind: str, size: Size) -> Pixels:
     """Write one JPEG; returns it as RGB."""
     image = picture(path.stem, size)
-    if kind == "grey":
-        grey = image[..., 0] // 2 + image[..., 1] // 2
-        save(path, grey)
-        return np.stack([grey] * 3, -1)
+    if kind == "gray":
+        gray = image[..., 0] // 2 + image[..., 1] // 2
+        save(path, gray)
+        return np.stack([gray] * 3, -1)
     if kind == "cmyk":
         inks = 255 - image
         black = np.full(size, 40, np.uint8)

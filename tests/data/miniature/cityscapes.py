@@ -68,8 +68,8 @@ def write_cityscapes(root: Path, form: Form = "distributed") -> Expected:
 def _write_siblings(annotation: Path, ids: Pixels) -> None:
     things = (ids >= 24) & (ids != IGNORE)
     instances = np.where(things, ids.astype(np.uint16) * 1000, ids)
-    colours = np.stack([ids * 7, ids * 5, ids * 3, np.full_like(ids, 255)], -1)
+    colors = np.stack([ids * 7, ids * 5, ids * 3, np.full_like(ids, 255)], -1)
     polygons = {"imgHeight": SIZE[0], "imgWidth": SIZE[1], "objects": []}
     save(annotation.with_name(f"{annotation.name}_instanceIds.png"), instances)
-    save(annotation.with_name(f"{annotation.name}_color.png"), colours)
+    save(annotation.with_name(f"{annotation.name}_color.png"), colors)
     write_text(annotation.with_name(f"{annotation.name}_polygons.json"), json.dumps(polygons))

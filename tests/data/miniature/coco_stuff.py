@@ -30,7 +30,7 @@ Form = Literal["distributed", "mmseg", "both"]
 DROPPED_164K = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
 DROPPED_10K = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91}
 LABELS_164K = (*range(182), 255)
-LABELS_10K = range(183)  # 0: unlabelled
+LABELS_10K = range(183)  # 0: unlabeled
 SIZES: tuple[Size, ...] = ((48, 64), (65, 43), (16, 190), (97, 81), (27, 31), (70, 66))
 NUMBERS_164K = {"train": (9, 25, 30, 34, 36), "val": (139, 285, 397133)}
 NUMBERS_10K = {"train": (77, 113, 127, 260, 349, 368), "val": (446, 575, 714)}
@@ -40,8 +40,8 @@ STORED_AS = (np.uint8, np.uint16, np.float64)  # MATLAB's own type is the last
 def write_coco_164k(root: Path, form: Form = "distributed") -> Expected:
     """`images/` and `annotations/`, each with `train2017/` and `val2017/`; labels 0 to 181 and 255.
 
-    Some label files are palette images whose colours differ from the indices; one photograph in
-    three is grey.
+    Some label files are palette images whose colors differ from the indices; one photograph in
+    three is gray.
 
     Args:
         root: stands for `coco_stuff164k`.
@@ -81,7 +81,7 @@ def write_coco_10k(root: Path, form: Form = "distributed") -> Expected:
         form: `distributed` has all images in one folder and the split in `imageLists/`; `mmseg` has
             `images/` and `annotations/` with `train2014/` and `test2014/` each and
             `NAME_labelTrainIds.png` in them; `both` the one beside the other, as
-            mmsegmentation's script leaves them. It keeps 0 for unlabelled and counts the classes
+            mmsegmentation's script leaves them. It keeps 0 for unlabeled and counts the classes
             from 1 to 171, unlike its files for the 164k version.
 
     Returns:
@@ -126,7 +126,7 @@ def _numbered(labels: range, dropped: set[int]) -> dict[int, int]:
 
 
 def _write_photo(path: Path, size: Size, index: int) -> Pixels:
-    """Write one JPEG, every third grey; returns it as RGB."""
+    """Write one JPEG, every third gray; returns it as RGB."""
     image = picture(path.stem, size)
     if index % 3 == 1:
         save(path, np.ascontiguousarray(image[..., 0]))

@@ -82,20 +82,20 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
 
 
-def with_palette(values: Pixels, colours: Sequence[Sequence[int]]) -> Image.Image:
-    """A palette image whose indices are the values; its colours say something else."""
+def with_palette(values: Pixels, colors: Sequence[Sequence[int]]) -> Image.Image:
+    """A palette image whose indices are the values; its colors say something else."""
     image = Image.fromarray(values)
-    image.putpalette([part for colour in colours for part in colour])
+    image.putpalette([part for color in colors for part in color])
     return image
 
 
 def misleading_palette() -> list[tuple[int, int, int]]:
-    """256 greys in reverse: read as a grey picture, index 3 becomes 252."""
+    """256 grays in reverse: read as a gray picture, index 3 becomes 252."""
     return [(255 - index,) * 3 for index in range(256)]
 
 
 def gaudy_palette() -> list[tuple[int, int, int]]:
-    """256 different colours."""
+    """256 different colors."""
     return [(index * 37 % 256, index * 91 % 256, index * 151 % 256) for index in range(256)]
 
 

@@ -25,7 +25,7 @@ from tests.data.miniature.drawing import (
 )
 
 Layout = Literal["flat", "split_first", "kind_first"]
-Masks = Literal["index", "palette", "bit", "white", "colour"]
+Masks = Literal["index", "palette", "bit", "white", "color"]
 
 FOLDER_CLASSES = {
     "background": (0, 0, 0),
@@ -83,19 +83,19 @@ def write_folder(
     The JPEGs `turned` and `sideways` are stored on their side with an EXIF orientation; their
     masks are as the image is shown. `glass.png` has an alpha channel. There are two `lane`s, in
     different sub-folders. `classes.yaml` in `root` is the list of names; for `white` masks the
-    names with their values, for `colour` masks the names with their colours.
+    names with their values, for `color` masks the names with their colors.
 
     Args:
         root: gets the folders and `classes.yaml`.
         layout: `flat` is `images/` and `masks/`; `split_first` `train/images/`, …; `kind_first`
             `images/train/`, ….
-        masks: PNGs of class indices and 255 in one grey channel (`index`) or as palette images
+        masks: PNGs of class indices and 255 in one gray channel (`index`) or as palette images
             (`palette`, of which `lane` and `yard` have two bits a pixel and no 255); for the first
             two classes alone, of one bit (`bit`) or with 0 and 255 (`white`), without any pixel
-            that has no class; of three channels (`colour`).
+            that has no class; of three channels (`color`).
         reduce_zero_label: in `index` and `palette` masks 0 is no class, and the classes count
             from 1.
-        void: colour of pixels without a class in `colour` masks; there are none if not given.
+        void: color of pixels without a class in `color` masks; there are none if not given.
 
     Returns:
         Names such as `lane` and `north/lane`. The split is `all` where `layout` is `flat`.
@@ -111,13 +111,13 @@ def write_folder(
         place = PLACES[layout]
         image, tolerance = _write_image(root / place("images", file.split), file)
         two_bits = masks == "palette" and file.name in ("lane", "yard") and not lowest
-        all_labelled = two_classes or two_bits or (masks == "colour" and void is None)
-        labels = scatter(file.name, file.size, [*classes] if all_labelled else [*classes, IGNORE])
+        all_labeled = two_classes or two_bits or (masks == "color" and void is None)
+        labels = scatter(file.name, file.size, [*classes] if all_labeled else [*classes, IGNORE])
         mask = root / place("masks", file.split) / f"{file.name}.png"
         if masks == "bit":
             save(mask, labels == 1)
-        elif masks == "colour":
-            save(mask, _in_colour(labels, void or (0, 0, 0)))
+        elif masks == "color":
+            save(mask, _in_color(labels, void or (0, 0, 0)))
         else:
             values = by_table(labels, values_of)
             if lowest:
@@ -150,15 +150,15 @@ def _write_image(folder: Path, file: _File) -> tuple[Pixels, int]:
     return image, 0
 
 
-def _in_colour(labels: Pixels, void: tuple[int, int, int]) -> Pixels:
-    colours = dict(enumerate(FOLDER_CLASSES.values()))
-    rows = [[colours.get(label, void) for label in row] for row in labels.tolist()]
+def _in_color(labels: Pixels, void: tuple[int, int, int]) -> Pixels:
+    colors = dict(enumerate(FOLDER_CLASSES.values()))
+    rows = [[colors.get(label, void) for label in row] for row in labels.tolist()]
     return np.array(rows, np.uint8)
 
 
 def _classes_yaml(masks: Masks, count: int) -> str:
     names = [*FOLDER_CLASSES][:count]
-    if masks == "colour":
+    if masks == "color":
         return "".join(f"{name}: {[*FOLDER_CLASSES[name]]}\n" for name in names)
     if masks == "white":
         return "".join(f"{name}: {WHITE[index]}\n" for index, name in enumerate(names))

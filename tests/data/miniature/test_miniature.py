@@ -166,12 +166,12 @@ def test_both_versions_of_coco_stuff_differ_by_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["flat", "split_first", "kind_first"])
-@pytest.mark.parametrize("masks", ["index", "palette", "bit", "white", "colour"])
+@pytest.mark.parametrize("masks", ["index", "palette", "bit", "white", "color"])
 def test_images_and_masks_of_a_folder(layout: str, masks: str, tmp_path: Path) -> None:
     expected = write_folder(tmp_path, layout, masks, void=(9, 9, 9))  # type: ignore[arg-type]
     stored_as = {
         "white": np.array([0, 255], np.uint8),
-        "colour": np.array([*FOLDER_CLASSES.values(), *[(9, 9, 9)] * 252], np.uint8),
+        "color": np.array([*FOLDER_CLASSES.values(), *[(9, 9, 9)] * 252], np.uint8),
     }
     place = {"flat": "{kind}", "split_first": "{split}/{kind}", "kind_first": "{kind}/{split}"}
     modes = set()
@@ -187,7 +187,7 @@ def test_images_and_masks_of_a_folder(layout: str, masks: str, tmp_path: Path) -
         table = stored_as.get(masks, np.arange(256))
         np.testing.assert_array_equal(pixels(mask), table[item.labels])
     assert len([*tmp_path.rglob("*.*")]) == 2 * len(expected) + len(["classes.yaml"])
-    kinds = {"index": "L", "palette": "P", "bit": "1", "white": "L", "colour": "RGB"}
+    kinds = {"index": "L", "palette": "P", "bit": "1", "white": "L", "color": "RGB"}
     assert modes == {kinds[masks]}
     without_class = any(IGNORE in item.labels for item in expected.values())
     assert without_class == (masks not in ("bit", "white"))
