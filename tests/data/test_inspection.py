@@ -15,8 +15,7 @@ from PIL import Image
 from pne_seg.data import CamVid, Cityscapes, Folder, Scenes
 from pne_seg.data.base import Split
 from pne_seg.data.inspection import Inspection, as_json, inspect, report_text
-from pne_seg.data.inspection.examiner import Examiner
-from pne_seg.data.inspection.pool import examine_all
+from pne_seg.data.inspection.examiner import Examiner, examine_all
 from pne_seg.data.samples import Sample
 from pne_seg.data.scenes import SceneDataset
 from pne_seg.errors import UserError
@@ -53,7 +52,7 @@ def test_the_figures_are_a_plain_count(tmp_path: Path) -> None:
         assert (figures.heights, figures.widths) == ((48, 48), (64, 64))
         found = as_json(inspection)["splits"][split]
         assert [entry["pixels"] for entry in found["classes"]] == pixels[:NUM_CLASSES]
-        assert found["labelled_pixels"] + found["ignored_pixels"] == size * 48 * 64
+        assert found["labeled_pixels"] + found["ignored_pixels"] == size * 48 * 64
         assert sum(entry["share"] for entry in found["classes"]) == pytest.approx(1)
     assert report_text(inspection).endswith("\nOK\n")
 
@@ -141,7 +140,7 @@ def test_images_without_a_labelled_pixel(tmp_path: Path) -> None:
     write_tree(tmp_path)
     write(tmp_path / "trainannot" / "train_2.png", np.full(PLAIN, IGNORE, np.uint8))
     (warning,) = checked(tmp_path).of("warning")
-    assert warning.kind == "unlabelled"
+    assert warning.kind == "unlabeled"
     assert warning.files == [str(tmp_path / "train" / "train_2.png")]
 
 
@@ -161,7 +160,7 @@ def test_classes_that_do_not_occur(tmp_path: Path) -> None:
 
 def test_white_masks_whose_value_is_taken_for_no_class(tmp_path: Path) -> None:
     write_folder(tmp_path, masks="white")
-    hint = "--data.classes '{background: 0, object: 255}'"
+    hint = "classes={'background': 0, 'object': 255}"
     data = Folder(tmp_path, ["background", "object"], batch_size=2)
     assert hint in messages(inspect(data, processes=1), "absent")[0]
     mended = Folder(tmp_path, {"background": 0, "object": 255}, batch_size=2)
@@ -228,7 +227,7 @@ def test_a_test_split_without_labels(tmp_path: Path) -> None:
     (note,) = messages(inspection, "split")
     assert "test split of Cityscapes has no public labels" in note
     assert inspection.splits["test"] is not None
-    assert not inspection.splits["test"].labelled
+    assert not inspection.splits["test"].labeled
     assert "test" not in inspection.counted
 
 
@@ -251,12 +250,12 @@ class _DeadlyScenes(Scenes):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_process_is_reported(processes: int) -> None:
-    with pytest.raises(UserError, match=r"was killed.* train_0.*--processes 1"):
+    with pytest.raises(UserError, match=r"was killed.* train_0.*processes=1"):
         inspect(_DeadlyScenes(), ["train"], processes)
     assert not active_children()
 
 
-def _stop_at_start(examiners: dict[Split, Examiner]) -> None:
+def _stop_at_start(examiners: list[Examiner]) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
@@ -264,18 +263,18 @@ def _stop_at_start(examiners: dict[Split, Examiner]) -> None:
         pass
 
 
-def _stop_at_a_result(examiners: dict[Split, Examiner]) -> None:
+def _stop_at_a_result(examiners: list[Examiner]) -> None:
     results = examine_all(examiners, 2, lambda: None)
     next(results)
     results.throw(KeyboardInterrupt)
 
 
 @pytest.mark.parametrize("stop", [_stop_at_start, _stop_at_a_result])
-def test_an_interruption_leaves_no_process(stop: Callable[[dict[Split, Examiner]], None]) -> None:
+def test_an_interruption_leaves_no_process(stop: Callable[[list[Examiner]], None]) -> None:
     data = Scenes(train_size=2000)
     examiner = Examiner(data.split("train"), data.num_classes, data.ignore_index)
     with pytest.raises(KeyboardInterrupt):
-        stop({"train": examiner})
+        stop([examiner])
     assert not active_children()
 
 
