@@ -72,9 +72,7 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best", monitor=monitor, mode=mode, save_top_k=1, enable_version_counter=False
         )
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Copy the best checkpoint of the resumed run into this run's folder."""
         state = checkpoint.get("callbacks", {}).get(self.state_key) or {}
         best, resumed = state.get("best_model_score"), trainer.ckpt_path

@@ -88,17 +88,13 @@ class ContrastDiagnostics(Callback):
         for hook in (*self._classifier, *self._terms):
             hook.detach()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, _: Any, batch: Batch, batch_idx: int) -> None:
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         self._measures_step = bool(self._terms and every and (batch_idx + 1) % every == 0)
         for hook in (*self._classifier, *self._terms):
             hook.capturing = self._measures_step
 
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
+    def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
         if not self._measures_step:
             return
         self._measures_step = False

@@ -116,9 +116,7 @@ class ExactResume(Callback):
             here.epoch, here.batch = here.epoch + 1, 0
         self._random_state = random_state()
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         data = _data(trainer)
         size = 0 if data is None else data.batch_size * trainer.world_size
         checkpoint[POSITION] = asdict(replace(self.position, batch_size=size))
@@ -127,9 +125,7 @@ class ExactResume(Callback):
         if buffers := _averaged_buffers(trainer):
             checkpoint[AVERAGED_BUFFERS] = buffers
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Write the counters that Lightning is about to load."""
         if POSITION not in checkpoint:
             return  # of another program: Lightning resumes it its way

@@ -69,9 +69,7 @@ class Figures(Callback):
         self._examples: list[Example] = []
         self._best: tuple[SegmentationMetrics, list[Example], int] | None = None  # and the epoch
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, _: Any, batch: Any, batch_idx: int) -> None:
         """Draw the first batch, exactly as the network gets it."""
         if self._batch_drawn or not self._active(trainer):
             return
@@ -83,20 +81,14 @@ class Figures(Callback):
         self._save(figure, "train_batch")
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, _: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
     ) -> None:
         if trainer.sanity_checking or not self._active(trainer):
             return
         batches = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
         # Evenly over the batches: neighbors are often frames of one video.
         shares = np.arange(self.num_images) / self.num_images
-        indices = (shares * int(batches[dataloader_idx]) - batch_idx) * len(outputs)
+        indices = (shares * int(batches[loader]) - batch_idx) * len(outputs)
         here = sorted({int(index) for index in indices if 0 <= index < len(outputs)})
         self._examples += take_examples(batch, outputs, here)
 
@@ -117,9 +109,7 @@ class Figures(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw(trainer)
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: Trainer, _: Any, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt):
             self._draw(trainer)
 
@@ -185,13 +175,7 @@ class ImageScores(Callback):
         self._images = []
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
         assert isinstance(pl_module, SegmentationModule)
         if self.folder is None:

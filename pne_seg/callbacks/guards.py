@@ -1,6 +1,5 @@
 """Stop a training that cannot succeed: a value that is not finite, or no labeled pixel."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,16 +22,8 @@ _FIX = (
 )
 
 
-@dataclass
-class _Step:
-    """An optimizer step whose result is not read yet."""
-
-    number: int
-    epoch: int
-    batch: int
-    names: list[str]
-    losses: list[Tensor]
-    finite: Tensor
+_Step = tuple[int, str, list[Tensor], Tensor]
+"""A step that is not read yet: number, epoch and images, losses, whether all is finite."""
 
 
 class FiniteTraining(Callback):
@@ -53,15 +44,11 @@ class FiniteTraining(Callback):
         self._losses: list[Tensor] = []
         self._batch = 0
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, _: Any, batch: Any, batch_idx: int) -> None:
         self._batch = batch_idx
         self._names += list(batch.get("name", ())) if isinstance(batch, dict) else []
 
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
+    def on_before_backward(self, trainer: Trainer, _: Any, loss: Tensor) -> None:
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(
@@ -74,11 +61,11 @@ class FiniteTraining(Callback):
         gradients = [p.grad for p in parameters if p.grad is not None]
         if gradients and getattr(trainer.precision_plugin, "scaler", None) is None:
             checked.append(get_total_norm(gradients))
-        if not checked:
-            return
         finite = torch.stack([value.float().reshape(()) for value in checked]).isfinite().all()
-        step = trainer.global_step, trainer.current_epoch, self._batch
-        self._unread.append(_Step(*step, names, losses, finite))
+        where = f"Epoch {trainer.current_epoch}, batch {self._batch}"
+        if names:
+            where += f": {listed(names, most=4)}"
+        self._unread.append((trainer.global_step, where, losses, finite))
         every = trainer.log_every_n_steps or _MAX_STEPS  # type: ignore[attr-defined]
         if _is_read_free(pl_module.device) or (self._batch + 1) % every == 0:
             self._check_steps(pl_module)
@@ -100,20 +87,19 @@ class FiniteTraining(Callback):
 
     def _check_steps(self, module: LightningModule) -> None:
         steps, self._unread = self._unread, []
-        finite = torch.stack([step.finite for step in steps]).tolist() if steps else []
+        finite = torch.stack([finite for *_, finite in steps]).tolist() if steps else []
         if all(finite):
             return
-        step = steps[finite.index(False)]
-        losses = torch.stack([loss.float().reshape(()) for loss in step.losses]).cpu()
+        first = finite.index(False)
+        number, where, kept, _ = steps[first]
+        losses = torch.stack([loss.float().reshape(()) for loss in kept]).cpu()
         bad = losses[~losses.isfinite()].tolist()
         what = f"training loss is {bad[0]}" if bad else "gradient is not finite"
-        if not bad and step is steps[-1]:  # the gradients of earlier steps are gone
+        if not bad and first == len(steps) - 1:  # the gradients of earlier steps are gone
             name = _first_not_finite(module, "grad") or "a parameter"
             what += f" (first in {name}; the loss is {float(losses.sum()):.4g})"
-        images = f": {listed(step.names, most=4)}" if step.names else ""
         raise UserError(
-            f"Step {step.number}: the {what}; no weights were saved after it. "
-            f"Epoch {step.epoch}, batch {step.batch}{images}.{_FIX}"
+            f"Step {number}: the {what}; no weights were saved after it. {where}.{_FIX}"
         )
 
 

@@ -116,9 +116,7 @@ class StopOnSignal(Callback):
 
     on_validation_start = on_train_epoch_start
 
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, *_: Any
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Stop within a validation; a resume begins it again."""
         if not self.signum or trainer.sanity_checking:
             return

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -33,14 +33,6 @@ ImageCounts = Counter[tuple[Size, Size, Size | None]]
 """Images by the sizes of their input before padding, their labels, and their file if known."""
 
 
-class _Result(NamedTuple):
-    """The metrics of an evaluation, its protocol, and in a training its epoch and step."""
-
-    metrics: SegmentationMetrics
-    protocol: dict[str, Any]
-    when: dict[str, Any]
-
-
 class Summary(Callback):
     """Print the metrics and write them, as fractions, with their protocol to `metrics.json`.
 
@@ -51,8 +43,9 @@ class Summary(Callback):
     def __init__(self) -> None:
         self.folder: Path | None = None  # of the run; if None, nothing is written
         self.origin: dict[str, Any] = {}  # further values of `metrics.json`: what was evaluated
-        self._best: _Result | None = None
-        self._resumed: dict[str, Any] | None = None
+        # The best evaluation: its matrix, its protocol, and in a training its epoch and step.
+        self._best: dict[str, Any] = {}
+        self._resumed: dict[str, Any] = {}
         self._counts: ImageCounts = Counter()
         self._epoch_seconds: list[float] = []  # of training, without validation
         self._began = self._epoch_began = self._validation_began = 0.0
@@ -62,9 +55,8 @@ class Summary(Callback):
         self._began = time.perf_counter()
         best = trainer.checkpoint_callback
         if self._resumed and isinstance(best, ModelCheckpoint) and best.best_model_path:
-            metrics = SegmentationMetrics.from_matrix(self._resumed["matrix"])
-            self._best = _Result(metrics, self._resumed["protocol"], self._resumed["when"])
-        self._resumed = None
+            self._best = self._resumed
+        self._resumed = {}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_began = time.perf_counter()
@@ -91,11 +83,11 @@ class Summary(Callback):
         assert isinstance(pl_module, SegmentationModule)
         if trainer.sanity_checking or pl_module.metrics is None:
             return
-        when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        found = protocol(trainer, pl_module, counts)
-        result = _Result(pl_module.metrics, found, when if trainer.state.fn == "fit" else {})
-        if self._best is None or trainer.testing or rank(result.metrics) > rank(self._best.metrics):
-            self._best = result
+        found, metrics = protocol(trainer, pl_module, counts), pl_module.metrics
+        if not self._best or trainer.testing or rank(metrics) > rank(_metrics(self._best)):
+            when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            when = when if trainer.state.fn == "fit" else {}
+            self._best = {"matrix": metrics.matrix, "protocol": found, "when": when}
         if trainer.state.fn != "fit":
             self.on_fit_end(trainer, pl_module)
 
@@ -103,24 +95,21 @@ class Summary(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SegmentationModule)
-        if self._best is None or not trainer.is_global_zero:
+        if not self._best or not trainer.is_global_zero:
             return
-        self._print(trainer, pl_module, self._best)
+        self._print(trainer, pl_module)
         if self.folder is not None:
-            self._write(trainer, pl_module, self._best, self.folder / METRICS)
+            self._write(trainer, pl_module, self.folder / METRICS)
 
     def state_dict(self) -> dict[str, Any]:
-        if self._best is None:
-            return {}
-        metrics, found, when = self._best
-        return {"matrix": metrics.matrix, "protocol": found, "when": when}
+        return self._best
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep them until it is known whether their checkpoint is available."""
-        self._resumed = state_dict or None
+        self._resumed = state_dict
 
-    def _print(self, trainer: Trainer, module: SegmentationModule, result: _Result) -> None:
-        metrics, found, when = result
+    def _print(self, trainer: Trainer, module: SegmentationModule) -> None:
+        metrics, when = _metrics(self._best), self._best["when"]
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 120  # a file or a pipe has no width to fold the table to
@@ -151,14 +140,12 @@ class Summary(Callback):
                 table.add_row(name, *map(percent, (near.miou, near.pixel_accuracy, share)))
             console.print(table)
         if trainer.state.fn != "fit":
-            console.print(Text(in_words(found, str(module.scorer.inference))))
+            console.print(Text(in_words(self._best["protocol"], str(module.scorer.inference))))
 
-    def _write(
-        self, trainer: Trainer, module: SegmentationModule, result: _Result, file: Path
-    ) -> None:
-        metrics, found, when = result
-        stage = "test" if trainer.testing else "val"
-        content: dict[str, Any] = metrics.as_dict(stage, module.class_names) | when | self.origin
+    def _write(self, trainer: Trainer, module: SegmentationModule, file: Path) -> None:
+        metrics, stage = _metrics(self._best), "test" if trainer.testing else "val"
+        content: dict[str, Any] = metrics.as_dict(stage, module.class_names)
+        content |= self._best["when"] | self.origin
         if trainer.testing and module.boundary_metrics is not None:
             content |= module.boundary_metrics.as_dict(stage)
         content[f"{stage}/majority_class_mIoU"] = metrics.majority_miou
@@ -175,8 +162,13 @@ class Summary(Callback):
         for key, value in content.items():
             if isinstance(value, float) and math.isnan(value):
                 content[key] = None
-        text = json.dumps(content | {"protocol": found}, indent=2, ensure_ascii=False) + "\n"
+        content["protocol"] = self._best["protocol"]
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_bytes_atomically(file, text.encode())
+
+
+def _metrics(best: dict[str, Any]) -> SegmentationMetrics:
+    return SegmentationMetrics.from_matrix(best["matrix"])
 
 
 def rank(metrics: SegmentationMetrics) -> float:

@@ -35,15 +35,11 @@ def plot_class_iou(
     title: str,
     pixel_share: npt.ArrayLike | None = None,
 ) -> "Figure":
-    """Draw the IoU of each class, best first, with the mean over classes that have one.
+    """Draw (C,) IoUs as fractions, best first, with the mean over classes that have one, not NaN.
 
-    Args:
-        class_names: C names.
-        iou: (C,) fractions; NaN for a class without pixels.
-        title: the heading.
-        pixel_share: (C,) fractions of the labeled pixels, listed at the side.
+    The classes' shares of the labeled pixels, (C,) fractions, are listed at the side.
     """
-    percent = 100 * _checked(iou, (len(class_names),), "iou", most=1)
+    percent = 100 * _checked(iou, (len(class_names),), "iou", are_fractions=True)
     order = np.argsort(-percent, kind="stable")  # NaN sorts last
     percent = percent[order]
     absent = np.isnan(percent)
@@ -68,7 +64,9 @@ def plot_class_iou(
     if pixel_share is not None:
         style: dict[str, Any] = {"ha": "right", "transform": axes.get_yaxis_transform()}
         axes.text(1.07, above, "pixels", va="bottom", **style, **text_style(10, GRAY))
-        shares = 100 * _checked(pixel_share, percent.shape, "pixel_share", most=1)[order]
+        shares = (
+            100 * _checked(pixel_share, percent.shape, "pixel_share", are_fractions=True)[order]
+        )
         for row, value in enumerate(shares):
             text = "n/a" if np.isnan(value) else "<0.1%" if 0 < value < 0.05 else f"{value:.1f}%"
             axes.text(1.07, row, text, va="center_baseline", **style, **text_style(size, GRAY))
@@ -79,21 +77,16 @@ def plot_class_iou(
 def plot_label_histogram(
     data: DataDescription, pixels: Mapping[str, npt.ArrayLike], *, title: str
 ) -> "Figure":
-    """Draw each class's share of the labeled pixels, on a logarithmic scale, a panel per split.
+    """Draw each class's share of the (C,) labeled pixels on a logarithmic scale, a panel per split.
 
     All panels have the order of the shares in the first split.
-
-    Args:
-        data: class names and colors.
-        pixels: by split, (C,) numbers of labeled pixels.
-        title: the heading.
     """
     colors = np.array(data.palette) / 255
     percent: dict[str, Floats] = {}
     for split, values in pixels.items():
         counts = _checked(values, (len(colors),), split)
-        if not counts.sum() > 0:
-            raise ValueError(f"{split}: there is no labeled pixel, or a number of them is NaN.")
+        if not counts.any():
+            raise ValueError(f"{split} has no labeled pixel.")
         percent[split] = 100 * counts / counts.sum()
     if not percent:
         raise ValueError("There is no split to draw.")
@@ -140,8 +133,6 @@ def plot_confusion_matrix(
 
     names = [str(name) for name in class_names]
     counts = _checked(matrix, (len(names), len(names)), "matrix")
-    if not np.isfinite(counts).all():
-        raise ValueError("The counts of matrix must be finite.")
     sums = counts.sum(axis=1, keepdims=True)
     percent = np.where(sums > 0, 100 * counts / np.where(sums > 0, sums, 1), np.nan)
     annotated = len(names) <= _ANNOTATED_CLASSES
@@ -260,13 +251,15 @@ def _share_text(percent: float) -> str:
 
 
 def _checked(
-    values: npt.ArrayLike, shape: tuple[int, ...], what: str, most: float = np.inf
+    values: npt.ArrayLike, shape: tuple[int, ...], what: str, are_fractions: bool = False
 ) -> Floats:
-    """Return values as an array, or raise ValueError if they do not fit the class names."""
+    """Return counts, or fractions or NaN, as an array; raise ValueError if they are not."""
     array = np.asarray(values, dtype=np.float64)
     if array.shape != shape or not array.size:
         raise ValueError(f"{what} has shape {array.shape}, but there are {shape[0]} class names.")
-    outside = array[(array < 0) | (array > most + 1e-6)]
-    if len(outside):
-        raise ValueError(f"{what} must be from 0 to {most:g}, got {outside[0]:g}.")
+    valid = (array >= 0) & (array < (1 + 1e-6 if are_fractions else np.inf))
+    valid |= np.isnan(array) & are_fractions
+    if not valid.all():
+        expected = "from 0 to 1" if are_fractions else "finite and not negative"
+        raise ValueError(f"{what} must be {expected}, got {array[~valid][0]:g}.")
     return array

@@ -38,12 +38,7 @@ def overlay(
 ) -> Pixels:
     """Lay the colors of a label map over its image; ignored pixels are darkened.
 
-    Args:
-        image: (H, W, 3) uint8.
-        labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
-        palette: (C, 3) colors, 0..255.
-        ignore_index: the value without a class.
-        opacity: from 0, only the image, to 1, only the colors.
+    An opacity of 0 shows only the image, 1 only the colors.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be between 0 and 1, got {opacity}.")

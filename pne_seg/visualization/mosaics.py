@@ -48,13 +48,7 @@ def training_mosaic(
     *,
     title: str,
 ) -> "Figure":
-    """Draw the first `MAX_IMAGES` images, each beside its labels laid over it.
-
-    Args:
-        images: (H, W, 3) uint8 each.
-        labels: (H, W) integers each.
-        data: classes and colors.
-        title: the heading.
+    """Draw the first `MAX_IMAGES` images, (H, W, 3) uint8, each beside its labels laid over it.
 
     Raises:
         ValueError: nothing to draw, lists of different lengths, or a label that is no class.
@@ -87,11 +81,7 @@ def validation_mosaic(
     *,
     title: str,
 ) -> "Figure":
-    """Draw a row per image: image, label, prediction, map of wrong pixels, and pixel accuracy.
-
-    The arguments are those of `training_mosaic`, and of each image the (H, W) prediction and the
-    heading of the row, such as the file name.
-    """
+    """Draw a row per image, headed by its name: image, label, prediction, map of wrong pixels."""
     ignore = data.ignore_index
     rows: list[list[Pixels]] = []
     captions: list[tuple[str, str]] = []
@@ -116,11 +106,7 @@ def validation_mosaic(
 
 
 def shrink(image: Pixels, *maps: Labels) -> list[Labels]:
-    """Fit an image and its label maps into 400 × 300 pixels, keeping the aspect ratio.
-
-    Raises:
-        ValueError: a map of another size than the image, or an image without pixels.
-    """
+    """Fit an image and its label maps into 400 × 300 pixels, keeping the aspect ratio."""
     for labels in maps:
         check_same_size(image, labels, "labels")
     height, width = image.shape[:2]

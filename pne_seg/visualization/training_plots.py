@@ -42,12 +42,9 @@ _MOST_CLASSES = 10  # in the legend of embeddings
 
 
 def plot_curves(history: History, *, title: str) -> "Figure":
-    """Draw the losses and the validation mIoU over the optimizer steps.
+    """Draw the losses and the validation mIoU of (step, value) pairs by their logged names.
 
-    Args:
-        history: (step, value) pairs by logged name: `train/loss`, any `train/loss_…`, `val/loss`,
-            and `val/mIoU` as a fraction. Values that are not finite are left out.
-        title: the heading.
+    Values that are not finite are left out.
     """
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 

@@ -59,8 +59,8 @@ def test_ticks_are_thinned_and_large_matrices_not_annotated(count: int) -> None:
     [
         (np.ones((2, 3)), "shape"),
         (np.ones((3, 3)), "2 class names"),
-        (np.array([[1, -1], [0, 1]]), "got -1"),
-        (np.array([[1, NAN], [0, 1]]), "finite"),
+        (np.array([[1, -1], [0, 1]]), "finite and not negative, got -1"),
+        (np.array([[1, NAN], [0, 1]]), "finite and not negative, got nan"),
     ],
 )
 def test_bad_matrix_is_refused(matrix: np.ndarray, message: str) -> None:
