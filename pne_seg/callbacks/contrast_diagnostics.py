@@ -20,24 +20,17 @@ from pne_seg.module import Batch, SegmentationModule
 class ContrastDiagnostics(Callback):
     """Log what the contrast rests on and what it does; off unless it is among the callbacks.
 
-    At each logging step of the training, for the batch at hand:
+    At each logging step: `train/contrast_used`, the share of all pixels whose embeddings the loss
+    reads, and `train/gradient_contrast` and `train/gradient_losses`, the L2 norms of the gradients
+    that the weighted contrast and the losses on the logits send into the feature they share.
 
-    - `train/contrast_used`: the share of all pixels whose embeddings the loss reads;
-    - `train/gradient_contrast`, `train/gradient_losses`: the L2 norms of the gradients that the
-      weighted contrast and the losses on the logits send into the feature they share.
+    At each validation, for `embedding` and `feature` (only the latter without a contrast), mean
+    cosines: `val/…_right_within` and `…_right_between` of right pixels with the other right pixels
+    of their class and of other classes, `…_wrong_within` and `…_wrong_between` of wrong pixels with
+    the right pixels of their class and of the class they were taken for.
 
-    At each validation, on the first images of the split, for the embedding and for the feature that
-    it is made of (for the feature only if there is no contrast):
-
-    - `val/embedding_right_within`, `…_right_between`: the mean cosine of right pixels with the
-      other right pixels of their class, and with those of other classes;
-    - `val/embedding_wrong_within`, `…_wrong_between`: the mean cosine of wrong pixels with the
-      right pixels of their class, and with those of the class they were taken for.
-
-    `figures/embeddings.png` in the logger's folder shows these pixels' embeddings in two
-    dimensions, before the training (where Lightning's sanity check runs, else after the first
-    validation) and after the latest validation. The random state, the gradients and the weights of
-    the run are those of a run without the callback.
+    `figures/embeddings.png` in the logger's folder shows the first and the latest embeddings in two
+    dimensions. The run takes the same steps as without the callback.
 
     Args:
         num_images: images of the first validation batch that are looked at, of each process.

@@ -29,29 +29,16 @@ AVERAGED_BUFFERS = "averaged_buffers"
 
 @dataclass
 class Position:
-    """Where a training stands between two steps.
-
-    Attributes:
-        epoch: the current one, from 0.
-        batch: number of its batches that are done; 0 between two epochs.
-        validation_due: whether a validation comes next.
-        batches: number of batches done in all epochs.
-        batch_size: images in a batch of all processes; 0 if unknown.
-    """
+    """Where a training stands between two steps."""
 
     epoch: int = 0
-    batch: int = 0
-    validation_due: bool = False
-    batches: int = 0
-    batch_size: int = 0
+    batch: int = 0  # number of the epoch's batches that are done; 0 between two epochs
+    validation_due: bool = False  # whether a validation comes next
+    batches: int = 0  # done in all epochs
+    batch_size: int = 0  # images in a batch of all processes; 0 if unknown
 
     def write(self, loops: dict[str, Any], step: int) -> None:
-        """Write the counters of Lightning's training loop in the form that it resumes correctly.
-
-        Args:
-            loops: a checkpoint's `loops["fit_loop"]`, changed in place.
-            step: number of optimizer steps done.
-        """
+        """Write the counters in a checkpoint's `loops["fit_loop"]`, to resume from here."""
         begun = self.epoch + (1 if self.batch else 0)
         epochs = _counters(begun, begun, self.epoch, self.epoch)
         loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}

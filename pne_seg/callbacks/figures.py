@@ -92,7 +92,8 @@ class Figures(Callback):
         here = sorted({int(index) for index in indices if 0 <= index < len(outputs)})
         self._examples += take_examples(batch, outputs, here)
 
-    on_test_batch_end = on_validation_batch_end
+    def on_test_batch_end(self, *args: Any) -> None:
+        self.on_validation_batch_end(*args)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         examples, self._examples = self._examples, []

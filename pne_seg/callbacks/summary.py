@@ -75,7 +75,8 @@ class Summary(Callback):
             file = None if size is None else (size[0], size[1])
             self._counts[(height, width), (rows, columns), file] += 1
 
-    on_test_batch_end = on_validation_batch_end
+    def on_test_batch_end(self, *args: Any) -> None:
+        self.on_validation_batch_end(*args)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_began += time.perf_counter() - self._validation_began
@@ -136,7 +137,7 @@ class Summary(Callback):
             rows = {f"up to {width} px": near for width, near in boundary.within.items()}
             rows[f"more than {max(boundary.within)} px"] = boundary.beyond
             for name, near in rows.items():
-                share = int(near.matrix.sum()) / total if (total := metrics.matrix.sum()) else None
+                share = float(near.matrix.sum() / metrics.matrix.sum())
                 table.add_row(name, *map(percent, (near.miou, near.pixel_accuracy, share)))
             console.print(table)
         if trainer.state.fn != "fit":

@@ -156,7 +156,7 @@ def _draw(output: Path, inspection: Inspection, data: SegmentationDataModule) ->
     """Draw a label histogram, and a mosaic for each split that has labels."""
     counted, description = inspection.counted, data.description
     if counted:
-        pixels = {split: figures.pixels for split, figures in counted.items()}
+        pixels: dict[str, Any] = {split: figures.pixels for split, figures in counted.items()}
         title = f"{inspection.data}: labeled pixels"
         save_figure(
             plot_label_histogram(description, pixels, title=title), output / "label_histogram.png"

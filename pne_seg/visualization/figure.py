@@ -70,8 +70,8 @@ def figure_with_axes(
 
 def style_ticks(axes: "Axes", size: float, length: float = 3.5) -> None:
     """Set the fonts and colors of the ticks."""
-    font = {"labelcolor": BLACK, "labelsize": size, "labelfontfamily": FONT}
-    sides = {"direction": "out", "top": False, "right": False}
+    font: Any = {"labelcolor": BLACK, "labelsize": size, "labelfontfamily": FONT}
+    sides: Any = {"direction": "out", "top": False, "right": False}
     axes.tick_params(which="both", color=LIGHT_GRAY, length=length, **font, **sides)
 
 

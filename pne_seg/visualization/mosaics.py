@@ -65,8 +65,8 @@ def training_mosaic(
     headings = ["image", "labels over it"]
     if len(pairs) > 1:
         headings = [*headings, "", *headings]
-    beside = zip_longest(pairs[::2], pairs[1::2], fillvalue=[])
-    figure = _mosaic(headings, [[*left, None, *right] for left, right in beside])
+    beside = zip_longest(pairs[::2], pairs[1::2])
+    figure = _mosaic(headings, [[*left, None, *(right or ())] for left, right in beside])
     add_legend(figure, shown_classes(shown, data), "Classes")
     add_title(figure, title)
     return figure
@@ -169,7 +169,7 @@ def shown_classes(
     ignored = values == data.ignore_index
     found = np.bincount(values[~ignored], minlength=len(data.palette)) > 0
     found |= len(data.palette) <= _MAX_LEGEND
-    classes = [
+    classes: list[tuple[str, tuple[int, ...]]] = [
         (str(data.class_names[index]), data.palette[index])
         for index in np.flatnonzero(found).tolist()
         if index != data.ignore_index

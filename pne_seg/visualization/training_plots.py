@@ -190,7 +190,8 @@ def plot_embeddings(
         axes.set_title(f"{panel.title}{accuracy}", loc="left", **text_style(11))
         for chosen, marker, size, width in ((right, "o", 9, 0.0), (~right, "x", 20, 0.9)):
             style: dict[str, Any] = {"marker": marker, "s": size, "linewidths": width}
-            axes.scatter(*points[chosen].T, c=colors[labels[chosen]], alpha=0.75, **style)
+            across, up = points[chosen].T
+            axes.scatter(across, up, c=colors[labels[chosen]], alpha=0.75, **style)
         axes.set(xticklabels=[], yticklabels=[])
         axes.set_xlabel(f"{shares[0]:.0%} of the variance", **text_style(9))
         axes.set_ylabel(f"{shares[1]:.0%}", **text_style(9))

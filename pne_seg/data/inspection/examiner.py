@@ -37,35 +37,22 @@ _TASKS_AHEAD = 3  # for each process, so that it never waits
 
 
 class Problem(NamedTuple):
-    """What is wrong with one sample.
+    """What is wrong with one sample."""
 
-    Attributes:
-        kind: `image`, `labels` or `sizes`, or `damage`, which decodes all the same.
-        file: the file at fault, or the sample's name if it has none.
-        message: names the file and says how to fix it.
-    """
-
-    kind: str
-    file: str
-    message: str
+    kind: str  # `image`, `labels` or `sizes`, or `damage`, which decodes all the same
+    file: str  # the sample's name if it has none
+    message: str  # names the file and says how to fix it
 
 
 @dataclass
 class Examined:
-    """What one sample holds: a few kilobytes.
+    """What one sample holds: a few kilobytes."""
 
-    Attributes:
-        size: of the image as stored; None if it cannot be read.
-        digest: of the image's bytes, never 0 if it can be read.
-        counts: (256,) pixels of each label.
-        notes: keys of remarks, such as `grayscale`.
-    """
-
-    size: Size | None = None
-    digest: int = 0
-    counts: npt.NDArray[np.int64] | None = None
+    size: Size | None = None  # of the image as stored; None if it cannot be read
+    digest: int = 0  # of the image's bytes, never 0 if it can be read
+    counts: npt.NDArray[np.int64] | None = None  # (256,) pixels of each label
     problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # keys of remarks, such as `grayscale`
 
     @contextmanager
     def collecting(self, kind: str, file: str) -> Iterator[None]:
@@ -82,21 +69,13 @@ class Examined:
 
 @dataclass(frozen=True)
 class Examiner:
-    """Looks at the samples of one split.
-
-    Args:
-        dataset: the split.
-        num_classes: labels must be below, or the ignore value.
-        ignore_index: the label without a class.
-        crop: height and width of training crops; None where small images are no matter.
-        resize_base: width and height of the box that images are fitted to before, or None.
-    """
+    """Looks at the samples of one split."""
 
     dataset: SegmentationDataset
     num_classes: int
     ignore_index: int
-    crop: Size | None = None
-    resize_base: Size | None = None
+    crop: Size | None = None  # of the training; None where small images are no matter
+    resize_base: Size | None = None  # width and height that images are fitted to before
 
     def examine(self, index: int, complaints: Callable[[], str] = str) -> Examined:
         """Decode a sample's files; `complaints` returns the decoder's since its last call."""
@@ -217,14 +196,7 @@ def examine_all(
 ) -> Generator[tuple[int, int, Examined]]:
     """Examine every sample of all splits in processes; yield number of the split, index and result.
 
-    Args:
-        examiners: one for each split.
-        processes: number of processes.
-        started: called once all of them run; whoever starts threads does it there, as a forked
-            process must not inherit half of one.
-
-    Raises:
-        UserError: a process was killed.
+    Whoever starts threads does it in `started`, as a forked process must not inherit half of one.
     """
     samples = [(n, i) for n, examiner in enumerate(examiners) for i in range(len(examiner.dataset))]
     tasks = [samples[i : i + _SAMPLES_AT_ONCE] for i in range(0, len(samples), _SAMPLES_AT_ONCE)]

@@ -28,47 +28,30 @@ _HEADINGS: dict[Level, str] = {"error": "Errors", "warning": "Warnings", "note":
 class Finding:
     """A problem or a remark.
 
-    Attributes:
-        level: how bad it is.
-        kind: `split`, `image`, `labels`, `sizes`, `damage`, `duplicate`, `absent`, or a key of the
-            remarks on images, such as `grayscale`.
-        splits: which it is about.
-        message: a sentence or two, with the fix if there is one.
-        files: all files that it is about.
+    Its kind is `split`, `image`, `labels`, `sizes`, `damage`, `duplicate`, `absent`, or a key of
+    the remarks on images, such as `grayscale`.
     """
 
     level: Level
     kind: str
     splits: list[Split]
-    message: str
-    files: list[str] = field(default_factory=list)
+    message: str  # with the fix if there is one
+    files: list[str] = field(default_factory=list)  # all of them
 
 
 @dataclass
 class SplitFigures:
-    """What one split holds; files that cannot be read do not count.
-
-    Attributes:
-        images: number of images.
-        labeled: whether there are labels.
-        heights: least and largest height of an image in pixels; None if none can be read.
-        widths: the same of the widths.
-        pixels: (C,) pixels of each class.
-        images_with: (C,) images that have any of them.
-        ignored: pixels without a class.
-        good: at most eight images without errors, evenly over the split.
-        same_as: the split that has the same files by the data set's design.
-    """
+    """What one split holds; files that cannot be read do not count."""
 
     images: int
     labeled: bool
-    heights: tuple[int, int] | None
+    heights: tuple[int, int] | None  # least and largest in pixels; None if none can be read
     widths: tuple[int, int] | None
-    pixels: Counts
-    images_with: Counts
-    ignored: int
-    good: list[int]
-    same_as: Split | None = None
+    pixels: Counts  # (C,) of each class
+    images_with: Counts  # (C,) images that have any of them
+    ignored: int  # pixels without a class
+    good: list[int]  # at most eight images without errors, evenly over the split
+    same_as: Split | None = None  # the split that has the same files by the data set's design
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
@@ -78,21 +61,13 @@ class SplitFigures:
 
 @dataclass
 class Inspection:
-    """The result of a check.
+    """The result of a check."""
 
-    Attributes:
-        data: name of the data set's class.
-        root: where its files are, None if it has none.
-        class_names: C names.
-        splits: by name; None for one that cannot be opened.
-        findings: errors first, then warnings, then notes.
-    """
-
-    data: str
-    root: str | None
+    data: str  # name of the data set's class
+    root: str | None  # where its files are, if it has any
     class_names: list[str]
-    splits: dict[Split, SplitFigures | None]
-    findings: list[Finding]
+    splits: dict[Split, SplitFigures | None]  # None for one that cannot be opened
+    findings: list[Finding]  # errors first, then warnings, then notes
 
     def of(self, level: Level) -> list[Finding]:
         """Return the findings of one level."""
