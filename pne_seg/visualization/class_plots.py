@@ -64,10 +64,7 @@ def plot_class_iou(
     if pixel_share is not None:
         style: dict[str, Any] = {"ha": "right", "transform": axes.get_yaxis_transform()}
         axes.text(1.07, above, "pixels", va="bottom", **style, **text_style(10, GRAY))
-        shares = (
-            100 * _checked(pixel_share, percent.shape, "pixel_share", are_fractions=True)[order]
-        )
-        for row, value in enumerate(shares):
+        for row, value in enumerate(100 * np.asarray(pixel_share)[order]):
             text = "n/a" if np.isnan(value) else "<0.1%" if 0 < value < 0.05 else f"{value:.1f}%"
             axes.text(1.07, row, text, va="center_baseline", **style, **text_style(size, GRAY))
     add_title(figure, title)
@@ -107,7 +104,7 @@ def plot_label_histogram(
         _draw_bars(
             axes,
             np.maximum(values, start),
-            [_share_text(value) for value in values],
+            ["none" if not v else f"{v:.1f}" if v >= 0.1 else f"{v:.1g}" for v in values],
             size,
             [BLACK if value else VERMILION for value in values],
             color=colors[order],
@@ -157,19 +154,18 @@ def plot_confusion_matrix(
     ticks = range(0, len(names), step)
     axes.set_yticks(ticks, labels=names[::step])
     axes.set_xticks(ticks, labels=names[::step])
+    angle, side = (45, "top") if annotated else (90, "center")
     for label in axes.get_xticklabels():
-        label.set(rotation=45 if annotated else 90, ha="right", rotation_mode="anchor")
-        if not annotated:
-            label.set_verticalalignment("center")
+        label.set(rotation=angle, ha="right", va=side, rotation_mode="anchor")
     axes.set_ylabel("label", **text_style(11))
     axes.set_xlabel("prediction", **text_style(11))
 
-    side = axes.inset_axes((1 + 0.18 / edge, 0, 0.16 / edge, 1))
-    bar = figure.colorbar(image, cax=side, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
-    style_ticks(side, size=8, length=2)
-    side.tick_params(right=True)
-    side.minorticks_off()
-    side.set_title("%", **text_style(9))
+    scale = axes.inset_axes((1 + 0.18 / edge, 0, 0.16 / edge, 1))
+    bar = figure.colorbar(image, cax=scale, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
+    style_ticks(scale, size=8, length=2)
+    scale.tick_params(right=True)
+    scale.minorticks_off()
+    scale.set_title("%", **text_style(9))
     bar.outline.set_visible(False)
     _list_confusions(axes, percent, names)
     add_title(figure, title)
@@ -240,14 +236,6 @@ def _draw_bars(
     written = axes.bar_label(bars, texts, padding=4, zorder=5, bbox=box, **text_style(size))
     for text, color in zip(written, text_colors, strict=True):
         text.set(color=color, verticalalignment="center_baseline")
-
-
-def _share_text(percent: float) -> str:
-    if not percent:
-        return "none"
-    if percent >= 0.1:
-        return f"{percent:.1f}"
-    return f"{percent:.1g}" if percent >= 1e-4 else f"{percent:.0e}"
 
 
 def _checked(
