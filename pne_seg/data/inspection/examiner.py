@@ -206,7 +206,7 @@ def examine_all(
     # A fork takes no time and shares the lists of files; elsewhere it is not safe.
     context = get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(examiners,))
-    ahead = processes * _TASKS_AHEAD
+    ahead, task = processes * _TASKS_AHEAD, tasks[0]
     try:
         pending = deque(pool.submit(_examine, task) for task in tasks[:ahead])
         started()
@@ -220,8 +220,8 @@ def examine_all(
         split, index = task[0]
         raise UserError(
             "A process that reads the files was killed, as the system does where memory runs out; "
-            f"it was at one of the images from {examiners[split].dataset.name(index)} on. Use "
-            "fewer at a time, such as processes=1."
+            f"it was at one of the images from {examiners[split].dataset.name(index)} on. Use fewer "
+            "at a time, such as processes=1."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
