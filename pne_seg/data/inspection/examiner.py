@@ -218,10 +218,10 @@ def examine_all(
                 yield split, index, found
     except BrokenProcessPool as error:
         split, index = task[0]
+        name = examiners[split].dataset.name(index)
         raise UserError(
             "A process that reads the files was killed, as the system does where memory runs out; "
-            f"it was at one of the images from {examiners[split].dataset.name(index)} on. Use fewer "
-            "at a time, such as processes=1."
+            f"it was at one of the images from {name} on. Use fewer at a time, such as processes=1."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
