@@ -69,16 +69,9 @@ def _has_rows(tensor: Tensor, num_classes: int) -> bool:
 def rows_by_name(
     fresh: Tensor, given: Tensor, here: Sequence[str], there: Sequence[str]
 ) -> Tensor | None:
-    """Assign the rows of a tensor to the classes of the same name.
+    """Return `fresh`, rows of the classes `here`, with those that `given` has of the same name.
 
-    Args:
-        fresh: (C, ...) rows, kept for the classes that the source lacks.
-        given: (D, ...) of the source.
-        here: C names.
-        there: D names.
-
-    Returns:
-        (C, ...) a new tensor; None if `given` is no plain float tensor with a row for each class.
+    None if `given` is no plain float tensor with a row for each class `there`.
     """
     plain = given.layout == torch.strided and given.is_floating_point() and not given.is_meta
     if not plain or given.shape != (len(there), *fresh.shape[1:]):

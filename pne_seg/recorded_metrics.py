@@ -8,8 +8,6 @@ from pne_seg.description import DataDescription
 from pne_seg.inference import Inference
 from pne_seg.runs import METRICS, Run, read_metrics
 
-_EVALUATIONS = {"val": "validate", "test": "test"}
-
 
 def recorded_metrics(
     path: Path,
@@ -36,7 +34,7 @@ def recorded_metrics(
         metrics = read_metrics(file)
         if metrics.get("step") == step and _protocol(metrics).get("complete", True):
             found["val"] = metrics
-    for split, verb in _EVALUATIONS.items():
+    for split, verb in (("val", "validate"), ("test", "test")):
         files = (run.folder / verb).glob(f"{glob.escape(path.stem)}*/{METRICS}")
         for file in sorted(files, key=lambda file: (file.stat().st_mtime, file)):
             metrics = read_metrics(file)

@@ -3,10 +3,8 @@
 from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from pne_seg.callbacks.contrast_diagnostics import ContrastDiagnostics
 from pne_seg.callbacks.exact_resume import ExactResume
-from pne_seg.callbacks.figures import Figures
-from pne_seg.callbacks.finite_training import FiniteTraining
-from pne_seg.callbacks.image_scores import ImageScores
-from pne_seg.callbacks.labeled_pixels import LabeledPixels
+from pne_seg.callbacks.figures import Figures, ImageScores
+from pne_seg.callbacks.guards import FiniteTraining, LabeledPixels
 from pne_seg.callbacks.stop_on_signal import StopOnSignal, Stopped
 from pne_seg.callbacks.summary import Summary
 

@@ -28,16 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
     ) -> None:
-        """Save a checkpoint.
-
-        Args:
-            checkpoint: tensors and plain values.
-            path: the file; its folder is made if missing.
-            storage_options: not supported, as in the parent class.
-
-        Raises:
-            OSError: it cannot be written; the older one is unchanged.
-        """
+        """Save a checkpoint; if that fails, the older file is unchanged."""
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO takes no storage options.")
 
@@ -52,23 +43,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         target = Path(path)
         remove_abandoned([target])
-        save_atomically(
-            target, write, previous_checkpoint(target) if target.name == LAST.name else None
-        )
+        keep = previous_checkpoint(target) if target.name == LAST.name else None
+        save_atomically(target, write, keep)
 
     def load_checkpoint(
         self, path: _PATH, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint's tensors and plain values, to the CPU.
-
-        Args:
-            path: the file.
-            map_location: ignored; Lightning moves what it loads.
-            weights_only: ignored; it is always true.
-
-        Raises:
-            UserError: it is damaged, or holds more than tensors and plain values.
-        """
+        """Read a checkpoint's tensors and plain values, always to the CPU."""
         # An optimizer keeps the tensors that it loads, longer than the file may exist.
         checkpoint = read_checkpoint(Path(path), map_tensors=False)
         if "pytorch-lightning_version" not in checkpoint:
@@ -91,9 +72,7 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best", monitor=monitor, mode=mode, save_top_k=1, enable_version_counter=False
         )
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Copy the best checkpoint of the resumed run into this run's folder."""
         state = checkpoint.get("callbacks", {}).get(self.state_key) or {}
         best, resumed = state.get("best_model_score"), trainer.ckpt_path
@@ -117,7 +96,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.best_k_models = {str(target): best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Do nothing: `on_load_checkpoint` restores what holds in another folder."""
+        """Do nothing: `on_load_checkpoint` restores what is valid in another folder."""
 
 
 class LastCheckpoint(Checkpoint):
@@ -132,9 +111,6 @@ class LastCheckpoint(Checkpoint):
 
     Attributes:
         saved_step: optimizer steps done at the latest checkpoint; 0 before the first.
-
-    Raises:
-        ValueError: a value is not positive.
     """
 
     def __init__(
@@ -164,11 +140,10 @@ class LastCheckpoint(Checkpoint):
         for logger in trainer.loggers:
             logger.save()  # the rows up to here would be lost with the process
         trainer.save_checkpoint(self.path(trainer))
-        self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
+        self.on_train_start(trainer)
         self._due = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count minutes and steps from here."""
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         self.saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
     def on_train_batch_end(
@@ -180,10 +155,7 @@ class LastCheckpoint(Checkpoint):
             steps_passed = every is not None and step % every == 0 and step != self.saved_step
             self._due |= steps_passed or self._time_passed(trainer, batch_idx)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Save if it is due."""
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if self._due:
             self.save(trainer)
 
@@ -195,7 +167,6 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is due after this epoch, or if it is the last."""
         if _is_dry(trainer):
             return
         epochs = trainer.current_epoch + 1
@@ -208,12 +179,12 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
     def _time_passed(self, trainer: Trainer, batch_idx: int) -> bool:
-        several = trainer.world_size > 1
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if several and (batch_idx + 1) % (every or 1):
-            return False  # the processes wait for each other to agree
         late = time.monotonic() - self._saved_time > 60 * self.every_n_minutes
-        return bool(trainer.strategy.broadcast(late)) if several else late
+        if trainer.world_size == 1:
+            return late
+        every: int = trainer.log_every_n_steps or 1  # type: ignore[attr-defined]
+        # To agree, the processes wait for each other: not at every step.
+        return (batch_idx + 1) % every == 0 and bool(trainer.strategy.broadcast(late))
 
 
 def _is_dry(trainer: Trainer) -> bool:

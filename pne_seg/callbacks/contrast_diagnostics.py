@@ -1,6 +1,5 @@
 """What the contrast does to a training: similarities of pixels, gradients, and a picture."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +16,34 @@ from pne_seg.feature_hooks import FeatureHook, capture, find_classifier
 from pne_seg.module import Batch, SegmentationModule
 
 
-@dataclass(frozen=True)
-class _Pixels:
-    """Labeled pixels of a batch: (P, channels) vectors by name, (P,) labels and predictions."""
-
-    vectors: dict[str, Tensor]
-    labels: Tensor
-    predictions: Tensor
-
-
 class ContrastDiagnostics(Callback):
     """Log what the contrast rests on and what it does; off unless it is among the callbacks.
 
-    At each logging step of the training, for the batch at hand:
+    At each logging step: `train/contrast_used`, the share of all pixels whose embeddings the loss
+    reads, and `train/gradient_contrast` and `train/gradient_losses`, the L2 norms of the gradients
+    that the weighted contrast and the losses on the logits send into the feature they share.
 
-    - `train/contrast_used`: the share of all pixels whose embeddings the loss reads;
-    - `train/gradient_contrast`, `train/gradient_losses`: the L2 norms of the gradients that the
-      weighted contrast and the losses on the logits send into the feature they share.
+    At each validation, for `embedding` and `feature` (only the latter without a contrast), mean
+    cosines: `val/…_right_within` and `…_right_between` of right pixels with the other right pixels
+    of their class and of other classes, `…_wrong_within` and `…_wrong_between` of wrong pixels with
+    the right pixels of their class and of the class they were taken for.
 
-    At each validation, on the first images of the split, for the embedding and for the feature that
-    it is made of (for the feature only if there is no contrast):
-
-    - `val/embedding_right_within`, `…_right_between`: the mean cosine of right pixels with the
-      other right pixels of their class, and with those of other classes;
-    - `val/embedding_wrong_within`, `…_wrong_between`: the mean cosine of wrong pixels with the
-      right pixels of their class, and with those of the class they were taken for.
-
-    `figures/embeddings.png` in the logger's folder shows these pixels' embeddings in two
-    dimensions, before the training (where Lightning's sanity check runs, else after the first
-    validation) and after the latest validation. The random state, the gradients and the weights of
-    the run are those of a run without the callback.
+    `figures/embeddings.png` in the logger's folder shows the first and the latest embeddings in two
+    dimensions. The run takes the same steps as without the callback.
 
     Args:
         num_images: images of the first validation batch that are looked at, of each process.
         num_pixels: labeled pixels of them that are looked at, drawn once.
-
-    Raises:
-        ValueError: a number below 1.
     """
 
     def __init__(self, num_images: int = 4, num_pixels: int = 4096) -> None:
         for name, value in (("num_images", num_images), ("num_pixels", num_pixels)):
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise ValueError(f"{name} must be at least 1, got {value}.")
         self.num_images = num_images
         self.num_pixels = num_pixels
-        self._classifier: list[
-            FeatureHook
-        ] = []  # the feature that enters it, the logits that leave it
+        # The feature that enters the classifier, and the logits that leave it.
+        self._classifier: list[FeatureHook] = []
         self._terms: list[FeatureHook] = []  # the losses, the contrast, and the labels that it gets
         self._measures_step = False
         self._before: visualization.Embeddings | None = None
@@ -76,13 +55,13 @@ class ContrastDiagnostics(Callback):
             return
         if not isinstance(pl_module, SegmentationModule):
             raise TypeError(
-                f"ContrastDiagnostics needs a SegmentationModule, got {type(pl_module).__name__}"
+                f"ContrastDiagnostics needs a SegmentationModule, got {type(pl_module).__name__}."
             )
         folder = trainer.log_dir  # a broadcast: all processes have to ask
         self._folder = Path(folder) if trainer.loggers and folder else None
         if pl_module.contrast is None:
-            place = find_classifier(pl_module.network)
-            feature, logits = place.feature, place.logits
+            found = find_classifier(pl_module.network)
+            feature, logits = found.feature, found.logits
         else:
             feature, logits = (hook.module_name for hook in pl_module.contrast.hooks)
             self._terms = [
@@ -98,23 +77,16 @@ class ContrastDiagnostics(Callback):
             hook.attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remove the hooks."""
         for hook in (*self._classifier, *self._terms):
             hook.detach()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        """Capture the tensors of a step that will be logged."""
+    def on_train_batch_start(self, trainer: Trainer, _: Any, batch: Batch, batch_idx: int) -> None:
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         self._measures_step = bool(self._terms and every and (batch_idx + 1) % every == 0)
         for hook in (*self._classifier, *self._terms):
             hook.capturing = self._measures_step
 
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
-        """Measure the gradients at the feature, and log them with the share of used pixels."""
+    def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
         if not self._measures_step:
             return
         self._measures_step = False
@@ -137,28 +109,38 @@ class ContrastDiagnostics(Callback):
             pl_module.log("train/contrast_used", used / grid[:, 0].numel())
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *at: int
     ) -> None:
-        """Look at the first batch of a validation in a training."""
-        if batch_idx or dataloader_idx or trainer.state.fn != "fit":
+        if any(at) or trainer.state.fn != "fit":
             return
         assert isinstance(pl_module, SegmentationModule)
         with trainer.precision_plugin.val_step_context():
-            pixels = self._look(pl_module, batch)
-        for name, vectors in pixels.vectors.items():
-            for key, value in cosines(vectors, pixels.labels, pixels.predictions).items():
+            vectors, labels, predictions = self._look(pl_module, batch)
+        for name, those in vectors.items():
+            for key, value in cosines(those, labels, predictions).items():
                 pl_module.log(f"val/{name}_{key}", value, batch_size=1, rank_zero_only=True)
-        if trainer.is_global_zero and self._folder is not None:
-            self._draw(trainer, pl_module, pixels, self._folder)
+        if not trainer.is_global_zero or self._folder is None:
+            return
+        shown = vectors.get("embedding", vectors["feature"]), labels, predictions
+        arrays = (tensor.float().cpu().numpy() for tensor in shown)
+        now = visualization.Embeddings(f"step {trainer.global_step}", *arrays)
+        self._before = self._before or now
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        figure = visualization.plot_embeddings(
+            [self._before, now],
+            class_names=pl_module.class_names,
+            palette=data.palette if isinstance(data, SegmentationDataModule) else None,
+            title="Embeddings" if "embedding" in vectors else "Features",
+        )
+        visualization.save_figure(figure, self._folder / "figures" / "embeddings.png")
 
-    def _look(self, module: SegmentationModule, batch: Batch) -> _Pixels:
-        """Run the network on some images, or on their first window where it sees windows."""
+    def _look(
+        self, module: SegmentationModule, batch: Batch
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Run the network on some images, or on their first window where it sees windows.
+
+        Returns (P, channels) vectors of labeled pixels by name, (P,) labels and predictions.
+        """
         images = batch["image"][: self.num_images]
         target = resize_nearest(batch["mask"][: self.num_images], images.shape[-2:])
         window = module.scorer.inference.window
@@ -180,40 +162,13 @@ class ContrastDiagnostics(Callback):
         if module.contrast is not None and module.contrast.projection is not None:
             project = module.contrast.projection.project_pixels
             vectors["embedding"] = project(vectors["feature"][:0], vectors["feature"])[1]
-        return _Pixels(vectors, labels.flatten()[at], logits.argmax(1).flatten()[at])
-
-    def _draw(
-        self, trainer: Trainer, module: SegmentationModule, pixels: _Pixels, folder: Path
-    ) -> None:
-        when = f"step {trainer.global_step}"
-        vectors = pixels.vectors.get("embedding", pixels.vectors["feature"])
-        now = visualization.Embeddings(
-            when, *(x.float().cpu().numpy() for x in (vectors, pixels.labels, pixels.predictions))
-        )
-        self._before = self._before or now
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        figure = visualization.plot_embeddings(
-            [self._before, now],
-            class_names=module.class_names,
-            palette=data.palette if isinstance(data, SegmentationDataModule) else None,
-            title="Embeddings" if "embedding" in pixels.vectors else "Features",
-        )
-        visualization.save_figure(figure, folder / "figures" / "embeddings.png")
+        return vectors, labels.flatten()[at], logits.argmax(1).flatten()[at]
 
 
 def cosines(vectors: Tensor, labels: Tensor, predictions: Tensor) -> dict[str, Tensor]:
-    """Mean cosine similarity of right and wrong pixels with right ones.
+    """Compute the mean cosines of `ContrastDiagnostics` of (P, D) vectors and (P,) classes.
 
-    Args:
-        vectors: (P, D) of labeled pixels.
-        labels: (P,) int64 classes.
-        predictions: (P,) int64 classes.
-
-    Returns:
-        Scalars in -1…1. `right_within` and `right_between`: of right pixels with the other right
-        pixels of their class, with right pixels of other classes. `wrong_within` and
-        `wrong_between`: of wrong pixels with right pixels of their class, of the predicted class.
-        Each is the mean over the pixels that have such pixels, and left out if there are none.
+    Each is the mean over the pixels that have pixels to compare with, and left out if none has.
     """
     unit = F.normalize(vectors.float(), dim=1)
     right = predictions == labels

@@ -29,48 +29,33 @@ AVERAGED_BUFFERS = "averaged_buffers"
 
 @dataclass
 class Position:
-    """Where a training stands between two steps.
-
-    Attributes:
-        epoch: the current one, from 0.
-        batch: number of its batches that are done; 0 between two epochs.
-        validation_due: whether a validation comes next.
-        batches: number of batches done in all epochs.
-        batch_size: images in a batch of all processes; 0 if unknown.
-    """
+    """Where a training stands between two steps."""
 
     epoch: int = 0
-    batch: int = 0
-    validation_due: bool = False
-    batches: int = 0
-    batch_size: int = 0
+    batch: int = 0  # number of the epoch's batches that are done; 0 between two epochs
+    validation_due: bool = False  # whether a validation comes next
+    batches: int = 0  # done in all epochs
+    batch_size: int = 0  # images in a batch of all processes; 0 if unknown
 
     def write(self, loops: dict[str, Any], step: int) -> None:
-        """Write the counters of Lightning's training loop in the form that it resumes correctly.
-
-        Args:
-            loops: a checkpoint's `loops["fit_loop"]`, changed in place.
-            step: number of optimizer steps done.
-        """
+        """Write the counters in a checkpoint's `loops["fit_loop"]`, to resume from here."""
         begun = self.epoch + (1 if self.batch else 0)
         epochs = _counters(begun, begun, self.epoch, self.epoch)
         loops["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
         # Lightning completes an incomplete batch, and counts it as logged; before a validation it
         # does so after it.
         open_batch = 1 if self.batch and not self.validation_due else 0
-        loops["epoch_loop.batch_progress"] = {
-            "total": _counters(self.batches, self.batches, self.batches, self.batches - open_batch),
-            "current": _counters(self.batch, self.batch, self.batch, self.batch - open_batch),
-            "is_last_batch": False,
-        }
+        total, current = (
+            _counters(done, done, done, done - open_batch) for done in (self.batches, self.batch)
+        )
+        batches = {"total": total, "current": current, "is_last_batch": False}
+        loops["epoch_loop.batch_progress"] = batches
         logged = step - (1 if self.batch else 0)
         loops["epoch_loop.state_dict"] = {"_batches_that_stepped": logged}
         begun = 1 if self.validation_due else 0
-        loops["epoch_loop.val_loop.batch_progress"] = {
-            "total": _counters(begun, begun, 0, 0),
-            "current": _counters(begun, begun, 0, 0),
-            "is_last_batch": False,
-        }
+        validation = _counters(begun, begun, 0, 0)
+        batches = {"total": validation, "current": dict(validation), "is_last_batch": False}
+        loops["epoch_loop.val_loop.batch_progress"] = batches
 
 
 def _counters(ready: int, started: int, processed: int, completed: int) -> dict[str, int]:
@@ -94,7 +79,6 @@ class ExactResume(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch."""
         loop = trainer.fit_loop
         self.position.batch = batch_idx + 1
         self.position.batches += 1
@@ -103,11 +87,9 @@ class ExactResume(Callback):
         self._end_batch_or_validation(trainer, bool(due))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Mark the validation as due until it ends."""
         self.position.validation_due = not trainer.sanity_checking
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Mark the validation as done, and restore the limit that `on_fit_start` raised."""
         self._end_batch_or_validation(trainer, False)
         if self._raised_limit is not None:
             trainer.fit_loop.epoch_loop.max_steps = self._raised_limit
@@ -121,31 +103,21 @@ class ExactResume(Callback):
             here.epoch, here.batch = here.epoch + 1, 0
         self._random_state = random_state()
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Save position, random states and averaged buffers."""
+    def on_save_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         data = _data(trainer)
         size = 0 if data is None else data.batch_size * trainer.world_size
         checkpoint[POSITION] = asdict(replace(self.position, batch_size=size))
-        states = [self._random_state or random_state()]
-        if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, states[0])
-            states = gathered
-        checkpoint[RANDOM_STATES] = states
+        state = self._random_state or random_state()
+        checkpoint[RANDOM_STATES] = gather(trainer, state)
         if buffers := _averaged_buffers(trainer):
             checkpoint[AVERAGED_BUFFERS] = buffers
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Write the counters that Lightning is about to load."""
         if POSITION not in checkpoint:
             return  # of another program: Lightning resumes it its way
         step, data = int(checkpoint["global_step"]), _data(trainer)
-        known = {field.name for field in fields(Position)}  # earlier versions saved more
-        saved = checkpoint[POSITION]
+        saved, known = checkpoint[POSITION], {field.name for field in fields(Position)}
         self.position = Position(**{key: saved[key] for key in saved.keys() & known})
         if data is not None:
             self.position = _for_batch_size(self.position, data.batch_size * trainer.world_size)
@@ -187,6 +159,14 @@ class ExactResume(Callback):
                 buffer.copy_(saved[name])
 
 
+def gather(trainer: Trainer, value: Any) -> list[Any]:
+    """Return the values of all processes; all must call it."""
+    values = [value] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
 def _data(trainer: Trainer) -> SegmentationDataModule | None:
     data = getattr(trainer, "datamodule", None)
     return data if isinstance(data, SegmentationDataModule) else None
@@ -218,28 +198,21 @@ def _for_batch_size(position: Position, batch_size: int) -> Position:
         f"The checkpoint was saved within epoch {position.epoch}, after {position.batch} batches "
         f"of {position.batch_size} images; with batches of {batch_size} it resumes after {batch}."
     )
-    return replace(
-        position,
-        batch=batch,
-        batch_size=batch_size,
-        validation_due=position.validation_due and batch > 0,
-    )
+    due = position.validation_due and batch > 0
+    return replace(position, batch=batch, batch_size=batch_size, validation_due=due)
 
 
 def _check_something_left(trainer: Trainer, position: Position, step: int) -> None:
     if position.validation_due or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
-    max_steps, max_epochs = trainer.max_steps, trainer.max_epochs
-    if max_steps != -1 and step >= max_steps:
-        limit = f"max_steps {max_steps}"
-    elif max_epochs is not None and max_epochs != -1 and position.epoch >= max_epochs:
-        limit = f"max_epochs {max_epochs}"
-    else:
-        return
-    raise UserError(
-        f"The checkpoint is of step {step} after {position.epoch} epochs, where {limit} ends "
-        "the training: nothing is left to train. Raise that limit of the trainer."
-    )
+    for name, done in (("max_steps", step), ("max_epochs", position.epoch)):
+        limit = getattr(trainer, name)
+        if limit not in (None, -1) and done >= limit:
+            raise UserError(
+                f"The checkpoint is of step {step} after {position.epoch} epochs, where {name} "
+                f"{limit} ends the training: nothing is left to train. Raise that limit of the "
+                "trainer."
+            )
 
 
 def random_state() -> dict[str, Any]:

@@ -1,37 +1,54 @@
-"""Pictures of a run, written without being asked."""
+"""Pictures of a run, and the metrics of each image of a test."""
 
 import csv
+import io
+import math
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from pne_seg import visualization
-from pne_seg.data.base import SegmentationDataModule
-from pne_seg.metrics import SegmentationMetrics
-from pne_seg.module import SegmentationModule
+from pne_seg.callbacks.exact_resume import gather
+from pne_seg.callbacks.summary import rank
+from pne_seg.description import DataDescription
+from pne_seg.files import write_bytes_atomically
+from pne_seg.metrics import SegmentationMetrics, percent
+from pne_seg.module import Batch, SegmentationModule
 
 
-@dataclass
-class _Examples:
-    """Some images of a split with labels and predictions, and the split's scores."""
+class Example(NamedTuple):
+    """An image, its labels and its prediction as arrays of the labels' size."""
 
-    images: list[Any] = field(default_factory=list)
-    labels: list[Any] = field(default_factory=list)
-    predictions: list[Any] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-    scores: SegmentationMetrics | None = None
-    epoch: int = 0
+    name: str
+    image: Any
+    labels: Any
+    prediction: Any
+
+
+def take_examples(batch: Batch, predictions: Tensor, indices: Iterable[int]) -> list[Example]:
+    """Copy some samples of a batch."""
+    examples = []
+    for index in indices:
+        labels = batch["mask"][index].cpu().numpy()
+        image = batch["image"][index].permute(1, 2, 0).cpu().numpy()
+        if image.shape[:2] != labels.shape:  # it was fitted to another size for the network
+            image = cv2.resize(image, labels.shape[::-1])
+        prediction = predictions[index].cpu().numpy()
+        examples.append(Example(batch["name"][index], image, labels, prediction))
+    return examples
 
 
 class Figures(Callback):
-    """Writes PNGs to `figures/` in the run's folder.
+    """Write PNGs to `figures/` in the run's folder.
 
     `train_batch` shows the first augmented batch with its labels; `curves` losses and mIoU;
     `predictions` images with label, prediction and wrong pixels, `class_iou` and
@@ -40,9 +57,6 @@ class Figures(Callback):
 
     Args:
         num_images: images in the mosaics, 8 at most; 0 writes no figure at all.
-
-    Raises:
-        ValueError: a number of images outside 0 to 8.
     """
 
     def __init__(self, num_images: int = 6) -> None:
@@ -52,122 +66,75 @@ class Figures(Callback):
         self.num_images = num_images
         self.folder: Path | None = None  # of the run; nothing is drawn without one
         self._batch_drawn = False
-        self._examples = _Examples()
-        self._best: _Examples | None = None
+        self._examples: list[Example] = []
+        self._best: tuple[SegmentationMetrics, list[Example], int] | None = None  # and the epoch
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, _: Any, batch: Any, batch_idx: int) -> None:
         """Draw the first batch, exactly as the network gets it."""
         if self._batch_drawn or not self._active(trainer):
             return
         self._batch_drawn = True
-        count = self.num_images
-        figure = visualization.training_mosaic(
-            _channels_last(batch["image"][:count]),
-            _arrays(batch["mask"][:count]),
-            title="Training images as the network gets them",
-            **self._look(trainer),
-        )
+        images = batch["image"][: self.num_images].permute(0, 2, 3, 1).cpu().numpy()
+        labels = batch["mask"][: self.num_images].cpu().numpy()
+        title = "Training images as the network gets them"
+        figure = visualization.training_mosaic(images, labels, _description(trainer), title=title)
         self._save(figure, "train_batch")
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep some images of the split."""
-        batches = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
-        self._keep(trainer, int(batches[dataloader_idx]), batch, batch_idx, outputs)
-
-    on_test_batch_end = on_validation_batch_end
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the epoch if it is the best."""
-        examples, self._examples = self._examples, _Examples()
-        if trainer.sanity_checking or not isinstance(pl_module, SegmentationModule):
-            return
-        examples.scores, examples.epoch = pl_module.metrics, trainer.current_epoch
-        if self._best is None or _miou(examples) > _miou(self._best):
-            self._best = examples
-        if trainer.state.fn == "validate":
-            self._draw(trainer)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the split."""
-        if isinstance(pl_module, SegmentationModule):
-            self._examples.scores = pl_module.metrics
-        self._best = self._examples
-        self._draw(trainer)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the run."""
-        self._draw(trainer)
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Draw what there is of an interrupted run."""
-        if isinstance(exception, KeyboardInterrupt):
-            self._draw(trainer)
-
-    def _keep(
-        self, trainer: Trainer, batches: int, batch: Any, batch_idx: int, predictions: Tensor
+        self, trainer: Trainer, _: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
     ) -> None:
         if trainer.sanity_checking or not self._active(trainer):
             return
+        batches = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
         # Evenly over the batches: neighbors are often frames of one video.
         shares = np.arange(self.num_images) / self.num_images
-        places = (shares * batches - batch_idx) * len(predictions)
-        here = sorted({int(place) for place in places if 0 <= place < len(predictions)})
-        labels = _arrays(batch["mask"][here])
-        images = _channels_last(batch["image"][here])
-        self._examples.images += [
-            at_labels_size(image, label.shape) for image, label in zip(images, labels, strict=True)
-        ]
-        self._examples.labels += labels
-        self._examples.predictions += _arrays(predictions[here])
-        self._examples.names += [batch["name"][place] for place in here]
+        indices = (shares * int(batches[loader]) - batch_idx) * len(outputs)
+        here = sorted({int(index) for index in indices if 0 <= index < len(outputs)})
+        self._examples += take_examples(batch, outputs, here)
+
+    def on_test_batch_end(self, *args: Any) -> None:
+        self.on_validation_batch_end(*args)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        examples, self._examples = self._examples, []
+        metrics: Any = getattr(pl_module, "metrics", None)
+        if trainer.sanity_checking or not isinstance(metrics, SegmentationMetrics):
+            return
+        if self._best is None or trainer.testing or rank(metrics) > rank(self._best[0]):
+            self._best = metrics, examples, trainer.current_epoch
+        if trainer.state.fn != "fit":
+            self._draw(trainer)
+
+    on_test_end = on_validation_end
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw(trainer)
+
+    def on_exception(self, trainer: Trainer, _: Any, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt):
+            self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
         if not self._active(trainer):
             return
-        if trainer.state.fn == "fit":
-            history = _history(trainer)
-            if history:
-                self._save(visualization.plot_curves(history, title="Training"), "curves")
-        best = self._best
-        if best is None or best.scores is None:
+        if trainer.state.fn == "fit" and (history := _history(trainer)):
+            self._save(visualization.plot_curves(history, title="Training"), "curves")
+        if self._best is None:
             return
-        look = self._look(trainer)
-        when = {
-            "fit": f"validation split, epoch {best.epoch}, the best",
-            "validate": "validation split",
-            "test": "test split",
-        }[trainer.state.fn.value if trainer.state.fn else "fit"]
-        if best.images:
-            figure = visualization.validation_mosaic(
-                best.images,
-                best.labels,
-                best.predictions,
-                names=best.names,
-                title=f"Predictions ({when})",
-                **look,
-            )
-            self._save(figure, "predictions")
+        metrics, examples, epoch = self._best
+        when = "test split" if trainer.state.fn == "test" else "validation split"
+        if trainer.state.fn == "fit":
+            when += f", epoch {epoch}, the best"
+        data = _description(trainer)
+        if examples:
+            self._save(_mosaic(examples, data, f"Predictions ({when})"), "predictions")
+        names, shares = data.class_names, metrics.pixel_share.numpy()
         figure = visualization.plot_class_iou(
-            look["class_names"],
-            best.scores.iou.numpy(),
-            pixel_share=best.scores.pixel_share.numpy(),
-            title=f"IoU by class ({when})",
+            names, metrics.iou.numpy(), pixel_share=shares, title=f"IoU by class ({when})"
         )
         self._save(figure, "class_iou")
         figure = visualization.plot_confusion_matrix(
-            best.scores.matrix.numpy(), look["class_names"], title=f"Confusion ({when})"
+            metrics.matrix.numpy(), names, title=f"Confusion ({when})"
         )
         self._save(figure, "confusion_matrix")
 
@@ -178,35 +145,113 @@ class Figures(Callback):
         assert self.folder is not None
         visualization.save_figure(figure, self.folder / "figures" / f"{name}.png")
 
-    def _look(self, trainer: Trainer) -> dict[str, Any]:
-        data: SegmentationDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        return {
-            "class_names": list(data.class_names),
-            "palette": np.array(data.palette, dtype=np.uint8),
-            "ignore_index": data.ignore_index,
-        }
+
+@dataclass
+class _ScoredImage:
+    """An image of the split with its metrics; only the worst and the best keep their pixels."""
+
+    name: str
+    miou: float
+    pixel_accuracy: float
+    pixels: int
+    example: Example | None = None
 
 
-def _miou(examples: _Examples) -> float:
-    score = examples.scores.miou if examples.scores is not None else float("nan")
-    return -1.0 if np.isnan(score) else score
+class ImageScores(Callback):
+    """Write `images.csv`, and `worst.png` and `best.png` with their wrong pixels to `figures/`.
+
+    An image's mIoU is the mean over the classes that occur in its labels or its prediction. Images
+    without a labeled pixel have none and are not shown.
+
+    Args:
+        num_images: of the worst and of the best that are shown; 0 writes only the table.
+    """
+
+    def __init__(self, num_images: int = 4) -> None:
+        self.num_images = num_images
+        self.folder: Path | None = None  # nothing is written without one
+        self._images: list[_ScoredImage] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._images = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
+    ) -> None:
+        assert isinstance(pl_module, SegmentationModule)
+        if self.folder is None:
+            return
+        classes = pl_module.num_classes
+        for index, name in enumerate(batch["name"]):
+            labels = batch["mask"][index].long()
+            cells = (labels * classes + outputs[index])[labels != pl_module.ignore_index]
+            counts = torch.bincount(cells, minlength=classes**2).view(classes, classes)
+            metrics = SegmentationMetrics.from_matrix(counts)
+            pixels = int(metrics.matrix.sum())
+            scored = _ScoredImage(name, metrics.miou, metrics.pixel_accuracy, pixels)
+            if self.num_images and pixels:
+                (scored.example,) = take_examples(batch, outputs, [index])
+            self._images.append(scored)
+        self._keep_extremes()
+
+    def _keep_extremes(self) -> None:
+        """Let go of the pixels of all images but the worst and the best so far."""
+        held = _ranked([scored for scored in self._images if scored.example is not None])
+        for scored in held[self.num_images : len(held) - self.num_images]:
+            scored.example = None
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.folder is None:
+            return
+        self._images = [scored for part in gather(trainer, self._images) for scored in part]
+        self._keep_extremes()
+        if not trainer.is_global_zero:
+            return
+        self._write_table(self.folder / "images.csv")
+        ranked, count = _ranked(self._images), self.num_images
+        # In a small split an image is shown once.
+        extremes = {"worst": ranked[:count], "best": ranked[count:][::-1][:count]}
+        for which, images in extremes.items():
+            examples = [
+                image.example._replace(name=f"{image.name}, mIoU {percent(image.miou)}%")
+                for image in images
+                if image.example is not None
+            ]
+            if examples:
+                title = f"The {which} images of the test split, by mIoU"
+                figure = _mosaic(examples, _description(trainer), title)
+                visualization.save_figure(figure, self.folder / "figures" / f"{which}.png")
+
+    def _write_table(self, path: Path) -> None:
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["name", "mIoU", "pixel_accuracy", "labeled_pixels"])
+        for image in sorted(self._images, key=lambda image: image.name):
+            values = (image.miou, image.pixel_accuracy)
+            shown = ["" if math.isnan(value) else f"{value:.6f}" for value in values]
+            rows.writerow([image.name, *shown, image.pixels])
+        write_bytes_atomically(path, text.getvalue().encode())
 
 
-def _arrays(maps: Tensor) -> list[Any]:
-    return list(maps.cpu().numpy())
+def _ranked(images: Sequence[_ScoredImage]) -> list[_ScoredImage]:
+    """Return those with a labeled pixel, the worst first."""
+    return sorted((i for i in images if i.pixels), key=lambda image: (image.miou, image.name))
 
 
-def _channels_last(images: Tensor) -> list[Any]:
-    return list(images.permute(0, 2, 3, 1).cpu().numpy())
+def _mosaic(examples: Sequence[Example], data: DataDescription, title: str) -> Any:
+    names, images, labels, predictions = map(list, zip(*examples, strict=True))
+    return visualization.validation_mosaic(
+        images, labels, predictions, names=names, data=data, title=title
+    )
 
 
-def at_labels_size(image: Any, size: tuple[int, int]) -> Any:
-    """An image at its labels' height and width; it was fitted to another for the network."""
-    return image if image.shape[:2] == size else cv2.resize(image, size[::-1])
+def _description(trainer: Trainer) -> DataDescription:
+    data: DataDescription = trainer.datamodule.description  # type: ignore[attr-defined]
+    return data
 
 
 def _history(trainer: Trainer) -> dict[str, list[tuple[float, float]]]:
-    """Every logged value by name as (step, value), from the run's `metrics.csv`."""
+    """Read every logged value by name as (step, value) from the run's `metrics.csv`."""
     history: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for logger in trainer.loggers:
         if not isinstance(logger, CSVLogger):

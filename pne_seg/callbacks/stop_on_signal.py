@@ -37,7 +37,7 @@ class Stopped(SystemExit):
 
     def __str__(self) -> str:
         name = signal.Signals(self.signum).name
-        resume = f" Resume with --ckpt_path {self.checkpoint}" if self.checkpoint else ""
+        resume = f" Resume with ckpt_path={self.checkpoint}" if self.checkpoint else ""
         return f"Stopped by {name} after step {self.step}.{resume}"
 
 
@@ -63,7 +63,6 @@ class StopOnSignal(Callback):
         self._launcher: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Register the handlers; Lightning restores the previous ones at the end."""
         self._several = trainer.world_size > 1
         self._launcher = trainer.strategy.launcher
         if trainer.received_sigterm:  # in the sanity check
@@ -103,34 +102,21 @@ class StopOnSignal(Callback):
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
             self._agreed = int(asked[0]), bool(asked[1])
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop or requeue before a step."""
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         signum, requeue = self._agreed
         if requeue and self._requeue is not None:
             self._requeue_asked, self._agreed = False, (signum, False)
             self._requeue()
         self.on_train_epoch_start(trainer, pl_module)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop before a validation, with which a resume then begins."""
-        self.on_train_epoch_start(trainer, pl_module)
-
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop between two epochs."""
+        """Stop between two epochs, or before a validation, with which a resume then begins."""
         if self._agreed[0]:
             self._stop(trainer, self._agreed[0])
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    on_validation_start = on_train_epoch_start
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Stop within a validation; a resume begins it again."""
         if not self.signum or trainer.sanity_checking:
             return

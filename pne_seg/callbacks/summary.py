@@ -1,4 +1,4 @@
-"""The metrics of a run: a table on the screen and `metrics.json` in its folder."""
+"""The metrics of a run and their protocol: tables on the screen and `metrics.json`."""
 
 import json
 import math
@@ -6,9 +6,10 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,20 +18,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.boundaries import BoundaryMetrics
-from pne_seg.callbacks.protocol import ImageCounts, count_images, in_words, protocol
+from pne_seg.callbacks.exact_resume import gather
+from pne_seg.data.base import SegmentationDataModule
+from pne_seg.description import pixel_sizes
+from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import SegmentationMetrics, percent
-from pne_seg.module import SegmentationModule
+from pne_seg.module import Batch, SegmentationModule
 from pne_seg.runs import METRICS
 
-
-class _Result(NamedTuple):
-    """The metrics of an evaluation, its protocol, and in a training its epoch and step."""
-
-    metrics: SegmentationMetrics
-    protocol: dict[str, Any]
-    when: dict[str, Any]
+Size = tuple[int, int]
+"""Height and width."""
+ImageCounts = Counter[tuple[Size, Size, Size | None]]
+"""Images by the sizes of their input before padding, their labels, and their file if known."""
 
 
 class Summary(Callback):
@@ -43,116 +43,114 @@ class Summary(Callback):
     def __init__(self) -> None:
         self.folder: Path | None = None  # of the run; if None, nothing is written
         self.origin: dict[str, Any] = {}  # further values of `metrics.json`: what was evaluated
-        self._best: _Result | None = None
-        self._resumed: dict[str, Any] | None = None
+        # The best evaluation: its matrix, its protocol, and in a training its epoch and step.
+        self._best: dict[str, Any] = {}
+        self._resumed: dict[str, Any] = {}
         self._counts: ImageCounts = Counter()
         self._epoch_seconds: list[float] = []  # of training, without validation
         self._began = self._epoch_began = self._validation_began = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and restore the best metrics together with the best checkpoint."""
+        """Restore the best metrics together with the best checkpoint."""
         self._began = time.perf_counter()
         best = trainer.checkpoint_callback
         if self._resumed and isinstance(best, ModelCheckpoint) and best.best_model_path:
-            metrics = SegmentationMetrics.from_matrix(self._resumed["matrix"])
-            self._best = _Result(metrics, self._resumed["protocol"], self._resumed["when"])
-        self._resumed = None
+            self._best = self._resumed
+        self._resumed = {}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the epoch's clock."""
         self._epoch_began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the epoch's clock."""
         self._epoch_seconds.append(time.perf_counter() - self._epoch_began)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the epoch's clock."""
         self._validation_began = time.perf_counter()
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: int
     ) -> None:
-        """Count the images."""
-        self._counts += count_images(batch)
+        (*_, height, width), (*_, rows, columns) = batch["image"].shape, batch["mask"].shape
+        for size in batch.get("source_size") or [None] * len(batch["image"]):
+            file = None if size is None else (size[0], size[1])
+            self._counts[(height, width), (rows, columns), file] += 1
 
-    on_test_batch_end = on_validation_batch_end
+    def on_test_batch_end(self, *args: Any) -> None:
+        self.on_validation_batch_end(*args)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Resume the epoch's clock, and keep the metrics if they are the best so far."""
         self._epoch_began += time.perf_counter() - self._validation_began
-        result = self._result(trainer, pl_module)
-        if result is None:
+        counts, self._counts = self._counts, Counter()
+        assert isinstance(pl_module, SegmentationModule)
+        if trainer.sanity_checking or pl_module.metrics is None:
             return
-        if self._best is None or _rank(result.metrics) > _rank(self._best.metrics):
-            self._best = result
-        if trainer.state.fn == "validate":
-            self._report(trainer, pl_module)
+        found, metrics = protocol(trainer, pl_module, counts), pl_module.metrics
+        if not self._best or trainer.testing or rank(metrics) > rank(_metrics(self._best)):
+            when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            when = when if trainer.state.fn == "fit" else {}
+            self._best = {"matrix": metrics.matrix, "protocol": found, "when": when}
+        if trainer.state.fn != "fit":
+            self.on_fit_end(trainer, pl_module)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the split."""
-        self._best = self._result(trainer, pl_module)
-        self._report(trainer, pl_module)
+    on_test_end = on_validation_end
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the run."""
-        self._report(trainer, pl_module)
+        assert isinstance(pl_module, SegmentationModule)
+        if not self._best or not trainer.is_global_zero:
+            return
+        self._print(trainer, pl_module)
+        if self.folder is not None:
+            self._write(trainer, pl_module, self.folder / METRICS)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best metrics so far."""
-        if self._best is None:
-            return {}
-        metrics, found, when = self._best
-        return {"matrix": metrics.matrix, "protocol": found, "when": when}
+        return self._best
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep them until it is known whether their checkpoint is available."""
-        self._resumed = state_dict or None
+        self._resumed = state_dict
 
-    def _result(self, trainer: Trainer, module: LightningModule) -> _Result | None:
-        counts, self._counts = self._counts, Counter()
-        if trainer.sanity_checking or not isinstance(module, SegmentationModule):
-            return None
-        if module.metrics is None:
-            return None
-        when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        in_training = trainer.state.fn == "fit"
-        found = protocol(trainer, module, counts)
-        return _Result(module.metrics, found, when if in_training else {})
-
-    def _report(self, trainer: Trainer, module: LightningModule) -> None:
-        if self._best is None or not trainer.is_global_zero:
-            return
-        assert isinstance(module, SegmentationModule)
-        metrics, found, when = self._best
-        fn = trainer.state.fn
-        stage = "test" if fn == "test" else "val"
-        boundary = module.boundary_metrics if fn == "test" else None
+    def _print(self, trainer: Trainer, module: SegmentationModule) -> None:
+        metrics, when = _metrics(self._best), self._best["when"]
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 120  # a file or a pipe has no width to fold the table to
-        console.print(_class_table(metrics, module.class_names, stage, when))
+        best = f" (best epoch, {when['epoch']}; step {when['step']})" if when else ""
+        title = f"{'test' if trainer.testing else 'val'} metrics in percent{best}"
+        table = Table(title=title, title_justify="left", show_footer=True)
+        table.add_column("class", footer="mean over classes that occur")
+        for name, footer in (("IoU", metrics.miou), ("accuracy", metrics.macc)):
+            table.add_column(name, justify="right", footer=percent(footer))
+        table.add_column("share of pixels", justify="right")
+        columns = (metrics.iou.tolist(), metrics.accuracy.tolist(), metrics.pixel_share.tolist())
+        for name, *values in zip(module.class_names, *columns, strict=True):
+            table.add_row(Text(name), *map(percent, values))
+        console.print(table)
         console.print(
             f"pixel accuracy {percent(metrics.pixel_accuracy)}; mIoU of always predicting the most "
             f"frequent class {percent(metrics.majority_miou)}"
         )
-        if boundary is not None:
-            console.print(_boundary_table(boundary))
-        if fn != "fit":
-            console.print(Text(in_words(found, module.scorer.inference)))
-        if self.folder is None:
-            return
-        content: dict[str, Any] = metrics.as_dict(stage, module.class_names) | when | self.origin
-        if boundary is not None:
-            content |= boundary.as_dict(stage)
+        if trainer.testing and (boundary := module.boundary_metrics) is not None:
+            title = "by distance to the nearest border between classes"
+            table = Table("distance", title=title, title_justify="left")
+            for name in ("mIoU", "pixel accuracy", "share of pixels"):
+                table.add_column(name, justify="right")
+            rows = {f"up to {width} px": near for width, near in boundary.within.items()}
+            rows[f"more than {max(boundary.within)} px"] = boundary.beyond
+            for name, near in rows.items():
+                share = float(near.matrix.sum() / metrics.matrix.sum())
+                table.add_row(name, *map(percent, (near.miou, near.pixel_accuracy, share)))
+            console.print(table)
+        if trainer.state.fn != "fit":
+            console.print(Text(in_words(self._best["protocol"], str(module.scorer.inference))))
+
+    def _write(self, trainer: Trainer, module: SegmentationModule, file: Path) -> None:
+        metrics, stage = _metrics(self._best), "test" if trainer.testing else "val"
+        content: dict[str, Any] = metrics.as_dict(stage, module.class_names)
+        content |= self._best["when"] | self.origin
+        if trainer.testing and module.boundary_metrics is not None:
+            content |= module.boundary_metrics.as_dict(stage)
         content[f"{stage}/majority_class_mIoU"] = metrics.majority_miou
-        if self._epoch_seconds and fn == "fit":
+        if self._epoch_seconds and trainer.state.fn == "fit":
             seconds = statistics.median(self._epoch_seconds)
             content |= {
                 "epochs": trainer.current_epoch,
@@ -162,15 +160,20 @@ class Summary(Callback):
                 "peak_memory_bytes": _peak_memory(trainer.strategy.root_device),
             }
         # JSON has no NaN: a class that does not occur is null.
-        content = {
-            key: None if isinstance(value, float) and math.isnan(value) else value
-            for key, value in content.items()
-        } | {"protocol": found}
+        for key, value in content.items():
+            if isinstance(value, float) and math.isnan(value):
+                content[key] = None
+        content["protocol"] = self._best["protocol"]
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_bytes_atomically(self.folder / METRICS, text.encode())
+        write_bytes_atomically(file, text.encode())
 
 
-def _rank(metrics: SegmentationMetrics) -> float:
+def _metrics(best: dict[str, Any]) -> SegmentationMetrics:
+    return SegmentationMetrics.from_matrix(best["matrix"])
+
+
+def rank(metrics: SegmentationMetrics) -> float:
+    """Return the mIoU, or -1 if it is NaN."""
     return -1.0 if math.isnan(metrics.miou) else metrics.miou
 
 
@@ -186,34 +189,80 @@ def _peak_memory(device: torch.device) -> int | None:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _class_table(
-    metrics: SegmentationMetrics, class_names: Sequence[str], stage: str, when: Mapping[str, Any]
-) -> Table:
-    """Tabulate IoU, accuracy and share of pixels of each class, and the means, in percent."""
-    best = f" (best epoch, {when['epoch']}; step {when['step']})" if when else ""
-    title = f"{stage} metrics in percent{best}"
-    table = Table(title=title, title_justify="left", show_footer=True)
-    table.add_column("class", footer="mean over classes that occur")
-    table.add_column("IoU", justify="right", footer=percent(metrics.miou))
-    table.add_column("accuracy", justify="right", footer=percent(metrics.macc))
-    table.add_column("share of pixels", justify="right")
-    columns = (metrics.iou.tolist(), metrics.accuracy.tolist(), metrics.pixel_share.tolist())
-    for name, *values in zip(class_names, *columns, strict=True):
-        table.add_row(Text(name), *map(percent, values))
-    return table
+def protocol(trainer: Trainer, module: SegmentationModule, counts: ImageCounts) -> dict[str, Any]:
+    """Describe how the metrics of an evaluation were measured, as plain values for JSON.
+
+    All processes must call it, with the counts of their images. Sizes are [height, width], the
+    smallest and the largest of them by area. `files_at` is None unless labels were scaled from
+    their files' size; `complete` is false if the trainer left images out.
+    """
+    counts = sum(gather(trainer, counts), Counter())
+    labels = {size for _, size, _ in counts}
+    files = {size for *_, size in counts if size is not None}
+    data = getattr(trainer, "datamodule", None)
+    split = "test" if trainer.testing else "val"
+    limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
+    ious = [] if module.metrics is None else module.metrics.iou.tolist()
+    return {
+        "data": type(data).__name__ if data is not None else None,
+        "split": split,
+        "same_images_as_val": split == "test" and _tests_on_val(data),
+        "images": counts.total(),
+        "complete": isinstance(limit, float) and limit == 1,
+        "image_sizes": _extremes({size for size, *_ in counts}),
+        "fitted_to": getattr(data, "resize_base", None),
+        "inference": asdict(module.scorer.inference),
+        **module.preprocessing.normalization,
+        "padded_to_multiples_of": module.preprocessing.stride,
+        "scored_at": _extremes(labels),
+        "files_at": _extremes(files) if files - labels else None,
+        "ignore_index": module.ignore_index,
+        "absent_classes": [module.class_names[i] for i, iou in enumerate(ious) if math.isnan(iou)],
+        "precision": str(trainer.precision),
+    }
 
 
-def _boundary_table(boundary: BoundaryMetrics) -> Table:
-    """Tabulate the means by the distance to the nearest border between classes, in percent."""
-    title = "by distance to the nearest border between classes"
-    table = Table(title=title, title_justify="left")
-    table.add_column("distance")
-    for name in ("mIoU", "pixel accuracy", "share of pixels"):
-        table.add_column(name, justify="right")
-    last = max(boundary.within)
-    total = int(boundary.within[last].matrix.sum() + boundary.beyond.matrix.sum())
-    rows = {f"up to {width} px": metrics for width, metrics in boundary.within.items()}
-    for name, metrics in (rows | {f"more than {last} px": boundary.beyond}).items():
-        share = int(metrics.matrix.sum()) / total if total else float("nan")
-        table.add_row(name, *map(percent, (metrics.miou, metrics.pixel_accuracy, share)))
-    return table
+def _tests_on_val(data: Any) -> bool:
+    """Return whether a data set's test split is its validation split."""
+    if not isinstance(data, SegmentationDataModule):
+        return False
+    try:
+        val, test = data.split("val"), data.split("test")
+    except UserError:  # there is no validation split here
+        return False
+    return [*map(val.name, range(len(val)))] == [*map(test.name, range(len(test)))]
+
+
+def _extremes(sizes: set[Size]) -> list[list[int]]:
+    """Return the smallest and the largest size, or the only one."""
+    ordered = [list(size) for size in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
+    return [ordered[0], ordered[-1]] if len(ordered) > 1 else ordered
+
+
+def in_words(found: Mapping[str, Any], inference: str) -> str:
+    """Describe a `protocol` in lines for the screen."""
+    box, stride = found["fitted_to"], found["padded_to_multiples_of"]
+    fitted = f", fitted to {box[0]}×{box[1]} (ratio kept)" if box else ""
+    padded = f", padded to multiples of {stride}" if stride > 1 else ""
+    absent, measured = ", ".join(found["absent_classes"]), pixel_sizes(found["scored_at"])
+    size = f"at the labels' own size, {measured}"
+    if found["files_at"]:
+        size = f"at {measured}, to which the labels were scaled from "
+        size += pixel_sizes(found["files_at"])
+    split = {"val": "validation", "test": "test"}[found["split"]]
+    lines = [
+        f"images   {found['images']} of the {split} split of {found['data'] or 'the data'}, "
+        f"{pixel_sizes(found['image_sizes'])}{fitted}{padded}; {inference}",
+        f"metrics  {size}, from one count over all images; the label {found['ignore_index']} is "
+        "not counted",
+        "means    over the classes that occur in labels or predictions; "
+        + (f"absent: {absent}" if absent else "no class is absent"),
+    ]
+    if found["same_images_as_val"]:
+        lines.append(
+            "note     this data set's test split is its validation split, by which the best "
+            "checkpoint was chosen"
+        )
+    if not found["complete"]:
+        lines.append("note     only a part of the split: the trainer leaves batches out")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""check-data: decode every file of a data set, report on it, and draw what it holds."""
+"""check-data: decode every file of a data set, report on it, and draw some of its images."""
 
 import json
 import sys
@@ -49,8 +49,7 @@ def run(args: Sequence[str]) -> None:
 
 
 def _check(args: Sequence[str]) -> bool:
-    settings = _settings(args)
-    parser = _parser()
+    settings, parser = _settings(args), _parser()
     config = parser.parse(settings)
     if config.get("data") is None:
         raise UserError(
@@ -58,7 +57,10 @@ def _check(args: Sequence[str]) -> bool:
         )
     if dropped := dropped_setting({}, config.data.as_dict()):
         raise UserError(dropped)
-    splits = _splits(config.splits)
+    splits: list[Any] = [name.strip(" '\"") for name in config.splits.strip("[]").split(",")]
+    if unknown := [name for name in splits if name not in SPLITS]:
+        known = ", ".join(SPLITS)
+        raise UserError(f"--splits {config.splits}: {unknown[0]!r} is none of {known}.")
     if config.processes is not None and config.processes < 1:
         raise UserError(f"--processes {config.processes}: expected a number, 1 or more.")
     try:
@@ -80,25 +82,25 @@ def _check(args: Sequence[str]) -> bool:
             write_bytes_atomically(config.json, content.encode())
     if output is not None:
         with naming(output):
-            _write(output, text, content, inspection, data)
+            for name in FILES:
+                (output / name).unlink(missing_ok=True)  # there may be fewer than last time
+            write_bytes_atomically(output / "report.json", content.encode())
+            write_bytes_atomically(output / "report.txt", text.encode())
+            _draw(output, inspection, data)
+            print(f"Written to {output}", file=sys.stderr)
     return not inspection.of("error")
 
 
-# ---- settings ----------------------------------------------------------------------------------
-
-
 def _settings(args: Sequence[str]) -> Settings:
-    args = list(args)
-    if args and not args[0].startswith("-"):
-        settings = Settings.of(args[1:])
+    folder, args = (args[0], args[1:]) if args and not args[0].startswith("-") else (None, args)
+    settings = Settings.of(list(args))
+    if folder is not None:
         if settings.files or any(override.key == "data" for override in settings.overrides):
             raise UserError(
-                f"{args[0]!r} belongs to no key. A folder alone is checked as --data Folder; with "
+                f"{folder!r} belongs to no key. A folder alone is checked as --data Folder; with "
                 "--config or --data give it as --data.root."
             )
-        settings = Settings.of(["--data", "Folder", f"--data.root={args[0]}", *args[1:]])
-    else:
-        settings = Settings.of(args)
+        settings = Settings.of(["--data", "Folder", f"--data.root={folder}", *args])
     settings.load()
     settings.config = {key: value for key, value in settings.config.items() if key == "data"}
     return settings
@@ -110,40 +112,28 @@ def _parser() -> Parser:
         "-c", "--config", action="config", help="YAML file; what is not `data` is ignored."
     )
     parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
-    parser.add_argument(
-        "--splits", type=str, default=",".join(SPLITS), help="Which to check, with commas between."
-    )
-    parser.add_argument(
-        "--processes",
-        type=int | None,
-        default=None,
-        help="How many decode at a time; all usable processors where not given.",
-    )
-    parser.add_argument(
-        "--json", type=str | None, default=None, help="File for all findings, `-` for the screen."
-    )
-    parser.add_argument(
-        "--output",
-        type=str | None,
-        default=str(_OUTPUTS / "DATA"),
-        help="Folder for report and pictures, DATA being the data set's name; null for none.",
-    )
+    splits = ",".join(SPLITS)
+    output = str(_OUTPUTS / "DATA")
+    for option, kind, default, text in (
+        ("splits", str, splits, "Which to check, with commas between."),
+        ("processes", int | None, None, "How many decode at a time; all processors by default."),
+        ("json", str | None, None, "File for all findings, `-` for the screen."),
+        (
+            "output",
+            str | None,
+            output,
+            "Folder for report and pictures, DATA being the data set's name; null for none.",
+        ),
+    ):
+        parser.add_argument(f"--{option}", type=kind, default=default, help=text)
     parser.add_lightning_class_args(
         SegmentationDataModule, "data", subclass_mode=True, required=False
     )
     return parser
 
 
-def _splits(given: str) -> list[Any]:
-    names = [name.strip(" '\"") for name in given.strip("[]").split(",")]
-    for name in names:
-        if name not in SPLITS:
-            raise UserError(f"--splits {given}: {name!r} is none of {', '.join(SPLITS)}.")
-    return names
-
-
 def _output(given: str | None, data: SegmentationDataModule) -> Path | None:
-    """The folder to write to; it is new, empty, or one of an earlier report."""
+    """Return the folder to write to; it is new, empty, or one of an earlier report."""
     if given is None:
         return None
     output = Path(given)
@@ -162,40 +152,21 @@ def _output(given: str | None, data: SegmentationDataModule) -> Path | None:
     return output
 
 
-# ---- output ------------------------------------------------------------------------------------
-
-
-def _write(
-    output: Path,
-    text: str,
-    content: str,
-    inspection: Inspection,
-    data: SegmentationDataModule,
-) -> None:
-    """Report, label histogram, and a mosaic for each split that has labels."""
-    for name in FILES:
-        (output / name).unlink(missing_ok=True)  # there may be fewer pictures than last time
-    write_bytes_atomically(output / "report.json", content.encode())
-    write_bytes_atomically(output / "report.txt", text.encode())
-    counted = inspection.counted
+def _draw(output: Path, inspection: Inspection, data: SegmentationDataModule) -> None:
+    """Draw a label histogram, and a mosaic for each split that has labels."""
+    counted, description = inspection.counted, data.description
     if counted:
-        figure = plot_label_histogram(
-            data.class_names,
-            {split: figures.pixels for split, figures in counted.items()},
-            palette=data.palette,
-            title=f"{inspection.data}: labeled pixels",
+        pixels: dict[str, Any] = {split: figures.pixels for split, figures in counted.items()}
+        title = f"{inspection.data}: labeled pixels"
+        save_figure(
+            plot_label_histogram(description, pixels, title=title), output / "label_histogram.png"
         )
-        save_figure(figure, output / "label_histogram.png")
     for split, figures in counted.items():
         if figures.good:
             samples = [data.split(split).read(index) for index in figures.good]
-            figure = training_mosaic(
-                [sample.image for sample in samples],
-                [sample.labels for sample in samples],
-                class_names=data.class_names,
-                palette=data.palette,
-                ignore_index=data.ignore_index,
-                title=f"{inspection.data}, {split}: {len(samples)} of {figures.images} images",
+            images, labels = zip(
+                *((sample.image, sample.labels) for sample in samples), strict=True
             )
+            title = f"{inspection.data}, {split}: {len(samples)} of {figures.images} images"
+            figure = training_mosaic(images, labels, description, title=title)
             save_figure(figure, output / f"mosaic_{split}.png")
-    print(f"Written to {output}", file=sys.stderr)

@@ -1,9 +1,5 @@
-"""Label maps as colors: masks, overlays and maps of wrong pixels, as arrays.
+"""Label maps as colors: (H, W) integer labels, (C, 3) palettes in 0..255, (H, W, 3) uint8 RGB."""
 
-Images are (H, W, 3) uint8 RGB, labels and predictions (H, W) integers, palettes (C, 3) in 0..255.
-"""
-
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -15,37 +11,21 @@ from pne_seg.description import Color
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[Any]  # any integer type
 
-_DARKEST = 32  # the dimmed gray of `error_map` runs from this ...
-_CONTRAST = 0.36  # ... by this much for each level of the image
-
 # A vermilion rather than a pure red: to a red-blind eye pure red is as dark as the dimmed image,
 # this one keeps another hue and is as light as the lightest gray of `error_map`.
 WRONG: Color = (255, 80, 30)
 IGNORED: Color = (24, 44, 140)
-RIGHT: Color = (round(_DARKEST + _CONTRAST * 128),) * 3  # of a middle gray; stands in legends
+RIGHT: Color = (78, 78, 78)  # a middle gray in `error_map`; for legends
 
 
 def color_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> Pixels:
-    """Color a label map.
-
-    Args:
-        labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
-        palette: (C, 3) colors, 0..255.
-        ignore_index: the value shown black.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        ValueError: a label is neither a class nor `ignore_index`, or a shape is wrong.
-    """
-    colors = checked_palette(palette)
+    """Color a label map; `ignore_index` is black, and any other label without a class an error."""
+    colors = _checked_palette(palette)
     labels = checked_labels(labels, len(colors), ignore_index, "labels")
     ignored = labels == ignore_index
     # `take` copies three bytes at a time, four times as fast as indexing does.
     picture: Pixels = np.take(colors, np.where(ignored, 0, labels), axis=0)
-    if ignored.any():
-        picture[ignored] = 0
+    picture[ignored] = 0
     return picture
 
 
@@ -58,75 +38,43 @@ def overlay(
 ) -> Pixels:
     """Lay the colors of a label map over its image; ignored pixels are darkened.
 
-    Args:
-        image: (H, W, 3) uint8.
-        labels: (H, W) integers, each a class (0..C-1) or `ignore_index`.
-        palette: (C, 3) colors, 0..255.
-        ignore_index: the value without a class.
-        opacity: 0 shows only the image, 1 only the colors.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        ValueError: sizes differ, a label is out of range, or `opacity` is outside 0..1.
+    An opacity of 0 shows only the image, 1 only the colors.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be between 0 and 1, got {opacity}.")
-    image = checked_image(image)
+    check_same_size(image, labels, "labels")
     colors = color_labels(labels, palette, ignore_index)
-    check_same_size(image, colors, "labels")
     return np.asarray(cv2.addWeighted(image, 1 - opacity, colors, opacity, 0), np.uint8)
 
 
 def error_map(image: Pixels, labels: Labels, prediction: Labels, ignore_index: int) -> Pixels:
-    """Show where a prediction is wrong.
-
-    Right pixels show the image in dimmed gray, wrong ones `WRONG`, ignored ones `IGNORED`.
-
-    Args:
-        image: (H, W, 3) uint8.
-        labels: (H, W) integers.
-        prediction: (H, W) integers.
-        ignore_index: pixels with this label are neither right nor wrong.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        ValueError: the sizes differ.
-    """
-    image = checked_image(image)
-    labels, prediction = np.asarray(labels), np.asarray(prediction)
+    """Show right pixels in dimmed gray, wrong ones as `WRONG` and ignored ones as `IGNORED`."""
     check_same_size(image, labels, "labels")
     check_same_size(image, prediction, "prediction")
     luma = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
-    gray = np.rint(_DARKEST + _CONTRAST * luma).astype(np.uint8)
+    gray = np.rint(32 + 0.36 * luma).astype(np.uint8)
     picture = np.repeat(gray[..., None], 3, axis=2)
     picture[labels != prediction] = WRONG
     picture[labels == ignore_index] = IGNORED
     return picture
 
 
-def checked_palette(palette: npt.ArrayLike, class_names: Sequence[str] | None = None) -> Pixels:
-    """Return a palette as (C, 3) uint8, or raise ValueError, also if the names are not C."""
+def _checked_palette(palette: npt.ArrayLike) -> Pixels:
+    """Return a palette as (C, 3) uint8, or raise ValueError."""
     colors = np.asarray(palette)
     if colors.ndim != 2 or colors.shape[1] != 3 or len(colors) == 0:
         raise ValueError(f"palette must have shape (classes, 3), got {colors.shape}.")
     if colors.dtype.kind not in "ui" or colors.min() < 0 or colors.max() > 255:
-        raise ValueError("The colors of palette must be whole numbers from 0 to 255.")
-    if class_names is not None and len(class_names) != len(colors):
-        raise ValueError(f"There are {len(class_names)} class names but {len(colors)} colors.")
+        raise ValueError("The colors of palette must be integers from 0 to 255.")
     return colors.astype(np.uint8)
 
 
 def checked_labels(labels: Labels, num_classes: int, ignore_index: int, what: str) -> Labels:
     """Return labels as an array, or raise ValueError if one is no class and not ignored."""
     labels = np.asarray(labels)
-    if labels.ndim != 2:
-        raise ValueError(f"{what} must have shape (height, width), got {labels.shape}.")
-    if labels.dtype.kind not in "uib":
-        raise ValueError(f"{what} must be integers, got {labels.dtype}.")
+    if labels.ndim != 2 or labels.dtype.kind not in "uib":
+        got = f"{labels.dtype} of shape {labels.shape}"
+        raise ValueError(f"{what} must be (height, width) integers, got {got}.")
     bad = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
     if bad.any():
         values = np.unique(labels[bad])
@@ -138,18 +86,12 @@ def checked_labels(labels: Labels, num_classes: int, ignore_index: int, what: st
     return labels
 
 
-def checked_image(image: Pixels) -> Pixels:
-    """Return an image as an array, or raise ValueError."""
-    image = np.asarray(image)
+def check_same_size(image: Pixels, other: Labels, what: str) -> None:
+    """Raise ValueError if an image is not (H, W, 3) uint8, or a map is not of its size."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"An image must be uint8 of shape (height, width, 3), got {image.dtype} {image.shape}."
         )
-    return image
-
-
-def check_same_size(image: Pixels, other: Labels, what: str) -> None:
-    """Raise ValueError if a map's height or width is not the image's."""
     if image.shape[:2] != other.shape[:2]:
         raise ValueError(
             f"The image {image.shape[:2]} and the {what} {other.shape[:2]} differ in size."

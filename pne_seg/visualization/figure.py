@@ -1,8 +1,8 @@
-"""What all pictures share: axes of fixed sizes, fonts and colors, title and legends, the PNG file.
+"""What all plots share: axes of fixed sizes, fonts and colors, title and legends, the PNG file.
 
-matplotlib is imported inside the functions, as it is slow to load and few commands draw. Only its
-object-oriented interface is used, and colors and fonts are set on the objects, so that the user's
-`rcParams` neither change nor show, and threads may draw at the same time.
+matplotlib is imported inside the functions, as it is slow to load and few commands draw. Fonts and
+colors are set on the objects, so that the user's `rcParams` neither change nor show, and threads
+may draw at the same time.
 """
 
 import os
@@ -27,6 +27,7 @@ LIGHT_GRAY = "#b5b5b5"
 BLUE = "#2b6ca3"
 VERMILION = "#d55e00"
 DPI = 120
+_MARGIN = 0.18  # inches around all that is drawn
 
 
 def text_style(size: float, color: str = BLACK) -> dict[str, Any]:
@@ -40,78 +41,38 @@ def wrap(text: str, width: float, size: float) -> str:
 
 
 def _letters(width: float, size: float) -> int:
-    """Return how many letters of `size` points fit into `width` inches, on average."""
     return max(1, int(width * 72 / (0.55 * size)))
 
 
 def figure_with_axes(
-    widths: Sequence[float], heights: Sequence[float], gaps: tuple[float, float] = (0, 0)
-) -> tuple["Figure", Any]:
-    """Make a figure with a grid of axes of fixed sizes, all lengths in inches.
+    widths: Sequence[float], height: float, gap: float = 0
+) -> tuple["Figure", Sequence["Axes"]]:
+    """Make a row of axes of fixed sizes in inches, which fill the figure.
 
-    The axes fill the figure; names, titles and legends lie outside, and `save_figure` grows the
-    picture by them. So names of any length stay whole and do not squeeze the axes.
-
-    Args:
-        widths: of the columns.
-        heights: of the rows.
-        gaps: between columns and between rows.
-
-    Returns:
-        The figure, and an array (rows, columns) of axes.
+    Names, titles and legends lie outside, and `save_figure` grows the picture by them. So names of
+    any length stay whole and do not squeeze the axes.
     """
     from matplotlib.figure import Figure
 
-    size = (
-        sum(widths) + gaps[0] * (len(widths) - 1),
-        sum(heights) + gaps[1] * (len(heights) - 1),
-    )
-    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+    figure = Figure((sum(widths) + gap * (len(widths) - 1), height), DPI, facecolor="white")
     figure.set_layout_engine("none")  # `rcParams` may ask for one
-    grid = figure.subplots(
-        len(heights),
-        len(widths),
-        squeeze=False,
-        width_ratios=widths,
-        height_ratios=heights,
-        gridspec_kw={
-            **{"left": 0, "right": 1, "bottom": 0, "top": 1},
-            "wspace": gaps[0] / np.mean(widths),
-            "hspace": gaps[1] / np.mean(heights),
-        },
-    )
-    for axes in grid.flat:
+    edges = {"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": gap / np.mean(widths)}
+    (row,) = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths, gridspec_kw=edges)
+    for axes in row:
         axes.set_facecolor("white")
         for side, spine in axes.spines.items():
             spine.set(color=LIGHT_GRAY, linewidth=0.8, visible=side in ("left", "bottom"))
         axes.set_axisbelow(True)
         axes.grid(visible=True, color="#e3e3e3", linewidth=0.8, linestyle="-", alpha=1.0)
         style_ticks(axes, size=9)
-    return figure, grid
+    return figure, row
 
 
 def style_ticks(axes: "Axes", size: float, length: float = 3.5) -> None:
     """Set the fonts and colors of the ticks."""
-    axes.tick_params(
-        which="both",
-        color=LIGHT_GRAY,
-        length=length,
-        labelcolor=BLACK,
-        labelsize=size,
-        labelfontfamily=FONT,
-        direction="out",
-        top=False,
-        right=False,
-    )
-
-
-def write_beside(
-    axes: "Axes", text: str, corner: tuple[float, float], offset: tuple[float, float], **style: Any
-) -> None:
-    """Write a text at an offset in points from a corner of the axes, in fractions of them."""
-    axes.annotate(
-        text, corner, xycoords="axes fraction", xytext=offset, textcoords="offset points", **style
-    )
+    font: Any = {"labelcolor": BLACK, "labelsize": size, "labelfontfamily": FONT}
+    sides: Any = {"direction": "out", "top": False, "right": False}
+    axes.tick_params(which="both", color=LIGHT_GRAY, length=length, **font, **sides)
 
 
 def add_title(figure: "Figure", title: str) -> None:
@@ -127,13 +88,7 @@ def add_legend(
     entries: Sequence[tuple[str, "Line2D | tuple[int, ...]"]],
     heading: str | None = None,
 ) -> None:
-    """Write a legend below all that is drawn, in as many columns as fit into the figure's width.
-
-    Args:
-        figure: from `figure_with_axes`.
-        entries: each a name and what it stands for, a line or a color in 0..255.
-        heading: above the legend.
-    """
+    """Write a legend of lines or colors in 0..255 below all that is drawn, as wide as it."""
     from matplotlib.patches import Patch
 
     if not entries:
@@ -168,38 +123,27 @@ def add_legend(
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Save a figure as a PNG file, cropped to what is drawn.
+    """Save a figure atomically as a PNG file, cropped to what is drawn; its folder is made."""
+    from matplotlib.transforms import Bbox
 
-    Args:
-        figure: from one of this package's functions.
-        path: the file; its folder is made if missing, an older file is replaced at once.
-    """
-    _show_texts_as_they_are(figure)
-    save_atomically(
-        path,
-        lambda file: figure.savefig(
-            file,
-            format="png",
-            dpi=DPI,
-            facecolor="white",
-            transparent=False,
-            bbox_inches="tight",
-            pad_inches=0.18,
-            pil_kwargs={"compress_level": 3},  # photographs hardly shrink further
-        ),
-    )
+    box = _drawn_box(figure).padded(_MARGIN).extents
+    # At whole pixels, so that those of a mosaic are drawn one to one.
+    crop = Bbox.from_extents(*np.floor(box[:2] * DPI) / DPI, *np.ceil(box[2:] * DPI) / DPI)
+    options: dict[str, Any] = {
+        "bbox_inches": crop,
+        "dpi": DPI,
+        "facecolor": "white",
+        "transparent": False,
+        "pil_kwargs": {"compress_level": 2},  # photographs hardly shrink further
+    }
+    save_atomically(path, lambda file: figure.savefig(file, format="png", **options))
 
 
 def _drawn_box(figure: "Figure") -> "Bbox":
     """Return the box of all that is drawn, in inches from the figure's lower left corner."""
-    _show_texts_as_they_are(figure)
-    box: Bbox = figure.get_tightbbox()
-    return box
-
-
-def _show_texts_as_they_are(figure: "Figure") -> None:
-    """Set that a dollar sign in a class or file name is no formula."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        text.set(parse_math=False, usetex=False)
+        text.set(parse_math=False, usetex=False)  # a dollar sign in a name is no formula
+    box: Bbox = figure.get_tightbbox()
+    return box

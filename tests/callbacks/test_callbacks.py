@@ -18,7 +18,7 @@ from pne_seg.callbacks import (
     FiniteTraining,
     LastCheckpoint,
     Summary,
-    finite_training,
+    guards,
 )
 from pne_seg.callbacks import summary as summary_file
 from pne_seg.data import SegmentationDataModule
@@ -289,7 +289,7 @@ def test_where_reading_has_a_price_it_is_read_at_logging_steps(
     every: int,
     taken: int,
 ) -> None:
-    monkeypatch.setattr(finite_training, "_is_read_free", lambda _: False)
+    monkeypatch.setattr(guards, "_is_read_free", lambda _: False)
     runner = trainer(tmp_path, FiniteTraining(), max_epochs=3, log_every_n_steps=every)
     with pytest.raises(UserError, match=rf"^Step {step}: the "):
         runner.fit(Poisoned(step, value), datamodule=HalvesData())
@@ -299,7 +299,7 @@ def test_where_reading_has_a_price_it_is_read_at_logging_steps(
 def test_no_score_and_no_checkpoint_come_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finite_training, "_is_read_free", lambda _: False)
+    monkeypatch.setattr(guards, "_is_read_free", lambda _: False)
     best, last, summary = BestCheckpoint(), LastCheckpoint(every_n_train_steps=1), Summary()
     summary.folder = tmp_path
     best.dirpath = str(tmp_path / "checkpoints")

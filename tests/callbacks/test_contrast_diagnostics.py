@@ -20,7 +20,7 @@ from pne_seg.contrast import ContrastiveLoss, ContrastResult, PNELoss
 from pne_seg.contrast.component import PixelContrast
 from pne_seg.inference import Inference
 from pne_seg.visualization import Embeddings, plot_embeddings, save_figure
-from pne_seg.visualization.embeddings import principal_components
+from pne_seg.visualization.training_plots import principal_components
 from tests.contrast.plain_pne import Settings, plain_pairs
 from tests.training import CLASSES, NAMES, Pictures, normalised, tiny, trainer
 

@@ -79,7 +79,7 @@ def test_worst_and_best_images(tmp_path: Path, drawn: dict[str, Any], shown: int
     runner.datamodule = HalvesData()  # type: ignore[attr-defined]
     callback.on_test_start(runner, own)
     outcomes.feed(callback, runner, own)
-    held = sum(entry.image is not None for entry in callback._images)
+    held = sum(entry.example is not None for entry in callback._images)
     assert held <= 2 * shown
     callback.on_test_end(runner, own)
 

@@ -395,9 +395,7 @@ def test_other_data_decide_classes_names_and_ignore_value(base: list[object]) ->
     assert model.contrast.loss.ignore_index == 7
     assert {"val/IoU/even", "val/IoU/odd"} <= set(run.trainer.callback_metrics)
     assert model.metrics is not None
-    labels = torch.stack(
-        [sample["mask"] for sample in run.datamodule.val_dataloader().dataset]
-    )
+    labels = torch.stack([sample["mask"] for sample in run.datamodule.val_dataloader().dataset])
     assert int((labels == 7).sum()) > 0
     assert int(model.metrics.matrix.sum()) == int((labels != 7).sum())
 

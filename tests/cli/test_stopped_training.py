@@ -148,7 +148,7 @@ def test_a_signal_ends_the_step_and_saves(
     assert time.monotonic() - sent < 20  # it is a second or two where the processors are free
     assert f"Stopped by {signum.name} after step" in said
     assert "Traceback" not in said
-    assert f"--ckpt_path {Path('runs/tiny/0/checkpoints/last.ckpt')}" in said
+    assert f"ckpt_path={Path('runs/tiny/0/checkpoints/last.ckpt')}" in said
     saved = read_checkpoint(last(folder))
     assert saved["global_step"] >= steps
     assert saved["position"]["validation_due"] == in_validation

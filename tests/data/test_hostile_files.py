@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from pne_seg.data.images import read_image, read_info, read_labels
-from pne_seg.data.inspection.examiner import Examiner, Task
+from pne_seg.data.inspection.examiner import Examiner
 from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelTable
 from pne_seg.data.mat import read_mat
 from pne_seg.data.paired_files import Pair, PairedDataset
@@ -108,9 +108,10 @@ def test_the_examiner_of_check_data(count: int, tmp_path: Path) -> None:
             file.write_bytes(hostile(2 * number + place))
         pairs.append(Pair(str(number), *map(open_file, files)))
     source: SegmentationDataset = PairedDataset(pairs, IndexLabels(LabelTable([0, 1])), "")
-    found = Examiner(source, 2, 255).examine(Task("train", 0, count))
-    assert {problem.kind for problem in found.problems} >= {"image", "labels"}
-    for problem in found.problems:
+    examiner = Examiner(source, 2, 255)
+    problems = [problem for index in range(count) for problem in examiner.examine(index).problems]
+    assert {problem.kind for problem in problems} >= {"image", "labels"}
+    for problem in problems:
         assert str(tmp_path) in problem.message
         assert "cannot be read (" not in problem.message  # by an error that is nobody's
 

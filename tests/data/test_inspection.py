@@ -15,8 +15,7 @@ from PIL import Image
 from pne_seg.data import CamVid, Cityscapes, Folder, Scenes
 from pne_seg.data.base import Split
 from pne_seg.data.inspection import Inspection, as_json, inspect, report_text
-from pne_seg.data.inspection.examiner import Examiner
-from pne_seg.data.inspection.pool import examine_all
+from pne_seg.data.inspection.examiner import Examiner, examine_all
 from pne_seg.data.samples import Sample
 from pne_seg.data.scenes import SceneDataset
 from pne_seg.errors import UserError
@@ -161,7 +160,7 @@ def test_classes_that_do_not_occur(tmp_path: Path) -> None:
 
 def test_white_masks_whose_value_is_taken_for_no_class(tmp_path: Path) -> None:
     write_folder(tmp_path, masks="white")
-    hint = "--data.classes '{background: 0, object: 255}'"
+    hint = "classes={'background': 0, 'object': 255}"
     data = Folder(tmp_path, ["background", "object"], batch_size=2)
     assert hint in messages(inspect(data, processes=1), "absent")[0]
     mended = Folder(tmp_path, {"background": 0, "object": 255}, batch_size=2)
@@ -251,12 +250,12 @@ class _DeadlyScenes(Scenes):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_process_is_reported(processes: int) -> None:
-    with pytest.raises(UserError, match=r"was killed.* train_0.*--processes 1"):
+    with pytest.raises(UserError, match=r"was killed.* train_0.*processes=1"):
         inspect(_DeadlyScenes(), ["train"], processes)
     assert not active_children()
 
 
-def _stop_at_start(examiners: dict[Split, Examiner]) -> None:
+def _stop_at_start(examiners: list[Examiner]) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
@@ -264,18 +263,18 @@ def _stop_at_start(examiners: dict[Split, Examiner]) -> None:
         pass
 
 
-def _stop_at_a_result(examiners: dict[Split, Examiner]) -> None:
+def _stop_at_a_result(examiners: list[Examiner]) -> None:
     results = examine_all(examiners, 2, lambda: None)
     next(results)
     results.throw(KeyboardInterrupt)
 
 
 @pytest.mark.parametrize("stop", [_stop_at_start, _stop_at_a_result])
-def test_an_interruption_leaves_no_process(stop: Callable[[dict[Split, Examiner]], None]) -> None:
+def test_an_interruption_leaves_no_process(stop: Callable[[list[Examiner]], None]) -> None:
     data = Scenes(train_size=2000)
     examiner = Examiner(data.split("train"), data.num_classes, data.ignore_index)
     with pytest.raises(KeyboardInterrupt):
-        stop({"train": examiner})
+        stop([examiner])
     assert not active_children()
 
 

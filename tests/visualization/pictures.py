@@ -1,5 +1,6 @@
 """Pictures for the tests, and what stands in those that were drawn."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 from PIL import Image
 
-from pne_seg.visualization.curves import History
+from pne_seg.description import DataDescription
+from pne_seg.visualization.training_plots import History
 
 PALETTE = [[250, 10, 10], [10, 250, 10], [10, 10, 250]]
+
+
+def classes(
+    names: Sequence[str], palette: Sequence[Sequence[int]] = PALETTE, ignore_index: int = 255
+) -> DataDescription:
+    colors = tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
+    return DataDescription("Data", tuple(names), colors, ignore_index, None)
 
 
 def flat(height: int, width: int, value: int) -> np.ndarray:

@@ -42,7 +42,11 @@ def test_pixel_shares_follow_the_order_of_the_bars() -> None:
 
 @pytest.mark.parametrize(
     ("iou", "message"),
-    [([0.5], "2 class names"), ([0.5, 63.0], "63; fractions"), ([-0.1, 0.5], "fractions")],
+    [
+        ([0.5], "2 class names"),
+        ([0.5, 63.0], "iou must be from 0 to 1, got 63"),
+        ([-0.1, 0.5], "0 to 1, got -0.1"),
+    ],
 )
 def test_iou_must_be_fractions_one_a_class(iou: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -21,7 +21,7 @@ from pne_seg.visualization import (
     validation_mosaic,
 )
 from pne_seg.visualization.figure import figure_with_axes, wrap
-from tests.visualization.pictures import PALETTE, flat, pixels, some_history
+from tests.visualization.pictures import PALETTE, classes, flat, pixels, some_history
 
 NAN = float("nan")
 NAMES = ["a_$b$", "_c", "$x^$"]  # a dollar sign is no formula
@@ -31,16 +31,14 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "iou": lambda: plot_class_iou(NAMES, [0.5, NAN, 1], title="IoU", pixel_share=[0.5, 0, 0.5]),
     "confusion": lambda: plot_confusion_matrix([[5, 1, 1], [0, 3, 1], [0, 0, 0]], NAMES, title="C"),
     "histogram": lambda: plot_label_histogram(
-        NAMES, {"train": [9, 1, 0], "val": [1, 2, 3]}, palette=PALETTE, title="Pixels"
+        classes(NAMES), {"train": [9, 1, 0], "val": [1, 2, 3]}, title="Pixels"
     ),
     "mosaic": lambda: validation_mosaic(
         [flat(30, 40, 99)],
         [np.ones((30, 40), int)],
         [np.zeros((30, 40), int)],
-        names=["a_$b$.png"],
-        class_names=NAMES,
-        palette=PALETTE,
-        ignore_index=255,
+        ["a_$b$.png"],
+        classes(NAMES),
         title="Mosaic",
     ),
     "embeddings": lambda: plot_embeddings(
@@ -103,7 +101,7 @@ def test_long_texts_are_wrapped_not_cut() -> None:
     text = "a word " * 30 + "x" * 200
     lines = wrap(text, 2.0, 9)
     assert lines.replace("\n", "").replace(" ", "") == text.replace(" ", "")
-    figure, ((axes,),) = figure_with_axes([1], [1])
+    figure, (axes,) = figure_with_axes([1], 1)
     written = axes.text(0, 0, lines, fontsize=9, fontfamily="DejaVu Sans")
     assert written.get_window_extent().width / figure.dpi < 2.2
 

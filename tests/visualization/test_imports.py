@@ -17,14 +17,15 @@ def test_drawing_loads_no_pyplot_and_sets_no_backend(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
+from pne_seg.description import DataDescription
 from pne_seg import visualization as show
 folder = Path(sys.argv[1])
 figures = [
     show.plot_curves({"val/mIoU": [(1, 0.5)]}, title=""),
     show.plot_class_iou(["a"], [0.5], title=""),
     show.plot_confusion_matrix([[1]], ["a"], title=""),
-    show.training_mosaic([np.zeros((8, 8, 3), np.uint8)], [np.zeros((8, 8), int)], title="",
-                         class_names=["a"], palette=[[9, 9, 9]], ignore_index=255),
+    show.training_mosaic([np.zeros((8, 8, 3), np.uint8)], [np.zeros((8, 8), int)],
+                         DataDescription("D", ("a",), ((9, 9, 9),), 255, None), title=""),
 ]
 for number, figure in enumerate(figures):
     show.save_figure(figure, folder / f"{number}.png")

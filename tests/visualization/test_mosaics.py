@@ -14,7 +14,7 @@ from pne_seg.visualization import (
     validation_mosaic,
 )
 from pne_seg.visualization.colors import IGNORED, WRONG
-from tests.visualization.pictures import PALETTE, flat, pixels
+from tests.visualization.pictures import PALETTE, classes, flat, pixels
 
 NAMES = ["road", "tree", "sky"]
 
@@ -37,10 +37,8 @@ def test_validation_mosaic_shows_all_four_views_and_the_whole_image_accuracy(
         [flat(40, 80, 140), flat(30, 30, 90)],
         [labels, everything_ignored],
         [prediction, np.zeros((30, 30), np.int64)],
-        names=["first.png", "second.png"],
-        class_names=NAMES,
-        palette=PALETTE,
-        ignore_index=255,
+        ["first.png", "second.png"],
+        classes(NAMES),
         title="A heading",
     )
     save_figure(figure, path)
@@ -78,9 +76,7 @@ def test_training_mosaic_draws_up_to_eight(tmp_path: Path, number: int) -> None:
     figure = training_mosaic(
         [flat(60, 80, 200)] * number,
         [np.full((60, 80), 1)] * number,
-        class_names=NAMES,
-        palette=PALETTE,
-        ignore_index=255,
+        classes(NAMES),
         title="Training",
     )
     save_figure(figure, path)
@@ -95,16 +91,17 @@ def test_training_mosaic_draws_up_to_eight(tmp_path: Path, number: int) -> None:
 
 def test_legend_lists_what_is_shown_when_classes_are_many() -> None:
     names = [f"class {index}" for index in range(40)]
-    palette = np.stack([np.arange(40)] * 3, axis=1).astype(np.uint8)
+    data = classes(names, [[index] * 3 for index in range(40)])
     shown = [np.array([[3, 39], [255, 3]]), np.array([[7]])]
-    many = mosaics._shown_classes(shown, names, palette, 255)
+    many = mosaics.shown_classes(shown, data)
     assert many == [
         ("class 3", (3, 3, 3)),
         ("class 7", (7, 7, 7)),
         ("class 39", (39, 39, 39)),
         ("ignored", (0, 0, 0)),
     ]
-    few = mosaics._shown_classes([np.array([[2]])], names[:30], palette[:30], 255)
+    data = classes(names[:30], data.palette[:30])
+    few = mosaics.shown_classes([np.array([[2]])], data)
     assert [name for name, _ in few] == names[:30]
 
 
@@ -112,23 +109,16 @@ def test_mosaics_refuse_what_they_cannot_draw() -> None:
     image, labels = flat(20, 2000, 0), np.zeros((20, 2000), int)
     labels[3, 17] = 9  # one pixel that shrinking drops
 
-    def draw(images: list[np.ndarray], labels: list[np.ndarray], names: list[str] = NAMES) -> None:
-        training_mosaic(
-            images,
-            labels,
-            class_names=names,
-            palette=PALETTE,
-            ignore_index=255,
-            title="",
-        )
+    def draw(images: list[np.ndarray], labels: list[np.ndarray]) -> None:
+        training_mosaic(images, labels, classes(NAMES), title="")
 
     with pytest.raises(ValueError, match="hold 9"):
         draw([image], [labels])
     with pytest.raises(ValueError, match="no image"):
         draw([], [])
-    with pytest.raises(ValueError, match="1 images, 0 labels"):
+    with pytest.raises(ValueError, match="shorter"):
         draw([image], [])
-    with pytest.raises(ValueError, match="2 class names but 3 colors"):
-        draw([image], [labels], ["a", "b"])
+    with pytest.raises(ValueError, match="2 class names with 3 colors"):
+        classes(["a", "b"])
     with pytest.raises(ValueError, match="differ in size"):
         draw([image], [np.zeros((20, 20), int)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pne_seg.visualization.curves import smooth
+from pne_seg.visualization.training_plots import smooth
 
 
 def test_smoothing_is_a_centered_mean() -> None:

@@ -1,21 +1,26 @@
-"""Looks at single samples: decodes their files, counts their labels, says what is wrong.
-
-Of a run of samples no more is kept than a report needs, a few kilobytes, so that nothing grows with
-the data set.
-"""
+"""Look at single samples in many processes: decode their files, count labels, collect problems."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+import signal
+import sys
+import tempfile
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
+from multiprocessing import get_context, parent_process
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data.base import Split
 from pne_seg.data.images import ImageInfo, Pixels, fitted_size, png_depth, read_image, read_info
 from pne_seg.data.paired_files import Pair, PairedDataset
 from pne_seg.data.samples import SegmentationDataset
@@ -23,163 +28,114 @@ from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
 Size = tuple[int, int]
+"""Height and width."""
+
+_STDERR = 2
+_SAMPLES_AT_ONCE = 8  # are one task of a process
+_TASKS_AHEAD = 3  # for each process, so that it never waits
 
 
 class Problem(NamedTuple):
-    """Something wrong with one sample.
+    """What is wrong with one sample."""
 
-    Attributes:
-        sample: its index.
-        kind: `image`, `labels` or `sizes`, or `damage`, which decodes all the same.
-        file: the file at fault, or the sample's name where there is none.
-        message: names the file and says how to fix it.
-    """
-
-    sample: int
-    kind: str
-    file: str
-    message: str
-
-
-class Task(NamedTuple):
-    """Samples `start` to `stop` of a split."""
-
-    split: Split
-    start: int
-    stop: int
+    kind: str  # `image`, `labels` or `sizes`, or `damage`, which decodes all the same
+    file: str  # the sample's name if it has none
+    message: str  # names the file and says how to fix it
 
 
 @dataclass
-class Findings:
-    """What some samples hold, and what is wrong with them.
+class Examined:
+    """What one sample holds: a few kilobytes."""
 
-    Attributes:
-        task: the n samples that it is about.
-        sizes: (n, 2) heights and widths of the images as stored, 0 where one cannot be read.
-        digests: (n,) of the images' bytes, 0 where one cannot be read.
-        pixels: (256,) pixels of each label.
-        images: (256,) label maps that have any of them.
-        problems: in the samples' order.
-        noted: index, and findings on the sample, such as `grayscale`.
-    """
-
-    task: Task
-    sizes: npt.NDArray[np.int32]
-    digests: npt.NDArray[np.uint64]
-    pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    images: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    size: Size | None = None  # of the image as stored; None if it cannot be read
+    digest: int = 0  # of the image's bytes, never 0 if it can be read
+    counts: npt.NDArray[np.int64] | None = None  # (256,) pixels of each label
     problems: list[Problem] = field(default_factory=list)
-    noted: list[tuple[int, str]] = field(default_factory=list)
-
-    @classmethod
-    def about(cls, task: Task) -> "Findings":
-        """Nothing found yet."""
-        count = task.stop - task.start
-        return cls(task, np.zeros((count, 2), np.int32), np.zeros(count, np.uint64))
+    notes: list[str] = field(default_factory=list)  # keys of remarks, such as `grayscale`
 
     @contextmanager
-    def noting(self, index: int, kind: str, file: str) -> Iterator[None]:
+    def collecting(self, kind: str, file: str) -> Iterator[None]:
         """Turn what is raised into a problem."""
         try:
             yield
         except UserError as error:
-            self.problems.append(Problem(index, kind, file, str(error)))
+            self.problems.append(Problem(kind, file, str(error)))
         # One odd file must not end the check of all others; mistakes of the code's own do.
         except (ValueError, LookupError, OSError, MemoryError, RuntimeError, cv2.error) as error:
-            said = f"{file}: cannot be read ({type(error).__name__}: {error})."
-            self.problems.append(Problem(index, kind, file, said))
+            message = f"{file}: cannot be read ({type(error).__name__}: {error})."
+            self.problems.append(Problem(kind, file, message))
 
 
 @dataclass(frozen=True)
 class Examiner:
-    """Looks at the samples of one split, one after the other.
-
-    Args:
-        dataset: the split.
-        num_classes: labels must be below, or the ignore value.
-        ignore_index: the label without a class.
-        crop: height and width of training crops; None where small images are no matter.
-        resize_base: width and height of the box that images are fitted to before, or None.
-    """
+    """Looks at the samples of one split."""
 
     dataset: SegmentationDataset
     num_classes: int
     ignore_index: int
-    crop: Size | None = None
-    resize_base: Size | None = None
+    crop: Size | None = None  # of the training; None where small images are no matter
+    resize_base: Size | None = None  # width and height that images are fitted to before
 
-    def examine(self, task: Task, said_by_decoder: Callable[[], str] = str) -> Findings:
-        """Decode the samples' files.
-
-        Args:
-            task: which.
-            said_by_decoder: what a decoder complained of since the last call, "" for nothing.
-        """
-        found = Findings.about(task)
-        for index in range(task.start, task.stop):
-            if isinstance(self.dataset, PairedDataset):
-                said_by_decoder()
-                self._examine_pair(self.dataset, index, found, said_by_decoder)
-            else:
-                self._examine_sample(index, found)
-        return found
-
-    def _examine_pair(
-        self,
-        dataset: PairedDataset,
-        index: int,
-        found: Findings,
-        said_by_decoder: Callable[[], str],
-    ) -> None:
-        """Image and labels separately, so that the fault of the one does not hide the other's."""
-        pair, place = dataset.pairs[index], index - found.task.start
-        image: Pixels | None = None
-        labels: Pixels | None = None
-        with found.noting(index, "image", str(pair.image)):
-            one = _in_memory(dataset, pair.name, _Held(pair.image))
-            content = one.pairs[0].image.read_bytes()
-            info = read_info(one.pairs[0].image)
-            image = read_image(one.pairs[0].image)
-            found.sizes[place], found.digests[place] = image.shape[:2], _digest(content)
-            found.noted += [(index, kind) for kind in _peculiarities(info, content)]
-            if self._is_small(one.stored_size(0)):
-                found.noted.append((index, "small"))
-            if said := said_by_decoder():
-                message = (
-                    f"{pair.image}: is damaged ({said}): it decodes, but part of the picture may "
-                    "be wrong. Fetch it again, or look at it."
-                )
-                found.problems.append(Problem(index, "damage", str(pair.image), message))
-        if pair.labels is None:
-            return
-        with found.noting(index, "labels", str(pair.labels)):
-            one = _in_memory(dataset, pair.name, pair.image, _Held(pair.labels))
-            labels = one.read_labels(0)
-            assert labels is not None
-            self._count(labels, index, str(pair.labels), found)
-        if image is not None and labels is not None:
-            with found.noting(index, "sizes", str(pair.labels)):
-                dataset.check_sizes(index, _size(image), _size(labels))
-
-    def _examine_sample(self, index: int, found: Findings) -> None:
-        place, name = index - found.task.start, self.dataset.name(index)
-        with found.noting(index, "image", name):
+    def examine(self, index: int, complaints: Callable[[], str] = str) -> Examined:
+        """Decode a sample's files; `complaints` returns the decoder's since its last call."""
+        found = Examined()
+        if isinstance(self.dataset, PairedDataset):
+            self._examine_pair(self.dataset, index, found, complaints)
+            return found
+        name = self.dataset.name(index)
+        with found.collecting("image", name):
             image, labels, _ = self.dataset.read(index)
-            found.sizes[place] = image.shape[:2]
-            found.digests[place] = _digest(image.tobytes())
-            if self._is_small(_size(image)):
-                found.noted.append((index, "small"))
+            self._note_image(image, image.tobytes(), _size(image), found)
             if _size(image) != _size(labels):
                 raise UserError(
                     f"{name}: the labels are {_size(labels)} (height, width), the image is "
                     f"{_size(image)}. Make them match."
                 )
             if self.dataset.labeled:
-                self._count(labels, index, name, found)
+                self._count(labels, name, found)
+        return found
 
-    def _count(self, labels: Pixels, index: int, file: str, found: Findings) -> None:
+    def _examine_pair(
+        self, dataset: PairedDataset, index: int, found: Examined, complaints: Callable[[], str]
+    ) -> None:
+        """Image and labels separately, so that the fault of the one does not hide the other's."""
+        pair = dataset.pairs[index]
+        complaints()
+        with found.collecting("image", str(pair.image)):
+            held, one = _Held(pair.image), copy(dataset)
+            one.pairs = [Pair(pair.name, held, None)]
+            info, image = read_info(held), read_image(held)
+            self._note_image(image, held.content, one.stored_size(0), found)
+            found.notes += _peculiarities(info, held.content)
+            if said := complaints():
+                message = (
+                    f"{pair.image}: is damaged ({said}): it decodes, but part of the picture may "
+                    "be wrong. Fetch it again, or look at it."
+                )
+                found.problems.append(Problem("damage", str(pair.image), message))
+        if pair.labels is None:
+            return
+        with found.collecting("labels", str(pair.labels)):
+            labels = dataset.read_labels(index)
+            assert labels is not None
+            self._count(labels, str(pair.labels), found)
+            if found.size is not None:
+                with found.collecting("sizes", str(pair.labels)):
+                    dataset.check_sizes(index, found.size, _size(labels))
+
+    def _note_image(self, image: Pixels, content: bytes, stored: Size, found: Examined) -> None:
+        found.size = _size(image)
+        # At 64 bits two of a million images do not meet by chance.
+        digest = hashlib.blake2b(content, digest_size=8).digest()
+        found.digest = int.from_bytes(digest, "little") or 1
+        if self.crop is not None:
+            size = stored if self.resize_base is None else fitted_size(stored, self.resize_base)
+            if size[0] < self.crop[0] or size[1] < self.crop[1]:
+                found.notes.append("small")
+
+    def _count(self, labels: Pixels, file: str, found: Examined) -> None:
         if labels.dtype != np.uint8:
-            raise UserError(f"{file}: labels must be uint8, these are {labels.dtype}.")
+            raise UserError(f"{file}: labels must be uint8, got {labels.dtype}.")
         counts = np.bincount(labels.ravel(), minlength=256)
         for value in np.flatnonzero(counts[self.num_classes :]) + self.num_classes:
             if value != self.ignore_index:
@@ -187,16 +143,9 @@ class Examiner:
                     f"{file}: label {value} ({counts[value]} pixels) is no class: valid are 0 to "
                     f"{self.num_classes - 1} and {self.ignore_index}. Correct the labels."
                 )
-        found.pixels += counts
-        found.images += counts > 0
+        found.counts = counts
         if counts[self.ignore_index] == labels.size:
-            found.noted.append((index, "unlabeled"))
-
-    def _is_small(self, stored: Size) -> bool:
-        if self.crop is None:
-            return False
-        size = stored if self.resize_base is None else fitted_size(stored, self.resize_base)
-        return size[0] < self.crop[0] or size[1] < self.crop[1]
+            found.notes.append("unlabeled")
 
 
 class _Held(DataFile):
@@ -218,17 +167,7 @@ class _Held(DataFile):
         return str(self.file)
 
 
-def _in_memory(
-    dataset: PairedDataset, name: str, image: DataFile, labels: DataFile | None = None
-) -> PairedDataset:
-    """The data set as one pair of these files, with all that a subclass does to them."""
-    one = copy(dataset)
-    one.pairs = [Pair(name, image, labels)]
-    return one
-
-
 def _peculiarities(info: ImageInfo, content: bytes) -> Iterator[str]:
-    """Findings on an image that is readable."""
     if info.rotated:
         yield "rotated"
     if info.mode in ("1", "L", "LA", "F") or info.mode.startswith("I"):
@@ -241,11 +180,82 @@ def _peculiarities(info: ImageInfo, content: bytes) -> Iterator[str]:
         yield "deep"
 
 
-def _digest(content: bytes) -> np.uint64:
-    """Never 0, which stands for none; at 64 bits two of a million images do not meet by chance."""
-    digest = hashlib.blake2b(content, digest_size=8).digest()
-    return np.uint64(int.from_bytes(digest, "little") or 1)
-
-
 def _size(image: Pixels) -> Size:
     return image.shape[0], image.shape[1]
+
+
+# ---- processes ---------------------------------------------------------------------------------
+
+
+_examiners: list[Examiner] = []  # of this process; they come once, not with each task
+
+
+def examine_all(
+    examiners: Sequence[Examiner], processes: int, started: Callable[[], None]
+) -> Generator[tuple[int, int, Examined]]:
+    """Examine every sample of all splits in processes; yield number of the split, index and result.
+
+    Whoever starts threads does it in `started`, as a forked process must not inherit half of one.
+    """
+    samples = [(n, i) for n, examiner in enumerate(examiners) for i in range(len(examiner.dataset))]
+    tasks = [samples[i : i + _SAMPLES_AT_ONCE] for i in range(0, len(samples), _SAMPLES_AT_ONCE)]
+    if not tasks:
+        return
+    processes = max(1, min(processes, len(tasks)))
+    # A fork takes no time and shares the lists of files; elsewhere it is not safe.
+    context = get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(examiners,))
+    ahead, task = processes * _TASKS_AHEAD, tasks[0]
+    try:
+        pending = deque(pool.submit(_examine, task) for task in tasks[:ahead])
+        started()
+        for number, task in enumerate(tasks):
+            results = pending.popleft().result()
+            if number + ahead < len(tasks):
+                pending.append(pool.submit(_examine, tasks[number + ahead]))
+            for (split, index), found in zip(task, results, strict=True):
+                yield split, index, found
+    except BrokenProcessPool as error:
+        split, index = task[0]
+        name = examiners[split].dataset.name(index)
+        raise UserError(
+            "A process that reads the files was killed, as the system does where memory runs out; "
+            f"it was at one of the images from {name} on. Use fewer at a time, such as processes=1."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(examiners: Sequence[Examiner]) -> None:
+    _examiners[:] = examiners
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    cv2.setNumThreads(0)  # one processor for each process
+    warnings.simplefilter("ignore")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # The decoders complain of damage on the standard error stream only.
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), _STDERR)
+
+
+def _end_with_parent() -> None:
+    """End the process if its parent was killed; it would wait for tasks forever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _examine(task: list[tuple[int, int]]) -> list[Examined]:
+    return [_examiners[split].examine(index, _decoder_complaints) for split, index in task]
+
+
+def _decoder_complaints() -> str:
+    """Return what a JPEG decoder has said since the last call; other remarks are no damage."""
+    length = os.lseek(_STDERR, 0, os.SEEK_CUR)
+    if not length:
+        return ""
+    os.lseek(_STDERR, 0, os.SEEK_SET)
+    lines = os.read(_STDERR, length).decode(errors="replace").splitlines()
+    os.lseek(_STDERR, 0, os.SEEK_SET)
+    os.ftruncate(_STDERR, 0)
+    return "; ".join(dict.fromkeys(line for line in lines if "JPEG" in line))
