@@ -130,7 +130,7 @@ def _view(data: FileDataModule, source: SegmentationDataset) -> SampleView:
 
 
 def usual_view(data: FileDataModule, seed: int) -> SampleView:
-    """The data set's transforms on its files, scaled and cropped in the usual order."""
+    """Apply the data set's transforms to its files, scaled and cropped in the usual order."""
     first, *others = data.default_transforms()
     assert isinstance(first, RandomScaleCrop)
     transforms = A.Compose([WholeScaleCrop.like(first), *others])

@@ -252,7 +252,7 @@ def _case(text: str) -> Case:
 
 
 def _feature(given: Namespace) -> tuple[Batch, torch.Tensor]:
-    """A batch of two images, and the feature that its embeddings are projected from."""
+    """Return a batch of two images, and the feature that its embeddings are projected from."""
     case = Case(2, 7, 16, 16, 32) if given.small else Case(2, 150, 128, 128)
     batch = make_batch(case, present=5 if given.small else 13, device=given.device)
     channels = 64 if given.small else CHANNELS

@@ -48,7 +48,7 @@ class Steps(Callback):
 
 
 def timed(hook: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:
-    """The hook, with its processor time added up."""
+    """Wrap a hook to add up its processor time."""
 
     @functools.wraps(hook)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -222,7 +222,7 @@ def _scores_table() -> None:
 
 
 def _measured(row: int) -> Figures | None:
-    """A row's figures, from a process of its own; None where it failed, as for lack of memory."""
+    """Measure a row in a new process; None if it failed, for example without memory."""
     command = [sys.executable, "-m", __spec__.name, "--row", str(row), *sys.argv[1:]]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return None if done.returncode else Figures(**json.loads(done.stdout.splitlines()[-1]))

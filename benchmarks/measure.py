@@ -72,7 +72,7 @@ def peak_tensors(call: Call) -> int:
 
 
 def _status(key: str) -> int:
-    """A field of the process's status, in bytes."""
+    """Read a field of the process's status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key):
             return int(line.split()[1]) * 1024

@@ -222,7 +222,7 @@ def operations(network: nn.Module, height: int, width: int) -> int:
 def _training_module(
     network: nn.Module, method: Method, swin: bool, contrast: PNE
 ) -> SegmentationModule:
-    """The recipe's training, with a learning rate of 0."""
+    """Build the recipe's training, with a learning rate of 0."""
     auxiliary: Auxiliary | None = None
     if method.fcn_head:
         auxiliary = FCNHead(feature_module="decoder.feature_norms.2") if swin else FCNHead()

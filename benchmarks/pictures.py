@@ -135,7 +135,7 @@ def noisy(image: Pixels, level: float, generator: np.random.Generator) -> Pixels
 
 
 def encode(case: Case, image: Pixels) -> bytes:
-    """The image as a file of the case's format."""
+    """Encode the image in the case's format."""
     if case.quality is None:
         return _png(image)
     stream = io.BytesIO()
@@ -171,7 +171,7 @@ def _photograph(path: Path, size: tuple[int, int]) -> Pixels:
 
 
 def _noise_level(case: Case, images: Sequence[Pixels]) -> float:
-    """The strength of noise that gives files of the case's size, by halving."""
+    """Find the strength of noise that gives files of the case's size, by bisection."""
     low, high = 0.0, _LOUDEST
     while high - low > 0.5:
         level = (low + high) / 2

@@ -12,7 +12,7 @@ from torch import Tensor
 def loop_loss(
     embeddings: Tensor, logits: Tensor, target: Tensor, n: int = 100, ignore_index: int = 255
 ) -> Tensor:
-    """The loss for (B, D, h, w), (B, C, h, w) and (B, H, W), with the default gates."""
+    """Compute the loss for (B, D, h, w), (B, C, h, w) and (B, H, W), with the default gates."""
     height, width = embeddings.shape[2:]
     small = F.interpolate(target[:, None].float(), size=(height, width)).long()[:, 0]
     confidence, prediction = logits.detach().softmax(1).max(1)

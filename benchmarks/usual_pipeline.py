@@ -29,7 +29,7 @@ class UsualDataset(SegmentationDataset):
         return len(self.source)
 
     def name(self, index: int) -> str:
-        """The pair's."""
+        """Return the pair's sample."""
         return self.source.name(index)
 
     def read(self, index: int) -> Sample:
@@ -61,7 +61,7 @@ class UsualDataset(SegmentationDataset):
 
 
 def decode(path: Path, flags: int) -> Pixels:
-    """The file as OpenCV decodes it."""
+    """Decode a file with OpenCV."""
     return cast(Pixels, cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags))
 
 
@@ -90,7 +90,7 @@ class WholeScaleCrop(A.DualTransform):  # type: ignore[misc]  # untyped
 
     @classmethod
     def like(cls, other: RandomScaleCrop) -> "WholeScaleCrop":
-        """The same settings."""
+        """Take the same settings."""
         assert other.base is not None
         return cls(other.size, other.base, other.scale, other.cat_max_ratio, other.ignore_index)
 

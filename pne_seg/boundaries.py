@@ -64,7 +64,7 @@ class BoundaryMetrics:
     beyond: SegmentationMetrics
 
     def as_dict(self, stage: str) -> dict[str, float]:
-        """Return the mean IoUs by their logged names: `test/boundary_mIoU/3px`, …"""
+        """Return the mean IoUs by their logged names, such as `test/boundary_mIoU/3px`."""
         return {
             f"{stage}/boundary_mIoU/{width}px": metrics.miou
             for width, metrics in self.within.items()

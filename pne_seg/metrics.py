@@ -68,12 +68,12 @@ class SegmentationMetrics:
 
     @property
     def majority_miou(self) -> float:
-        """mIoU of always predicting the most frequent class: its pixel share, and 0 for others."""
+        """The mIoU of always predicting the most frequent class: its pixel share, 0 for others."""
         present = int((self.pixel_share > 0).sum())
         return float(self.pixel_share.max()) / present if present else float("nan")
 
     def as_dict(self, stage: str, class_names: Sequence[str]) -> dict[str, float]:
-        """Return the metrics by their logged names: `val/mIoU`, `val/IoU/road`, …"""
+        """Return the metrics by their logged names, such as `val/mIoU` and `val/IoU/road`."""
         named = {
             f"{stage}/mIoU": self.miou,
             f"{stage}/mAcc": self.macc,

@@ -130,7 +130,7 @@ class SegmentationModule(ResumableModule):
         return [hook for term in self.terms for hook in term.hooks]
 
     def setup(self, stage: str) -> None:
-        """Hook the network for training; leave it bare for everything else."""
+        """Attach hooks to the network for training; leave it bare for everything else."""
         self.teardown(stage)
         if stage == "fit":
             for hook in (*self.hooks, self.dropout):

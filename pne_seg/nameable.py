@@ -70,7 +70,7 @@ def path_of(found: Any) -> str:
 
 
 def _loaded(path: str) -> Any:
-    """What a path names, None if its module is not loaded."""
+    """Look up what a path names; None if its module is not loaded."""
     module, _, name = path.rpartition(".")
     return getattr(sys.modules.get(module), name, None)
 

@@ -47,7 +47,7 @@ class TrainingTerm(nn.Module, ABC):
 
     @abstractmethod
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook a network, which is not kept, and build the layers that depend on it."""
+        """Attach to a network, which is not kept, and build the layers that depend on it."""
 
     def detach(self) -> None:
         """Remove the hooks; the network is then exactly what it was."""

@@ -50,7 +50,7 @@ class ContrastDiagnostics(Callback):
         self._folder: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Hook the network and the losses, for training only."""
+        """Attach hooks to the network and the losses, for training only."""
         if stage != "fit":
             return
         if not isinstance(pl_module, SegmentationModule):

@@ -67,7 +67,7 @@ def dropped_setting(network: Mapping[str, Any], data: Any) -> str | None:
 
 
 def _original(error: Exception) -> Exception:
-    """The error of a class, below those in which jsonargparse lists the types of a slot."""
+    """Find the class's error below those in which jsonargparse lists the types of a slot."""
     while isinstance(error.__cause__, Exception):
         *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
         if frame.f_globals["__name__"].partition(".")[0] != "jsonargparse":
@@ -109,7 +109,7 @@ def _slots(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _transform(class_path: str) -> type | None:
-    """The transform of a class path; None for a class of another kind."""
+    """Import the transform of a class path; None for a class of another kind."""
     import albumentations as A
 
     module, _, name = class_path.rpartition(".")

@@ -66,7 +66,7 @@ def _digest(values: list[Any]) -> str:
 
 
 def _free(wanted: Path, identity: dict[str, Any]) -> Path:
-    """The folder, or the first of `NAME-2`, `NAME-3` … without another evaluation's metrics."""
+    """Return the folder, or the first of `NAME-2` … without another evaluation's metrics."""
     folder = wanted
     for number in itertools.count(2):
         try:

@@ -45,7 +45,7 @@ class Override:
         return [f"--{self.key}"] if self.value is None else [f"--{self.key}={self.value}"]
 
     def expanded(self) -> Config:
-        """The override as a file's content; texts stay as typed, for the parser to read by type."""
+        """Nest the override as in a file; texts stay as typed, for the parser to read by type."""
         value: Any = None if self.value == "null" else self.value
         if isinstance(value, str) and value.startswith("{"):
             value = parse_yaml(value, f"--{self.key} {value}")

@@ -110,7 +110,7 @@ def _root(settings: Settings) -> Path:
 
 
 def _short_name(source: str) -> str:
-    """A folder's name for a source: the last part of a path, the whole of a hub name."""
+    """Name a folder for a source: the last part of a path, the whole of a hub name."""
     plain = source.partition("?")[0].rstrip("/")
     is_hub = plain.startswith("hf://")
     name = plain.removeprefix("hf://") if is_hub else Path(plain).resolve().name

@@ -131,7 +131,7 @@ class Contrast(TrainingTerm):
         self.projection: Projection | None = None
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the classifier and build the projection for the channels of its feature."""
+        """Attach to the classifier and build the projection for the channels of its feature."""
         self.detach()
         if self.feature_module is not None and self.logits_module is not None:
             place = Classifier(self.feature_module, self.logits_module)

@@ -34,7 +34,7 @@ class Auxiliary(TrainingTerm):
         """Compute (B, C, h, w) logits from what the hooks captured."""
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the network and set the loss's ignore value."""
+        """Attach to the network and set the loss's ignore value."""
         if self.loss is not None:
             set_ignore_index(self.loss, ignore_index)
             check_class_weights(self.loss, num_classes)
@@ -64,7 +64,7 @@ class AuxiliaryLogits(Auxiliary):
         self.logits_module = logits_module
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the module, whose output must have `num_classes` channels."""
+        """Attach to the module, whose output must have `num_classes` channels."""
         self.detach()
         self.hooks = [FeatureHook(self.logits_module, "output")]
         module = find_module(network, self.logits_module)
@@ -114,7 +114,7 @@ class FCNHead(Auxiliary):
         self.head: nn.Sequential | None = None
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Hook the stage and build the head for the channels that a dummy image has there."""
+        """Attach to the stage and build the head for the channels that a dummy image has there."""
         self.detach()
         self.hooks = [FeatureHook(self.feature_module, "output")]
         feature = self._select(*capture_dummy(network, self.hooks))

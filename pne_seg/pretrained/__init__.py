@@ -111,7 +111,7 @@ def _moving_average(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], b
 
 
 def _numbered(key: str) -> str:
-    """Number the parts of a ConvModule in a head, convolution and norm, as ours are."""
+    """Enumerate the parts of a ConvModule in a head, convolution and norm, as ours are."""
     if key.startswith(("decode_head.", "auxiliary_head.")):
         key = re.sub(r"\.(bn|batch_norm)\.", ".1.", key.replace(".conv.", ".0."))
     return key

@@ -121,7 +121,7 @@ def _split(values: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Search(Sweep):
-    """A sweep whose tasks are arms with all seeds: the baseline, `trial0`, `trial1`, …"""
+    """A sweep whose tasks are arms with all seeds: the baseline and the trials."""
 
     space: Mapping[str, Range] = field(default_factory=dict)
     num_trials: int = 0
