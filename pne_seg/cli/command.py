@@ -96,8 +96,6 @@ class SegmentationCLI(LightningCLI):
             args=self.settings.arguments(),
         )
 
-    # ---- settings ------------------------------------------------------------------------
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to every run, and let the data decide the classes."""
         flags = {
@@ -160,8 +158,6 @@ class SegmentationCLI(LightningCLI):
             if reason := build_error(error, network):
                 raise reason from error
             raise
-
-    # ---- the trainer and the run's folder ------------------------------------------------
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Check the data, then build the trainer with what every run carries."""
@@ -243,8 +239,6 @@ class SegmentationCLI(LightningCLI):
         self.run_folder = run.folder
         rank_zero_info(f"Run: {run.folder}")
         return logger
-
-    # ---- the verb ------------------------------------------------------------------------
 
     def start(self) -> None:
         """Run the verb; leave with code 1 if a file could not be predicted."""
