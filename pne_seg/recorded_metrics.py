@@ -17,28 +17,20 @@ def recorded_metrics(
     inference: Inference,
     normalization: dict[str, list[float]],
 ) -> dict[str, dict[str, Any]]:
-    """Return the recorded metrics of a checkpoint by split, for the run's data and protocol.
+    """Return the recorded metrics of a checkpoint by split, for its run's data and protocol.
 
     Those of a later evaluation replace those of the training; of several the newest are taken.
-
-    Args:
-        path: the checkpoint.
-        step: optimizer steps done when it was saved.
-        run: the run that wrote it.
-        data: the run's data.
-        inference: the run's protocol.
-        normalization: `mean` and `std` of the run.
     """
     found: dict[str, dict[str, Any]] = {}
     if (file := run.folder / METRICS).is_file():
         metrics = read_metrics(file)
-        if metrics.get("step") == step and _protocol(metrics).get("complete", True):
+        if metrics.get("step") == step and (metrics.get("protocol") or {}).get("complete", True):
             found["val"] = metrics
     for split, verb in (("val", "validate"), ("test", "test")):
         files = (run.folder / verb).glob(f"{glob.escape(path.stem)}*/{METRICS}")
         for file in sorted(files, key=lambda file: (file.stat().st_mtime, file)):
             metrics = read_metrics(file)
-            protocol = _protocol(metrics)
+            protocol = metrics.get("protocol") or {}
             if (
                 (metrics.get("step"), metrics.get("checkpoint")) == (step, path.stem)
                 and (protocol.get("split"), protocol.get("data")) == (split, data.data)
@@ -48,11 +40,6 @@ def recorded_metrics(
             ):
                 found[split] = metrics
     return found
-
-
-def _protocol(metrics: dict[str, Any]) -> dict[str, Any]:
-    protocol = metrics.get("protocol")
-    return protocol if isinstance(protocol, dict) else {}
 
 
 def _is_same(inference: Inference, saved: Any) -> bool:

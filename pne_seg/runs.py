@@ -1,9 +1,11 @@
 """Run folders: where a run writes, and which checkpoint a later command takes."""
 
+import csv
 import os
 import platform
 import shlex
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -153,6 +155,19 @@ def read_metrics(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{file} is damaged ({error}). Remove it, or evaluate again.") from error
     return metrics if isinstance(metrics, dict) else {}
+
+
+def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the logged values, (step, value) by name, of the `metrics.csv` in a folder, if any."""
+    history: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    file = folder / "metrics.csv"
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as opened:
+            for row in csv.DictReader(opened):
+                for name, value in row.items():
+                    if value and name not in ("step", "epoch"):
+                        history[name].append((int(row["step"]), float(value)))
+    return history
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,9 @@ class ContrastDiagnostics(Callback):
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         self.num_images = num_images
         self.num_pixels = num_pixels
-        # The feature that enters the classifier, and the logits that leave it.
-        self._classifier: list[FeatureHook] = []
-        self._terms: list[FeatureHook] = []  # the losses, the contrast, and the labels that it gets
-        self._measures_step = False
+        # Of the feature that enters the classifier and the logits that leave it; with a contrast
+        # also of the losses, the contrast, and the labels that it gets.
+        self._hooks: list[FeatureHook] = []
         self._before: visualization.Embeddings | None = None
         self._folder: Path | None = None
 
@@ -64,36 +63,36 @@ class ContrastDiagnostics(Callback):
             feature, logits = found.feature, found.logits
         else:
             feature, logits = (hook.module_name for hook in pl_module.contrast.hooks)
-            self._terms = [
+        self._hooks = [
+            FeatureHook(f"network.{feature}", "input"),
+            FeatureHook(f"network.{logits}", "output"),
+        ]
+        if pl_module.contrast is not None:
+            self._hooks += [
                 FeatureHook("losses", "output"),
                 FeatureHook("contrast", "output"),
                 FeatureHook("contrast", "input"),
             ]
-        self._classifier = [
-            FeatureHook(f"network.{feature}", "input"),
-            FeatureHook(f"network.{logits}", "output"),
-        ]
-        for hook in (*self._classifier, *self._terms):
+        for hook in self._hooks:
             hook.attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for hook in (*self._classifier, *self._terms):
+        for hook in self._hooks:
             hook.detach()
 
-    def on_train_batch_start(self, trainer: Trainer, _: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        self._measures_step = bool(self._terms and every and (batch_idx + 1) % every == 0)
-        for hook in (*self._classifier, *self._terms):
-            hook.capturing = self._measures_step
+        measures = pl_module.contrast is not None and every and (batch_idx + 1) % every == 0
+        for hook in self._hooks:
+            hook.capturing = bool(measures)
 
     def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
-        if not self._measures_step:
+        if not self._hooks[0].capturing:
             return
-        self._measures_step = False
-        feature, logits, losses, contrast, target = (
-            hook.take() for hook in (*self._classifier, *self._terms)
-        )
-        for hook in (*self._classifier, *self._terms):
+        feature, logits, losses, contrast, target = (hook.take() for hook in self._hooks)
+        for hook in self._hooks:
             hook.capturing = False
         pl_module.log("train/gradient_contrast", _gradient_norm(contrast.weighted, feature))
         on_logits = torch.stack([term.weighted for term in losses]).sum()
@@ -147,10 +146,11 @@ class ContrastDiagnostics(Callback):
         if window is not None:
             images = images[..., : window[0], : window[1]]
             target = target[..., : window[0], : window[1]]
-        with capture(self._classifier):
+        classifier = self._hooks[:2]
+        with capture(classifier):
             # Not by a call, which may be compiled for other sizes.
             module.network.forward(module.preprocessing(images))
-        feature, logits = (hook.take() for hook in self._classifier)
+        feature, logits = (hook.take() for hook in classifier)
         target = module.preprocessing.pad(target.long(), module.ignore_index)
         if module.contrast is not None:
             feature = module.contrast.subsample(feature, target)

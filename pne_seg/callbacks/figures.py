@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import cv2
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from pne_seg import visualization
@@ -23,6 +21,7 @@ from pne_seg.description import DataDescription
 from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import SegmentationMetrics, percent
 from pne_seg.module import Batch, SegmentationModule
+from pne_seg.runs import read_history
 
 
 class Example(NamedTuple):
@@ -117,8 +116,11 @@ class Figures(Callback):
     def _draw(self, trainer: Trainer) -> None:
         if not self._active(trainer):
             return
-        if trainer.state.fn == "fit" and (history := _history(trainer)):
-            self._save(visualization.plot_curves(history, title="Training"), "curves")
+        if trainer.state.fn == "fit":
+            for logger in trainer.loggers:
+                logger.save()
+            if self.folder is not None and (history := read_history(self.folder)):
+                self._save(visualization.plot_curves(history, title="Training"), "curves")
         if self._best is None:
             return
         metrics, examples, epoch = self._best
@@ -248,21 +250,3 @@ def _mosaic(examples: Sequence[Example], data: DataDescription, title: str) -> A
 def _description(trainer: Trainer) -> DataDescription:
     data: DataDescription = trainer.datamodule.description  # type: ignore[attr-defined]
     return data
-
-
-def _history(trainer: Trainer) -> dict[str, list[tuple[float, float]]]:
-    """Read every logged value by name as (step, value) from the run's `metrics.csv`."""
-    history: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for logger in trainer.loggers:
-        if not isinstance(logger, CSVLogger):
-            continue
-        logger.save()
-        path = Path(logger.experiment.metrics_file_path)
-        if not path.is_file():
-            continue
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                for key, value in row.items():
-                    if value and key not in ("step", "epoch"):
-                        history[key].append((float(row["step"]), float(value)))
-    return history

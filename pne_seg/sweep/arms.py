@@ -4,6 +4,7 @@ A search lets Optuna choose arms from ranges of settings, by validation mIoU ove
 test split takes no part, or the figures of the arm that is chosen would be of no use.
 """
 
+import functools
 import itertools
 import statistics
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 import optuna
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import Trial
 
 from pne_seg.errors import UserError
@@ -140,30 +142,26 @@ class Search(Sweep):
 
     def options(self) -> dict[str, Any]:
         """Return the sampler, and the pruner of arms that are worse than the best beyond doubt."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             sampler = optuna.samplers.TPESampler(constant_liar=True)
             return {"sampler": sampler, "pruner": optuna.pruners.WilcoxonPruner()}
 
     def tasks(self) -> dict[str, Task]:
         """Return the tasks by the names of their arms."""
         keys = [BASELINE, *(f"trial{number}" for number in range(self.num_trials))]
-        return {key: self._task(key) for key in keys}
+        return {key: functools.partial(self._run_arm, key) for key in keys}
 
-    def _task(self, key: str) -> Task:
-        def run(trial: Trial, worker: Worker) -> float:
-            space = {} if key == BASELINE else self.space
-            arm = self.arm(key, {name: _suggest(trial, name, space[name]) for name in space})
-            values: list[float] = []
-            for seed in self.seeds:
-                values.append(self.run(Cell(self.name, arm, seed), worker, split="val"))
-                trial.report(values[-1], seed)
-                if key != BASELINE and len(values) < len(self.seeds) and trial.should_prune():
-                    trial.set_user_attr("pruned", True)
-                    break
-            return statistics.fmean(values)  # of a pruned arm too: Optuna's advice for this pruner
-
-        return run
+    def _run_arm(self, key: str, trial: Trial, worker: Worker) -> float:
+        space = {} if key == BASELINE else self.space
+        arm = self.arm(key, {name: _suggest(trial, name, space[name]) for name in space})
+        values: list[float] = []
+        for cell in self.cells_of(arm):
+            values.append(self.run(cell, worker, split="val"))
+            trial.report(values[-1], cell.seed)
+            if key != BASELINE and len(values) < len(self.seeds) and trial.should_prune():
+                trial.set_user_attr("pruned", True)
+                break
+        return statistics.fmean(values)  # of a pruned arm too: Optuna's advice for this pruner
 
     def arm(self, key: str, params: Mapping[str, Any]) -> ArmSettings:
         """Return the arm of a task with what was chosen for it."""

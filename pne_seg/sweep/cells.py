@@ -96,20 +96,22 @@ def run_cell(
     Each command is a process of its own and writes to `log.txt` in the cell's folder. The folder is
     locked, by the process too: one that outlives its sweep is waited for, not joined by another.
     With the split `val` the cell is not tested.
-
-    Raises:
-        CellError: a command failed.
-        CellStoppedError: it was stopped.
     """
     folder = root / RUNS / cell.run_name
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / ".lock", worker.stop) as lock, (folder / LOG).open("a") as log:
         if cell.finished(root) is None:
-            own = [*arguments, *cell.arm.arguments, "--seed_everything", str(cell.seed)]
-            own += ["--name", cell.run_name]
-            resumable = any(run.is_resumable for run in cell.runs(root))
-            if not resumable or not _resume(own, log, lock, worker):
-                _command(["fit", *own], log, lock, worker)
+            fit = ["fit", *arguments, *cell.arm.arguments, "--seed_everything", str(cell.seed)]
+            fit += ["--name", cell.run_name]
+            begin = not any(run.is_resumable for run in cell.runs(root))
+            if not begin:
+                try:
+                    _command([*fit, "--ckpt_path", "last"], log, lock, worker)
+                except CellError:  # as after a kill behind the last step
+                    log.write("The training could not be resumed, and starts again.\n")
+                    begin = True
+            if begin:
+                _command(fit, log, lock, worker)
         run = cell.finished(root)
         if run is None:
             raise CellError(f"the training ended without {METRICS}; see {folder / LOG}")
@@ -142,16 +144,6 @@ def kill_running() -> None:
         process.kill()
 
 
-def _resume(arguments: list[str], log: IO[str], lock: int, worker: Worker) -> bool:
-    """Resume a training; False if it cannot be, as after a kill behind its last step."""
-    try:
-        _command(["fit", *arguments, "--ckpt_path", "last"], log, lock, worker)
-    except CellError:
-        log.write("The training could not be resumed, and starts from the beginning.\n")
-        return False
-    return True
-
-
 def _command(arguments: Sequence[str], log: IO[str], lock: int, worker: Worker) -> None:
     log.write(f"\n== {arguments[0]} {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     log.flush()
@@ -168,11 +160,10 @@ def _command(arguments: Sequence[str], log: IO[str], lock: int, worker: Worker) 
     _RUNNING.add(process)
     asked = False
     while (code := process.poll()) is None:
-        if worker.stop.wait(_POLL) and not asked:
-            process.send_signal(signal.SIGTERM)
-            asked = True
-        elif asked:
+        if asked:
             time.sleep(_POLL)
+        elif asked := worker.stop.wait(_POLL):
+            process.send_signal(signal.SIGTERM)
     _RUNNING.discard(process)
     if code == 0:
         return

@@ -88,12 +88,9 @@ class Comparison:
         """Return the seeds that an arm shares with the baseline."""
         return sorted(arm.runs.keys() & self.baseline.runs.keys())
 
-    def differences(self, metric: str) -> list[Difference]:
-        """Compare every arm with the baseline by one metric; Holm over the arms."""
-        return self._differences[metric]
-
     @cached_property
-    def _differences(self) -> dict[str, list[Difference]]:
+    def differences(self) -> dict[str, list[Difference]]:
+        """Every arm's differences from the baseline, by metric."""
         return {metric: self._compare(metric) for metric in self.metrics}
 
     def _compare(self, metric: str) -> list[Difference]:
@@ -149,12 +146,8 @@ def comparison_json(comparison: Comparison) -> str:
         }
         for arm in comparison.arms
     }
-    compared = [
-        asdict(difference)
-        for metric in comparison.metrics
-        for difference in comparison.differences(metric)
-    ]
-    figures = {"split": comparison.split, "arms": arms, "differences": compared}
+    differences = [asdict(found) for each in comparison.differences.values() for found in each]
+    figures = {"split": comparison.split, "arms": arms, "differences": differences}
     return json.dumps(_without_nan(figures), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -193,7 +186,7 @@ def miou_table(comparison: Comparison) -> Table:
     header = ["arm", "seeds", "mIoU", "std", *_difference_columns(comparison)]
     header += ["smallest shown", "seeds needed"]
     rows = []
-    compared = [None, *comparison.differences("mIoU")]
+    compared = [None, *comparison.differences["mIoU"]]
     for arm, difference in zip(comparison.arms, compared, strict=True):
         values = arm.values("mIoU", sorted(arm.runs))
         std = percent(float(np.std(values, ddof=1))) if len(values) > 1 else "-"
@@ -212,8 +205,8 @@ def difference_table(comparison: Comparison, arm: int) -> Table:
     """Return all metrics but mIoU of `arms[1:][arm]`."""
     header = ["metric", "baseline", "arm", *_difference_columns(comparison)]
     rows = [
-        [metric, *_cells(comparison.differences(metric)[arm], comparison.shows_p_values)]
-        for metric in comparison.metrics
+        [metric, *_cells(found[arm], comparison.shows_p_values)]
+        for metric, found in comparison.differences.items()
         if metric != "mIoU"
     ]
     return header, rows
@@ -233,9 +226,9 @@ def arms_table(comparison: Comparison) -> Table:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return what explains the columns of `miou_table`."""
-    few = min(len(comparison.seeds(arm)) for arm in comparison.arms[1:])
     p_values = "p: exact sign-flip test; Holm: adjusted for the number of arms."
     if not comparison.shows_p_values:
+        few = min(len(comparison.seeds(arm)) for arm in comparison.arms[1:])
         p_values = (
             f"With {few} shared seed{'s' if few > 1 else ''} no test can give a p-value of 0.05: "
             f"none is shown below {ENOUGH_SEEDS}."

@@ -80,13 +80,8 @@ def report_html(
 ) -> str:
     """Return the page.
 
-    Args:
-        comparison: the arms, of which the first is the baseline.
-        title: the heading.
-        curves: validation mIoU of each arm's seeds by step, as fractions.
-        disagreements: images to show.
-        command: what repeats it.
-        environment: versions and machine of a run.
+    `curves` is the validation mIoU of each arm's seeds by step, as fractions; `command` repeats the
+    comparison.
     """
     split = {"val": "validation", "test": "test"}[comparison.split]
     arms, baseline = comparison.arms, comparison.baseline.name
@@ -144,7 +139,7 @@ def report_html(
 
 
 def _interval(comparison: Comparison, metric: str, arm: int, name: str) -> Interval:
-    paired = comparison.differences(metric)[arm].paired
+    paired = comparison.differences[metric][arm].paired
     return Interval(name, *(100 * value for value in (paired.mean, paired.low, paired.high)))
 
 

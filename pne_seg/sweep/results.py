@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pne_seg.errors import UserError
-from pne_seg.runs import METRICS, Run, open_run, read_metrics
+from pne_seg.runs import METRICS, Run, open_run, read_history, read_metrics
 from pne_seg.settings_files import read_yaml
 
 _NOT_THE_METHOD = {
@@ -120,16 +120,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
 
 def validation_curve(folders: Sequence[Path]) -> dict[int, float]:
     """Return validation mIoU by step from the `metrics.csv` of a run and of those it resumed."""
-    curve: dict[int, float] = {}
-    for folder in folders:
-        file = folder / "metrics.csv"
-        if not file.is_file():
-            continue
-        with file.open(newline="", encoding="utf-8") as opened:
-            for row in csv.DictReader(opened):
-                if row.get("val/mIoU"):
-                    curve[int(row["step"])] = float(row["val/mIoU"])
-    return curve
+    return dict(point for folder in folders for point in read_history(folder).get("val/mIoU", ()))
 
 
 def _test_metrics(run: Run) -> Path | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,8 +24,7 @@ def open_study(url: str, name: str, heartbeat: int, options: Mapping[str, Any]) 
     """
     sqlite = url.startswith("sqlite")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             storage = RDBStorage(
                 url,
                 heartbeat_interval=heartbeat,
@@ -36,11 +36,7 @@ def open_study(url: str, name: str, heartbeat: int, options: Mapping[str, Any]) 
         if sqlite:
             _begin_with_a_lock(storage.engine)
         return optuna.create_study(
-            study_name=name,
-            storage=storage,
-            direction="maximize",
-            load_if_exists=True,
-            **options,
+            study_name=name, storage=storage, direction="maximize", load_if_exists=True, **options
         )
     except (SQLAlchemyError, ImportError) as error:
         raise UserError(

@@ -16,6 +16,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 import pne_seg
@@ -138,31 +139,18 @@ class Queue:
             self._check_definition()
 
     def _check_definition(self) -> None:
-        name, definition = self.sweep.name, self.sweep.definition()
-        known = self._remembered("definition", definition)
-        if known != definition:
-            keys = [*dict.fromkeys([*known, *definition])]
-            changed = [key for key in keys if known.get(key) != definition.get(key)]
-            raise UserError(
-                f"{name}: {' and '.join(changed)} changed since the study began "
-                f"({known.get(changed[0])} then, {definition.get(changed[0])} now). Its cells "
-                "would be of two kinds: give the study another name."
-            )
+        given = self.sweep.definition()
         for arm in self.sweep.arms:
-            overrides = [list(pair) for pair in arm.overrides]
-            known = self._remembered(f"arm {arm.name}", overrides)
-            if known != overrides:
+            given[f"arm {arm.name}"] = [list(pair) for pair in arm.overrides]
+        known = self.study.user_attrs
+        for key, value in given.items():
+            if key not in known:
+                self.study.set_user_attr(key, value)
+            elif known[key] != value:
                 raise UserError(
-                    f"{name}: the arm {arm.name} had {known} and has {overrides} now. Give it "
-                    "another name."
+                    f"{self.sweep.name}: {key} changed since the study began ({known[key]} then, "
+                    f"{value} now). Its cells would be of two kinds: give it another name."
                 )
-
-    def _remembered(self, key: str, value: Any) -> Any:
-        """Return what the study has under a key, where it keeps the first value."""
-        if key not in self.study.user_attrs:
-            self.study.set_user_attr(key, value)
-            return value
-        return self.study.user_attrs[key]
 
     def fill(self, retry_failed: bool) -> None:
         """Enqueue tasks that are not in the queue, were stopped, or failed if these are retried."""
@@ -219,8 +207,7 @@ class Queue:
             if any(trial.state == TrialState.WAITING for trial in ours):
                 self.study.optimize(objective, n_trials=1, catch=expected)
             elif ours:  # another worker's, which may die
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
                     optuna.storages.fail_stale_trials(self.study)
                 worker.stop.wait(_POLL)
             else:

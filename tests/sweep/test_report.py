@@ -78,7 +78,7 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
     assert "<τ" not in text
     assert "a&lt;b&gt;.png: +5.0 on average; seed 0 is shown." in text
     assert "PNE &lt;τ=1&gt;, mIoU 50.0" in text
-    for figure in comparison().differences("mIoU"):
+    for figure in comparison().differences["mIoU"]:
         assert f"{100 * figure.paired.mean:+.2f}" in text
 
 

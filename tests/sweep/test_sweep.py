@@ -195,7 +195,7 @@ def test_what_changed_under_a_name_is_refused(tmp_path: Path, commands: Commands
         Queue(plan(tmp_path, overrides=["--trainer.max_epochs", "3"]))
     arm = grid(["model.contrast=InfoNCE"])[0]
     renamed = type(arm)("contrast=PNE", arm.overrides)
-    with pytest.raises(UserError, match="the arm contrast=PNE had"):
+    with pytest.raises(UserError, match="arm contrast=PNE changed since the study began"):
         Queue(plan(tmp_path, arms=[renamed]))
     changed = plan(tmp_path)
     (tmp_path / "base.yaml").write_text("trainer: {max_epochs: 9}\n")
