@@ -17,15 +17,11 @@ def class_tensors(module: nn.Module, num_classes: int) -> set[str]:
     it, if the network or the auxiliary term names one (`auxiliary_logits`, `logits_module`). In an
     auxiliary head it is the last layer with C rows.
 
-    Args:
-        module: with the network, (B, 3, H, W) → (B, C, H, W) logits, under `network`.
-        num_classes: C; with a single class there are no rows to tell apart.
-
     Returns:
         Names in the state dict, statistics of such layers included. Those of the network are left
         out if they are not found, as in a network whose output is a softmax.
     """
-    if num_classes < 2:
+    if num_classes < 2:  # there are no rows to tell apart
         return set()
     network, auxiliary = module.get_submodule("network"), getattr(module, "auxiliary", None)
     layers = {f"network.{name}" for name in _output_layers(network, num_classes)}

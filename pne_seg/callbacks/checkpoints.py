@@ -108,9 +108,6 @@ class LastCheckpoint(Checkpoint):
         every_n_epochs: how often, in training epochs; 1 by default.
         every_n_train_steps: how often, in optimizer steps instead of epochs.
         every_n_minutes: longest time between two checkpoints.
-
-    Attributes:
-        saved_step: optimizer steps done at the latest checkpoint; 0 before the first.
     """
 
     def __init__(
@@ -127,7 +124,7 @@ class LastCheckpoint(Checkpoint):
         for name, value in vars(self).items():
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}.")
-        self.saved_step = 0
+        self.saved_step = 0  # optimizer steps done at the latest checkpoint
         self._saved_time = 0.0
         self._due = False  # waits until the loggers have the step's row
 

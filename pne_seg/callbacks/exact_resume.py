@@ -63,11 +63,7 @@ def _counters(ready: int, started: int, processed: int, completed: int) -> dict[
 
 
 class ExactResume(Callback):
-    """Save position and random states in checkpoints, and restore them on a resume.
-
-    Raises:
-        UserError: on a resume, if nothing is left to train.
-    """
+    """Save position and random states in checkpoints, and restore them on a resume."""
 
     def __init__(self) -> None:
         self.position = Position()

@@ -22,10 +22,6 @@ _FIX = (
 )
 
 
-_Step = tuple[int, str, list[Tensor], Tensor]
-"""A step that is not read yet: number, epoch and images, losses, whether all is finite."""
-
-
 class FiniteTraining(Callback):
     """Stop at a loss, gradient or weight that is not finite, before it reaches a checkpoint.
 
@@ -33,13 +29,11 @@ class FiniteTraining(Callback):
     Reading from an accelerator would stall it: there the results are read every
     `log_every_n_steps`, when logging waits anyway. The weights are checked before each validation
     and each save. Steps that a gradient scaler (fp16) skips for infinite gradients are not errors.
-
-    Raises:
-        UserError: a loss, a gradient or a weight became NaN or infinite.
     """
 
     def __init__(self) -> None:
-        self._unread: list[_Step] = []
+        # Steps by number, epoch and images, losses, and whether all is finite.
+        self._unread: list[tuple[int, str, list[Tensor], Tensor]] = []
         self._names: list[str] = []
         self._losses: list[Tensor] = []
         self._batch = 0
@@ -56,9 +50,9 @@ class FiniteTraining(Callback):
     ) -> None:
         names, losses = self._names, self._losses
         self._names, self._losses = [], []
-        checked = list(losses)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
+        checked = list(losses)
         if gradients and getattr(trainer.precision_plugin, "scaler", None) is None:
             checked.append(get_total_norm(gradients))
         finite = torch.stack([value.float().reshape(()) for value in checked]).isfinite().all()
@@ -70,8 +64,7 @@ class FiniteTraining(Callback):
         if _is_read_free(pl_module.device) or (self._batch + 1) % every == 0:
             self._check_steps(pl_module)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop before a validation, whose metrics would mean nothing."""
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self._check_steps(pl_module)
         name = _first_not_finite(pl_module, "data") if trainer.global_step else None
         if name is not None:
@@ -80,10 +73,7 @@ class FiniteTraining(Callback):
             )
 
     on_train_epoch_end = on_validation_start  # the end of a run would count as a success
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Stop before bad weights replace good ones."""
-        self.on_validation_start(trainer, pl_module)
+    on_save_checkpoint = on_validation_start  # bad weights would replace good ones
 
     def _check_steps(self, module: LightningModule) -> None:
         steps, self._unread = self._unread, []
@@ -122,9 +112,6 @@ class LabeledPixels(Callback):
     The labels of the first whole epoch are collected on their device and read at its end. Warn of
     classes that did not occur in it while pixels were ignored. An evaluation without a labeled
     pixel has no metrics and stops as well; of a part of a split it warns.
-
-    Raises:
-        UserError: every label of an epoch, or of an evaluated split, has the ignore value.
     """
 
     def __init__(self) -> None:
@@ -181,24 +168,22 @@ class LabeledPixels(Callback):
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            _check_labeled(pl_module, "validation", trainer.limit_val_batches)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        _check_labeled(pl_module, "test", trainer.limit_test_batches)
-
-
-def _check_labeled(module: LightningModule, split: str, limit: float | None) -> None:
-    assert isinstance(module, SegmentationModule)
-    if module.metrics is None or module.metrics.matrix.any():
-        return
-    problem = (
-        f"No pixel of the {split} split has a class: every label is the ignore value "
-        f"{module.ignore_index}, so that there is no mIoU, and none to choose best.ckpt by. "
-    )
-    if limit == 1:
-        raise UserError(
-            f"{problem}Correct the labels; check-data counts them. To train without metrics, set "
-            "limit_val_batches=0 of the trainer."
+        assert isinstance(pl_module, SegmentationModule)
+        metrics = pl_module.metrics
+        if trainer.sanity_checking or metrics is None or metrics.matrix.any():
+            return
+        split, limit = "validation", trainer.limit_val_batches
+        if trainer.testing:
+            split, limit = "test", trainer.limit_test_batches
+        problem = (
+            f"No pixel of the {split} split has a class: every label is the ignore value "
+            f"{pl_module.ignore_index}, so that there is no mIoU, and none to choose best.ckpt by. "
         )
-    rank_zero_warn(f"{problem}Only a part of the split was evaluated.")
+        if limit == 1:
+            raise UserError(
+                f"{problem}Correct the labels; check-data counts them. To train without metrics, "
+                "set limit_val_batches=0 of the trainer."
+            )
+        rank_zero_warn(f"{problem}Only a part of the split was evaluated.")
+
+    on_test_end = on_validation_end

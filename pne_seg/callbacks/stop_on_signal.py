@@ -21,19 +21,13 @@ _REPEAT = 1.0
 
 
 class Stopped(SystemExit):
-    """A training was ended by a signal; its code is 128 + the signal's number.
-
-    Args:
-        signum: the signal.
-        step: number of optimizer steps done.
-        checkpoint: the file to resume from, if any.
-    """
+    """A training was ended by a signal; its code is 128 + the signal's number."""
 
     def __init__(self, signum: int, step: int, checkpoint: Path | None) -> None:
         super().__init__(128 + signum)
         self.signum = signum
         self.step = step
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint  # to resume from
 
     def __str__(self) -> str:
         name = signal.Signals(self.signum).name
@@ -46,10 +40,8 @@ class StopOnSignal(Callback):
 
     All processes stop after the same step, whichever of them got the signal. Within a validation a
     single process saves too; several rely on the checkpoint from its start. SLURM's signal to
-    requeue also waits for the end of the step and is then handled by Lightning.
-
-    Args:
-        last: saves the checkpoint; if None, none is saved.
+    requeue also waits for the end of the step and is then handled by Lightning. Without `last` no
+    checkpoint is saved.
     """
 
     def __init__(self, last: LastCheckpoint | None) -> None:

@@ -27,8 +27,7 @@ from pne_seg.metrics import SegmentationMetrics, percent
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.runs import METRICS
 
-Size = tuple[int, int]
-"""Height and width."""
+Size = tuple[int, int]  # height and width
 ImageCounts = Counter[tuple[Size, Size, Size | None]]
 """Images by the sizes of their input before padding, their labels, and their file if known."""
 

@@ -55,19 +55,14 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One test image with what the networks of one seed make of it.
-
-    `mean` is the difference of its mIoU over the shared seeds, arm minus baseline; `miou` that of
-    the baseline's and the arm's network, whose predictions are the last two pictures, after image
-    and label, (H, W, 3) uint8 RGB each.
-    """
+    """One test image with what the networks of one seed make of it."""
 
     arm: str
     image: str
     seed: int
-    mean: float
-    miou: tuple[float, float]
-    pictures: tuple[Pixels, Pixels, Pixels, Pixels]
+    mean: float  # difference of its mIoU over the shared seeds, arm minus baseline
+    miou: tuple[float, float]  # of the baseline's and the arm's network
+    pictures: tuple[Pixels, Pixels, Pixels, Pixels]  # image, label, their predictions
 
 
 def report_html(
@@ -95,14 +90,7 @@ def report_html(
         for name, each in curves.items()
     }
     miou = [_interval(comparison, "mIoU", index, arm.name) for index, arm in enumerate(arms[1:])]
-    borders = _forests(
-        comparison,
-        "boundary_mIoU/",
-        "points of mIoU",
-        "mIoU of the pixels within so many pixels of a border between classes.",
-    )
-    if borders:
-        borders.insert(0, "<h2>mIoU by distance to a border, difference to the baseline</h2>")
+    near = "mIoU of the pixels within so many pixels of a border between classes."
     runs = [[arm.name, str(s), str(r.folder)] for arm in arms for s, r in sorted(arm.runs.items())]
     parts = [
         f"<h1>{html.escape(title)}</h1>",
@@ -117,9 +105,8 @@ def report_html(
         "<h2>Validation mIoU during training</h2>",
         f"<p>{legend}</p>",
         _figure(curve_plot(percents, "validation mIoU"), "Mean over the seeds; lowest to highest."),
-        "<h2>Classes, difference to the baseline</h2>",
-        *_forests(comparison, "IoU/", "points of IoU", "IoU by class, the largest gain first."),
-        *borders,
+        *_forests(comparison, "Classes", "IoU", "IoU by class, the largest gain first."),
+        *_forests(comparison, "mIoU by distance to a border", "boundary_mIoU", near),
         *_images(disagreements, baseline),
         "<h2>All metrics</h2>",
         *_all_metrics(comparison),
@@ -143,17 +130,18 @@ def _interval(comparison: Comparison, metric: str, arm: int, name: str) -> Inter
     return Interval(name, *(100 * value for value in (paired.mean, paired.low, paired.high)))
 
 
-def _forests(comparison: Comparison, prefix: str, axis: str, caption: str) -> list[str]:
-    """Draw the differences of all metrics with a prefix, a figure for each arm."""
-    names = [name for name in comparison.metrics if name.startswith(prefix)]
-    parts = []
+def _forests(comparison: Comparison, heading: str, metric: str, caption: str) -> list[str]:
+    """Draw the differences of all `metric/…`, a figure for each arm."""
+    names = [name for name in comparison.metrics if name.startswith(f"{metric}/")]
+    if not names:
+        return []
+    parts = [f"<h2>{heading}, difference to the baseline</h2>"]
     for index, arm in enumerate(comparison.arms[1:]):
-        rows = [_interval(comparison, n, index, n.removeprefix(prefix)) for n in names]
-        if prefix == "IoU/":
+        rows = [_interval(comparison, name, index, name.partition("/")[2]) for name in names]
+        if metric == "IoU":
             rows.sort(key=lambda row: -row.mean)
-        if rows:
-            plot = forest_plot(rows, axis, [color(index + 1)])
-            parts.append(_figure(plot, f"{arm.name}: {caption}"))
+        plot = forest_plot(rows, f"points of {metric.split('_')[-1]}", [color(index + 1)])
+        parts.append(_figure(plot, f"{arm.name}: {caption}"))
     return parts
 
 

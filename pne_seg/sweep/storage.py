@@ -1,4 +1,4 @@
-"""The database of a sweep's queue: opened for several workers, its loss said in a line."""
+"""The database of a sweep's queue: open it for several workers, report its loss in a line."""
 
 import contextlib
 import logging

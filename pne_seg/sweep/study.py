@@ -108,21 +108,15 @@ class Sweep:
 
 @dataclass(frozen=True)
 class TaskState:
-    """The latest trial of a task.
-
-    `state` is `new`, `waiting`, `running`, `done`, `pruned`, `failed` or `stopped`.
-
-    `value` is the mIoU of a task that is done or pruned, `seconds` what it took so far, `params`
-    what a search chose by setting, and `seeds` the validation mIoU of its seeds that are done.
-    """
+    """The latest trial of a task."""
 
     key: str
-    state: str
-    value: float | None = None
+    state: str  # new, waiting, running, done, pruned, failed or stopped
+    value: float | None = None  # mIoU if it is done or pruned
     error: str = ""
-    seconds: float = 0.0
-    params: Mapping[str, Any] = field(default_factory=dict)
-    seeds: Mapping[int, float] = field(default_factory=dict)
+    seconds: float = 0.0  # so far
+    params: Mapping[str, Any] = field(default_factory=dict)  # what a search chose, by setting
+    seeds: Mapping[int, float] = field(default_factory=dict)  # validation mIoU of those done
 
 
 class Queue:

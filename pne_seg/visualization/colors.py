@@ -20,7 +20,12 @@ RIGHT: Color = (78, 78, 78)  # a middle gray in `error_map`; for legends
 
 def color_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> Pixels:
     """Color a label map; `ignore_index` is black, and any other label without a class an error."""
-    colors = _checked_palette(palette)
+    colors = np.asarray(palette)
+    if colors.ndim != 2 or colors.shape[1] != 3 or len(colors) == 0:
+        raise ValueError(f"palette must have shape (classes, 3), got {colors.shape}.")
+    if colors.dtype.kind not in "ui" or colors.min() < 0 or colors.max() > 255:
+        raise ValueError("The colors of palette must be integers from 0 to 255.")
+    colors = colors.astype(np.uint8)
     labels = checked_labels(labels, len(colors), ignore_index, "labels")
     ignored = labels == ignore_index
     # `take` copies three bytes at a time, four times as fast as indexing does.
@@ -30,11 +35,7 @@ def color_labels(labels: Labels, palette: npt.ArrayLike, ignore_index: int) -> P
 
 
 def overlay(
-    image: Pixels,
-    labels: Labels,
-    palette: npt.ArrayLike,
-    ignore_index: int,
-    opacity: float = 0.5,
+    image: Pixels, labels: Labels, palette: npt.ArrayLike, ignore_index: int, opacity: float = 0.5
 ) -> Pixels:
     """Lay the colors of a label map over its image; ignored pixels are darkened.
 
@@ -57,16 +58,6 @@ def error_map(image: Pixels, labels: Labels, prediction: Labels, ignore_index: i
     picture[labels != prediction] = WRONG
     picture[labels == ignore_index] = IGNORED
     return picture
-
-
-def _checked_palette(palette: npt.ArrayLike) -> Pixels:
-    """Return a palette as (C, 3) uint8, or raise ValueError."""
-    colors = np.asarray(palette)
-    if colors.ndim != 2 or colors.shape[1] != 3 or len(colors) == 0:
-        raise ValueError(f"palette must have shape (classes, 3), got {colors.shape}.")
-    if colors.dtype.kind not in "ui" or colors.min() < 0 or colors.max() > 255:
-        raise ValueError("The colors of palette must be integers from 0 to 255.")
-    return colors.astype(np.uint8)
 
 
 def checked_labels(labels: Labels, num_classes: int, ignore_index: int, what: str) -> Labels:

@@ -42,17 +42,9 @@ _LINE = 20  # height of a line of a caption
 
 
 def training_mosaic(
-    images: Sequence[Pixels],
-    labels: Sequence[Labels],
-    data: DataDescription,
-    *,
-    title: str,
+    images: Sequence[Pixels], labels: Sequence[Labels], data: DataDescription, *, title: str
 ) -> "Figure":
-    """Draw the first `MAX_IMAGES` images, (H, W, 3) uint8, each beside its labels laid over it.
-
-    Raises:
-        ValueError: nothing to draw, lists of different lengths, or a label that is no class.
-    """
+    """Draw the first `MAX_IMAGES` images, (H, W, 3) uint8, each beside its labels laid over it."""
     ignore = data.ignore_index
     pairs: list[list[Pixels]] = []
     shown: list[Labels] = []
@@ -110,8 +102,6 @@ def shrink(image: Pixels, *maps: Labels) -> list[Labels]:
     for labels in maps:
         check_same_size(image, labels, "labels")
     height, width = image.shape[:2]
-    if height == 0 or width == 0:
-        raise ValueError(f"An image of size {height} × {width} has no pixels to draw.")
     scale = min(_CELL[0] / width, _CELL[1] / height)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
     smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
@@ -128,12 +118,10 @@ def _mosaic(
     rows: Sequence[Sequence[Pixels | None]],
     captions: Sequence[tuple[str, str]] = (),
 ) -> "Figure":
-    """Draw a grid of pictures, pixel by pixel, as one picture.
+    """Draw a grid of pictures, pixel by pixel, as one picture; None is an empty place.
 
-    Args:
-        headings: of the columns; an empty one makes a narrow column that separates the others.
-        rows: pictures, or None for an empty place; the last row may be shorter.
-        captions: above the first and above the last picture of each row.
+    A column without a heading is narrow and separates the others. The captions of a row are written
+    above its first and its last picture.
     """
     if not rows:
         raise ValueError("There is no image to draw.")

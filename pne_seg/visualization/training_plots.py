@@ -201,13 +201,11 @@ def plot_embeddings(
     if more := len(shown[_MOST_CLASSES:]):
         entries.append((f"and {more} more", "", BLACK))
     entries.append(("wrong pixel", "x", BLACK))
-    add_legend(
-        figure,
-        [
-            (name, Line2D([], [], linestyle="", marker=marker, color=color, markersize=6))
-            for name, marker, color in entries
-        ],
-    )
+    lines = [
+        (name, Line2D([], [], linestyle="", marker=marker, color=color, markersize=6))
+        for name, marker, color in entries
+    ]
+    add_legend(figure, lines)
     add_title(figure, title)
     return figure
 
