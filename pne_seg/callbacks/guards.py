@@ -64,7 +64,7 @@ class FiniteTraining(Callback):
         if _is_read_free(pl_module.device) or (self._batch + 1) % every == 0:
             self._check_steps(pl_module)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._check_steps(pl_module)
         name = _first_not_finite(pl_module, "data") if trainer.global_step else None
         if name is not None:
@@ -73,7 +73,10 @@ class FiniteTraining(Callback):
             )
 
     on_train_epoch_end = on_validation_start  # the end of a run would count as a success
-    on_save_checkpoint = on_validation_start  # bad weights would replace good ones
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stop before bad weights replace good ones."""
+        self.on_validation_start(trainer, pl_module)
 
     def _check_steps(self, module: LightningModule) -> None:
         steps, self._unread = self._unread, []
