@@ -93,9 +93,6 @@ def _readable(what: object) -> Iterator[None]:
         ) from error
 
 
-# ---- on disk -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class _PlainFile(DataFile):
     root: str
@@ -217,9 +214,6 @@ def open_tree(path: Path) -> Tree:
 def open_file(path: Path) -> DataFile:
     """Return one file on disk, whether it exists or not."""
     return _PlainFile(str(path.parent), path.name)
-
-
-# ---- in an archive -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

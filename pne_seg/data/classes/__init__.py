@@ -9,14 +9,13 @@ COCO-Stuff), so that no label can be read from one.
 
 import colorsys
 import csv
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelTable
 from pne_seg.data.sources import DataFile, open_file
 from pne_seg.description import Color
 from pne_seg.errors import UserError
@@ -36,24 +35,6 @@ class ClassList:
     names: tuple[str, ...]  # unique
     palette: tuple[Color, ...]  # for pictures; two classes may share a color
     labels: tuple[int, ...]  # values in the label files as distributed; of COCO-Stuff in 164k
-
-    def label_format(
-        self,
-        ignored: Collection[int],
-        ignore_index: int = IGNORE,
-        values: Sequence[int] | None = None,
-        hint: str = "Correct the labels.",
-    ) -> IndexLabels:
-        """Return how label files are read that hold a value for each class, `labels` by default.
-
-        Args:
-            ignored: values of pixels without a class.
-            ignore_index: what these become.
-            values: of the classes in the files.
-            hint: what to do about any other value, for the error message.
-        """
-        values = self.labels if values is None else values
-        return IndexLabels(LabelTable(values, ignored, ignore_index, hint))
 
 
 @cache

@@ -161,9 +161,6 @@ def _draw_markings(stage: Stage, street: Street, asphalt: Color) -> None:
             x += 1.05
 
 
-# ---- what stands where ---------------------------------------------------------------------------
-
-
 def lay_out(stage: Stage) -> None:
     """Place and draw everything."""
     rng = stage.rng
