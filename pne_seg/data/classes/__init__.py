@@ -40,11 +40,11 @@ class ClassList:
 @cache
 def class_list(name: str) -> ClassList:
     """Return the classes of `cityscapes`, `ade20k`, `coco_stuff` or `camvid`."""
-    lists = {Path(entry.name).stem: entry for entry in files(__name__).iterdir()}
-    known = sorted(stem for stem, entry in lists.items() if entry.name.endswith(".csv"))
-    if name not in known:
+    lists = {entry.name: entry for entry in files(__name__).iterdir()}
+    if f"{name}.csv" not in lists:
+        known = sorted(Path(file).stem for file in lists if file.endswith(".csv"))
         raise ValueError(f"No class list {name!r}: there are {', '.join(known)}.")
-    rows = list(csv.DictReader(lists[name].read_text("utf-8").splitlines()))
+    rows = list(csv.DictReader(lists[f"{name}.csv"].read_text("utf-8").splitlines()))
     return ClassList(
         names=tuple(row["name"] for row in rows),
         palette=tuple((int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows),

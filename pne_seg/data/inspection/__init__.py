@@ -56,9 +56,6 @@ def inspect(
         data: the data set.
         splits: which to check; one that cannot be opened is an error, and the others are checked.
         processes: how many decode at a time; all usable processors by default.
-
-    Raises:
-        UserError: a process was killed; what is wrong with the data is in the result instead.
     """
     wanted = [split for split in SPLITS if split in splits]
     findings: list[Finding] = []

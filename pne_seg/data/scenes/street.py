@@ -40,7 +40,6 @@ class Street:
 
 
 def _random_street(rng: Draws) -> Street:
-    """Draw a street."""
     town = rng.choice(("city", "city", "suburb", "suburb", "green"))
     half = rng.uniform(2.8, 4.2) if town != "city" else rng.uniform(3.2, 6.5)
     lane = rng.choice((0.45, 0.45, -0.4, 1.35 if rng.chance(0.4) else 0.2))
