@@ -205,7 +205,7 @@ def _add_stages(view: SampleView, key: SampleKey, spent: dict[str, float]) -> No
         assert isinstance(label_format, IndexLabels)
         image = timed("image", images.read_image, pair.image)
         labels = timed("labels", images.read_labels, pair.labels)
-        labels = timed("table", label_format.table.apply, labels, pair.labels)
+        labels = timed("table", label_format.apply, labels, pair.labels)
     else:
         image, labels, _ = timed("image", source.read, key.index)
     assert view.transform is not None

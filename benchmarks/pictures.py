@@ -21,7 +21,7 @@ from pne_seg.data.classes import class_list
 from pne_seg.data.coco_stuff import COCOStuff
 from pne_seg.data.file_datamodule import FileDataModule
 from pne_seg.data.images import Pixels
-from pne_seg.data.scenes import render_scene
+from pne_seg.data.scenes.renderer import render_scene
 from pne_seg.data.sources import IMAGE_SUFFIXES
 
 _LOUDEST = 64.0  # gray levels of noise beyond which no file is made larger

@@ -49,7 +49,7 @@ class UsualDataset(SegmentationDataset):
         """Class indices."""
         label_format = self.source.label_format
         assert isinstance(label_format, IndexLabels)
-        return label_format.table.entries[labels]
+        return label_format.entries[labels]
 
     def image_file(self, index: int) -> Path:
         """Where the image is."""

@@ -211,9 +211,6 @@ def _extract_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: P
         ) from error
 
 
-# ---- what large files need -----------------------------------------------------------------------
-
-
 def require_space(folder: Path, size: int, purpose: str) -> None:
     """Check that the disk of a folder has room for `size` bytes."""
     free = shutil.disk_usage(folder).free

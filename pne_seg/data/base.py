@@ -32,8 +32,7 @@ _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
     "predict": ("test",),
 }
-_SECONDS_LEFT = 8
-"""In which a loader's worker ends after a SIGTERM."""
+_SECONDS_LEFT = 8  # in which a loader's worker ends after a SIGTERM
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -76,10 +75,7 @@ class SegmentationDataModule(LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.transforms = transforms
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
-        self.start = (
-            0,
-            0,
-        )  # epoch, and batches of it, after which the next training loader resumes
+        self.start = (0, 0)  # epoch, and batches of it, after which the training resumes
         self._splits: dict[Split, SegmentationDataset] = {}
         self._checked: set[Split] = set()
 
@@ -190,10 +186,10 @@ class SegmentationDataModule(LightningDataModule):
         return self.test_dataloader()
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Any]:
-        source = self.split(split)
-        view = SampleView(source, resize_base=self.resize_base)
-        sizes = source.source_size
-        sampler = SameSizeBatches(view, self.eval_batch_size, sizes, *self._processes())
+        view = SampleView(self.split(split), resize_base=self.resize_base)
+        sampler = SameSizeBatches(
+            view, self.eval_batch_size, view.source.source_size, *self._processes()
+        )
         # The sampler makes the batches: Lightning would take a batch sampler apart.
         return self.loader(view, sampler, batch_size=None, collate_fn=whole)
 

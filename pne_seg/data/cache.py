@@ -16,7 +16,7 @@ from rich.progress import track
 from pne_seg.data.archives import alone, require_space
 from pne_seg.data.base import usable_processors
 from pne_seg.data.paired_files import PairedDataset, spread
-from pne_seg.data.samples import Sample, SegmentationDataset
+from pne_seg.data.samples import Sample
 from pne_seg.errors import UserError
 from pne_seg.files import save_atomically
 
@@ -26,8 +26,8 @@ _CHANNELS = 4  # bytes per pixel: three of the image, one of the labels
 _SAMPLED = 2000  # headers that the size is estimated from
 
 
-class CachedDataset(SegmentationDataset):
-    """A split read from a folder of decoded samples, as views of memory-mapped files.
+class CachedDataset(PairedDataset):
+    """A split of files read from a folder of decoded samples, as views of memory-mapped files.
 
     Runs and processes may share the folder. Each sample is one file, named by what its content
     depends on: a changed image or label file gets another. A file is moved into place when it is
@@ -35,28 +35,13 @@ class CachedDataset(SegmentationDataset):
     """
 
     def __init__(self, source: PairedDataset, folder: Path) -> None:
+        super().__init__(source.pairs, source.label_format, source.home, source.scale)
         self.source = source
         self.folder = folder
-        self.labeled = source.labeled
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def name(self, index: int) -> str:
-        """Return the source's."""
-        return self.source.name(index)
-
-    def source_size(self, index: int) -> tuple[int, int]:
-        """Return the source's."""
-        return self.source.source_size(index)
-
-    def check(self) -> None:
-        """Check the source."""
-        self.source.check()
 
     def path(self, index: int) -> Path:
         """Return the sample's file in the cache."""
-        key = hashlib.blake2b(self.source.identity(index).encode(), digest_size=16).hexdigest()
+        key = hashlib.blake2b(self.identity(index).encode(), digest_size=16).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.raw"
 
     def absent(self) -> list[int]:
@@ -100,7 +85,7 @@ class CachedDataset(SegmentationDataset):
         for left_over in self.folder.glob("*/.*.tmp"):  # of a process that was killed
             left_over.unlink(missing_ok=True)
         some = [absent[place] for place in spread(len(absent), _SAMPLED)]
-        sizes = [self.source.stored_size(index) for index in some]
+        sizes = [self.stored_size(index) for index in some]
         needed = round(sum(map(_file_size, sizes)) / len(some) * len(absent))
         require_space(self.folder, needed, "hold the decoded images (cache)")
         console = Console(stderr=True)

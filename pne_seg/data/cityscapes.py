@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pne_seg.data.classes import class_list
 from pne_seg.data.file_datamodule import FileDataModule, find, locate
+from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.paired_files import Pair, PairedDataset, match
 from pne_seg.errors import UserError
 
@@ -63,7 +64,8 @@ class Cityscapes(FileDataModule):
         tree = find(self.root, *_FOLDERS, get=_STEPS)
         images = tree.files(f"leftImg8bit/{folder}", (f"{_IMAGE}.png",))
         ending, labels = _LABELS, tree.files(f"gtFine/{folder}", (_LABELS,))
-        label_format = _CLASSES.label_format(
+        label_format = IndexLabels(
+            _CLASSES.labels,
             ignored={*range(_HIGHEST_ID + 1), _NO_CLASS} - set(_CLASSES.labels),
             hint=f"The ids of Cityscapes go up to {_HIGHEST_ID}: fetch gtFine_trainvaltest.zip "
             "again.",
@@ -73,8 +75,8 @@ class Cityscapes(FileDataModule):
             return PairedDataset(unlabeled, label_format, HOME)
         if not labels:
             ending, labels = _CONVERTED, tree.files(f"gtFine/{folder}", (_CONVERTED,))
-            label_format = _CLASSES.label_format(
-                [_NO_CLASS], values=range(len(_CLASSES.names)), hint="Convert the labels again."
+            label_format = IndexLabels(
+                range(len(_CLASSES.names)), [_NO_CLASS], hint="Convert the labels again."
             )
         pairs = match(
             images,

@@ -19,22 +19,23 @@ _CONVERTED = "_labelTrainIds"
 _HIGHEST_ID = 181
 
 # Dropped ids are ignored: the published files hold none.
-LABELS_164K = _CLASSES.label_format(
+LABELS_164K = IndexLabels(
+    _CLASSES.labels,
     ignored={*range(_HIGHEST_ID + 1), IGNORE} - set(_CLASSES.labels),
     hint=f"The ids of COCO-Stuff 164k go up to {_HIGHEST_ID}: fetch its pixel maps again.",
 )
 _VALUES_10K = [label + 1 for label in _CLASSES.labels]
-LABELS_10K = _CLASSES.label_format(
+LABELS_10K = IndexLabels(
+    _VALUES_10K,
     ignored=set(range(_HIGHEST_ID + 2)) - set(_VALUES_10K),
-    values=_VALUES_10K,
     hint=f"The ids of COCO-Stuff 10k go up to {_HIGHEST_ID + 1}: fetch its annotations again.",
 )
 # As mmsegmentation's scripts convert them: 164k to class indices, 10k to one more, 0 for no class.
-LABELS_164K_CONVERTED = _CLASSES.label_format(
-    [IGNORE], values=range(len(_CLASSES.names)), hint="Convert the labels again."
+LABELS_164K_CONVERTED = IndexLabels(
+    range(len(_CLASSES.names)), [IGNORE], hint="Convert the labels again."
 )
-LABELS_10K_CONVERTED = _CLASSES.label_format(
-    [0, IGNORE], values=range(1, len(_CLASSES.names) + 1), hint="Convert the labels again."
+LABELS_10K_CONVERTED = IndexLabels(
+    range(1, len(_CLASSES.names) + 1), [0, IGNORE], hint="Convert the labels again."
 )
 
 _SERVER = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset"
@@ -158,10 +159,16 @@ class COCOStuff(FileDataModule):
             images = tree.files(f"images/{split}2014")
             labels, label_format = _labels(tree, converted, LABELS_10K, LABELS_10K_CONVERTED)
         else:
-            names = _listed(tree, split)
+            file = tree.file(f"imageLists/{split}.txt")
+            if file is None:
+                raise UserError(
+                    f"{tree} holds no imageLists/{split}.txt, which lists the images of the split. "
+                    f"Fetch it again from {HOME_10K}."
+                )
+            names = set(file.read_bytes().decode().split())
             images = [file for file in tree.files("images") if file.stem in names]
             labels = [file for file in tree.files("annotations", (".mat",)) if file.stem in names]
-            label_format = MatLabels(LABELS_10K.table, self.label_cache)
+            label_format = MatLabels(LABELS_10K, self.label_cache)
             if lost := names - {file.stem for file in [*images, *labels]}:
                 raise UserError(
                     f"{tree}: imageLists/{split}.txt names {min(lost)}, which is neither in images "
@@ -194,14 +201,3 @@ def _paired(
         label_key=lambda file: file.stem.removesuffix(_CONVERTED),
     )
     return PairedDataset(pairs, form, home)
-
-
-def _listed(tree: Tree, split: str) -> set[str]:
-    """Return the names of a split of 10k."""
-    file = tree.file(f"imageLists/{split}.txt")
-    if file is None:
-        raise UserError(
-            f"{tree} holds no imageLists/{split}.txt, which lists the images of the split. "
-            f"Fetch it again from {HOME_10K}."
-        )
-    return set(file.read_bytes().decode().split())

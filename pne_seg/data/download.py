@@ -23,19 +23,12 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may do b
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the web; its size in bytes and its hash are checked if given.
+    """A file on the web; its size and its hash are checked if given."""
 
-    Args:
-        url: http or https.
-        size: in bytes.
-        hash: such as `sha256:69a8bb58…` or `md5:…`, whole or its beginning.
-        name: of the file on disk; the last part of the URL by default.
-    """
-
-    url: str
-    size: int | None = None
-    hash: str = ""
-    name: str = ""
+    url: str  # http or https
+    size: int | None = None  # in bytes
+    hash: str = ""  # such as `sha256:69a8bb58…` or `md5:…`, whole or its beginning
+    name: str = ""  # of the file on disk; the last part of the URL by default
 
     @property
     def file_name(self) -> str:
@@ -65,10 +58,6 @@ def fetch(
         tries: in a row without a single byte, before giving up.
         pause: seconds before the second try; doubled before each further one.
         timeout: seconds that a server may stay silent.
-
-    Raises:
-        UserError: the file cannot be downloaded, has another size or hash than is known, or does
-            not fit on the disk; or another file is there, which is left as it is.
     """
     if urlsplit(remote.url).scheme not in ("http", "https"):
         raise UserError(f"{remote.url}: not an http or https address.")

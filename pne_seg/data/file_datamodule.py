@@ -114,11 +114,7 @@ class FileDataModule(SegmentationDataModule):
 def find(root: Path, *folders: str, get: str, archives: Sequence[str] = ()) -> Tree:
     """Open the tree that holds all of these folders, as `locate` finds it; name what is missing.
 
-    Args:
-        root: folder or zip archive.
-        folders: that must all be there.
-        get: how to get the data set, for the error message.
-        archives: names of zip archives that may lie in `root`.
+    `get` says in the error message how to get the data set.
     """
     tree = locate(root, folders, archives=archives)
     if tree is not None:

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from pne_seg.data.base import Split
 from pne_seg.data.classes import OwnClasses, read_classes
 from pne_seg.data.file_datamodule import FileDataModule, locate, missing
-from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat, LabelTable
+from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat
 from pne_seg.data.paired_files import Pair, PairedDataset, match
 from pne_seg.data.sources import DataFile, Tree, open_tree
 from pne_seg.errors import UserError
@@ -231,7 +231,7 @@ def _label_format(
     hint = "Correct the masks, add the missing class to classes, or the value to ignore_values."
     if reduce_zero_label:
         ignored.add(0)
-    return IndexLabels(LabelTable(values, ignored, hint=hint))
+    return IndexLabels(values, ignored, hint=hint)
 
 
 def _key(file: DataFile, folder: str) -> str:

@@ -64,7 +64,11 @@ def read_info(file: DataFile) -> ImageInfo:
 
 def read_image(file: DataFile) -> Pixels:
     """Read a color image as (H, W, 3) RGB, turned as its EXIF data say."""
-    data = file.read_bytes()
+    return decode_image(file, file.read_bytes())[0]
+
+
+def decode_image(file: DataFile, data: bytes) -> tuple[Pixels, ImageInfo]:
+    """Decode the bytes of a file as `read_image` does; the header comes along."""
     with _opened(file, io.BytesIO(data)) as opened:
         info = _info(opened)
     if info.format == "PNG":
@@ -73,7 +77,7 @@ def read_image(file: DataFile) -> Pixels:
             pixels = (pixels >> 8).astype(np.uint8)
         # Gray has one channel, all may have one more of transparency.
         channels = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., [0, 0, 0]]
-        return _displayed(file, channels, info)
+        return _displayed(file, channels, info), info
     if info.format == "JPEG":
         _check_jpeg(file, data)
     decoded = None
@@ -82,7 +86,7 @@ def read_image(file: DataFile) -> Pixels:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded is None:
         raise _unreadable(file, "it cannot be decoded")
-    return _displayed(file, decoded, info)
+    return _displayed(file, decoded, info), info
 
 
 def read_labels(file: DataFile) -> Pixels:
@@ -226,9 +230,6 @@ def _displayed(file: DataFile, decoded: npt.NDArray[Any], info: ImageInfo) -> Pi
 
 def _unreadable(file: DataFile, why: str) -> UserError:
     return UserError(f"{file}: not a readable image ({why}). Fetch or save the file again.")
-
-
-# ---- sizes ---------------------------------------------------------------------------------------
 
 
 def fitted_size(size: Sequence[int], base: tuple[int, int], factor: float = 1.0) -> tuple[int, int]:

@@ -20,8 +20,23 @@ MAX_CLASSES = 254
 """One value is left for pixels without a class, and one to mark labels that are no class."""
 
 
-class LabelTable:
-    """Maps the values of an 8-bit label file to class indices, 256 entries, and refuses others.
+class LabelFormat(ABC):
+    """How a data set's label files are read."""
+
+    identity: str
+    """Tells formats that give other class indices for the same file."""
+
+    @abstractmethod
+    def read(self, file: DataFile) -> Pixels:
+        """Read class indices or the ignore value, (H, W) uint8; refuse what is no class."""
+
+    def size(self, file: DataFile) -> tuple[int, int]:
+        """Return height and width, from the header where the format has one."""
+        return images.read_info(file).size
+
+
+class IndexLabels(LabelFormat):
+    """8-bit images of one channel, palette images included, mapped by a table of 256 entries.
 
     Args:
         classes: class index of each value that stands for a class; or the values, by class index.
@@ -53,11 +68,17 @@ class LabelTable:
         self.entries: Pixels = np.full(256, self._invalid, np.uint8)
         self.entries[list(ignored)] = ignore_index
         self.entries[list(classes)] = list(classes.values())
+        self.identity = self.entries.tobytes().hex()
 
-    @property
-    def identity(self) -> str:
-        """Tells tables that give other class indices for the same values."""
-        return self.entries.tobytes().hex()
+    def read(self, file: DataFile) -> Pixels:
+        """Decode and map."""
+        return self.apply(images.read_labels(file), file)
+
+    def size(self, file: DataFile) -> tuple[int, int]:
+        """Return what the header says, whose depth and channels are checked too."""
+        info = images.read_info(file)
+        images.check_label_kind(file, info)
+        return info.size
 
     def apply(self, labels: Pixels, file: object) -> Pixels:
         """Map (H, W) values to class indices, in a new array; `file` is for the error message."""
@@ -71,65 +92,6 @@ class LabelTable:
                 f"{_ranges(self.valid)}. {self.hint}"
             )
         return mapped
-
-
-def _outputs(classes: Collection[int], ignore_index: int) -> set[int]:
-    """Return every value of the mapped labels."""
-    if ignore_index in classes:
-        raise ValueError(f"Class index {ignore_index} is the ignore value.")
-    outputs = {*classes, ignore_index}
-    if len(outputs) > MAX_CLASSES + 1 or not outputs <= set(range(256)):
-        raise ValueError(f"{len(outputs) - 1} classes; 8-bit labels hold {MAX_CLASSES}.")
-    return outputs
-
-
-def _ranges(values: Collection[int]) -> str:
-    """Write the numbers 0 to 10 and 255 as `0 to 10 and 255`."""
-    runs: list[list[int]] = []
-    for value in sorted(values):
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    texts = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
-    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
-
-
-class LabelFormat(ABC):
-    """How a data set's label files are read."""
-
-    identity: str
-    """Tells formats that give other class indices for the same file."""
-
-    @abstractmethod
-    def read(self, file: DataFile) -> Pixels:
-        """Read class indices or the ignore value, (H, W) uint8; refuse what is no class."""
-
-    def size(self, file: DataFile) -> tuple[int, int]:
-        """Return height and width, from the header where the format has one."""
-        return images.read_info(file).size
-
-
-class IndexLabels(LabelFormat):
-    """8-bit images of one channel, palette images included, mapped by a table."""
-
-    def __init__(self, table: LabelTable) -> None:
-        self.table = table
-        self.identity = table.identity
-
-    def read(self, file: DataFile) -> Pixels:
-        """Decode and map."""
-        return self.table.apply(self.values(file), file)
-
-    def values(self, file: DataFile) -> Pixels:
-        """Read the values that the file holds."""
-        return images.read_labels(file)
-
-    def size(self, file: DataFile) -> tuple[int, int]:
-        """Return what the header says, whose depth and channels are checked too."""
-        info = images.read_info(file)
-        images.check_label_kind(file, info)
-        return info.size
 
 
 class ColorLabels(LabelFormat):
@@ -174,6 +136,28 @@ class ColorLabels(LabelFormat):
                 "masks must not be saved as JPEG or with smoothed borders."
             )
         return cast(Pixels, self._indices[place])
+
+
+def _outputs(classes: Collection[int], ignore_index: int) -> set[int]:
+    """Return every value of the mapped labels."""
+    if ignore_index in classes:
+        raise ValueError(f"Class index {ignore_index} is the ignore value.")
+    outputs = {*classes, ignore_index}
+    if len(outputs) > MAX_CLASSES + 1 or not outputs <= set(range(256)):
+        raise ValueError(f"{len(outputs) - 1} classes; 8-bit labels hold {MAX_CLASSES}.")
+    return outputs
+
+
+def _ranges(values: Collection[int]) -> str:
+    """Write the numbers 0 to 10 and 255 as `0 to 10 and 255`."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    texts = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def _packed(image: Pixels) -> npt.NDArray[np.uint32]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pne_seg.data.images import MAX_PIXELS, Pixels, read_labels
-from pne_seg.data.label_formats import IndexLabels, LabelTable
+from pne_seg.data.label_formats import IndexLabels, LabelFormat
 from pne_seg.data.sources import DataFile, open_file
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
@@ -33,22 +33,28 @@ _COMPLEX = 0x0800
 _HEAD_SIZE = 4096  # bytes of a matrix before its values, at most
 
 
-class MatLabels(IndexLabels):
+class MatLabels(LabelFormat):
     """COCO-Stuff 10k's `.mat` files, whose field `S` is the label map.
 
-    `cache` is a folder for the same maps as PNG files, which are faster to read; None makes none.
+    `labels` maps its values. `cache` is a folder for the same maps as PNG files, which are faster
+    to read; None makes none.
     """
 
-    def __init__(self, table: LabelTable, cache: Path | None = None) -> None:
-        super().__init__(table)
+    def __init__(self, labels: IndexLabels, cache: Path | None = None) -> None:
+        self.labels = labels
+        self.identity = labels.identity
         self.cache = cache
+
+    def read(self, file: DataFile) -> Pixels:
+        """Read and map."""
+        return self.labels.apply(self._values(file), file)
 
     def size(self, file: DataFile) -> tuple[int, int]:
         """Read the whole file: its size is in no header."""
-        height, width = self.values(file).shape
+        height, width = self._values(file).shape
         return height, width
 
-    def values(self, file: DataFile) -> Pixels:
+    def _values(self, file: DataFile) -> Pixels:
         """Read the file, or its copy in the cache."""
         if self.cache is None:
             return read_mat(file)

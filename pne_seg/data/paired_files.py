@@ -54,9 +54,10 @@ class PairedDataset(SegmentationDataset):
 
     def stored_size(self, index: int) -> tuple[int, int]:
         """Return height and width of what `read` returns."""
-        return self._scaled(self.source_size(index))
+        return self.scaled(self.source_size(index))
 
-    def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
+    def scaled(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size that an image of this height and width is read at."""
         height, width = (max(1, round(side * self.scale)) for side in size)
         return height, width
 
@@ -81,7 +82,7 @@ class PairedDataset(SegmentationDataset):
             labels = np.full((height, width), IGNORE, np.uint8)
         self.check_sizes(index, (height, width), (labels.shape[0], labels.shape[1]))
         if self.scale != 1:
-            size = self._scaled((height, width))[::-1]
+            size = self.scaled((height, width))[::-1]
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
             labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
         return Sample(image, labels, (height, width))

@@ -150,9 +150,6 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-# ---- order ---------------------------------------------------------------------------------------
-
-
 class EpochSampler(DistributedSampler[SampleKey]):
     """Shuffled (epoch, index) keys, so that a worker knows the epoch of the sample it makes.
 

@@ -25,13 +25,10 @@ class DataFile(ABC):
 
     `str` gives its full path, or `archive.zip/member`. Reading raises a `UserError` if the file is
     missing, unreadable or, in an archive, damaged.
-
-    Attributes:
-        relative: its path below the tree's root, with `/` between folders.
     """
 
     __slots__ = ()
-    relative: str
+    relative: str  # its path below the tree's root, with `/` between folders
 
     @property
     def name(self) -> str:
@@ -93,9 +90,6 @@ def _readable(what: object) -> Iterator[None]:
         ) from error
 
 
-# ---- on disk -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class _PlainFile(DataFile):
     root: str
@@ -132,9 +126,7 @@ class Tree:
     def files(self, folder: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[DataFile]:
         """Find the files in a folder, if it exists, and in those below it, sorted by `relative`.
 
-        Args:
-            folder: where to look.
-            suffixes: how a name may end, in lower or upper case, such as ".png".
+        Their names end in one of `suffixes`, such as ".png", in lower or upper case.
         """
         endings = tuple(suffix.lower() for suffix in suffixes)
         names = self._below(_plain(folder)) if self.has(folder) else ()
@@ -217,9 +209,6 @@ def open_tree(path: Path) -> Tree:
 def open_file(path: Path) -> DataFile:
     """Return one file on disk, whether it exists or not."""
     return _PlainFile(str(path.parent), path.name)
-
-
-# ---- in an archive -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

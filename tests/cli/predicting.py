@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from pne_seg.data.scenes import SCENE_PALETTE
+from pne_seg.data.scenes.stage import SCENE_PALETTE
 from pne_seg.module import SegmentationModule
 from tests.cli.commands import contents
 from tests.tiny_networks import TinyNet

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pne_seg.data.scenes import SCENE_CLASSES
+from pne_seg.data.scenes.stage import SCENE_CLASSES
 from pne_seg.files import remove_abandoned
 from pne_seg.prediction.prediction_run import PredictionRun
 from tests.cli.commands import QUICK, command, contents, refused

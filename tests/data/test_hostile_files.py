@@ -16,7 +16,7 @@ from scipy.io import loadmat, savemat
 
 from pne_seg.data.images import read_image, read_info, read_labels
 from pne_seg.data.inspection.examiner import Examiner
-from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelTable
+from pne_seg.data.label_formats import ColorLabels, IndexLabels
 from pne_seg.data.mat import read_mat
 from pne_seg.data.paired_files import Pair, PairedDataset
 from pne_seg.data.samples import SegmentationDataset
@@ -107,7 +107,7 @@ def test_the_examiner_of_check_data(count: int, tmp_path: Path) -> None:
         for place, file in enumerate(files):
             file.write_bytes(hostile(2 * number + place))
         pairs.append(Pair(str(number), *map(open_file, files)))
-    source: SegmentationDataset = PairedDataset(pairs, IndexLabels(LabelTable([0, 1])), "")
+    source: SegmentationDataset = PairedDataset(pairs, IndexLabels([0, 1]), "")
     examiner = Examiner(source, 2, 255)
     problems = [problem for index in range(count) for problem in examiner.examine(index).problems]
     assert {problem.kind for problem in problems} >= {"image", "labels"}

@@ -15,7 +15,6 @@ from pne_seg.data.label_formats import (
     ColorLabels,
     IndexLabels,
     LabelFormat,
-    LabelTable,
 )
 from pne_seg.data.mat import MatLabels
 from pne_seg.errors import UserError
@@ -25,7 +24,7 @@ from tests.data.miniature import write_cityscapes
 ALL = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
-def refused_values(table: LabelTable) -> list[int]:
+def refused_values(table: IndexLabels) -> list[int]:
     """Which of the 256 values are refused, one image for each."""
     refused = []
     for value in range(256):
@@ -40,7 +39,7 @@ def refused_values(table: LabelTable) -> list[int]:
 
 
 def test_a_map_by_hand() -> None:
-    table = LabelTable({7: 0, 3: 1, 200: 2, 8: 1}, ignored=[0, 255])
+    table = IndexLabels({7: 0, 3: 1, 200: 2, 8: 1}, ignored=[0, 255])
     labels = np.array([[7, 3, 200], [0, 255, 8]], np.uint8)
     mapped = table.apply(labels, "x.png")
     assert mapped.tolist() == [[0, 1, 2], [255, 255, 1]]
@@ -52,7 +51,7 @@ def test_a_map_by_hand() -> None:
 
 
 def test_class_indices_in_the_order_of_their_values() -> None:
-    table = LabelTable([30, 10, 20], ignored=[0], ignore_index=3, hint="Mend it.")
+    table = IndexLabels([30, 10, 20], ignored=[0], ignore_index=3, hint="Mend it.")
     assert table.apply(np.array([[10, 20, 30, 0]], np.uint8), "x.png").tolist() == [[1, 2, 0, 3]]
     with pytest.raises(UserError, match=r"Mend it\.$"):
         table.apply(np.array([[255]], np.uint8), "x.png")
@@ -66,7 +65,7 @@ def test_class_indices_in_the_order_of_their_values() -> None:
 )
 def test_any_table(classes: dict[int, int], ignored: set[int], ignore_index: int) -> None:
     ignored -= set(classes)
-    table = LabelTable(classes, ignored, ignore_index)
+    table = IndexLabels(classes, ignored, ignore_index)
     plain = {**classes, **dict.fromkeys(ignored, ignore_index)}
     assert table.valid == set(plain)
     for value in range(256):
@@ -78,11 +77,11 @@ def test_any_table(classes: dict[int, int], ignored: set[int], ignore_index: int
 
 
 def test_254_classes_are_the_most() -> None:
-    table = LabelTable(range(254), ignored=[255])
+    table = IndexLabels(range(254), ignored=[255])
     np.testing.assert_array_equal(table.apply(ALL[:15], "x"), ALL[:15])
     assert refused_values(table) == [254]
     with pytest.raises(ValueError, match="255 classes; 8-bit labels hold 254"):
-        LabelTable(range(255), ignored=[255])
+        IndexLabels(range(255), ignored=[255])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_254_classes_are_the_most() -> None:
 )
 def test_tables_that_cannot_be(classes: dict[int, int], ignored: list[int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        LabelTable(classes, ignored)
+        IndexLabels(classes, ignored)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_tables_that_cannot_be(classes: dict[int, int], ignored: list[int], said
 def test_the_message_names_value_count_and_what_is_valid(
     values: list[int], ignored: list[int], valid: str
 ) -> None:
-    table = LabelTable(values, ignored)
+    table = IndexLabels(values, ignored)
     labels = np.full((4, 5), values[0], np.uint8)
     labels[1:3, 2] = 77
     labels[0, 0] = 99
@@ -129,14 +128,14 @@ def test_cityscapes_as_its_own_scripts_have_it(tmp_path: Path) -> None:
     assert isinstance(table, IndexLabels)
     for label in cityscapes_labels.labels:
         stored = label.id % 256  # −1 in 8 bits
-        mapped = table.table.apply(np.array([[stored]], np.uint8), "x")
+        mapped = table.apply(np.array([[stored]], np.uint8), "x")
         assert mapped[0, 0] == (IGNORE if label.trainId in (-1, 255) else label.trainId), label.name
     known = {label.id % 256 for label in cityscapes_labels.labels}
-    assert refused_values(table.table) == sorted(set(range(256)) - known)
+    assert refused_values(table) == sorted(set(range(256)) - known)
 
 
 def test_coco_stuff_10k_is_164k_shifted_by_one() -> None:
-    small, large = coco_stuff.LABELS_10K.table, coco_stuff.LABELS_164K.table
+    small, large = coco_stuff.LABELS_10K, coco_stuff.LABELS_164K
     for value in range(182):
         one = small.apply(np.array([[value + 1]], np.uint8), "x")
         assert one[0, 0] == large.apply(np.array([[value]], np.uint8), "x")[0, 0]
@@ -202,9 +201,9 @@ def test_other_classes_have_another_identity() -> None:
         ColorLabels(COLORS[::-1]),
         ColorLabels(COLORS, VOID),
         ColorLabels(COLORS[:4], [COLORS[4]]),
-        IndexLabels(LabelTable({0: 0, 1: 1})),
-        IndexLabels(LabelTable({0: 1, 1: 0})),
-        IndexLabels(LabelTable({0: 0}, [1])),
-        MatLabels(LabelTable({0: 2})),
+        IndexLabels({0: 0, 1: 1}),
+        IndexLabels({0: 1, 1: 0}),
+        IndexLabels({0: 0}, [1]),
+        MatLabels(IndexLabels({0: 2})),
     ]
     assert len({one.identity for one in formats}) == len(formats)

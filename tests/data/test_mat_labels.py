@@ -11,14 +11,14 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
-from pne_seg.data.label_formats import LabelTable
+from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.mat import MatLabels, read_mat
 from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from tests.data.held import Held
 
 ALL = np.arange(256, dtype=np.uint8).reshape(16, 16)
-TABLE = LabelTable(range(256 - 3), ignored=[253, 254, 255])
+TABLE = IndexLabels(range(256 - 3), ignored=[253, 254, 255])
 
 
 def mat(**fields: Any) -> bytes:
@@ -33,7 +33,7 @@ def test_mat_files(dtype: type) -> None:
     values = read_mat(Held(data))
     np.testing.assert_array_equal(values, ALL[:5])
     assert values.dtype == np.uint8
-    labels = MatLabels(LabelTable(range(1, 80), ignored=[0]))
+    labels = MatLabels(IndexLabels(range(1, 80), ignored=[0]))
     assert labels.read(Held(data))[0].tolist() == [255, *range(15)]
     assert labels.size(Held(data)) == (5, 16)
 
@@ -60,7 +60,7 @@ def test_mat_files(dtype: type) -> None:
 def test_mat_files_without_labels(data: bytes, said: str, tmp_path: Path) -> None:
     for cache in (None, tmp_path / "cache"):
         with pytest.raises(UserError, match=rf"held\.bin: .*{said}.*Fetch it again") as caught:
-            MatLabels(LabelTable({0: 0}), cache).read(Held(data))
+            MatLabels(IndexLabels({0: 0}), cache).read(Held(data))
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "cache").exists()
 

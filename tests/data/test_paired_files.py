@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pne_seg.data import paired_files as module
-from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelTable
+from pne_seg.data.label_formats import IGNORE, IndexLabels
 from pne_seg.data.paired_files import Pair, PairedDataset, match, spread
 from pne_seg.data.sources import DataFile, open_file, open_tree
 from pne_seg.errors import UserError
 
-LABELS = IndexLabels(LabelTable(range(4), ignored=[255]))
+LABELS = IndexLabels(range(4), ignored=[255])
 SIZE = (6, 8)
 EXPECTED = "Expected images/NAME.png with masks/NAME.png."
 
@@ -129,7 +129,7 @@ def test_identity_changes_with_either_file_and_with_the_classes(root: Path) -> N
     assert len(identities) == 5
     assert dataset(root).identity(0) in identities
     first = data.identity(0)
-    others = IndexLabels(LabelTable(range(4), ignored=[254]))
+    others = IndexLabels(range(4), ignored=[254])
     assert PairedDataset(data.pairs, others, "").identity(0) != first
     for kind in ("images", "masks"):
         path = root / kind / "a.png"

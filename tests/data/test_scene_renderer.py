@@ -2,14 +2,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pne_seg.data.scenes import (
-    IGNORE,
-    SCENE_CLASSES,
-    SCENE_PALETTE,
-    draw_scene,
-    render_scene,
-    with_rim,
-)
+from pne_seg.data.scenes.renderer import IGNORE, draw_scene, render_scene, with_rim
+from pne_seg.data.scenes.stage import SCENE_CLASSES, SCENE_PALETTE
 
 Bytes = npt.NDArray[np.uint8]
 SCENES = 200

@@ -9,14 +9,13 @@ COCO-Stuff), so that no label can be read from one.
 
 import colorsys
 import csv
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelTable
 from pne_seg.data.sources import DataFile, open_file
 from pne_seg.description import Color
 from pne_seg.errors import UserError
@@ -37,33 +36,15 @@ class ClassList:
     palette: tuple[Color, ...]  # for pictures; two classes may share a color
     labels: tuple[int, ...]  # values in the label files as distributed; of COCO-Stuff in 164k
 
-    def label_format(
-        self,
-        ignored: Collection[int],
-        ignore_index: int = IGNORE,
-        values: Sequence[int] | None = None,
-        hint: str = "Correct the labels.",
-    ) -> IndexLabels:
-        """Return how label files are read that hold a value for each class, `labels` by default.
-
-        Args:
-            ignored: values of pixels without a class.
-            ignore_index: what these become.
-            values: of the classes in the files.
-            hint: what to do about any other value, for the error message.
-        """
-        values = self.labels if values is None else values
-        return IndexLabels(LabelTable(values, ignored, ignore_index, hint))
-
 
 @cache
 def class_list(name: str) -> ClassList:
     """Return the classes of `cityscapes`, `ade20k`, `coco_stuff` or `camvid`."""
-    lists = {Path(entry.name).stem: entry for entry in files(__name__).iterdir()}
-    known = sorted(stem for stem, entry in lists.items() if entry.name.endswith(".csv"))
-    if name not in known:
+    lists = {entry.name: entry for entry in files(__name__).iterdir()}
+    if f"{name}.csv" not in lists:
+        known = sorted(Path(file).stem for file in lists if file.endswith(".csv"))
         raise ValueError(f"No class list {name!r}: there are {', '.join(known)}.")
-    rows = list(csv.DictReader(lists[name].read_text("utf-8").splitlines()))
+    rows = list(csv.DictReader(lists[f"{name}.csv"].read_text("utf-8").splitlines()))
     return ClassList(
         names=tuple(row["name"] for row in rows),
         palette=tuple((int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows),

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from typing import NamedTuple
@@ -21,10 +20,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data.images import ImageInfo, Pixels, fitted_size, png_depth, read_image, read_info
-from pne_seg.data.paired_files import Pair, PairedDataset
+from pne_seg.data.images import ImageInfo, Pixels, decode_image, fitted_size, png_depth
+from pne_seg.data.paired_files import PairedDataset
 from pne_seg.data.samples import SegmentationDataset
-from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
 Size = tuple[int, int]
@@ -102,11 +100,10 @@ class Examiner:
         pair = dataset.pairs[index]
         complaints()
         with found.collecting("image", str(pair.image)):
-            held, one = _Held(pair.image), copy(dataset)
-            one.pairs = [Pair(pair.name, held, None)]
-            info, image = read_info(held), read_image(held)
-            self._note_image(image, held.content, one.stored_size(0), found)
-            found.notes += _peculiarities(info, held.content)
+            content = pair.image.read_bytes()
+            image, info = decode_image(pair.image, content)
+            self._note_image(image, content, dataset.scaled(info.size), found)
+            found.notes += _peculiarities(info, content)
             if said := complaints():
                 message = (
                     f"{pair.image}: is damaged ({said}): it decodes, but part of the picture may "
@@ -148,25 +145,6 @@ class Examiner:
             found.notes.append("unlabeled")
 
 
-class _Held(DataFile):
-    """A file's content, read once for all that is looked up in it."""
-
-    __slots__ = ("content", "file", "relative")
-
-    def __init__(self, file: DataFile) -> None:
-        self.file, self.relative = file, file.relative
-        self.content = file.read_bytes()
-
-    def read_bytes(self) -> bytes:
-        return self.content
-
-    def identity(self) -> str:
-        return self.file.identity()
-
-    def __str__(self) -> str:
-        return str(self.file)
-
-
 def _peculiarities(info: ImageInfo, content: bytes) -> Iterator[str]:
     if info.rotated:
         yield "rotated"
@@ -182,9 +160,6 @@ def _peculiarities(info: ImageInfo, content: bytes) -> Iterator[str]:
 
 def _size(image: Pixels) -> Size:
     return image.shape[0], image.shape[1]
-
-
-# ---- processes ---------------------------------------------------------------------------------
 
 
 _examiners: list[Examiner] = []  # of this process; they come once, not with each task

@@ -128,7 +128,7 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
 def report_text(inspection: Inspection) -> str:
     """Write a report: splits, findings, classes, and a last line with the verdict."""
     where = f" in {inspection.root}" if inspection.root else ""
-    classes = _many(len(inspection.class_names), "class", "es")
+    classes = many(len(inspection.class_names), "class", "es")
     parts = [f"{inspection.data}{where}: {classes}", _split_table(inspection)]
     for level, heading in _HEADINGS.items():
         if found := inspection.of(level):
@@ -136,7 +136,7 @@ def report_text(inspection: Inspection) -> str:
     if inspection.counted:
         parts.append(_class_table(inspection))
     errors, warnings = len(inspection.of("error")), len(inspection.of("warning"))
-    counted = f"{_many(errors, 'error')}, {_many(warnings, 'warning')}"
+    counted = f"{many(errors, 'error')}, {many(warnings, 'warning')}"
     parts.append(counted if errors else f"OK ({counted})" if warnings else "OK")
     return "\n\n".join(parts) + "\n"
 
@@ -223,5 +223,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1g}%" if share >= 1e-6 else "<0.0001%"
 
 
-def _many(count: int, word: str, ending: str = "s") -> str:
+def many(count: int, word: str, ending: str = "s") -> str:
+    """Write a number of things, such as `1 image` or `2 images`."""
     return f"{count:,} {word}{'' if count == 1 else ending}"

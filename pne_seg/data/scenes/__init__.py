@@ -8,20 +8,9 @@ import numpy as np
 
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.samples import Sample, SegmentationDataset
-from pne_seg.data.scenes.renderer import IGNORE, draw_scene, render_scene, with_rim
+from pne_seg.data.scenes.renderer import render_scene
 from pne_seg.data.scenes.stage import SCENE_CLASSES, SCENE_PALETTE
 from pne_seg.data.transforms import mild_colors
-
-__all__ = [
-    "IGNORE",
-    "SCENE_CLASSES",
-    "SCENE_PALETTE",
-    "SceneDataset",
-    "Scenes",
-    "draw_scene",
-    "render_scene",
-    "with_rim",
-]
 
 _MOST_SCENES = 1_000_000
 _SIDES = (32, 4096)

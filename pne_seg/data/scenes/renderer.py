@@ -22,6 +22,9 @@ IGNORE = 255  # the label of the rim where two classes meet
 _SMALLEST = 32  # pixels along a side; below that a person has no pixel of their own
 _TILE = 256  # pixels along the side of a cached texture
 _TILE_METERS = 8.0  # what a ground texture's side stands for
+# Seed and octaves of noise: blotches a few pixels wide over finer grain, and broad soft shapes.
+_FOLIAGE = (1, (32, 0.7), (64, 1.0), (128, 0.8), (256, 0.5))
+_CLOUDS = (2, (4, 1.0), (8, 0.8), (16, 0.45), (32, 0.25), (64, 0.12))
 # How much foliage noise each class shows; a look-up table has a place for every byte.
 _GRAIN = np.zeros(256, np.float32)
 _GRAIN[:11] = (0, 0.035, 0, 0, 0, 0.17, 0.02, 0.02, 0.02, 0.02, 0.03)
@@ -71,7 +74,7 @@ def _develop(stage: Stage) -> tuple[Bytes, Bytes]:
     image: Floats = cv2.cvtColor(small, cv2.COLOR_RGBA2RGB).astype(np.float32)
     cell = max(1.0, stage.unit / 256)
 
-    grain = _scaled_crop(_foliage_noise(), height, width, cell, rng)
+    grain = _scaled_crop(_fractal(*_FOLIAGE), height, width, cell, rng)
     factor = cv2.LUT(labels, _GRAIN) * grain
     factor += 1
     top = max(0, min(height - 1, int(stage.row / OVERSAMPLING)))
@@ -86,7 +89,7 @@ def _develop(stage: Stage) -> tuple[Bytes, Bytes]:
     cv2.multiply(image, cv2.merge((factor, factor, factor)), dst=image)
 
     if light.clouds > 0.05:
-        clouds = _scaled_crop(_cloud_noise(), height, width, cell, rng)
+        clouds = _scaled_crop(_fractal(*_CLOUDS), height, width, cell, rng)
         veil = np.clip(clouds, -0.2, 1.4) + np.float32(0.2)
         veil *= (labels == Label.SKY) * np.float32(light.clouds * (60 if not light.dusk else 24))
         image += cv2.merge((veil, veil, veil))
@@ -143,9 +146,6 @@ def _glow(stage: Stage, labels: Bytes) -> Floats:
     return np.asarray(spilt * np.float32(0.9 * stage.light.dusk), np.float32)
 
 
-# ---- textures ------------------------------------------------------------------------------------
-
-
 def _crop(texture: Floats, height: int, width: int, rng: Draws) -> Floats:
     """Cut a random window of a wrapping texture, of any size."""
     if max(height, width) <= _TILE:
@@ -165,6 +165,7 @@ def _scaled_crop(texture: Floats, height: int, width: int, cell: float, rng: Dra
     return np.asarray(cv2.resize(window, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
+@cache
 def _fractal(seed: int, *octaves: tuple[int, float]) -> Floats:
     """Make a tile that wraps round, mean 0 and deviation 1: octaves are (cells a side, weight)."""
     generator, total = np.random.default_rng(seed), np.zeros((_TILE, _TILE), np.float32)
@@ -175,18 +176,6 @@ def _fractal(seed: int, *octaves: tuple[int, float]) -> Floats:
         total += weight * whole[2 * step : 2 * step + _TILE, 2 * step : 2 * step + _TILE]
     total -= total.mean()
     return np.asarray(total / total.std(), np.float32)
-
-
-@cache
-def _foliage_noise() -> Floats:
-    """Make blotches a few pixels wide, over finer grain."""
-    return _fractal(1, (32, 0.7), (64, 1.0), (128, 0.8), (256, 0.5))
-
-
-@cache
-def _cloud_noise() -> Floats:
-    """Make broad soft shapes."""
-    return _fractal(2, (4, 1.0), (8, 0.8), (16, 0.45), (32, 0.25), (64, 0.12))
 
 
 @cache

@@ -40,7 +40,6 @@ class Street:
 
 
 def _random_street(rng: Draws) -> Street:
-    """Draw a street."""
     town = rng.choice(("city", "city", "suburb", "suburb", "green"))
     half = rng.uniform(2.8, 4.2) if town != "city" else rng.uniform(3.2, 6.5)
     lane = rng.choice((0.45, 0.45, -0.4, 1.35 if rng.chance(0.4) else 0.2))
@@ -159,9 +158,6 @@ def _draw_markings(stage: Stage, street: Street, asphalt: Color) -> None:
         while x < half - 0.6:
             stage.patch(x, x + 0.5, z, z + 3, tone)
             x += 1.05
-
-
-# ---- what stands where ---------------------------------------------------------------------------
 
 
 def lay_out(stage: Stage) -> None:
