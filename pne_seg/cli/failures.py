@@ -38,7 +38,6 @@ class Failing:
     verb: str
     building: bool = True  # from the settings, so that these are to blame
     folder: Path | None = None  # where it writes
-    elsewhere: str = "--output DIR"  # the setting that makes it write to another place
     less_memory: str = ""  # lines that say how it takes less memory
     workers: int = 0
 
@@ -123,7 +122,9 @@ def _of_file(error: OSError, failing: Failing) -> str:
     path = os.fsdecode(named) if isinstance(named, str | bytes) else failing.folder
     where = "A file" if path is None else str(path)
     reason = error.strerror or os.strerror(error.errno or 0)
-    place = f"choose another place: {failing.elsewhere}"
+    has_output = failing.verb in ("predict", "export", "compare", "check-data")
+    flag = "--output" if has_output else "--trainer.default_root_dir"
+    place = f"choose another place: {flag} DIR"
     if error.errno in _FULL:
         return f"{where} cannot be written ({reason}). Make room there, or {place}"
     if error.errno in _TOO_MANY:

@@ -62,12 +62,10 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
 
 
 def _failing(verb: str, command: SegmentationCLI | None, error: Exception) -> Failing:
-    elsewhere = "--output DIR" if verb == "predict" else "--trainer.default_root_dir DIR"
     if command is None:
-        return Failing(verb, elsewhere=elsewhere)
+        return Failing(verb)
     less = _less_memory(command, error) if is_out_of_memory(error) else ""
-    workers = command.datamodule.num_workers
-    return Failing(verb, False, command.run_folder, elsewhere, less, workers)
+    return Failing(verb, False, command.run_folder, less, command.datamodule.num_workers)
 
 
 def _less_memory(command: SegmentationCLI, error: BaseException) -> str:

@@ -16,7 +16,6 @@ from rich.live import Live
 from rich.table import Table
 
 from pne_seg.cli.compare import write_comparison
-from pne_seg.cli.failures import Failing, report
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.metrics import percent
@@ -37,22 +36,9 @@ _EXTRA = "sweep needs Optuna and scipy: pip install 'pne-seg[sweep]'."
 
 
 def run(args: Sequence[str]) -> None:
-    """Work on a sweep until all its cells are done.
-
-    Raises:
-        SystemExit: code 1 if a cell failed or is not done, 2 after a mistake in the input, which
-            is printed in a few lines, 130 if the user stopped it.
-    """
+    """Work on a sweep until all its cells are done; exit code 1 if one failed or is not done."""
     given, overrides = _parser().parse_known_args(args)
-    try:
-        code = _sweep(given, overrides, args)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
-        report(error, Failing("sweep", elsewhere="--trainer.default_root_dir DIR"))
-        raise
-    if code:
+    if code := _sweep(given, overrides, args):
         raise SystemExit(code)
 
 
