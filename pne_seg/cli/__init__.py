@@ -61,14 +61,14 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         fail(f"The working directory is gone ({error.strerror}). Change to another one.")
     # Loaded late: these packages take seconds, and help and typos need none of them.
     if verb not in _TRAINER_VERBS:
-        from pne_seg.cli.failures import Failing, report
-
         try:
             import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
         except KeyboardInterrupt:
             print("Stopped.", file=sys.stderr)
             raise SystemExit(130) from None
         except Exception as error:
+            from pne_seg.cli.failures import Failing, report
+
             report(error, Failing(verb))
             raise
         return None

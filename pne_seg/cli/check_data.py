@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pne_seg.cli.building import build_error, dropped_setting
+from pne_seg.cli.checks import build_error, dropped_setting
 from pne_seg.cli.failures import naming
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings

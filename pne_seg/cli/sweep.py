@@ -145,7 +145,7 @@ def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
     settings.load()
     common: dict[str, Any] = {
         "name": name,
-        "root": Path(settings.get("trainer.default_root_dir") or "."),
+        "root": settings.root,
         "arms": [arm for arm in arms if not given.only or arm.name in given.only],
         "seeds": _seeds(given.seeds),
         "configs": given.config,
