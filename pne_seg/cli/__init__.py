@@ -40,11 +40,9 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         None after the verbs that need no trainer and after the help.
 
     Raises:
-        SystemExit: code 2 after a mistake in the input, or if disk or memory ran out, which is
-            printed in a few lines; code 1 if `check-data` finds errors, `predict` could not read
-            or write a file, or an export does not agree with its network; code 130 if the user
-            stopped it.
-        Exception: a mistake in code that runs, with a note on where it was raised.
+        SystemExit: code 2 after a mistake in the input, or if disk or memory ran out; 1 if
+            `check-data`, `predict`, `export` or `sweep` ended but found errors; 130 if stopped.
+        Exception: a mistake in code, with a note on where it was raised.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):

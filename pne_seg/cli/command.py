@@ -98,15 +98,11 @@ class SegmentationCLI(LightningCLI):
         if self.verb != "fit":
             flags |= {"run": "Run folder: config and best weights.", "weights": WEIGHTS_HELP}
         for flag, description in flags.items():
-            parser.add_argument(f"--{flag}", type=str | None, default=None, help=description)
+            parser.add_argument(f"--{flag}", type=str | None, help=description)
         if self.verb == "predict":
             predict.add_arguments(parser)
-        parser.add_argument(
-            "--ema",
-            type=EMAWeightAveraging | None,
-            default=None,
-            help="Keep a moving average of the weights; it is what is scored and saved.",
-        )
+        text = "Keep a moving average of the weights; it is what is scored and saved."
+        parser.add_argument("--ema", type=EMAWeightAveraging | None, help=text)
         for key, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
         for name in checks.FROM_DATA:
@@ -197,12 +193,9 @@ class SegmentationCLI(LightningCLI):
         if not writes:
             return []
         self.run_folder = self.output or self.evaluated.output(self.verb, label)
+        write_is_given = self.settings.get("write") is not None
         self.prediction = predict.prepare(
-            self.config,
-            self.datamodule,
-            self.evaluated.file,
-            self.run_folder,
-            write_is_given=self.settings.get("write") is not None,
+            self.config, self.datamodule, self.evaluated.file, self.run_folder, write_is_given
         )
         return [self.prediction]
 

@@ -31,12 +31,8 @@ def run(args: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="write report.html, comparison.md, comparison.csv and comparison.json there",
-    )
+    text = "write report.html, comparison.md, comparison.csv and comparison.json there"
+    parser.add_argument("--output", type=Path, metavar="DIR", help=text)
     given = parser.parse_args(args)
     try:
         from pne_seg.sweep.comparison import Comparison, comparison_markdown

@@ -1,9 +1,4 @@
-"""How a command ends: a few lines for what the user can fix, a traceback with a note for the rest.
-
-Mistakes in the user's settings and files are `UserError`s where they are found. Here is what can
-happen at any time: a full disk, memory that runs out, a loader process that is killed, a mistake in
-code.
-"""
+"""How a command fails: a few lines for what the user can fix, a traceback for mistakes in code."""
 
 import errno
 import os
@@ -119,8 +114,7 @@ def naming(path: Path) -> Iterator[None]:
 
 def _of_file(error: OSError, failing: Failing) -> str:
     named = error.filename2 or error.filename
-    path = os.fsdecode(named) if isinstance(named, str | bytes) else failing.folder
-    where = "A file" if path is None else str(path)
+    where = os.fsdecode(named) if isinstance(named, str | bytes) else failing.folder or "A file"
     reason = error.strerror or os.strerror(error.errno or 0)
     has_output = failing.verb in ("predict", "export", "compare", "check-data")
     flag = "--output" if has_output else "--trainer.default_root_dir"

@@ -48,18 +48,16 @@ _PRECISIONS = {"None": "32-true", "64": "64-true", "32": "32-true", "16": "16-mi
 
 def add_arguments(parser: LightningArgumentParser) -> None:
     """Add the settings that `predict` alone has."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--input",
         type=str | None,
         help="An image, a video, a folder (with those below it) or a quoted glob such as "
         "'photos/**/*.jpg'. Without it the data's test split is predicted.",
     )
-    parser.add_argument(
-        "--output",
-        type=str | None,
-        help="Folder for the predictions; RUN/predict/CHECKPOINT by default.",
-    )
-    parser.add_argument(
+    text = "Folder for the predictions; RUN/predict/CHECKPOINT by default."
+    add("--output", type=str | None, help=text)
+    add(
         "--write",
         type=Kind | list[Kind],
         default=list(KINDS),
@@ -67,13 +65,12 @@ def add_arguments(parser: LightningArgumentParser) -> None:
         "the data's colors, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
         "sound, encoded from classes/NAME/FRAME.png, which are always written).",
     )
-    parser.add_argument(
+    add(
         "--format",
         type=Literal["cityscapes", "ade20k"] | None,
-        default=None,
         help="Write what that benchmark's server takes, OUTPUT/NAME.png, and nothing else.",
     )
-    parser.add_argument(
+    add(
         "--overwrite",
         type=bool,
         default=False,
@@ -112,10 +109,9 @@ def _replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
                 f"its config are needed:\n  {error}"
             ) from error
         settings.overrides = [
-            override
-            for override in settings.overrides
-            if override.key.partition(".")[0] != "data"
-            or override.key.rpartition(".")[2] in _FOR_INPUT
+            flag
+            for flag in settings.overrides
+            if flag.key.partition(".")[0] != "data" or flag.key.rpartition(".")[2] in _FOR_INPUT
         ]
     described = json.loads(json.dumps(description.as_dict()))  # lists for tuples, as YAML has them
     trained = settings.config.get("data")
@@ -132,7 +128,6 @@ def _replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
 
 
 def _refuse_settings_of_the_run(settings: Settings) -> None:
-    """Refuse what the run's data would take, and `--input` does not."""
     known = settings_of(str(settings.get("data.class_path")))
     for override in settings.overrides:
         group, _, name = override.key.replace(".init_args", "").partition(".")

@@ -196,16 +196,14 @@ def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
         timer.start()
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, on_signal) for number in signals}
-    live: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-    if console.is_terminal:
-        live = Live(
-            get_renderable=lambda: _status(queue.sweep, queue.states(), jobs),
-            console=console,
-            refresh_per_second=0.5,
-            transient=True,
-        )
+    live = Live(
+        get_renderable=lambda: _status(queue.sweep, queue.states(), jobs),
+        console=console,
+        refresh_per_second=0.5,
+        transient=True,
+    )
     try:
-        with live:
+        with live if console.is_terminal else contextlib.nullcontext():
             queue.work(make_workers(jobs, stop), finished)
     finally:
         for number, handler in before.items():
