@@ -32,7 +32,7 @@ def run(args: Sequence[str]) -> None:
     args = joined.split("\0") if args else []
     settings = Settings.of(args)  # bounds of the values, too
     imports = settings.imports
-    config = _parser().parse_flags(args)  # a mistyped key is told before the run is looked for
+    config = _parser().parse(settings)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
     if not config.output.strip():
@@ -82,7 +82,7 @@ def run(args: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="cli.py export", description=_DESCRIPTION)
     add, text = parser.add_argument, str | None
-    add("-c", "--config", type=str, help="Its newest run is meant, or --weights for it.")
+    add("-c", "--config", action="config", help="Its newest run is meant, or --weights for it.")
     add("--name", type=text, help="The run's name, by default the config's.")
     add("--run", type=text, help="Run folder: config and best weights.")
     add("--ckpt_path", type=text, help="Checkpoint, in a run's folder, in place of the best.")

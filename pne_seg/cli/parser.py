@@ -45,19 +45,6 @@ class Parser(LightningArgumentParser):
             settings.imports.check(config)
         return config
 
-    def parse_flags(self, args: Sequence[str]) -> Namespace:
-        """Parse the flags of a command without a configuration of its own."""
-        try:
-            config: Namespace = self.parse_args(args)
-        except ArgumentError as error:
-            flags = [part.partition("=")[0] for part in args if part.startswith("--")]
-            known = self._option_string_actions
-            unknown = next((flag for flag in flags if flag not in known), None)
-            raise UserError(
-                unknown_setting(unknown, known) if unknown else _beginning(error)
-            ) from error
-        return config
-
 
 def _beginning(error: ArgumentError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
