@@ -35,7 +35,7 @@ def run(args: Sequence[str]) -> None:
     config = _parser().parse(settings)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
-    if not config.output.strip():
+    if not (config.output or "").strip():
         raise UserError("--output needs a path.")
     if config.push is not None:
         _check_push(config.push)
