@@ -91,13 +91,7 @@ class Imports:
         return "settings that come from elsewhere may not name your own modules"
 
     def resolve(self, name: str, key: str) -> Any:
-        """Import what a setting names.
-
-        Raises:
-            RefusedImportError: the setting may not name it.
-            ImportError, AttributeError, ValueError: there is no such module, or no such name in
-                it, or it is not a dotted name.
-        """
+        """Import what a setting names; `RefusedImportError` if the setting may not name it."""
         if reason := self.refused(name):
             raise self._refusal(key, name, reason)
         found = resolve_name(name)

@@ -13,12 +13,9 @@ import yaml
 
 from pne_seg.errors import UserError
 
-MAX_BYTES = 1_000_000
-"""Largest size of a file; the longest config of this project has 2 kB."""
-MAX_VALUES = 20_000
-"""Keys and values of a YAML text, each reference counted as what it stands for."""
-MAX_DEPTH = 50
-"""Brackets within brackets, or levels of indentation."""
+MAX_BYTES = 1_000_000  # of a file; the longest config of this project has 2 kB
+MAX_VALUES = 20_000  # keys and values of a YAML text, each reference counted as what it stands for
+MAX_DEPTH = 50  # brackets within brackets, or levels of indentation
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # no tag makes an object of a class
 _SHORT = 80  # characters: too few for many values or levels, except by references

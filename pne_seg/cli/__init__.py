@@ -40,11 +40,9 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         None after the verbs that need no trainer and after the help.
 
     Raises:
-        SystemExit: code 2 after a mistake in the input, or if disk or memory ran out, which is
-            printed in a few lines; code 1 if `check-data` finds errors, `predict` could not read
-            or write a file, or an export does not agree with its network; code 130 if the user
-            stopped it.
-        Exception: a mistake in code that runs, with a note on where it was raised.
+        SystemExit: code 2 after a mistake in the input, or if disk or memory ran out; 1 if
+            `check-data`, `predict`, `export` or `sweep` ended but found errors; 130 if stopped.
+        Exception: a mistake in code, with a note on where it was raised.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):
@@ -61,7 +59,16 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         fail(f"The working directory is gone ({error.strerror}). Change to another one.")
     # Loaded late: these packages take seconds, and help and typos need none of them.
     if verb not in _TRAINER_VERBS:
-        import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
+        try:
+            import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
+        except KeyboardInterrupt:
+            print("Stopped.", file=sys.stderr)
+            raise SystemExit(130) from None
+        except Exception as error:
+            from pne_seg.cli.failures import Failing, report
+
+            report(error, Failing(verb))
+            raise
         return None
     from pne_seg.cli.running import run
 

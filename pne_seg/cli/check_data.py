@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pne_seg.cli.building import build_error, dropped_setting
-from pne_seg.cli.failures import Failing, naming, report
+from pne_seg.cli.checks import build_error, dropped_setting
+from pne_seg.cli.failures import naming
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.data import Folder, SegmentationDataModule
@@ -27,28 +27,7 @@ are errors."""
 
 
 def run(args: Sequence[str]) -> None:
-    """Check a data set and print the report.
-
-    Args:
-        args: as on the command line, without the verb.
-
-    Raises:
-        SystemExit: code 1 where the data have errors, 2 after a mistake in the input, which is
-            printed in a few lines, 130 where the user stopped it.
-    """
-    try:
-        ok = _check(args)
-    except KeyboardInterrupt:
-        print("Stopped; nothing is written.", file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
-        report(error, Failing("check-data"))
-        raise
-    if not ok:
-        raise SystemExit(1)
-
-
-def _check(args: Sequence[str]) -> bool:
+    """Check a data set and print the report; exit code 1 if the data have errors."""
     settings, parser = _settings(args), _parser()
     config = parser.parse(settings)
     if config.get("data") is None:
@@ -88,7 +67,8 @@ def _check(args: Sequence[str]) -> bool:
             write_bytes_atomically(output / "report.txt", text.encode())
             _draw(output, inspection, data)
             print(f"Written to {output}", file=sys.stderr)
-    return not inspection.of("error")
+    if inspection.of("error"):
+        raise SystemExit(1)
 
 
 def _settings(args: Sequence[str]) -> Settings:
@@ -111,21 +91,14 @@ def _parser() -> Parser:
     parser.add_argument(
         "-c", "--config", action="config", help="YAML file; what is not `data` is ignored."
     )
-    parser.add_argument("--allow", type=str | None, help=ALLOW_HELP)
-    splits = ",".join(SPLITS)
+    add = parser.add_argument
+    add("--allow", type=str | None, help=ALLOW_HELP)
+    add("--splits", type=str, default=",".join(SPLITS), help="Which to check, separated by commas.")
+    add("--processes", type=int | None, help="How many decode at a time; all processors if null.")
+    add("--json", type=str | None, help="File for all findings, `-` for the screen.")
     output = str(_OUTPUTS / "DATA")
-    for option, kind, default, text in (
-        ("splits", str, splits, "Which to check, with commas between."),
-        ("processes", int | None, None, "How many decode at a time; all processors by default."),
-        ("json", str | None, None, "File for all findings, `-` for the screen."),
-        (
-            "output",
-            str | None,
-            output,
-            "Folder for report and pictures, DATA being the data set's name; null for none.",
-        ),
-    ):
-        parser.add_argument(f"--{option}", type=kind, default=default, help=text)
+    text = "Folder for report and pictures, DATA being the data set's name; null for none."
+    add("--output", type=str | None, default=output, help=text)
     parser.add_lightning_class_args(
         SegmentationDataModule, "data", subclass_mode=True, required=False
     )
@@ -158,15 +131,13 @@ def _draw(output: Path, inspection: Inspection, data: SegmentationDataModule) ->
     if counted:
         pixels: dict[str, Any] = {split: figures.pixels for split, figures in counted.items()}
         title = f"{inspection.data}: labeled pixels"
-        save_figure(
-            plot_label_histogram(description, pixels, title=title), output / "label_histogram.png"
-        )
+        figure = plot_label_histogram(description, pixels, title=title)
+        save_figure(figure, output / "label_histogram.png")
     for split, figures in counted.items():
-        if figures.good:
-            samples = [data.split(split).read(index) for index in figures.good]
-            images, labels = zip(
-                *((sample.image, sample.labels) for sample in samples), strict=True
-            )
+        samples = [data.split(split).read(index) for index in figures.good]
+        if samples:
+            images = [sample.image for sample in samples]
+            labels = [sample.labels for sample in samples]
             title = f"{inspection.data}, {split}: {len(samples)} of {figures.images} images"
             figure = training_mosaic(images, labels, description, title=title)
             save_figure(figure, output / f"mosaic_{split}.png")

@@ -1,6 +1,10 @@
-"""Checks of a configuration against data and machine, before a run has a folder."""
+"""Checks of settings before a run has a folder, and what building data and network refuses."""
 
+import inspect
 import math
+import traceback
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -8,9 +12,9 @@ import torch
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
 from pne_seg.data.base import usable_processors
-from pne_seg.errors import UserError
+from pne_seg.errors import UserError, nearest
 from pne_seg.module import SegmentationModule
-from pne_seg.networks.slot import CLASS_COUNTS
+from pne_seg.networks.slot import CLASS_COUNTS, PRETRAINED
 from pne_seg.optim import build_optimizer
 from pne_seg.settings_files import parse_yaml
 
@@ -89,3 +93,105 @@ def check_training(
 
 def _on_cuda(trainer: dict[str, Any]) -> bool:
     return str(trainer["accelerator"]) in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | None:
+    """Return what the user can fix of an error raised by building; None for a mistake in code."""
+    while isinstance(error.__cause__, Exception):  # of a class, listed by jsonargparse with others
+        *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals["__name__"].partition(".")[0] != "jsonargparse":
+            break
+        error = error.__cause__
+    settings, extra = network.get("init_args") or {}, network.get("dict_kwargs") or {}
+    encoder = settings.get("encoder_name", "the encoder")
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, ValueError) and not isinstance(error, OSError):  # older hubs raise both
+        return UserError(str(error))
+    if isinstance(error, KeyError | RuntimeError):  # by smp and timm for names that they lack
+        return _unknown_encoder_or_weights(settings)
+    if isinstance(error, TypeError):
+        for name in ("output_stride", *extra):
+            if f"'{name}'" in str(error):  # Python quotes the keyword that a function does not take
+                return UserError(
+                    f"The encoder {encoder} has no setting {name!r}. Take it out of "
+                    "--model.network.dict_kwargs, or use another encoder: for a smaller output "
+                    "stride a ResNet, such as tu-resnet101c."
+                )
+    if isinstance(error, OSError) and any(settings.get(key) for key in PRETRAINED):
+        return UserError(
+            f"The pretrained weights of {encoder} cannot be fetched "
+            f"({' '.join(str(error).split())[:160]}).\n"
+            "  Connect to the network once, or start from random weights: "
+            "--model.network.encoder_weights null"
+        )
+    return None
+
+
+def dropped_setting(network: Mapping[str, Any], data: Any) -> str | None:
+    """Describe the first setting that a class would drop silently, None if there is none.
+
+    Of smp's encoders only timm's take further settings; albumentations' transforms only warn of
+    those that they do not know.
+    """
+    extra = network.get("dict_kwargs") or {}
+    encoder = str((network.get("init_args") or {}).get("encoder_name") or "tu-")
+    if extra and not encoder.startswith("tu-"):
+        return (
+            f"--model.network.dict_kwargs sets {', '.join(extra)}, but the encoder {encoder} takes "
+            f"no settings. Use timm's (such as tu-{encoder}), or --model.network.dict_kwargs null."
+        )
+    for slot in _slots(data):
+        transform = _transform(slot["class_path"])
+        parameters = inspect.signature(transform).parameters if transform is not None else {}
+        if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+            continue
+        given = {**(slot.get("init_args") or {}), **(slot.get("dict_kwargs") or {})}
+        unknown = [str(name) for name in given if name not in parameters]
+        if transform is not None and unknown:
+            near = nearest(unknown[0], parameters)
+            known = f"The nearest is {near}." if near else f"There are {', '.join(parameters)}."
+            return f"--data.transforms: {transform.__name__} has no setting {unknown[0]!r}. {known}"
+    return None
+
+
+def _unknown_encoder_or_weights(settings: Mapping[str, Any]) -> UserError | None:
+    from segmentation_models_pytorch.encoders import encoders  # only on the way to an error
+
+    from pne_seg.networks.catalogue import check_encoder
+
+    if "encoder_name" not in settings:
+        return None
+    name, weights = str(settings["encoder_name"]), settings.get("encoder_weights")
+    try:
+        check_encoder(name)
+    except ValueError as error:
+        return UserError(str(error))
+    known = encoders.get(name, {}).get("pretrained_settings") or {}
+    if not known or weights in (None, *known):
+        return None
+    return UserError(
+        f"--model.network.encoder_weights {weights}: the encoder {name} has no such weights. "
+        f"Give one of {', '.join(known)}, or null."
+    )
+
+
+def _slots(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every mapping with a class path, at any depth."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("class_path"), str):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _slots(part)
+
+
+def _transform(class_path: str) -> type | None:
+    """Import the transform of a class path; None for a class of another kind."""
+    import albumentations as A
+
+    module, _, name = class_path.rpartition(".")
+    found = getattr(import_module(module), name, None) if module else None
+    is_transform = isinstance(found, type) and issubclass(found, A.BasicTransform | A.BaseCompose)
+    return found if is_transform else None

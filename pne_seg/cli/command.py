@@ -25,7 +25,6 @@ from pne_seg.callbacks import (
 )
 from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli import checks, predict
-from pne_seg.cli.building import build_error, dropped_setting
 from pne_seg.cli.evaluation import plan_evaluation
 from pne_seg.cli.failures import is_out_of_memory, naming, one_line
 from pne_seg.cli.parser import ALLOW_HELP, Parser
@@ -56,21 +55,14 @@ _CALLBACKS = {
 
 
 class SegmentationCLI(LightningCLI):
-    """LightningCLI for one verb, with this project's rules for settings, data and run folders.
-
-    Attributes:
-        checkpoint: the one that the verb starts from; None for a fresh training and for weights
-            from elsewhere.
-        evaluated: the weights that an evaluation scores; None for a training.
-        run_folder: where the verb writes; None for a dry run (`--trainer.fast_dev_run`).
-    """
+    """LightningCLI for one verb, with this project's rules for settings, data and run folders."""
 
     def __init__(self, verb: str, args: Sequence[str]) -> None:
         self.verb = verb
-        self.run_folder: Path | None = None
         self.settings = Settings.of(args)
-        self.evaluated: Evaluated | None = None
-        self.checkpoint: Path | None = None
+        self.run_folder: Path | None = None  # where the verb writes, but for a dry run
+        self.evaluated: Evaluated | None = None  # what an evaluation scores
+        self.checkpoint: Path | None = None  # to start from; None for weights from elsewhere
         self.prediction: PredictionRun | None = None
         if verb == "fit":
             self.checkpoint = checkpoint_to_resume(self.settings)
@@ -106,15 +98,11 @@ class SegmentationCLI(LightningCLI):
         if self.verb != "fit":
             flags |= {"run": "Run folder: config and best weights.", "weights": WEIGHTS_HELP}
         for flag, description in flags.items():
-            parser.add_argument(f"--{flag}", type=str | None, default=None, help=description)
+            parser.add_argument(f"--{flag}", type=str | None, help=description)
         if self.verb == "predict":
             predict.add_arguments(parser)
-        parser.add_argument(
-            "--ema",
-            type=EMAWeightAveraging | None,
-            default=None,
-            help="Keep a moving average of the weights; it is what is scored and saved.",
-        )
+        text = "Keep a moving average of the weights; it is what is scored and saved."
+        parser.add_argument("--ema", type=EMAWeightAveraging | None, help=text)
         for key, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
         for name in checks.FROM_DATA:
@@ -149,13 +137,13 @@ class SegmentationCLI(LightningCLI):
                 if self.config.get(key) is not None:
                     self.config[key] = None  # the checkpoint overwrites these weights
         network = self.config["model.network"].as_dict()
-        if dropped := dropped_setting(network, self.config["data"].as_dict()):
+        if dropped := checks.dropped_setting(network, self.config["data"].as_dict()):
             raise UserError(dropped)
         try:
             with self.settings.enforced():
                 super().instantiate_classes()
         except Exception as error:
-            if reason := build_error(error, network):
+            if reason := checks.build_error(error, network):
                 raise reason from error
             raise
 
@@ -205,12 +193,9 @@ class SegmentationCLI(LightningCLI):
         if not writes:
             return []
         self.run_folder = self.output or self.evaluated.output(self.verb, label)
+        write_is_given = self.settings.get("write") is not None
         self.prediction = predict.prepare(
-            self.config,
-            self.datamodule,
-            self.evaluated.file,
-            self.run_folder,
-            write_is_given=self.settings.get("write") is not None,
+            self.config, self.datamodule, self.evaluated.file, self.run_folder, write_is_given
         )
         return [self.prediction]
 

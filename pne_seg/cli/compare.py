@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pne_seg.cli.failures import Failing, naming, report
+from pne_seg.cli.failures import naming
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.runs import Run
@@ -31,21 +31,9 @@ def run(args: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="write report.html, comparison.md, comparison.csv and comparison.json there",
-    )
+    text = "write report.html, comparison.md, comparison.csv and comparison.json there"
+    parser.add_argument("--output", type=Path, metavar="DIR", help=text)
     given = parser.parse_args(args)
-    try:
-        _compare(given.runs, given.output)
-    except Exception as error:
-        report(error, Failing("compare", elsewhere="--output DIR"))
-        raise
-
-
-def _compare(runs: Sequence[Path], output: Path | None) -> None:
     try:
         from pne_seg.sweep.comparison import Comparison, comparison_markdown
     except ModuleNotFoundError as error:
@@ -54,13 +42,13 @@ def _compare(runs: Sequence[Path], output: Path | None) -> None:
         raise UserError("compare needs scipy: pip install 'pne-seg[sweep]'.") from error
     from pne_seg.sweep.results import group_arms, read_results
 
-    comparison = Comparison(group_arms(read_results(runs)))
-    if output is not None:
-        command = shlex.join(["python", "cli.py", "compare", *map(str, runs)])
-        write_comparison(comparison, output, "Comparison of runs", {}, command)
+    comparison = Comparison(group_arms(read_results(given.runs)))
+    if given.output is not None:
+        command = shlex.join(["python", "cli.py", "compare", *map(str, given.runs)])
+        write_comparison(comparison, given.output, "Comparison of runs", {}, command)
     sys.stdout.write(comparison_markdown(comparison))
-    if output is not None:
-        print(f"Written to {output}")
+    if given.output is not None:
+        print(f"Written to {given.output}")
 
 
 def write_comparison(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pne_seg.cli.failures import Failing, report
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
@@ -27,35 +26,16 @@ _OF_RUN = ("run", "ckpt_path", "name", "weights")
 
 
 def run(args: Sequence[str]) -> None:
-    """Export a network and print what was written.
-
-    Raises:
-        SystemExit: code 1 if a file returns other logits than the network, 2 after a mistake in
-            the input, which is printed in a few lines, 130 if the user stopped it.
-    """
-    try:
-        _run(args)
-    except DisagreementError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
-        report(error, Failing("export"))
-        raise
-
-
-def _run(args: Sequence[str]) -> None:
+    """Export a network and print what was written; exit code 1 if a file disagrees with it."""
     # `--size H W` is taken as `--size [H, W]`.
     joined = re.sub(r"(^|\0)--size\0(\d+)\0(\d+)(?=\0|$)", r"\1--size=[\2, \3]", "\0".join(args))
     args = joined.split("\0") if args else []
     settings = Settings.of(args)  # bounds of the values, too
     imports = settings.imports
-    config = _parser().parse_flags(args)  # a mistyped key is told before the run is looked for
+    config = _parser().parse(settings)  # a mistyped key is told before the run is looked for
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
-    if not config.output.strip():
+    if not (config.output or "").strip():
         raise UserError("--output needs a path.")
     if config.push is not None:
         _check_push(config.push)
@@ -85,7 +65,11 @@ def _run(args: Sequence[str]) -> None:
                 f"Left out: {PREVIEW}, as it shows validation images and {config.push} is public. "
                 "If the images may be shown, --preview true."
             )
-    done = export(trained, output, formats, size, say=_progress, with_preview=preview)
+    try:
+        done = export(trained, output, formats, size, say=_progress, with_preview=preview)
+    except DisagreementError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
     print(_report(trained, done))
     if NEW_CARD in done.files:
         _progress(f"{CARD} was edited and is kept; the new card is {NEW_CARD}.")
@@ -97,35 +81,27 @@ def _run(args: Sequence[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="cli.py export", description=_DESCRIPTION)
-    parser.add_argument(
-        "-c", "--config", type=str, help="Its newest run is meant, or --weights for it."
-    )
-    text = str | None
-    parser.add_argument("--name", type=text, help="The run's name, by default the config's.")
-    parser.add_argument("--run", type=text, help="Run folder: config and best weights.")
-    parser.add_argument(
-        "--ckpt_path", type=text, help="Checkpoint, in a run's folder, in place of the best."
-    )
-    parser.add_argument("--weights", type=text, help=WEIGHTS_HELP)
-    parser.add_argument("--allow", type=text, help=ALLOW_HELP)
-    parser.add_argument(
-        "--output", type=str, default=_OUTPUT, help="Folder: new, or of an earlier export."
-    )
-    parser.add_argument(
+    add, text = parser.add_argument, str | None
+    add("-c", "--config", action="config", help="Its newest run is meant, or --weights for it.")
+    add("--name", type=text, help="The run's name, by default the config's.")
+    add("--run", type=text, help="Run folder: config and best weights.")
+    add("--ckpt_path", type=text, help="Checkpoint, in a run's folder, in place of the best.")
+    add("--weights", type=text, help=WEIGHTS_HELP)
+    add("--allow", type=text, help=ALLOW_HELP)
+    add("--output", type=str, default=_OUTPUT, help="Folder: new, or of an earlier export.")
+    add(
         "--formats",
         type=list[str] | str | None,
         help=f"Which of {', '.join(FORMATS)}; by default all that the installed packages allow.",
     )
-    parser.add_argument(
+    add(
         "--size",
         type=text,
-        help="Fix the graphs at this [HEIGHT, WIDTH]; by default any size, if possible.",
+        help="Fix the graphs at this [HEIGHT, WIDTH]; else any size, if possible.",
     )
-    parser.add_argument("--push", type=text, help="Upload to this Hugging Face hub repository.")
-    parser.add_argument(
-        "--public", type=bool, default=False, help="Whether a new repository is public."
-    )
-    parser.add_argument(
+    add("--push", type=text, help="Upload to this Hugging Face hub repository.")
+    add("--public", type=bool, default=False, help="Whether a new repository is public.")
+    add(
         "--preview",
         type=bool | None,
         help="Whether to include the run's picture, which shows validation images; by default "
@@ -162,9 +138,6 @@ def _formats(given: Sequence[str] | str | None) -> list[str]:
 
 def _progress(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-# ---- what was written ------------------------------------------------------------------------
 
 
 def _report(trained: Trained, done: Exported) -> str:
@@ -209,9 +182,6 @@ def _of_format(format: str, done: Exported) -> str:
 
 def _bytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.2f} kB"
-
-
-# ---- the Hugging Face hub --------------------------------------------------------------------
 
 
 def _check_push(repository: str) -> None:

@@ -1,9 +1,4 @@
-"""How a command ends: a few lines for what the user can fix, a traceback with a note for the rest.
-
-Mistakes in the user's settings and files are `UserError`s where they are found. Here is what can
-happen at any time: a full disk, memory that runs out, a loader process that is killed, a mistake in
-code.
-"""
+"""How a command fails: a few lines for what the user can fix, a traceback for mistakes in code."""
 
 import errno
 import os
@@ -38,7 +33,6 @@ class Failing:
     verb: str
     building: bool = True  # from the settings, so that these are to blame
     folder: Path | None = None  # where it writes
-    elsewhere: str = "--output DIR"  # the setting that makes it write to another place
     less_memory: str = ""  # lines that say how it takes less memory
     workers: int = 0
 
@@ -120,10 +114,11 @@ def naming(path: Path) -> Iterator[None]:
 
 def _of_file(error: OSError, failing: Failing) -> str:
     named = error.filename2 or error.filename
-    path = os.fsdecode(named) if isinstance(named, str | bytes) else failing.folder
-    where = "A file" if path is None else str(path)
+    where = os.fsdecode(named) if isinstance(named, str | bytes) else failing.folder or "A file"
     reason = error.strerror or os.strerror(error.errno or 0)
-    place = f"choose another place: {failing.elsewhere}"
+    has_output = failing.verb in ("predict", "export", "compare", "check-data")
+    flag = "--output" if has_output else "--trainer.default_root_dir"
+    place = f"choose another place: {flag} DIR"
     if error.errno in _FULL:
         return f"{where} cannot be written ({reason}). Make room there, or {place}"
     if error.errno in _TOO_MANY:

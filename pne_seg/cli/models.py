@@ -49,15 +49,10 @@ def run(args: Sequence[str]) -> None:
         description="Show which methods and encoders go together, with their numbers.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--classes", type=_class_count, default=150, metavar="N", help="default 150 (ADE20K)"
-    )
-    parser.add_argument(
-        "--encoder",
-        action="append",
-        metavar="NAME",
-        help="any of smp's, or timm's after tu-, in place of the paper's; may be repeated",
-    )
+    add = parser.add_argument
+    add("--classes", type=_class_count, default=150, metavar="N", help="default 150 (ADE20K)")
+    text = "any of smp's, or timm's after tu-, in place of the paper's; may be repeated"
+    add("--encoder", action="append", metavar="NAME", help=text)
     options, unknown = parser.parse_known_args(list(args))
     if unknown and unknown[0].startswith("-"):
         fail(unknown_setting(unknown[0].partition("=")[0], parser._option_string_actions))

@@ -1,22 +1,32 @@
-"""The argument parser, whose errors name the key and the nearest valid one in a few lines."""
+"""The argument parser, whose errors name the key and the nearest valid one in a few lines.
 
+jsonargparse says what is wrong in a report of many lines that changes with its version. So nothing
+is read from that report: each setting is looked up in the parser and in the class that takes it.
+"""
+
+import sys
+import types
 from argparse import ArgumentError
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from pne_seg.cli.mistakes import find_mistake
-from pne_seg.cli.settings import Settings
-from pne_seg.errors import UserError, unknown_setting
+from pne_seg.cli.settings import SLOT_KEYS, Settings
+from pne_seg.errors import UserError, nearest, unknown_setting
+from pne_seg.imports import imported
+from pne_seg.settings_files import parse_yaml
 
 ALLOW_HELP = (
     "Module or package that settings may name classes and functions of, beside those of this "
     "project (and, in a config of your own, your modules); it may be given several times."
 )
-_LINES = 4
-_LINE = 300  # characters
+INTERNAL = frozenset({"data.input", "data.description"})
+"""Settings that are not the user's: `predict --input` makes them."""
+
+_PLAIN = ("builtins", "datetime", "os", "pathlib", "jsonargparse.typing")
+"""Modules whose classes are values: a setting gives them as text or numbers."""
 
 
 class Parser(LightningArgumentParser):
@@ -31,25 +41,225 @@ class Parser(LightningArgumentParser):
             try:
                 config: Namespace = self.parse_args(settings.arguments())
             except ArgumentError as error:
-                raise UserError(find_mistake(self, settings) or _beginning(error)) from error
+                raise UserError(_find_mistake(self, settings) or _beginning(error)) from error
             settings.imports.check(config)
-        return config
-
-    def parse_flags(self, args: Sequence[str]) -> Namespace:
-        """Parse the flags of a command without a configuration of its own."""
-        try:
-            config: Namespace = self.parse_args(args)
-        except ArgumentError as error:
-            flags = [part.partition("=")[0] for part in args if part.startswith("--")]
-            known = self._option_string_actions
-            unknown = next((flag for flag in flags if flag not in known), None)
-            raise UserError(
-                unknown_setting(unknown, known) if unknown else _beginning(error)
-            ) from error
         return config
 
 
 def _beginning(error: ArgumentError) -> str:
-    """Return the first lines of a long message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "\n  ".join(line[:_LINE] for line in lines[:_LINES])
+    return "\n  ".join(line[:300] for line in lines[:4])
+
+
+def _find_mistake(parser: LightningArgumentParser, settings: Settings) -> str | None:
+    """Describe the first setting that the parser refuses, an unknown key before a bad value."""
+    walk = _Walk(settings)
+    walk.compare(settings.tree(), parser)
+    if walk.unknown:
+        flags = [f"--{known}" for known in walk.keys - INTERNAL]
+        return unknown_setting(f"--{walk.unknown[0]}", flags) + settings.place(walk.unknown[0])
+    if walk.refused:
+        return walk.refused[0]
+    required = [action.dest for action in parser._actions if action.required]
+    required += sorted(parser._extra_required_keys)  # classes in slots
+    missing = [key for key in required if settings.get(key) is None]
+    if missing:
+        return f"Missing: {', '.join(missing)}. Give a --config file that sets it, or --KEY VALUE."
+    return None
+
+
+def settings_of(class_path: str) -> set[str]:
+    """Return the names of a data set class's settings; none of a class that is not there."""
+    found = imported(class_path if "." in class_path else f"pne_seg.data.{class_path}")
+    return set() if found is None else {action.dest for action in _parser_of(found)._actions}
+
+
+class _Walk:
+    """What one walk over the settings finds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.keys: set[str] = set()  # all valid ones, including those of the classes in the slots
+        self.unknown: list[str] = []  # keys of the settings that are not valid
+        self.refused: list[str] = []  # what is wrong with values
+
+    def compare(
+        self, given: Mapping[str, Any], parser: ArgumentParser, slot: str = "", group: str = ""
+    ) -> None:
+        """Compare settings with the parser of the command, or of the class in a slot."""
+        actions = {
+            action.dest: action
+            for action in parser._actions
+            if action.dest.rpartition(".")[2] not in ("help", "print_config")
+        }
+        self.keys |= {f"{slot}{key}" for key in actions}
+        for name, value in given.items():
+            key = f"{group}{name}"
+            kind = getattr(actions.get(key), "_typehint", None)
+            is_group = kind is None and any(known.startswith(f"{key}.") for known in actions)
+            if is_group and isinstance(value, dict):
+                self.compare(value, parser, slot, f"{key}.")
+            elif key not in actions:
+                self.unknown.append(_deepest(f"{slot}{key}", value))
+            elif kind is not None:
+                self._check(f"{slot}{key}", value, kind, actions[key].default)
+
+    def _check(self, key: str, value: Any, kind: Any, default: Any = None) -> None:
+        if isinstance(value, str) and value.startswith("["):
+            value = parse_yaml(value, f"--{key} {value}")
+        classes = _classes(kind)
+        if isinstance(value, dict) and (classes or "class_path" in value):
+            init_args = value.get("init_args")
+            given = dict(init_args) if isinstance(init_args, dict) else {}
+            given |= {name: part for name, part in value.items() if name not in SLOT_KEYS}
+            named = value.get("class_path", _class_path(default))
+            is_default = named is None and classes
+            found = classes[0] if is_default else self._resolve(key, str(named), classes)
+            self._check_class(key, given, found, classes)
+        elif isinstance(value, dict) and (inner := _inner(kind, Mapping)):
+            for name, content in value.items():
+                self._check(f"{key}.{name}", content, inner[-1])
+        elif isinstance(value, list) and (inner := _inner(kind, Sequence)):
+            for content in value:
+                self._check(key, content, inner[0])
+        elif _fits(value, kind):
+            return
+        elif isinstance(value, str) and all(map(_classes, _parts(kind))):
+            self._check_class(key, {}, self._resolve(key, value, classes), classes)
+        elif refusal := self.settings.imports.refused_in(value, key):
+            self.refused.append(str(refusal))
+        else:
+            self._refuse(key, f"{str(value)[:300]}: expected {_expected(value, kind)}.")
+
+    def _check_class(
+        self, key: str, given: dict[str, Any], found: Any, classes: list[type]
+    ) -> None:
+        if isinstance(found, type) and not issubclass(found, tuple(classes) or object):
+            expected = " or ".join(one.__name__ for one in classes)
+            self._refuse(key, f"{found.__name__}: expected {expected}.")
+        if found is None:
+            return
+        try:
+            parser = _parser_of(found)
+        except Exception:  # signatures of third-party code; the parser's own report remains
+            return
+        self.compare(given, parser, f"{key}.")
+
+    def _resolve(self, key: str, name: str, classes: list[type]) -> Any:
+        """Return the class that a slot names, None if there is none."""
+        known = {one.__name__: one for base in classes for one in _concrete(base)}
+        if name in known:
+            return known[name]
+        reason = f"{name}: no class of that name."
+        if "." not in name:
+            near = nearest(name, sorted(known))
+            hint = f"\n  The nearest is {near}." if near else ""
+            if 0 < len(known) <= 12:
+                hint += f" There are {', '.join(sorted(known))}."
+            reason += hint or "\n  Give the full path, as in package.module.Class."
+        else:
+            try:
+                return self.settings.imports.resolve(name, key)
+            except ModuleNotFoundError as error:
+                reason = (
+                    f"{name} is not to be found here (No module named {error.name!r}).\n"
+                    "  Start where Python finds its file, or install its package."
+                )
+            except UserError as error:
+                self.refused.append(str(error))
+                return None
+            except (ImportError, AttributeError):
+                module, _, last = name.rpartition(".")
+                there = vars(sys.modules[module]) if module in sys.modules else {}
+                near = nearest(last, [name for name, one in there.items() if isinstance(one, type)])
+                reason += f"\n  The nearest is {module}.{near}." if near else ""
+        self._refuse(key, reason)
+        return None
+
+    def _refuse(self, key: str, reason: str) -> None:
+        self.refused.append(f"--{key} {reason}{self.settings.place(key)}")
+
+
+def _parser_of(found: Any) -> ArgumentParser:
+    """Return a parser of a class's or function's settings, those forwarded by **kwargs too."""
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if isinstance(found, type) else parser.add_function_arguments
+    add(found, fail_untyped=False)
+    return parser
+
+
+def _deepest(key: str, value: Any) -> str:
+    """Return the first setting within an unknown key."""
+    while isinstance(value, dict) and value:
+        name, value = next((item for item in value.items() if item[0] != "init_args"), ("", None))
+        key += f".{name}" if name else ""
+    return key
+
+
+def _parts(kind: Any) -> list[Any]:
+    """Return the members of a union but None, of unions within it too."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return [] if kind is type(None) else [kind]
+    return [part for member in get_args(kind) for part in _parts(member)]
+
+
+def _inner(kind: Any, container: type) -> tuple[Any, ...]:
+    """Return what the container among the parts of a type holds."""
+    for part in _parts(kind):
+        origin = get_origin(part)
+        if isinstance(origin, type) and issubclass(origin, container):
+            return get_args(part)
+    return ()
+
+
+def _classes(kind: Any) -> list[type]:
+    """Return the classes that a slot takes, or that a callable in it returns."""
+    found: list[type] = []
+    for part in _parts(kind):
+        if get_origin(part) is Callable:
+            found += _classes(get_args(part)[-1])
+        elif isinstance(part, type) and get_origin(part) is None and part.__module__ not in _PLAIN:
+            found.append(part)
+    return found
+
+
+def _concrete(base: type) -> set[type]:
+    """Return the public, imported classes of a kind that have no abstract methods."""
+    methods = (getattr(base, name, None) for name in dir(base))
+    is_abstract = any(getattr(method, "__isabstractmethod__", False) for method in methods)
+    found = set() if is_abstract or base.__name__.startswith("_") else {base}
+    return found.union(*map(_concrete, type.__subclasses__(base)))
+
+
+def _class_path(default: Any) -> str | None:
+    """Return the class of a slot's default."""
+    named = default.get("class_path") if hasattr(default, "get") else None
+    return named if isinstance(named, str) and imported(named) is not None else None
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--value", type=kind)
+        parser.parse_object({"value": value})
+    except ArgumentError:
+        return False
+    except Exception:  # a type that only the class itself can check
+        return True
+    return True
+
+
+def _expected(value: Any, kind: Any) -> str:
+    is_number = isinstance(value, int | float) or str(value).replace(".", "").isdecimal()
+    if is_number and (inner := _inner(kind, tuple) or _inner(kind, Sequence)):
+        length = len(inner) if Ellipsis not in inner else 1
+        return f"a list such as [{', '.join([str(value)] * length)}]"
+    return " or ".join(dict.fromkeys(map(_type_name, _parts(kind))))
+
+
+def _type_name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    inner = [_type_name(part) for part in get_args(kind) if isinstance(part, type)]
+    name = getattr(get_origin(kind) or kind, "__name__", str(kind))
+    return f"{name} of {', '.join(dict.fromkeys(inner))}" if inner else str(name)

@@ -9,11 +9,13 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
+from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli.evaluation import LOADING_ONLY
-from pne_seg.cli.input_data import replace_data
+from pne_seg.cli.parser import INTERNAL, settings_of
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
 from pne_seg.data.sources import open_file
+from pne_seg.description import description_in
 from pne_seg.errors import UserError
 from pne_seg.inference import Inference
 from pne_seg.prediction import InputData
@@ -22,11 +24,15 @@ from pne_seg.prediction.manifest import digest
 from pne_seg.prediction.outputs import KINDS, Kind, Pictures, Submission
 from pne_seg.prediction.prediction_run import PredictionRun
 from pne_seg.runs import Evaluated
+from pne_seg.trained import build_data
 
 DESCRIPTION = """\
 Write a trained network's predictions of images or videos, or of the data's test split, as PNG files
 of class indices, in color and laid over the images. The same command again resumes where it was
 stopped. Exit code 1 if a file could not be read, or its prediction not be written."""
+
+_FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
+"""Settings of the data that mean something for `--input`, too."""
 
 _WITHOUT_EFFECT = (
     *("loss", "extra_losses", "extra_loss_weights", "contrast", "auxiliary", "dropout"),
@@ -42,18 +48,16 @@ _PRECISIONS = {"None": "32-true", "64": "64-true", "32": "32-true", "16": "16-mi
 
 def add_arguments(parser: LightningArgumentParser) -> None:
     """Add the settings that `predict` alone has."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--input",
         type=str | None,
         help="An image, a video, a folder (with those below it) or a quoted glob such as "
         "'photos/**/*.jpg'. Without it the data's test split is predicted.",
     )
-    parser.add_argument(
-        "--output",
-        type=str | None,
-        help="Folder for the predictions; RUN/predict/CHECKPOINT by default.",
-    )
-    parser.add_argument(
+    text = "Folder for the predictions; RUN/predict/CHECKPOINT by default."
+    add("--output", type=str | None, help=text)
+    add(
         "--write",
         type=Kind | list[Kind],
         default=list(KINDS),
@@ -61,13 +65,12 @@ def add_arguments(parser: LightningArgumentParser) -> None:
         "the data's colors, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
         "sound, encoded from classes/NAME/FRAME.png, which are always written).",
     )
-    parser.add_argument(
+    add(
         "--format",
         type=Literal["cityscapes", "ade20k"] | None,
-        default=None,
         help="Write what that benchmark's server takes, OUTPUT/NAME.png, and nothing else.",
     )
-    parser.add_argument(
+    add(
         "--overwrite",
         type=bool,
         default=False,
@@ -84,8 +87,61 @@ def take_input(settings: Settings, evaluated: Evaluated | None) -> Path | None:
     # As they were typed: YAML would take '*.jpg' for a reference.
     given, output = settings.pop("input"), settings.pop("output")
     if given is not None and evaluated is not None:
-        replace_data(settings, given, evaluated)
+        _replace_data(settings, given, evaluated)
     return Path(output) if output else None
+
+
+def _replace_data(settings: Settings, given: str, evaluated: Evaluated) -> None:
+    """Put `InputData` in the place of the run's data, with what a checkpoint says of these.
+
+    Weights from elsewhere say nothing: there the configured data set does.
+    """
+    content = read_checkpoint(evaluated.file) if evaluated.source is None else {}
+    description = description_in(content, evaluated.file)
+    if description is not None:
+        _refuse_settings_of_the_run(settings)
+    else:
+        try:
+            description = build_data(settings.tree(), settings.imports).description
+        except UserError as error:
+            raise UserError(
+                f"{evaluated.source or evaluated.file} does not name its classes, so the data of "
+                f"its config are needed:\n  {error}"
+            ) from error
+        settings.overrides = [
+            flag
+            for flag in settings.overrides
+            if flag.key.partition(".")[0] != "data" or flag.key.rpartition(".")[2] in _FOR_INPUT
+        ]
+    described = json.loads(json.dumps(description.as_dict()))  # lists for tuples, as YAML has them
+    trained = settings.config.get("data")
+    own = (trained.get("init_args") or {}) if isinstance(trained, dict) else {}
+    settings.config["data"] = {
+        "class_path": f"{InputData.__module__}.{InputData.__name__}",
+        "init_args": {
+            "input": given,
+            "description": described,
+            "resize_base": described["resize_base"],
+            **{key: own[key] for key in ("eval_batch_size", "num_workers") if key in own},
+        },
+    }
+
+
+def _refuse_settings_of_the_run(settings: Settings) -> None:
+    known = settings_of(str(settings.get("data.class_path")))
+    for override in settings.overrides:
+        group, _, name = override.key.replace(".init_args", "").partition(".")
+        if override.key == "data":
+            raise UserError(
+                "--data names a data set, --input other images in its place. Give one of them; "
+                "classes and colors come with the checkpoint."
+            )
+        if f"{group}.{name}" in INTERNAL:
+            raise UserError(f"There is no setting --data.{name}.\n  Give --input alone.")
+        if group == "data" and name not in _FOR_INPUT and name.partition(".")[0] in known:
+            raise UserError(
+                f"--data.{name}: with --input the run's data are not read. Leave it out."
+            )
 
 
 def prepare(

@@ -54,20 +54,16 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
             print(prediction.stopped() if prediction else "Stopped.", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
+        failing = Failing(verb)
+        if command is not None:
+            less = _less_memory(command, error) if is_out_of_memory(error) else ""
+            workers = command.datamodule.num_workers
+            failing = Failing(verb, False, command.run_folder, less, workers)
         try:
-            report(error, _failing(verb, command, error))
+            report(error, failing)
         finally:
             _end_other_processes(command)
         raise
-
-
-def _failing(verb: str, command: SegmentationCLI | None, error: Exception) -> Failing:
-    elsewhere = "--output DIR" if verb == "predict" else "--trainer.default_root_dir DIR"
-    if command is None:
-        return Failing(verb, elsewhere=elsewhere)
-    less = _less_memory(command, error) if is_out_of_memory(error) else ""
-    workers = command.datamodule.num_workers
-    return Failing(verb, False, command.run_folder, elsewhere, less, workers)
 
 
 def _less_memory(command: SegmentationCLI, error: BaseException) -> str:
@@ -117,14 +113,8 @@ def _less_memory_in_evaluation(inference: Inference, batch_size: int) -> str:
     return "\n".join(lines) or "  Use a smaller window: --model.inference.window"
 
 
-# ---- the processes of one run on several devices: if one ends, so do the others ----------------
-
-
 def _follow_first_process(rank: int) -> None:
-    """End this process with the first one, which started it and may be killed; on Linux only.
-
-    It would wait for the first one's answer: for half an hour while they connect.
-    """
+    """End this process with the first one, for which it would wait; on Linux only."""
     first = os.environ.get(_FIRST)
     if rank == 0:
         os.environ[_FIRST] = str(os.getpid())  # those that it starts inherit it
@@ -137,7 +127,7 @@ def _follow_first_process(rank: int) -> None:
 
 
 def _end_other_processes(command: SegmentationCLI | None) -> None:
-    """Wait a moment for the processes that this one started, then end them."""
+    """Wait a moment for the processes that this one started, then kill them."""
     launcher = None if command is None else command.trainer.strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return

@@ -93,6 +93,11 @@ class Settings:
             raise UserError("A config cannot allow imports. Give --allow on the command line.")
         self.tree()
 
+    @property
+    def root(self) -> Path:
+        """The folder that holds `runs`."""
+        return Path(self.get("trainer.default_root_dir") or ".")
+
     def tree(self) -> Config:
         """Return files and overrides, merged."""
         tree = self.config

@@ -53,7 +53,7 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
         )
     _without_init_from(settings)
     if resumed == "last":
-        resumed = newest_last(_root(settings), run_name(settings))
+        resumed = newest_last(settings.root, run_name(settings))
     checkpoint = usable_checkpoint(Path(resumed))
     # What a kill during a save left there.
     remove_abandoned(checkpoint.with_name(path.name) for path in (BEST, LAST))
@@ -78,7 +78,7 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
     if run is not None:
         settings.files.insert(0, run.config)
         # The root of the command line: the run's config is not read yet.
-        if not is_own(run.folder, _root(settings)):
+        if not is_own(run.folder, settings.root):
             typed = [override.value or "" for override in settings.overrides]
             settings.imports = replace(settings.imports, own=False).trusting(typed)
     settings.load()
@@ -86,7 +86,7 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
     _without_init_from(settings)
     if any(override.value is None for override in settings.overrides):
         return None  # --help or --print_config
-    name, root = run_name(settings), _root(settings)
+    name, root = run_name(settings), settings.root
     if weights is not None:
         file = locate(weights)
         rank_zero_info(f"Weights: {file}")
@@ -103,10 +103,6 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
     check_checkpoint(checkpoint)
     rank_zero_info(f"Checkpoint: {checkpoint}")
     return Evaluated.of_checkpoint(checkpoint)
-
-
-def _root(settings: Settings) -> Path:
-    return Path(settings.get("trainer.default_root_dir") or ".")
 
 
 def _short_name(source: str) -> str:

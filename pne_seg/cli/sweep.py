@@ -16,7 +16,6 @@ from rich.live import Live
 from rich.table import Table
 
 from pne_seg.cli.compare import write_comparison
-from pne_seg.cli.failures import Failing, report
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.metrics import percent
@@ -37,22 +36,9 @@ _EXTRA = "sweep needs Optuna and scipy: pip install 'pne-seg[sweep]'."
 
 
 def run(args: Sequence[str]) -> None:
-    """Work on a sweep until all its cells are done.
-
-    Raises:
-        SystemExit: code 1 if a cell failed or is not done, 2 after a mistake in the input, which
-            is printed in a few lines, 130 if the user stopped it.
-    """
+    """Work on a sweep until all its cells are done; exit code 1 if one failed or is not done."""
     given, overrides = _parser().parse_known_args(args)
-    try:
-        code = _sweep(given, overrides, args)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
-        report(error, Failing("sweep", elsewhere="--trainer.default_root_dir DIR"))
-        raise
-    if code:
+    if code := _sweep(given, overrides, args):
         raise SystemExit(code)
 
 
@@ -159,7 +145,7 @@ def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
     settings.load()
     common: dict[str, Any] = {
         "name": name,
-        "root": Path(settings.get("trainer.default_root_dir") or "."),
+        "root": settings.root,
         "arms": [arm for arm in arms if not given.only or arm.name in given.only],
         "seeds": _seeds(given.seeds),
         "configs": given.config,
@@ -210,16 +196,14 @@ def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
         timer.start()
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, on_signal) for number in signals}
-    live: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-    if console.is_terminal:
-        live = Live(
-            get_renderable=lambda: _status(queue.sweep, queue.states(), jobs),
-            console=console,
-            refresh_per_second=0.5,
-            transient=True,
-        )
+    live = Live(
+        get_renderable=lambda: _status(queue.sweep, queue.states(), jobs),
+        console=console,
+        refresh_per_second=0.5,
+        transient=True,
+    )
     try:
-        with live:
+        with live if console.is_terminal else contextlib.nullcontext():
             queue.work(make_workers(jobs, stop), finished)
     finally:
         for number, handler in before.items():

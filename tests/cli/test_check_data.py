@@ -187,7 +187,7 @@ def test_an_interruption_is_quiet(
     with pytest.raises(SystemExit) as caught:
         main(camvid(tree))
     assert caught.value.code == 130
-    assert capsys.readouterr().err.strip() == "Stopped; nothing is written."
+    assert capsys.readouterr().err.strip() == "Stopped."
     assert not names(".")
 
 

@@ -232,7 +232,9 @@ def test_refusals(
     for size in ("[0, 4]", "big", "256", "[1, 2, 3]", "[-64, 64]"):
         said = refused(capsys, "export", "--run", run, "--size", size)
         assert f"--size {size}: expected [HEIGHT, WIDTH]" in said
-    assert "--output needs a path" in refused(capsys, "export", "--run", run, "--output", "")
+    for output in ("", "null"):
+        said = refused(capsys, "export", "--run", run, "--output", output)
+        assert "--output needs a path" in said
     for given in (["--run", run], ["--ckpt_path", run / "checkpoints" / "best.ckpt"]):
         for more in (["--config", write_config(tmp_path / "tiny.yaml", TINY)], ["--name", "tiny"]):
             said = refused(capsys, "export", *given, *more)
