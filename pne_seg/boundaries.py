@@ -16,8 +16,6 @@ from torchmetrics import Metric
 
 from pne_seg.metrics import SegmentationMetrics
 
-_NONE = torch.iinfo(torch.int16)
-
 
 def border_bins(target: Tensor, widths: Sequence[int], ignore_index: int) -> Tensor:
     """Bin the pixels of (B, H, W) class indices by the distance to the nearest other class.
@@ -28,7 +26,8 @@ def border_bins(target: Tensor, widths: Sequence[int], ignore_index: int) -> Ten
     """
     ignored = target == ignore_index
     labels = target.to(torch.int16)
-    highest, lowest = labels.masked_fill(ignored, _NONE.min), labels.masked_fill(ignored, _NONE.max)
+    limits = torch.iinfo(labels.dtype)
+    highest, lowest = (labels.masked_fill(ignored, value) for value in (limits.min, limits.max))
     bins = torch.full_like(target, len(widths), dtype=torch.int64)
     reached = 0
     for index, width in enumerate(widths):

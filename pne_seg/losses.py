@@ -16,13 +16,7 @@ from pne_seg.errors import UserError
 
 
 def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Compute the mean cross-entropy over the labeled pixels; 0, with a gradient, if none.
-
-    Args:
-        logits: (B, C, H, W).
-        target: (B, H, W) integers of any width.
-        ignore_index: the label that carries no class.
-    """
+    """Compute the mean cross-entropy over the labeled pixels; 0, with a gradient, if none."""
     target = target.long()
     total = F.cross_entropy(logits.float(), target, ignore_index=ignore_index, reduction="sum")
     return total / (target != ignore_index).sum().clamp(min=1)
@@ -47,8 +41,7 @@ class ClassWeightedLoss(nn.Module):
         super().__init__()
         weights = None
         if class_weights is not None:
-            usable = all(math.isfinite(weight) and weight >= 0 for weight in class_weights)
-            if not usable or not any(class_weights):
+            if not any(class_weights) or not all(0 <= each < math.inf for each in class_weights):
                 raise ValueError(
                     "class_weights must be finite and 0 or more, at least one of them above 0; "
                     f"got {list(class_weights)}."

@@ -17,10 +17,10 @@ _NORM_TYPES = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 # Norms that are none of torch's, by the name of their class: timm's RmsNorm2d, LayerNorm2dFp32 …
 _NORM_NAME = re.compile(r"Norm(Act)?([123]d)?(Fp32)?$")
 _POSITION_BIASES = (
-    *("relative_position_bias_table", "pos_embed", "absolute_pos_embed", "cls_token", "reg_token"),
+    "relative_position_bias_table",
+    *("pos_embed", "absolute_pos_embed", "cls_token", "reg_token"),
 )
 _BIASES = ("bias", "gamma")
-_LR_SCALE = "lr_scale"
 
 
 @dataclass
@@ -88,12 +88,13 @@ class ParameterGroups:
         groups: list[dict[str, Any]] = []
         for (_, scale, undecayed), parameters in sorted(members.items(), key=lambda item: item[0]):
             decay = {"weight_decay": 0.0} if undecayed else {}
-            rate = {_LR_SCALE: scale} if scale != 1 else {}
+            rate = {"lr_scale": scale} if scale != 1 else {}
             groups.append({"params": parameters, **decay, **rate})
         return groups
 
     def _undecayed(self, owner: nn.Module, name: str) -> bool:
-        if _is_norm(owner):
+        named_norm = any(_NORM_NAME.search(base.__name__) for base in type(owner).__mro__)
+        if named_norm or isinstance(owner, _NORM_TYPES):
             return not self.decay_norms
         if name in _POSITION_BIASES:
             return not self.decay_position_biases
@@ -157,11 +158,6 @@ def _layer_shares(encoder: nn.Module, decay: float) -> Iterator[tuple[nn.Paramet
         yield parameter, decay ** (count - layer)  # 1 for timm's classifier, if there is one
 
 
-def _is_norm(module: nn.Module) -> bool:
-    named = any(_NORM_NAME.search(base.__name__) for base in type(module).__mro__)
-    return named or isinstance(module, _NORM_TYPES)
-
-
 def build_optimizer(
     module: nn.Module, optimizer: Callable[[Iterable[Any]], Optimizer], groups: ParameterGroups
 ) -> Optimizer:
@@ -173,7 +169,7 @@ def build_optimizer(
     parameters = groups.build(module)
     if not isinstance(parameters, list):
         return optimizer(parameters)
-    scales = [group.pop(_LR_SCALE, 1.0) for group in parameters]
+    scales = [group.pop("lr_scale", 1.0) for group in parameters]
     built = optimizer(parameters)
     for group, scale in zip(built.param_groups, scales, strict=True):
         if scale != 1:

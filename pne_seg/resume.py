@@ -14,8 +14,7 @@ from pne_seg.description import IN_CHECKPOINT, DataDescription, are_named, check
 from pne_seg.errors import UserError
 from pne_seg.optim import ParameterGroups, WarmupPoly, build_optimizer
 
-_SETTINGS = "optimizer_settings"
-"""Key of a checkpoint."""
+_SETTINGS = "optimizer_settings"  # key of a checkpoint
 
 
 class ResumableModule(LightningModule):
@@ -42,9 +41,8 @@ class ResumableModule(LightningModule):
         self._configured = optimizer_settings(optimizer)
         if self._saved is not None:
             check_same_groups(self._saved, self._configured)
-            check_same_parameters(
-                self._saved_sizes, [len(group["params"]) for group in optimizer.param_groups]
-            )
+            sizes = [len(group["params"]) for group in optimizer.param_groups]
+            check_same_parameters(self._saved_sizes, sizes)
         if self.schedule is None:
             return optimizer
         schedule: Any = self.schedule(optimizer)
@@ -105,11 +103,14 @@ def optimizer_settings(optimizer: Optimizer) -> list[dict[str, Any]]:
 def check_same_groups(saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
     """Refuse to resume if the numbers of a checkpoint's and this run's groups differ."""
     if len(saved) != len(wanted):
-        raise UserError(
-            f"The checkpoint's optimizer has {len(saved)} parameter groups, this run's has "
-            f"{len(wanted)}, so that its state cannot be restored. Resume with the "
-            "parameter_groups of the run that wrote it."
-        )
+        raise _other_groups(f"{len(saved)} parameter groups, this run's has {len(wanted)}")
+
+
+def _other_groups(difference: str) -> UserError:
+    return UserError(
+        f"The checkpoint's optimizer has {difference}, so that its state cannot be restored. "
+        "Resume with the parameter_groups of the run that wrote it."
+    )
 
 
 def check_same_parameters(saved: Sequence[int], wanted: Sequence[int]) -> None:
@@ -118,11 +119,7 @@ def check_same_parameters(saved: Sequence[int], wanted: Sequence[int]) -> None:
         return
     if sum(saved) == sum(wanted):
         there, here = (" and ".join(map(str, sizes)) for sizes in (saved, wanted))
-        raise UserError(
-            f"The checkpoint's optimizer has groups of {there} tensors, this run's of {here}, so "
-            "that its state cannot be restored. Resume with the parameter_groups of the run that "
-            "wrote it."
-        )
+        raise _other_groups(f"groups of {there} tensors, this run's of {here}")
     raise UserError(
         f"The checkpoint's optimizer trained {sum(saved)} tensors, this run's has "
         f"{sum(wanted)}: its contrast, auxiliary head or network is another. Resume with those "

@@ -23,31 +23,22 @@ LAST = Path("checkpoints", "last.ckpt")
 _LONGEST_NAME = 200
 
 
-@dataclass(frozen=True)
 class Run:
-    """A run folder, `runs/<name>/<version>/`."""
+    """A run folder, `runs/<name>/<version>/`.
 
-    folder: Path
+    Attributes:
+        config: the complete configuration that the run was started with.
+        environment: machine and package versions.
+        best: the checkpoint with the best validation mIoU.
+        last: the latest checkpoint, to resume from.
+    """
 
-    @property
-    def config(self) -> Path:
-        """The complete configuration that the run was started with."""
-        return self.folder / CONFIG
-
-    @property
-    def environment(self) -> Path:
-        """Machine and package versions of the run."""
-        return self.folder / "environment.txt"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the best validation mIoU."""
-        return self.folder / BEST
-
-    @property
-    def last(self) -> Path:
-        """The latest checkpoint, to resume from."""
-        return self.folder / LAST
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / CONFIG
+        self.environment = folder / "environment.txt"
+        self.best = folder / BEST
+        self.last = folder / LAST
 
     @property
     def is_resumable(self) -> bool:

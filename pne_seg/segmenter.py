@@ -77,8 +77,8 @@ class Segmenter:
             (H, W) class indices, uint8 (uint16 where there are more than 256 classes).
 
         Raises:
-            UserError: the file is unreadable, or the array could be read in several ways: floats
-                (0–1 or 0–255?), four channels (blended with what?), channels first.
+            UserError: the file is unreadable, or how to read the array is unclear: floats, four
+                channels, channels first.
         """
         pixels = as_pixels(image)
         batch = as_input(pixels, self.trained.data.resize_base).unsqueeze(0)

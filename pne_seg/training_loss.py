@@ -101,11 +101,10 @@ class LogitLosses(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> list[LossTerm]:
         """Compute a term for each loss, main first, of (B, C, H, W) logits and (B, H, W) labels."""
-        losses = [(loss_name(self.main), self.main, 1.0)]
-        losses += [(name, loss, self.weights[name]) for name, loss in self.extra.items()]
-        return [
-            LossTerm(name, evaluate(loss, logits, target), weight) for name, loss, weight in losses
-        ]
+        terms = [LossTerm(loss_name(self.main), evaluate(self.main, logits, target), 1.0)]
+        for name, loss in self.extra.items():
+            terms.append(LossTerm(name, evaluate(loss, logits, target), self.weights[name]))
+        return terms
 
 
 def loss_name(loss: nn.Module) -> str:
@@ -137,11 +136,9 @@ def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
         )
     holder: Any = loss
     # Of all classes, because a subclass may pass it on among its keywords.
-    constructors = [
-        vars(base)["__init__"] for base in type(loss).__mro__ if "__init__" in vars(base)
-    ]
-    parameters = [inspect.signature(each).parameters.get("ignore_index") for each in constructors]
-    defaults = [parameter.default for parameter in parameters if parameter is not None]
+    constructors = [vars(base).get("__init__") for base in type(loss).__mro__]
+    signatures = [inspect.signature(each).parameters for each in constructors if each is not None]
+    defaults = [each["ignore_index"].default for each in signatures if "ignore_index" in each]
     usual = (None, inspect.Parameter.empty, ignore_index, *defaults[:1])
     if defaults and holder.ignore_index not in usual:
         raise ValueError(
@@ -178,8 +175,8 @@ def reconcile_training_terms(
         own = getattr(module, name)
         own_state = own.state_dict(prefix=start) if own is not None else {}
         given = [key for key in state if key.startswith(start)]
-        if not own_state:
+        if not given:
+            state.update(own_state)
+        elif not own_state:
             for key in given:
                 del state[key]
-        elif not given:
-            state.update(own_state)

@@ -20,13 +20,7 @@ from pne_seg.contrast.interface import (
 )
 from pne_seg.contrast.pixel_contrast import PixelContrastLoss
 from pne_seg.contrast.pne import InfoNCELoss, PNELoss
-from pne_seg.feature_hooks import (
-    Classifier,
-    FeatureHook,
-    capture_dummy,
-    find_classifier,
-    find_module,
-)
+from pne_seg.feature_hooks import FeatureHook, capture_dummy, find_classifier, find_module
 from pne_seg.training_loss import LossTerm, TrainingTerm
 
 
@@ -133,12 +127,11 @@ class Contrast(TrainingTerm):
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
         """Attach to the classifier and build the projection for the channels of its feature."""
         self.detach()
-        if self.feature_module is not None and self.logits_module is not None:
-            place = Classifier(self.feature_module, self.logits_module)
-        else:
-            place = find_classifier(network)
-        self.hooks = [FeatureHook(place.feature, "input"), FeatureHook(place.logits, "output")]
-        classifier = find_module(network, place.logits)
+        feature_name, logits_name = self.feature_module, self.logits_module
+        if feature_name is None or logits_name is None:
+            feature_name, logits_name = find_classifier(network)
+        self.hooks = [FeatureHook(feature_name, "input"), FeatureHook(logits_name, "output")]
+        classifier = find_module(network, logits_name)
         if self.feature_module is None and isinstance(classifier, nn.Conv2d):
             channels, classes = classifier.in_channels, classifier.out_channels
             device = classifier.weight.device
@@ -154,7 +147,7 @@ class Contrast(TrainingTerm):
             channels, classes, device = feature.shape[1], logits.shape[1], feature.device
         if classes != num_classes:
             raise ValueError(
-                f"{place.logits!r} gives {classes} channels, but there are {num_classes} classes. "
+                f"{logits_name!r} gives {classes} channels, but there are {num_classes} classes. "
                 "Name the classifier's last convolution in 'logits_module'."
             )
         with torch.random.fork_rng(devices=[]):

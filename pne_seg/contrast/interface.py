@@ -91,14 +91,10 @@ class SelectiveLoss(ContrastiveLoss):
 
     @eager
     def compute(self, embeddings: Tensor, logits: Tensor, target: Tensor) -> ContrastResult:
-        """Compute the loss with its counts.
+        """Compute the loss with its counts; logits receive no gradient.
 
         Logits (B, C, h', w') and labels (B, H, W) are brought to the grid of the embeddings (B, D,
-        h, w) by nearest neighbor; logits receive no gradient.
-
-        Raises:
-            ValueError: shapes, dtypes or devices do not agree, or a label that the resizing keeps
-                is out of range.
+        h, w) by nearest neighbor.
         """
         selection = self.select(*prepare(embeddings, logits, target))
         varying = take(embeddings, selection.varying)
@@ -106,13 +102,10 @@ class SelectiveLoss(ContrastiveLoss):
 
 
 def prepare(embeddings: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Check the inputs and resize logits and labels to the embeddings' grid.
+    """Check shapes, dtypes and devices, and resize to the embeddings' grid.
 
     Returns:
         Logits (B, C, h, w), detached and of unchanged dtype, and labels (B, h, w) as int64.
-
-    Raises:
-        ValueError: shapes, dtypes or devices do not agree.
     """
     for name, tensor, layout in (
         ("embeddings", embeddings, ("B", "D", "h", "w")),

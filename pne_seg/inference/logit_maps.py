@@ -94,9 +94,8 @@ def resized(source: LogitMap, size: Sequence[int], align_corners: bool = False) 
 
 def cut(source: LogitMap, size: Sequence[int]) -> LogitMap:
     """Take the top left part."""
-    return LogitMap(
-        (size[0], size[1]), lambda start, stop: source.rows(start, stop)[..., : size[1]]
-    )
+    height, width = size
+    return LogitMap((height, width), lambda start, stop: source.rows(start, stop)[..., :width])
 
 
 def mirrored(source: LogitMap) -> LogitMap:

@@ -36,11 +36,6 @@ class Predictor:
     one image at a time, and beside it one view at the network's resolution. The bilinear step that
     ends smp's networks is done band by band. A network that computes its logits at full size (Unet)
     holds them once for each view.
-
-    Args:
-        network: (B, 3, H, W) → (B, C, h, w).
-        preprocessing: normalizes and pads.
-        inference: the protocol.
     """
 
     def __init__(
@@ -59,11 +54,9 @@ class Predictor:
         self._run = torch.compile(_low_resolution_logits)
 
     def classes(self, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """Predict the class of each pixel.
+        """Predict the class of each pixel of (B, 3, h, w) images in 0–255, uint8 or float.
 
-        Args:
-            images: (B, 3, h, w) in 0–255, uint8 or float.
-            size: H and W of the (B, H, W) int64 result; by default the images' own.
+        `size` is that of the (B, H, W) int64 result, by default the images' own.
         """
         maps = self._logit_maps(images, size or images.shape[-2:])
         return torch.cat(
@@ -71,13 +64,7 @@ class Predictor:
         )
 
     def evaluate(self, images: Tensor, target: Tensor, ignore_index: int) -> Evaluation:
-        """Predict the class of each pixel, at the labels' size, and sum the cross-entropy.
-
-        Args:
-            images: (B, 3, h, w) in 0–255, uint8 or float.
-            target: (B, H, W) class indices or `ignore_index`.
-            ignore_index: the label that is not counted.
-        """
+        """Predict each pixel's class at the size of the labels (B, H, W); sum the cross-entropy."""
         labels, done = target.long(), 0
         found: list[Tensor] = []
         # Apple's GPUs have no double precision.
@@ -88,14 +75,11 @@ class Predictor:
             for rows, band in logits.bands():
                 own = labels[done : done + len(band), rows]
                 bands.append(band.argmax(1))
-                if self._averages:
-                    band = band.clamp_min(torch.finfo(band.dtype).tiny)  # no logarithm of 0
-                    log_probabilities = band.log()
+                if self._averages:  # no logarithm of 0
+                    logarithm = band.clamp_min(torch.finfo(band.dtype).tiny).log()
                 else:
-                    log_probabilities = band.log_softmax(1)
-                loss += F.nll_loss(
-                    log_probabilities, own, ignore_index=ignore_index, reduction="sum"
-                )
+                    logarithm = band.log_softmax(1)
+                loss += F.nll_loss(logarithm, own, ignore_index=ignore_index, reduction="sum")
             found.append(torch.cat(bands, dim=1))
             done += len(found[-1])
         return Evaluation(torch.cat(found), loss, (labels != ignore_index).sum())

@@ -122,8 +122,7 @@ class Inference:
         """Describe it for reports: `windows of 512×512, 341×341 apart; scales 0.5, 1; mirrored`."""
         parts = ["whole images"]
         if self.window is not None:
-            height, width = self.window
-            down, right = self.steps
+            (height, width), (down, right) = self.window, self.steps
             parts = [f"windows of {height}×{width}, {down}×{right} apart, {self.blend} weight"]
         if self.scales != (1.0,):
             named = ", ".join(f"{scale:g}" for scale in self.scales)
