@@ -38,19 +38,12 @@ _STAGING = ".unfinished_export."
 
 @dataclass
 class Exported:
-    """What an export wrote.
-
-    Attributes:
-        folder: where.
-        files: name → bytes.
-        formats: format → which images its file takes.
-        differences: format → largest difference in logits, and the largest logit; formats that
-            cannot be run here are left out.
-    """
+    """What an export wrote."""
 
     folder: Path
-    files: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)  # name → bytes
     formats: dict[str, tracing.Traced] = field(default_factory=dict)
+    # Format → largest difference in logits, and the largest logit; without what cannot run here.
     differences: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 

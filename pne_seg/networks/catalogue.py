@@ -111,11 +111,7 @@ class Misfit:
 
 
 def describe(method: Method, encoder: str, classes: int) -> Fit | Misfit:
-    """Build a method on an encoder on the meta device, and collect its numbers.
-
-    Raises:
-        ValueError: neither smp nor timm has an encoder of that name; the message gives the nearest.
-    """
+    """Build a method on an encoder on the meta device, and collect its numbers."""
     check_encoder(encoder)
     # Encoders of two libraries raise any exception. The shipped pairs are tested, so that this
     # cannot hide a mistake here.
