@@ -30,7 +30,6 @@ from pne_seg.inference import Predictor
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained
 
-_NEEDS = {"onnx": ("onnx", "onnxscript")}
 _DEFAULT_SIDE = 512
 _STAGING = ".unfinished_export."
 """Prefix of the temporary folder."""
@@ -49,7 +48,8 @@ class Exported:
 
 def missing_packages(format: str) -> list[str]:
     """Return the packages that a format needs and that are not installed."""
-    return [name for name in _NEEDS.get(format, ()) if find_spec(name) is None]
+    needed = ("onnx", "onnxscript") if format == "onnx" else ()
+    return [name for name in needed if find_spec(name) is None]
 
 
 def check_export(output: Path, formats: Collection[str]) -> None:
