@@ -17,21 +17,13 @@ IN_CHECKPOINT = "data_description"
 
 @dataclass(frozen=True, slots=True)
 class DataDescription:
-    """The part of a data set that outlives it: enough to use a network without its data.
+    """The part of a data set that outlives it: enough to use a network without its data."""
 
-    Attributes:
-        data: name of the data set's class, such as `CamVid`.
-        class_names: C names, in the order of class indices.
-        palette: C colors for pictures.
-        ignore_index: the label that carries no class.
-        resize_base: width and height of the box that images are fitted to, ratio kept, before the
-            network sees them; None leaves their own size.
-    """
-
-    data: str
-    class_names: tuple[str, ...]
+    data: str  # the data set's class, such as `CamVid`
+    class_names: tuple[str, ...]  # in the order of class indices
     palette: tuple[Color, ...]
     ignore_index: int
+    # Width and height of the box that images are fitted to, ratio kept; None leaves their size.
     resize_base: tuple[int, int] | None
 
     def __post_init__(self) -> None:
@@ -46,11 +38,7 @@ class DataDescription:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "DataDescription":
-        """Read what `as_dict` gave, through JSON or not; other keys are ignored.
-
-        Raises:
-            ValueError: a key is missing, or its value is of another kind.
-        """
+        """Read what `as_dict` gave, through JSON or not; a ValueError if it is not whole."""
         try:
             base = content["resize_base"]
             return cls(

@@ -20,7 +20,7 @@ from pne_seg.inference import (
     Preprocessing,
     network_stride,
 )
-from pne_seg.networks.slot import Slot, build_network, complete_slot
+from pne_seg.networks.slot import Slot, build, build_network, complete_slot
 from pne_seg.pretrained.locating import HUB, fetch_from_hub, locate, shown_source
 from pne_seg.recorded_metrics import recorded_metrics
 from pne_seg.runs import CONFIG, RUNS, Run, run_of_checkpoint
@@ -31,7 +31,6 @@ from pne_seg.weight_loading import fill_network
 if TYPE_CHECKING:
     from pne_seg.data import SegmentationDataModule
 
-_NETWORK = "network."
 _WITH_CONFIG = "For weights from elsewhere, give the config of their network and data too."
 
 
@@ -39,33 +38,21 @@ _WITH_CONFIG = "For weights from elsewhere, give the config of their network and
 class Trained:
     """A network as it is deployed, and what it takes to use it.
 
-    Attributes:
-        network: bare (no contrast, auxiliary head or hooks), in eval mode, on the CPU.
-        preprocessing: the run's normalization and the network's stride.
-        data: classes, colors and image size.
-        path: the checkpoint, or the folder of an export.
-        slot: class and settings of the network.
-        config: all settings of the run; empty for an export.
-        inference: the run's protocol (`model.inference`).
-        metrics: `metrics.json` of this checkpoint by split, as far as it was evaluated.
-        training_bytes: size of the weights that only training needs, by term.
-        source: of weights from elsewhere, as it may be published; empty for a run and an export.
-        loaded: what became of each tensor of these.
-        imports: what the slot may name when the network is built again.
+    It is bare (no contrast, auxiliary head or hooks), in eval mode, on the CPU.
     """
 
     network: nn.Module
     preprocessing: Preprocessing
     data: DataDescription
-    path: Path
+    path: Path  # the checkpoint, or the folder of an export
     slot: Slot = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)  # of the run; empty for an export
     inference: Inference = field(default_factory=Inference)
-    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    training_bytes: dict[str, int] = field(default_factory=dict)
-    source: str = ""
-    loaded: str = ""
-    imports: Imports = field(default_factory=lambda: Imports(own=True))
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)  # of this checkpoint, by split
+    training_bytes: dict[str, int] = field(default_factory=dict)  # of weights only for training
+    source: str = ""  # of weights from elsewhere, as it may be published
+    loaded: str = ""  # what became of each tensor of these
+    imports: Imports = field(default_factory=lambda: Imports(own=True))  # of the slot
 
     @property
     def run_name(self) -> str:
@@ -83,11 +70,9 @@ def load_trained(
 
     Args:
         source: as `path` of `pne_seg.load`.
-        config: settings of network and data, of which weights from elsewhere say nothing; they are
-            the user's own.
-        imports: what the settings may name. By default nothing beyond the packages that belong to
-            this project, and for a `config` or a run below the working directory's `runs` the
-            user's own modules.
+        config: settings of network and data, of which weights from elsewhere say nothing.
+        imports: what the settings may name; by default this project's packages, and for a `config`
+            or a run below the working directory's `runs` the user's own modules too.
     """
     imports = imports or Imports()
     if config is not None:
@@ -121,25 +106,12 @@ def load_trained(
 
 def build_data(config: Mapping[str, Any], imports: Imports) -> "SegmentationDataModule":
     """Build the data set of a run's settings; its files are not looked at."""
-    from jsonargparse import ArgumentParser
-
     from pne_seg.data import SegmentationDataModule
 
-    settings = config.get("data")
-    try:
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--data", type=SegmentationDataModule)
-        with imports.enforced(settings):
-            given = parser.parse_object({"data": settings})
-            imports.check(given.data, "data")
-            data: SegmentationDataModule = parser.instantiate(given).data
-        return data
-    except RefusedImportError:
-        raise
-    except Exception as error:  # a third-party class fails as it likes
-        if refusal := imports.refused_in(settings, "data"):
-            raise refusal from error
-        raise UserError(f"data cannot be built: {' '.join(str(error).split())[:200]}") from error
+    data: SegmentationDataModule = build(
+        config.get("data"), SegmentationDataModule, "data", imports
+    )
+    return data
 
 
 def _fetched_export(source: str) -> Path:
@@ -196,32 +168,26 @@ def _of_checkpoint(path: Path, run: Run, imports: Imports) -> Trained:
     data = description_in(checkpoint, path) or _description_from(config, run, imports)
     trained = _untrained(config, data, path, str(run.config), imports)
     state: dict[str, Tensor] = checkpoint["state_dict"]
-    weights = {
-        name.removeprefix(_NETWORK): tensor
-        for name, tensor in state.items()
-        if name.startswith(_NETWORK)
-    }
+    parts = {part: _below(state, part) for part in ("network", *TRAINING_TERMS)}
     try:
-        trained.network.load_state_dict(weights)
+        trained.network.load_state_dict(parts.pop("network"))
     except RuntimeError as error:
         raise UserError(
             f"The weights in {path} are not those of the network that {run.config} describes; the "
             f"one was not trained with the other.\n  {' '.join(str(error).split())[:300]}"
         ) from error
     step, mean_and_std = checkpoint.get("global_step"), trained.preprocessing.normalization
-    sizes = {
-        term: sum(
-            tensor.numel() * tensor.element_size()
-            for name, tensor in state.items()
-            if name.startswith(f"{term}.")
-        )
-        for term in TRAINING_TERMS
-    }
+    sizes = {term: sum(tensor.nbytes for tensor in part.values()) for term, part in parts.items()}
     return replace(
         trained,
         metrics=recorded_metrics(path, step, run, data, trained.inference, mean_and_std),
         training_bytes={term: size for term, size in sizes.items() if size},
     )
+
+
+def _below(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    prefix = f"{part}."
+    return {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
 
 
 def _description_from(config: dict[str, Any], run: Run, imports: Imports) -> DataDescription:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pne_seg.class_rows import class_tensors, describe_rows, rows_by_name
-from pne_seg.description import are_named, class_difference
+from pne_seg.description import are_named, class_difference, listed
 from pne_seg.errors import UserError
 from pne_seg.pretrained import Weights, read_weights
 from pne_seg.training_loss import TRAINING_TERMS
@@ -29,29 +29,17 @@ _WITHOUT_EFFECT = re.compile(
 
 @dataclass
 class Loaded:
-    """What became of each tensor of a source and of a module.
-
-    Attributes:
-        other_shape: name → (shape in the source, shape in the module); these keep fresh weights.
-        missing: names of the module that the source lacks; these keep fresh weights.
-        unused: names of the source that the module lacks.
-        advice: how to fix it, from the network, if it knows.
-        classes: what became of the classes' rows, if they have names or were taken in order.
-    """
+    """What became of each tensor of a source and of a module."""
 
     source: str
     weights: Weights
     fitting: dict[str, Tensor] = field(default_factory=dict)
+    # Name → shape in the source and in the module, which keeps fresh weights, as for those missing.
     other_shape: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
-    advice: str | None = None
-    classes: str | None = None
-
-    @property
-    def loaded(self) -> list[str]:
-        """Names that are loaded."""
-        return list(self.fitting)
+    advice: str | None = None  # of the network, if it knows how to fix it
+    classes: str | None = None  # what became of their rows
 
     def __str__(self) -> str:
         mapped = f" (names mapped from {self.weights.library})" if self.weights.library else ""
@@ -82,10 +70,6 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
     Args:
         module: with the network under `network`; its `class_names`, if any, are used.
         source: as for `pne_seg.pretrained.read_weights`.
-
-    Raises:
-        UserError: the source cannot be read, holds values that are not finite, or nothing in it
-            fits the network; the message names the network that it fits, if there is one.
     """
     report = _compare(module, str(source), getattr(module, "class_names", ()))
     # Counters of batches and index tables fit any network.
@@ -102,15 +86,8 @@ def initialize_from(module: nn.Module, source: str | Path) -> Loaded:
 def fill_network(network: nn.Module, source: str, class_names: Sequence[str] = ()) -> Loaded:
     """Load a whole network from a source, without what is for training only.
 
-    Args:
-        network: each of its parameters and statistics is overwritten.
-        source: as for `pne_seg.pretrained.read_weights`.
-        class_names: in the order of class indices; not compared with the source's if empty.
-
-    Raises:
-        UserError: the source cannot be read, holds values that are not finite, is of another
-            network, or has other class names or another order. Of another library only the order
-            counts.
+    The source's class names, if it has any, must be these, in this order; of another library only
+    the order counts.
     """
     holder = nn.ModuleDict({"network": network})
     report = _compare(holder, source)
@@ -252,9 +229,7 @@ def _what_it_is(report: Loaded, module: nn.Module) -> str:
     )
 
 
-def _by_module(names: Sequence[str], most: int = 6) -> str:
+def _by_module(names: Sequence[str]) -> str:
     """Shorten names to the modules that hold them, with the number of tensors in each."""
     counts = Counter(".".join(name.split(".")[:3]) for name in names)
-    listed = [f"{module} ({count})" for module, count in list(counts.items())[:most]]
-    more = len(counts) - most
-    return ", ".join(listed) + (f", and {more} more" if more > 0 else "")
+    return listed([f"{module} ({count})" for module, count in counts.items()])

@@ -115,7 +115,7 @@ def test_rows_follow_names(case: str, tmp_path: Path) -> None:
     assert report.missing == report.unused == []
     assert report.other_shape == {}
     taken = set(of_classes) if any(row is not None for row in expected) else set()
-    assert {name for name in report.loaded if name in of_classes} == taken
+    assert {name for name in report.fitting if name in of_classes} == taken
 
 
 def test_classes_without_names_are_taken_in_order(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_network_with_other_classes(
     assert_taken_over(module, theirs, untouched=CLASSIFIER)
     assert report.source == str(file)
     assert report.weights.library == ""
-    assert report.loaded == [
+    assert list(report.fitting) == [
         name
         for name in module.state_dict()
         if name.startswith("network.") and name not in CLASSIFIER

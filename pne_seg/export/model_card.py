@@ -98,13 +98,15 @@ def header(trained: Trained, written: Traced) -> dict[str, str]:
 
 
 def _note(written: Traced) -> dict[str, Any]:
-    notes: dict[str, Any] = {"batch": "any", "size": [*written.size] if written.size else "any"}
-    if written.size is None:
-        notes["multiple_of"] = written.multiple
-    if written.reason is not None:
-        notes["fixed_because"] = written.reason
-    notes |= _conventions(written)
-    return notes if written.opset is None else notes | {"opset": written.opset}
+    notes = {
+        "batch": "any",
+        "size": [*written.size] if written.size else "any",
+        "multiple_of": None if written.size else written.multiple,
+        "fixed_because": written.reason,
+        **_conventions(written),
+        "opset": written.opset,
+    }
+    return {key: value for key, value in notes.items() if value is not None}
 
 
 def _conventions(written: Traced) -> dict[str, str]:
@@ -127,9 +129,6 @@ def _conventions(written: Traced) -> dict[str, str]:
         "output": f"{OUTPUT}: logits (batch, classes, height, width), before the softmax, at the "
         "image's size",
     }
-
-
-# ---- the card --------------------------------------------------------------------------------
 
 
 def is_edited(card: Path) -> bool:

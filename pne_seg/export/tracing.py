@@ -51,21 +51,13 @@ class PixelsToLogits(nn.Module):
 
 @dataclass(frozen=True)
 class Traced:
-    """A traced graph, or the weights alone, and which images it takes.
+    """A traced graph, or the weights alone, and which images it takes."""
 
-    Attributes:
-        program: the graph; None for the weights.
-        multiple: pixels that must divide both sides of an image: the network's stride or more.
-        size: height and width that it is fixed at; None for any.
-        reason: why it is fixed at one size; None if it is not, or was asked to be.
-        opset: version of ONNX's operators.
-    """
-
-    program: ExportedProgram | None
-    multiple: int
-    size: tuple[int, int] | None = None
-    reason: str | None = None
-    opset: int | None = None
+    program: ExportedProgram | None  # None for the weights
+    multiple: int  # pixels that must divide both sides: the network's stride or more
+    size: tuple[int, int] | None = None  # height and width that it is fixed at; None for any
+    reason: str | None = None  # why it is fixed, unless it was asked to be
+    opset: int | None = None  # version of ONNX's operators
 
 
 def round_up(side: int, multiple: int) -> int:

@@ -30,7 +30,6 @@ from pne_seg.inference import Predictor
 from pne_seg.runs import run_of_checkpoint
 from pne_seg.trained import Trained
 
-_NEEDS = {"onnx": ("onnx", "onnxscript")}
 _DEFAULT_SIDE = 512
 _STAGING = ".unfinished_export."
 """Prefix of the temporary folder."""
@@ -38,25 +37,19 @@ _STAGING = ".unfinished_export."
 
 @dataclass
 class Exported:
-    """What an export wrote.
-
-    Attributes:
-        folder: where.
-        files: name → bytes.
-        formats: format → which images its file takes.
-        differences: format → largest difference in logits, and the largest logit; formats that
-            cannot be run here are left out.
-    """
+    """What an export wrote."""
 
     folder: Path
-    files: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)  # name → bytes
     formats: dict[str, tracing.Traced] = field(default_factory=dict)
+    # Format → largest difference in logits, and the largest logit; without what cannot run here.
     differences: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def missing_packages(format: str) -> list[str]:
     """Return the packages that a format needs and that are not installed."""
-    return [name for name in _NEEDS.get(format, ()) if find_spec(name) is None]
+    needed = ("onnx", "onnxscript") if format == "onnx" else ()
+    return [name for name in needed if find_spec(name) is None]
 
 
 def check_export(output: Path, formats: Collection[str]) -> None:

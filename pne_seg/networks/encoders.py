@@ -21,19 +21,10 @@ def build_encoder(
     in_channels: int = 3,
     **kwargs: Any,
 ) -> Any:
-    """Build an encoder by smp's name for it; `tu-…` names are timm's.
+    """Build an encoder by smp's name for it; `tu-…` names are timm's, with its settings in kwargs.
 
-    Args:
-        name: such as `resnet50` or `tu-hrnet_w48`.
-        weights: `"imagenet"` for pretrained weights, or None for random ones. smp's encoders know
-            further names; for timm's, a tag in the name selects (`tu-resnet50.a1_in1k`).
-        output_stride: 32, or 16 or 8 for a last stage (last two stages) dilated instead of reduced.
-        in_channels: channels of the image.
-        **kwargs: passed to timm's model; they override `encoder_settings`.
-
-    Returns:
-        A module to six features; the i-th has `out_channels[i]` channels at stride 2ⁱ, or at
-        `output_stride` if that is less.
+    It returns six features; the i-th has `out_channels[i]` channels at stride 2ⁱ, or at
+    `output_stride` (32, 16 or 8) if that is less.
     """
     settings = encoder_settings(name, kwargs)
     with readable_errors(name, settings, output_stride):

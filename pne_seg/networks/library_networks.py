@@ -159,12 +159,10 @@ class TorchvisionNetwork(HubMixin, nn.Module):
         models = torchvision.models.list_models(torchvision.models.segmentation)
         known = [model for model in models if not model.startswith("lraspp")]
         if name not in known:
-            reason = (
-                " LR-ASPP adds the logits of two classifiers, so that no module gives them."
-                if name.startswith("lraspp")
-                else ""
+            raise ValueError(
+                f"There is no network {name!r}; there are {', '.join(known)}. LR-ASPP is left "
+                "out: it adds the logits of two classifiers."
             )
-            raise ValueError(f"There is no network {name!r}; there are {', '.join(known)}.{reason}")
         if weights_backbone not in (None, "imagenet"):
             raise ValueError(f"weights_backbone is 'imagenet' or null, got {weights_backbone!r}.")
         self.name = name

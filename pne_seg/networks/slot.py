@@ -66,27 +66,30 @@ def _parameters(class_path: str, imports: Imports) -> set[str]:
 
 
 def build_network(slot: Slot, imports: Imports | None = None) -> nn.Module:
-    """Build a network from its slot, types converted as on the command line; in eval mode."""
+    """Build a network from its slot; in eval mode."""
+    network: nn.Module = build(slot, nn.Module, _KEY, imports or Imports())
+    return network.eval()
+
+
+def build(settings: Any, base: type, key: str, imports: Imports) -> Any:
+    """Build what the settings under a key name, types converted as on the command line."""
     from jsonargparse import ArgumentParser
 
-    imports = imports or Imports()
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--network", type=nn.Module)
+    parser.add_argument("--built", type=base)
     try:
-        with imports.enforced(slot):
-            config = parser.parse_object({"network": slot})
-            imports.check(config.network, _KEY)
-            network: nn.Module = parser.instantiate(config).network
+        with imports.enforced(settings):
+            config = parser.parse_object({"built": settings})
+            imports.check(config.built, key)
+            return parser.instantiate(config).built
     except RefusedImportError:
         raise
     except Exception as error:  # third-party classes raise anything
-        if refusal := imports.refused_in(slot, _KEY):
+        if refusal := imports.refused_in(settings, key):
             raise refusal from error
         raise UserError(
-            f"{slot['class_path']} cannot be built from its saved settings: "
-            f"{' '.join(str(error).split())[:300]}"
+            f"{key} cannot be built from its saved settings: {' '.join(str(error).split())[:300]}"
         ) from error
-    return network.eval()
 
 
 class HubMixin(SMPHubMixin):  # type: ignore[misc]  # smp is untyped

@@ -104,8 +104,6 @@ class PredictionRun(Callback):
                 self.videos[file] = target_of(video.name, video.file, frames)
         return targets
 
-    # ---- each batch --------------------------------------------------------------------------
-
     def on_predict_batch_end(
         self,
         trainer: Trainer,
@@ -169,10 +167,8 @@ class PredictionRun(Callback):
             self.unreadable = dict(ChainMap(*unreadable))
             self.unwritten = dict(ChainMap(*unwritten))
 
-    # ---- the end, in one process -------------------------------------------------------------
-
     def finish(self) -> None:
-        """Draw videos, check a submission, remove temporary files, and print how it ended."""
+        """End in one process: draw videos, check a submission, and print how it ended."""
         layout = self.layout
         for _, reason in sorted(self.unreadable.items()):
             print(f"unreadable: {reason}", file=sys.stderr)

@@ -36,9 +36,6 @@ def read_weights(source: str) -> Weights:
     Args:
         source: a file or folder (run, checkpoint, state dict, safetensors, export, saved network),
             `hf://OWNER/NAME[@REVISION][/FILE]`, or an http(s) address of a file.
-
-    Raises:
-        UserError: it cannot be found, fetched or read, or holds more than tensors and plain values.
     """
     file = locate(source)
     tensors, named = read_tensors(file, source)

@@ -10,16 +10,13 @@ from typing import NamedTuple
 class Layout(NamedTuple):
     """Part of a network as a library names it.
 
-    Attributes:
-        library: which one.
-        marks: the layout is recognized where a key begins with each of them.
-        names: name of a module or tensor there, and here; what follows it in a key is kept. `{}` is
-            a number, `[i]` part i of a tensor that is concatenated, an empty name drops what
-            carries no weights. The first that fits is taken.
+    `names` has a module's or tensor's name there, and here; what follows it in a key is kept. `{}`
+    is a number, `[i]` part i of a tensor that is concatenated, an empty name drops what carries no
+    weights. The first that fits is taken.
     """
 
     library: str
-    marks: tuple[str, ...]
+    marks: tuple[str, ...]  # for each, a key begins with it
     names: dict[str, str]
 
 

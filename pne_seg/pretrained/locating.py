@@ -23,15 +23,10 @@ _HASH = re.compile(r"-(?!20\d{6}\.)([0-9a-f]{8,64})\.[a-z]+$")  # except a date
 
 
 def locate(source: str) -> Path:
-    """Find the file of a source; one from the network is fetched once and kept.
+    """Find the file of a source, as for `read_weights`; one from the network is kept.
 
-    Args:
-        source: a file, a folder, `hf://OWNER/NAME[@REVISION][/FILE]` (kept in the Hugging Face
-            cache), or an http(s) address (kept where `torch.hub` keeps its checkpoints; a hash in
-            the name, as in `resnet18-5c106cde.pth`, is checked).
-
-    Raises:
-        UserError: there is no such source, it cannot be fetched, or its hash does not match.
+    From the Hugging Face hub in its cache, from an address where `torch.hub` keeps its checkpoints;
+    a hash in the name, as in `resnet18-5c106cde.pth`, is checked.
     """
     if source.startswith("hf://"):
         found = HUB.fullmatch(source)

@@ -44,16 +44,10 @@ class _Inert:
 def read_tensors(path: Path, source: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Read the state dict of a file, by its own names, and the names of the classes, if any.
 
-    Wrappers (`{"state_dict": …}`) and prefixes that training programs add (`module.`) are removed.
-    Objects of mmengine and NumPy beside the weights are read as placeholders.
-
-    Args:
-        path: safetensors, or what `torch.save` wrote, also before PyTorch 1.6; known by its
-            content.
-        source: the file's name in messages.
-
-    Raises:
-        UserError: the file is damaged, holds no weights, or would need code to be run.
+    It is safetensors, or what `torch.save` wrote, also before PyTorch 1.6, known by its content.
+    Wrappers (`{"state_dict": …}`) and prefixes that training programs add (`module.`) are removed;
+    objects of mmengine and NumPy beside the weights are read as placeholders. Messages call the
+    file `source`.
     """
     try:
         size = check_regular(path, source).st_size
