@@ -6,7 +6,6 @@ from typing import Any
 from pne_seg.data.classes import class_list
 from pne_seg.data.download import RemoteFile, fetch_archive
 from pne_seg.data.file_datamodule import FileDataModule, find, locate
-from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.paired_files import PairedDataset, match
 
 HOME = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
@@ -64,8 +63,7 @@ class ADE20K(FileDataModule):
             tree.files(f"annotations/{folder}", (".png",)),
             f"Expected images/{folder}/NAME.jpg with annotations/{folder}/NAME.png, as in {HOME}.",
         )
-        label_format = IndexLabels(
-            _CLASSES.labels,
+        label_format = _CLASSES.label_format(
             ignored=[0],
             hint="The files of the benchmark hold 0 to 150; converted ones do not fit: unpack "
             f"{_TOP}.zip again.",

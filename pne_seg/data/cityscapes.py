@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pne_seg.data.classes import class_list
-from pne_seg.data.file_datamodule import FileDataModule, find, locate
+from pne_seg.data.file_datamodule import FileDataModule, find
 from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.paired_files import Pair, PairedDataset, match
-from pne_seg.errors import UserError
 
 HOME = "https://www.cityscapes-dataset.com/downloads/"
 _STEPS = (
@@ -89,5 +88,4 @@ class Cityscapes(FileDataModule):
 
     def fetch(self) -> None:
         """Say how to get the data set by hand: it needs a login."""
-        if locate(self.root, _FOLDERS) is None:
-            raise UserError(f"Cityscapes cannot be downloaded automatically. {_STEPS}")
+        find(self.root, *_FOLDERS, get=f"Cityscapes cannot be downloaded automatically. {_STEPS}")

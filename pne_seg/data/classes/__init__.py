@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.sources import DataFile, open_file
 from pne_seg.description import Color
 from pne_seg.errors import UserError
@@ -35,6 +36,10 @@ class ClassList:
     names: tuple[str, ...]  # unique
     palette: tuple[Color, ...]  # for pictures; two classes may share a color
     labels: tuple[int, ...]  # values in the label files as distributed; of COCO-Stuff in 164k
+
+    def label_format(self, **settings: Any) -> IndexLabels:
+        """Map `labels` to class indices; `settings` are those of `IndexLabels`."""
+        return IndexLabels(self.labels, **settings)
 
 
 @cache
