@@ -136,7 +136,7 @@ class LastCheckpoint(Checkpoint):
         """Save the checkpoint; all processes must call it."""
         for logger in trainer.loggers:
             logger.save()  # the rows up to here would be lost with the process
-        trainer.save_checkpoint(self.path(trainer))
+        trainer.save_checkpoint(self.path(trainer), weights_only=False)  # the optimizer as well
         self.on_train_start(trainer)
         self._due = False
 

@@ -10,7 +10,7 @@ from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
 from pne_seg.errors import UserError
-from pne_seg.export.comparison import DisagreementError
+from pne_seg.export.agreement import DisagreementError
 from pne_seg.export.writer import Exported, check_export, export, missing_packages, preview_of
 from pne_seg.exported import CARD, FILES, FORMATS, NEW_CARD, PREVIEW
 from pne_seg.trained import Trained, load_trained

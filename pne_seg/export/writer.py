@@ -12,7 +12,7 @@ from typing import Any
 
 from pne_seg.errors import UserError
 from pne_seg.export import model_card, tracing
-from pne_seg.export.comparison import compare, difference, leave_out
+from pne_seg.export.agreement import compare, difference, leave_out
 from pne_seg.exported import (
     CARD,
     CONFIG,

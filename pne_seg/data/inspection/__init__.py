@@ -12,8 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pne_seg.data.base import SegmentationDataModule, Split, usable_processors
 from pne_seg.data.file_datamodule import FileDataModule
 from pne_seg.data.image_folder import Folder
-from pne_seg.data.inspection.examiner import Examined, Examiner, Problem, examine_all
-from pne_seg.data.inspection.report import (
+from pne_seg.data.inspection.check_report import (
     Finding,
     Inspection,
     Level,
@@ -22,6 +21,7 @@ from pne_seg.data.inspection.report import (
     many,
     report_text,
 )
+from pne_seg.data.inspection.examiner import Examined, Examiner, Problem, examine_all
 from pne_seg.data.label_formats import IGNORE, IndexLabels
 from pne_seg.data.paired_files import PairedDataset, spread
 from pne_seg.data.samples import SegmentationDataset
