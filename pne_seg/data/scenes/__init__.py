@@ -1,4 +1,4 @@
-"""Scenes, the embedded data set: procedural street scenes, drawn as they are read."""
+"""Scenes, the built-in data set: procedural street scenes, drawn as they are read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +44,7 @@ class SceneDataset(SegmentationDataset):
 
 
 class Scenes(SegmentationDataModule):
-    """The embedded data set: street scenes with confusable pairs, thin objects and ignored rims.
+    """The built-in data set: street scenes with confusable pairs, thin objects and ignored rims.
 
     Args:
         train_size: number of training scenes.
