@@ -39,8 +39,8 @@ def ours(data: ADE20K) -> list[dict[str, Any]]:
     return [view[key] for key in KEYS]
 
 
-def _mmseg(data: ADE20K, normalised: bool) -> tuple[UsualDataset, MmsegSettings]:
-    return UsualDataset(data.pairs("train")), MmsegSettings(CROP, BASE, True, normalised)
+def _mmseg(data: ADE20K, normalized: bool) -> tuple[UsualDataset, MmsegSettings]:
+    return UsualDataset(data.pairs("train")), MmsegSettings(CROP, BASE, True, normalized)
 
 
 def test_the_usual_order_gives_the_same_samples(data: ADE20K, ours: list[dict[str, Any]]) -> None:
@@ -48,33 +48,33 @@ def test_the_usual_order_gives_the_same_samples(data: ADE20K, ours: list[dict[st
     for key, sample in zip(KEYS, ours, strict=True):
         other = view[key]
         assert (other["mask"] == sample["mask"]).all()
-        assert _distance(other["image"], sample["image"]) < 1.5  # rounding before the colours
+        assert _distance(other["image"], sample["image"]) < 1.5  # rounding before the colors
 
 
-@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("normalized", [False, True])
 def test_mmsegs_steps_give_the_same_samples(
-    data: ADE20K, ours: list[dict[str, Any]], normalised: bool
+    data: ADE20K, ours: list[dict[str, Any]], normalized: bool
 ) -> None:
-    view = MmsegTraining(*_mmseg(data, normalised), seed=3)
+    view = MmsegTraining(*_mmseg(data, normalized), seed=3)
     for key, sample in zip(KEYS, ours, strict=True):
         other = view[key]
         height, width = other["mask"].shape[1:]
         mask, image = sample["mask"][:height, :width], sample["image"][:, :height, :width]
         assert (other["mask"][0] == mask).all()
         pixels = other["image"].numpy()
-        if normalised:
+        if normalized:
             scale = np.array([IMAGENET_MEAN, IMAGENET_STD], np.float32)[:, :, None, None]
             pixels = pixels * scale[1] + scale[0]
         else:
             pixels = pixels[::-1].astype(np.float32)  # BGR
-        labelled = mask.numpy() != 255  # without the padding, which differs
-        difference = np.abs(pixels - image.numpy())[:, labelled]
+        labeled = mask.numpy() != 255  # without the padding, which differs
+        difference = np.abs(pixels - image.numpy())[:, labeled]
         assert difference.mean() < 3  # one trip to HSV for two, and their rounding
 
 
 def test_mmsegs_validation_gives_the_same_images(data: ADE20K) -> None:
     ours = SampleView(data.split("val"), resize_base=BASE)
-    view = MmsegEvaluation(*_mmseg(data, normalised=False))
+    view = MmsegEvaluation(*_mmseg(data, normalized=False))
     for index in range(2):
         sample, other = ours[index], view[SampleKey(0, index)]
         assert (other["image"].flip(0) == sample["image"]).all()

@@ -14,7 +14,7 @@ IGNORE = 255
 
 
 def plain_distance(labels: Tensor, row: int, column: int) -> float:
-    """Of the nearest labelled pixel of another class, in king's moves."""
+    """Of the nearest labeled pixel of another class, in king's moves."""
     own, nearest = int(labels[row, column]), math.inf
     for i, line in enumerate(labels.tolist()):
         for j, label in enumerate(line):

@@ -24,7 +24,7 @@ WEIGHTS = (0.5, 2.0, 0.0, 1.25)
 
 
 def pixel_terms(logits: Tensor, target: Tensor, ignore_index: int) -> list[tuple[int, float]]:
-    """Class and cross-entropy of each labelled pixel."""
+    """Class and cross-entropy of each labeled pixel."""
     scores, labels = logits.double().tolist(), target.tolist()
     terms: list[tuple[int, float]] = []
     for image, (maps, label_map) in enumerate(zip(scores, labels, strict=True)):
@@ -34,8 +34,8 @@ def pixel_terms(logits: Tensor, target: Tensor, ignore_index: int) -> list[tuple
                     continue
                 pixel = [maps[c][i][j] for c in range(logits.shape[1])]
                 peak = max(pixel)
-                normaliser = peak + math.log(sum(math.exp(s - peak) for s in pixel))
-                terms.append((label, normaliser - scores[image][label][i][j]))
+                normalizer = peak + math.log(sum(math.exp(s - peak) for s in pixel))
+                terms.append((label, normalizer - scores[image][label][i][j]))
     return terms
 
 
@@ -160,7 +160,7 @@ def every_loss(weights: Sequence[float] | None = None) -> list[CrossEntropy | OH
 def test_no_pixel_that_counts_is_zero_with_a_zero_gradient(
     weights: Sequence[float] | None,
 ) -> None:
-    for label in (255, 2):  # 2: labelled, of weight 0
+    for label in (255, 2):  # 2: labeled, of weight 0
         if label == 2 and weights is None:
             continue
         for loss in every_loss(weights):
@@ -185,7 +185,7 @@ def test_narrow_inputs_are_scored_in_float32(weights: Sequence[float] | None) ->
             assert torch.equal(loss.bfloat16()(half, target), actual)
 
 
-def test_ignored_pixels_have_no_gradient_and_labelled_ones_do() -> None:
+def test_ignored_pixels_have_no_gradient_and_labeled_ones_do() -> None:
     for loss in every_loss([1.0] * 4)[:3]:
         logits, target = draw(255)
         logits.requires_grad_()
@@ -290,7 +290,7 @@ def test_hard_pixels_by_hand() -> None:
     assert kept_pixels(OHEMCrossEntropy(0.9, 3), logits, target) == hardest
     mean = -(math.log(0.95) + math.log(0.2) + math.log(0.85)) / 3
     assert OHEMCrossEntropy(0.9, 3)(logits, target).item() == pytest.approx(mean, rel=1e-5)
-    target[0, 0, 1] = 255  # the hardest is not labelled: the next takes its place
+    target[0, 0, 1] = 255  # the hardest is not labeled: the next takes its place
     assert kept_pixels(OHEMCrossEntropy(0.0, 2), logits, target) == [
         True,
         False,
@@ -327,11 +327,11 @@ def test_saturated_pixels_rank_above_ignored_ones() -> None:
     target = torch.tensor([0, 255, 255, 0]).view(1, 1, 4)
     assert OHEMCrossEntropy(0.9, 2)(logits, target).item() == 0
     logits[0, :, 0, 0] = torch.tensor([0.0, 30.0])
-    # Two labelled pixels: 30 and 0. The ignored ones are no part of the mean.
+    # Two labeled pixels: 30 and 0. The ignored ones are no part of the mean.
     assert OHEMCrossEntropy(0.9, 4)(logits, target).item() == pytest.approx(15)
 
 
-class NoSynchronisation(TorchDispatchMode):
+class NoSynchronization(TorchDispatchMode):
     """Refuses what reads a tensor's values on the host, or sizes a result by them."""
 
     waiting = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "is_nonzero")
@@ -353,12 +353,12 @@ def test_nothing_waits_for_the_device(weights: Sequence[float] | None) -> None:
     logits, target = draw(255)
     logits.requires_grad_()
     for loss in every_loss(weights):
-        with NoSynchronisation():
+        with NoSynchronization():
             loss(logits, target).backward()
         # Without values at all, the shapes still follow.
         blank = loss.to("meta")(logits.detach().to("meta"), target.to("meta"))
         assert blank.shape == ()
-    with pytest.raises(AssertionError, match="index by a mask"), NoSynchronisation():
+    with pytest.raises(AssertionError, match="index by a mask"), NoSynchronization():
         smp.losses.FocalLoss("multiclass", ignore_index=255)(logits, target)
 
 

@@ -71,10 +71,10 @@ def test_scores_equal_numpy_s_bit_for_bit(seed: int) -> None:
         both[index] = np.count_nonzero((target == index) & (prediction == index))
         true[index] = np.count_nonzero(target == index)
         said[index] = np.count_nonzero(prediction == index)
-    occurs, labelled = true + said - both > 0, true > 0
+    occurs, labeled = true + said - both > 0, true > 0
     scores = SegmentationMetrics.from_matrix(streamed.compute())
     assert scores.miou == np.mean((both / np.where(occurs, true + said - both, 1))[occurs])
-    assert scores.macc == np.mean((both / np.where(labelled, true, 1))[labelled])
+    assert scores.macc == np.mean((both / np.where(labeled, true, 1))[labeled])
     assert scores.pixel_accuracy == both.sum() / true.sum()
     assert np.array_equal(np.isnan(scores.iou.numpy()), ~occurs)
     assert np.array_equal(scores.iou.numpy()[occurs], (both / (true + said - both).clip(1))[occurs])

@@ -19,7 +19,7 @@ from pne_seg.data.samples import collate
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.optim import WarmupPoly
 from tests.tiny_networks import TinyNet, hook_count, same_tensors
-from tests.training import CLASSES, NAMES, Pictures, Rates, normalised, pne, tiny, trainer
+from tests.training import CLASSES, NAMES, Pictures, Rates, normalized, pne, tiny, trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -41,7 +41,7 @@ def test_total_is_the_sum_of_its_parts(logged: dict[str, float]) -> None:
     assert projection is not None
     total = module.training_step(data.batch(), 0)
 
-    feature = reference.feature(normalised(data.images))
+    feature = reference.feature(normalized(data.images))
     logits = reference.segmentation_head(feature)
     enlarged = F.interpolate(logits, size=(16, 24), mode="bilinear")
     target = data.masks.long()
@@ -301,7 +301,7 @@ def test_plateau_schedule_watches_its_monitor() -> None:
     assert rates["lr"] == pytest.approx([0.1, 0.1, 0.05, 0.025])
 
 
-def test_contrast_warms_up_by_optimiser_steps() -> None:
+def test_contrast_warms_up_by_optimizer_steps() -> None:
     weights = []
 
     class Weights(Callback):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pne_seg.module import SegmentationModule
 from tests.tiny_networks import TinyNet
-from tests.training import CLASSES, NAMES, Pictures, normalised, pne, tiny, trainer
+from tests.training import CLASSES, NAMES, Pictures, normalized, pne, tiny, trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -23,8 +23,8 @@ def test_odd_sizes_are_padded(logged: dict[str, float]) -> None:
     network = smp.UPerNet("resnet18", encoder_weights=None, classes=CLASSES, decoder_channels=16)
     reference = copy.deepcopy(network)
     module = SegmentationModule(network, CLASSES, contrast=pne())
-    images = torch.zeros(2, 3, 64, 96)  # in the mean colour
-    images[..., :45, :70] = normalised(data.images)
+    images = torch.zeros(2, 3, 64, 96)  # in the mean color
+    images[..., :45, :70] = normalized(data.images)
     target = torch.full((2, 64, 96), 255)
     target[:, :45, :70] = data.masks
 
@@ -91,18 +91,18 @@ def test_logged_names_and_scores() -> None:
     }
     with torch.no_grad():
         prediction = module.eval()(data.images).argmax(1)
-    labelled = data.masks != 255
+    labeled = data.masks != 255
     ious = []
     for index, name in enumerate(NAMES):
-        predicted, true = (prediction == index) & labelled, data.masks == index
+        predicted, true = (prediction == index) & labeled, data.masks == index
         ious.append(((predicted & true).sum() / (predicted | true).sum()).item())
         assert once.callback_metrics[f"val/IoU/{name}"].item() == pytest.approx(ious[-1])
     # Over the whole split, the sanity check's images not counted twice.
     assert once.callback_metrics["val/mIoU"].item() == pytest.approx(sum(ious) / 3)
-    right = ((prediction == data.masks) & labelled).sum() / labelled.sum()
+    right = ((prediction == data.masks) & labeled).sum() / labeled.sum()
     assert once.callback_metrics["val/pixel_accuracy"].item() == pytest.approx(right.item())
     assert module.metrics is not None
-    assert module.metrics.matrix.sum() == labelled.sum()
+    assert module.metrics.matrix.sum() == labeled.sum()
 
     named = once.test(module, data.loader(2), verbose=False)[0]
     # Nothing is counted twice by a second test.

@@ -101,7 +101,7 @@ def test_it_writes_what_predict_writes(tmp_path: Path) -> None:
 
 
 def test_the_image_is_fitted_and_the_classes_come_back() -> None:
-    """Step by step: OpenCV's resize, normalisation, padding, network, resize, argmax."""
+    """Step by step: OpenCV's resize, normalization, padding, network, resize, argmax."""
     loaded = segmenter(base=(60, 30))
     image = noise(80, 110)
     small = cv2.resize(image, (41, 30), interpolation=cv2.INTER_LINEAR)
@@ -130,10 +130,10 @@ def test_any_image(tmp_path: Path) -> None:
     assert np.array_equal(loaded.predict(np.asfortranarray(image)), expected)
     opaque = np.dstack([image, np.full((20, 31), 255, np.uint8)])
     assert np.array_equal(loaded.predict(Image.fromarray(opaque, "RGBA")), expected)
-    grey = image[..., 0]
-    threefold = loaded.predict(np.dstack([grey, grey, grey]))
-    assert np.array_equal(loaded.predict(grey), threefold)
-    assert np.array_equal(loaded.predict(Image.fromarray(grey)), threefold)
+    gray = image[..., 0]
+    threefold = loaded.predict(np.dstack([gray, gray, gray]))
+    assert np.array_equal(loaded.predict(gray), threefold)
+    assert np.array_equal(loaded.predict(Image.fromarray(gray)), threefold)
 
 
 def test_exif_turns_files_and_pictures(tmp_path: Path) -> None:
@@ -195,13 +195,13 @@ def test_the_protocol_may_be_another() -> None:
     assert (plain.predict(image) != windows.predict(image)).any()  # windows have borders
 
 
-def test_colours() -> None:
+def test_colors() -> None:
     loaded = segmenter()
     image = noise(12, 18)
     classes = loaded.predict(image)
     assert loaded.class_names == tuple(f"class {i}" for i in range(CLASSES))
-    colours = np.array(loaded.palette, np.uint8)[classes]
-    assert np.array_equal(loaded.color(classes), colours)
-    half = np.rint(image * np.float32(0.5) + colours * np.float32(0.5)).astype(np.uint8)
+    colors = np.array(loaded.palette, np.uint8)[classes]
+    assert np.array_equal(loaded.color(classes), colors)
+    half = np.rint(image * np.float32(0.5) + colors * np.float32(0.5)).astype(np.uint8)
     assert np.array_equal(loaded.overlay(image, classes), half)
     assert np.array_equal(loaded.overlay(image, classes, opacity=0), image)

@@ -19,7 +19,7 @@ from pne_seg.losses import CrossEntropy, OHEMCrossEntropy
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
 from pne_seg.optim import ParameterGroups, WarmupPoly
-from tests.training import CLASSES, Pictures, normalised, pne, tiny, trainer
+from tests.training import CLASSES, Pictures, normalized, pne, tiny, trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*number of training batches"),
@@ -83,7 +83,7 @@ def test_total_is_the_weighted_sum_of_all(logged: dict[str, float]) -> None:
     total = module.training_step(data.batch(), 0)
 
     low: Any = network
-    first = low.encoder(normalised(data.images))
+    first = low.encoder(normalized(data.images))
     feature = low.decoder(first)
     logits = low.segmentation_head(feature)
     target = data.masks.long()
@@ -285,7 +285,7 @@ def test_a_mean_over_all_pixels_does_not_count_the_padding_to_the_stride(
     padded = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1).repeat(2, 1, 64, 64)
     padded[..., :40, :50] = images
     with torch.no_grad():
-        inputs = normalised(padded)
+        inputs = normalized(padded)
         features = network.encoder(inputs)
         low = {"ce": network(inputs)}
         assert head.head is not None

@@ -16,7 +16,7 @@ from pne_seg.errors import UserError
 from pne_seg.module import SegmentationModule
 from pne_seg.networks import FCNHead
 from pne_seg.weight_loading import initialize_from
-from tests.networks.reference import randomise
+from tests.networks.reference import randomize
 from tests.tiny_networks import TinyNet, same_tensors
 from tests.training import Pictures, pne, trainer
 
@@ -46,7 +46,7 @@ def source(classes: int = 3) -> TinyNet:
     """Weights and statistics unlike any fresh network's."""
     torch.manual_seed(4)
     network = TinyNet(classes)
-    randomise(network)
+    randomize(network)
     for _ in range(3):
         network(torch.randn(2, 3, 8, 8))
     return network

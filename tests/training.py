@@ -45,7 +45,7 @@ def tiny(dropout: float = 0.0) -> TinyNet:
     torch.manual_seed(5)
     network = TinyNet(CLASSES, stride=2, dropout=dropout)
     with torch.no_grad():
-        images = normalised(Pictures().images)
+        images = normalized(Pictures().images)
         balance_classes(network.segmentation_head[1], network(images))
     return network
 
@@ -54,7 +54,7 @@ def pne(**settings: Any) -> PNE:
     return PNE(embedding_dim=6, **settings)
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalized(images: Tensor) -> Tensor:
     mean = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
     std = torch.tensor([58.395, 57.12, 57.375])[:, None, None]
     return (images.float() - mean) / std

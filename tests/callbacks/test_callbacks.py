@@ -126,7 +126,7 @@ def test_the_scores_are_those_of_the_confusion_matrix_counted_by_hand(
         module(edge=6), datamodule=HalvesData(), verbose=False
     )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    # Of 7 labelled rows of 8 columns: columns 0–3 are right, 4 and 5 wrongly 0, 6 and 7 right.
+    # Of 7 labeled rows of 8 columns: columns 0–3 are right, 4 and 5 wrongly 0, 6 and 7 right.
     assert {key: value for key, value in metrics.items() if "/IoU/" in key} == {
         f"{stage}/IoU/left": pytest.approx(4 / 6),
         f"{stage}/IoU/right": pytest.approx(2 / 4),
@@ -398,8 +398,8 @@ def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
     answer = cv2.imread(str(tmp_path / "classes/half_0.png"), cv2.IMREAD_UNCHANGED)
     assert answer is not None
     np.testing.assert_array_equal(answer, [[0, 255], [256, 270]])
-    with Image.open(tmp_path / "color/half_0.png") as colours:
-        assert colours.mode == "RGB"
+    with Image.open(tmp_path / "color/half_0.png") as colors:
+        assert colors.mode == "RGB"
         expected = [[(0, 0, 7), (255, 0, 7)], [(0, 1, 7), (14, 1, 7)]]
-        np.testing.assert_array_equal(np.asarray(colours), expected)
+        np.testing.assert_array_equal(np.asarray(colors), expected)
     assert (tmp_path / "overlay/half_0.jpg").exists()

@@ -22,7 +22,7 @@ from pne_seg.inference import Inference
 from pne_seg.visualization import Embeddings, plot_embeddings, save_figure
 from pne_seg.visualization.training_plots import principal_components
 from tests.contrast.plain_pne import Settings, plain_pairs
-from tests.training import CLASSES, NAMES, Pictures, normalised, tiny, trainer
+from tests.training import CLASSES, NAMES, Pictures, normalized, tiny, trainer
 
 MEASURED = ("right_within", "right_between", "wrong_within", "wrong_between")
 
@@ -119,7 +119,7 @@ def test_gradients_and_used_pixels_of_the_first_step(tmp_path: Path) -> None:
     contrast.attach(network, CLASSES, 255)
     assert contrast.projection is not None
     images, target = Pictures().images[:2], Pictures().masks[:2].long()
-    feature = network.feature(normalised(images)).detach().requires_grad_()
+    feature = network.feature(normalized(images)).detach().requires_grad_()
     logits = network.segmentation_head(feature)
     enlarged = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
     cross_entropy = F.cross_entropy(enlarged, target, ignore_index=255)

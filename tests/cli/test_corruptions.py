@@ -154,7 +154,7 @@ def of_another_size(path: Path, chance: random.Random) -> None:
     Image.fromarray(labels[chance.randrange(1, 9) :]).save(path)
 
 
-def coloured(path: Path, chance: random.Random) -> None:
+def colored(path: Path, chance: random.Random) -> None:
     Image.open(path).convert("RGB").save(path)
 
 
@@ -187,7 +187,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path, random.Random], None], str, bool]] 
         r" is \(\d+, \d+\) \(height, width\), its image .*(Fetch both again|Make them match)",
         True,
     ),
-    "colours": ("labels", coloured, "one channel, this has 3 channels .*Convert it", True),
+    "colors": ("labels", colored, "one channel, this has 3 channels .*Convert it", True),
     "16 bits": ("labels", deep, "8-bit .*16 bits.* Save its class indices with 8 bits", True),
 }
 

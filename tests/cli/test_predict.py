@@ -22,7 +22,7 @@ from pne_seg.prediction.video import write_video
 from pne_seg.visualization import overlay
 from tests.cli.commands import ALLOW, command, refused
 from tests.cli.predicting import PALETTE, by_hand, make_decided, noise, predicted, read
-from tests.prediction.videos import coloured, decoded, make_video
+from tests.prediction.videos import colored, decoded, make_video
 from tests.tiny_networks import TinyNet
 
 
@@ -83,10 +83,10 @@ def test_a_folder(
         expected = by_hand(network, image)
         np.testing.assert_array_equal(read(out / "classes" / f"{name}.png"), expected)
         seen |= {*expected.ravel().tolist()}
-        with Image.open(out / "color" / f"{name}.png") as colours:
-            assert colours.mode == "P"
-            np.testing.assert_array_equal(np.asarray(colours), expected)
-            np.testing.assert_array_equal(np.asarray(colours.convert("RGB")), PALETTE[expected])
+        with Image.open(out / "color" / f"{name}.png") as colors:
+            assert colors.mode == "P"
+            np.testing.assert_array_equal(np.asarray(colors), expected)
+            np.testing.assert_array_equal(np.asarray(colors.convert("RGB")), PALETTE[expected])
         with Image.open(out / "overlay" / f"{name}.jpg") as mixed:
             half = overlay(image, expected, PALETTE, 255)
             assert np.abs(np.asarray(mixed, int) - half).mean() < 10  # as far as JPEG goes
@@ -117,13 +117,13 @@ def test_turned_photos_are_predicted_as_they_are_shown(
 def test_one_image_of_one_channel_and_only_some_of_the_files(
     run: Path, network: TinyNet, tmp_path: Path
 ) -> None:
-    grey = noise(0)[..., 0]
-    Image.fromarray(grey).save(tmp_path / "grey.png")
+    gray = noise(0)[..., 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
     args = ["--output", tmp_path / "out", "--write", "[color, classes]"]
-    command("predict", "--run", run, "--input", tmp_path / "grey.png", *args)
-    assert predicted(tmp_path / "out").keys() == {"classes/grey.png", "color/grey.png"}
-    answer = read(tmp_path / "out" / "classes" / "grey.png")
-    np.testing.assert_array_equal(answer, by_hand(network, np.dstack([grey] * 3)))
+    command("predict", "--run", run, "--input", tmp_path / "gray.png", *args)
+    assert predicted(tmp_path / "out").keys() == {"classes/gray.png", "color/gray.png"}
+    answer = read(tmp_path / "out" / "classes" / "gray.png")
+    np.testing.assert_array_equal(answer, by_hand(network, np.dstack([gray] * 3)))
 
 
 def test_settings_of_the_size(run: Path, network: TinyNet, photos: Path, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_video(
     opened = cv2.VideoCapture(str(out / "overlay" / "ride.mp4"))
     assert opened.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
     for number, frame in enumerate(frames):
-        assert np.abs(frame[32, 60].astype(int) - coloured(number)[16, 30]).max() < 12
+        assert np.abs(frame[32, 60].astype(int) - colored(number)[16, 30]).max() < 12
         answer = read(out / "classes" / "ride" / f"{number:06d}.png")
         np.testing.assert_array_equal(answer, by_hand(network, frame))
         half = overlay(frame, answer, PALETTE, 255)
@@ -258,7 +258,7 @@ def test_images_called_as_the_frames_of_a_video_stay(
     assert predicted(out).keys() == {*frames, "classes/clip/000003.png"}
 
 
-def test_colours_of_a_video_are_said_to_be_left_out(
+def test_colors_of_a_video_are_said_to_be_left_out(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     args = ["--run", run, "--input", make_video(tmp_path / "v.mp4", 2), "--output", tmp_path / "o"]

@@ -45,7 +45,7 @@ def cityscapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     run = fitted_on(
         root, "Cityscapes", 19, "leftImg8bit/val/*/*.png", *settings, "--data.batch_size", 2
     )
-    # The official files have no value for licence plates, which the script does not know.
+    # The official files have no value for license plates, which the script does not know.
     for file in (root / "data" / "gtFine").rglob("*_labelIds.png"):
         labels = read(file)
         Image.fromarray(np.where(labels == 255, 0, labels)).save(file)

@@ -280,9 +280,9 @@ def test_test_scores_the_test_split(own: Path) -> None:
     for sample in view:
         with torch.no_grad():
             answer = run.model(sample["image"][None]).argmax(1)[0]
-        labelled = sample["mask"] != 255
-        right += int((answer == sample["mask"])[labelled].sum())
-        counted += int(labelled.sum())
+        labeled = sample["mask"] != 255
+        right += int((answer == sample["mask"])[labeled].sum())
+        counted += int(labeled.sum())
     assert written["test/pixel_accuracy"] == pytest.approx(right / counted)
 
 

@@ -143,7 +143,7 @@ def test_naming_the_class_that_is_there_keeps_its_settings(
     assert settings.get("model.contrast.class_path") == name
 
 
-def test_a_swap_within_a_component_leaves_its_neighbours(tmp_path: Path) -> None:
+def test_a_swap_within_a_component_leaves_its_neighbors(tmp_path: Path) -> None:
     inner = {"class_path": "Inner", "init_args": {"depth": 2}}
     outer = {"class_path": "Outer", "init_args": {"inner": inner, "width": 4}}
     settings = fold(tmp_path, [{"model": {"network": outer}}], ["--model.network.inner", "Other"])

@@ -312,7 +312,7 @@ def test_used_pixels_give_the_loss_of_their_projection() -> None:
 @pytest.mark.parametrize(
     ("loss", "labels", "settings"),
     [
-        ("PNE", None, {}),  # nothing labelled
+        ("PNE", None, {}),  # nothing labeled
         ("PNE", (0, 1), {"max_anchors": 0}),  # no pair counts
         ("PixelContrast", (0,), {"max_views": 1}),  # one pixel
     ],

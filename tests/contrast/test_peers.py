@@ -156,7 +156,7 @@ def test_classes_with_few_pixels_are_left_out_and_the_number_is_bounded() -> Non
 @pytest.mark.parametrize(
     ("labels", "settings"),
     [
-        ([255] * 8, {}),  # nothing labelled
+        ([255] * 8, {}),  # nothing labeled
         ([0] * 4 + [1] * 4, {}),  # no class with more than 100 pixels
         ([0] * 8, {"max_views": 4}),  # one class: no negatives
         ([0] * 4 + [1] * 4, {"max_views": 1}),  # one anchor a class: no positives

@@ -20,7 +20,7 @@ from pne_seg.prediction.prediction_run import PredictionRun
 from tests.data.miniature import write_ade20k, write_folder
 from tests.data.noise import BOX, SIZES, Fitted, Noise, Noises, names
 from tests.tiny_networks import TinyNet, balance_classes
-from tests.training import normalised, trainer
+from tests.training import normalized, trainer
 
 STRIDE = 8
 
@@ -156,7 +156,7 @@ def network(classes: int) -> TinyNet:
     made = TinyNet(classes, stride=2).eval()
     noise = torch.randint(0, 256, (2, 3, *BOX))
     with torch.no_grad():
-        balance_classes(made.segmentation_head[1], made(normalised(noise)))
+        balance_classes(made.segmentation_head[1], made(normalized(noise)))
     made.requires_divisible_input_shape = True  # type: ignore[assignment]
     made.encoder.output_stride = STRIDE  # type: ignore[assignment]
     return made
@@ -168,7 +168,7 @@ def prediction_by_hand(net: TinyNet, image: npt.NDArray[np.uint8]) -> npt.NDArra
     scale = min(max(BOX) / max(own), min(BOX) / min(own))
     height, width = (int(side * scale + 0.5) for side in own)
     small = cv2.resize(image, (width, height))
-    pixels = normalised(torch.from_numpy(small.transpose(2, 0, 1))[None])
+    pixels = normalized(torch.from_numpy(small.transpose(2, 0, 1))[None])
     pixels = F.pad(pixels, (0, -width % STRIDE, 0, -height % STRIDE))
     with torch.no_grad():
         logits: Tensor = net(pixels)

@@ -136,7 +136,7 @@ def test_test_may_be_val_by_design(tmp_path: Path) -> None:
     assert list(inspection.counted) == ["train", "val"]
 
 
-def test_images_without_a_labelled_pixel(tmp_path: Path) -> None:
+def test_images_without_a_labeled_pixel(tmp_path: Path) -> None:
     write_tree(tmp_path)
     write(tmp_path / "trainannot" / "train_2.png", np.full(PLAIN, IGNORE, np.uint8))
     (warning,) = checked(tmp_path).of("warning")

@@ -65,7 +65,7 @@ def other_size(path: Path) -> None:
     write(path, np.zeros((48, 60), np.uint8))
 
 
-def in_colour(path: Path) -> None:
+def in_color(path: Path) -> None:
     write(path, np.zeros((*PLAIN, 3), np.uint8))
 
 
@@ -128,7 +128,7 @@ def test_a_bad_image(
         (dangling, "No such file"),
         (bomb, "pixels"),
         (out_of_range, "label 77 (2 pixels)"),
-        (in_colour, "3 channels"),
+        (in_color, "3 channels"),
         (of_16_bits, "16 bits"),
     ],
 )

@@ -59,7 +59,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_hand(method: str) -> dict[str, Tensor]:
     """The same steps in one process: each rank's gradient by itself, their mean, plain SGD.
 
-    Each rank normalises by its own images. Running statistics, in which ranks differ, are not
+    Each rank normalizes by its own images. Running statistics, in which ranks differ, are not
     compared.
     """
     module = build(method)

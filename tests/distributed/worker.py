@@ -49,13 +49,13 @@ def batch(rank: int, step: int, method: str = "") -> Batch:
     image = torch.randint(0, 256, (2, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
     mask = torch.randint(0, CLASSES, (2, 8, 8), generator=generator, dtype=torch.uint8)
     mask = mask.repeat_interleave(SIDE // 8, 1).repeat_interleave(SIDE // 8, 2)
-    labelled = "none" if (rank, step) == (1, 1) else "all"
+    labeled = "none" if (rank, step) == (1, 1) else "all"
     if method in HARD:
-        labelled = HARD[method][1](rank, step)
-    if labelled != "all":
+        labeled = HARD[method][1](rank, step)
+    if labeled != "all":
         first = mask[0, 0, 0].clone()
         mask[:] = 255
-        if labelled == "pixel":
+        if labeled == "pixel":
             mask[0, 0, 0] = first
     return {"image": image, "mask": mask, "name": ["a", "b"]}
 

@@ -155,7 +155,7 @@ def _check_folder(folder: Path, done: Exported) -> None:
     data = description(CLASSES)
     for found in (json.loads(extra["segmentation.json"]), inside, header):
         assert json.loads(found["class_names"]) == [*data.class_names]
-        assert json.loads(found["palette"]) == [[*colour] for colour in data.palette]
+        assert json.loads(found["palette"]) == [[*color] for color in data.palette]
         assert json.loads(found["mean"]) == [*MEAN]
         assert json.loads(found["std"]) == [*STD]
         assert (

@@ -16,7 +16,7 @@ def array(tensor: Tensor | None) -> Array:
     return tensor.detach().double().numpy()
 
 
-def randomise(module: nn.Module) -> None:
+def randomize(module: nn.Module) -> None:
     """Give norms and biases values that a wrong use of them would betray."""
     with torch.no_grad():
         for layer in module.modules():

@@ -23,7 +23,7 @@ from pne_seg.networks import (
 )
 from pne_seg.networks.auxiliary import Auxiliary
 from tests.networks import published
-from tests.networks.reference import Array, array, conv_bn_relu, convolve, randomise, resize
+from tests.networks.reference import Array, array, conv_bn_relu, convolve, randomize, resize
 from tests.tiny_networks import TinyNet, hook_count, same_tensors
 
 CLASSES = 3
@@ -73,7 +73,7 @@ def test_loss_is_that_of_the_plain_head_on_stage_3(training: bool) -> None:
     term = attached(FCNHead(channels=6, dropout=0.0, weight=0.3), network)
     for module in (network, term):
         module.double().train(training)
-    randomise(term)
+    randomize(term)
     reference, head = copy.deepcopy((network, term.head))  # ahead of the pass's batch statistics
     images, labels = pictures()
     with capture(term.hooks):

@@ -11,7 +11,7 @@ from tests.networks.reference import (
     assert_same,
     conv_bn_relu,
     convolve,
-    randomise,
+    randomize,
     resize,
 )
 
@@ -19,7 +19,7 @@ from tests.networks.reference import (
 @pytest.mark.parametrize("training", [False, True])
 def test_decoder_equals_a_plain_recomputation(training: bool) -> None:
     decoder = DeepLabV3Decoder(in_channels=5, channels=4, atrous_rates=(2, 3, 6))
-    randomise(decoder)
+    randomize(decoder)
     decoder.double().train(training)
     last = torch.rand(2, 5, 9, 11, dtype=torch.float64)
     x = array(last)
@@ -50,7 +50,7 @@ def test_network_is_encoder_decoder_and_enlarged_scores(stride: int) -> None:
         classes=3,
     )
     network.double().eval()
-    randomise(network)
+    randomize(network)
     images = torch.rand(1, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         feature = network.decoder(network.encoder(images))

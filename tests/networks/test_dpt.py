@@ -9,7 +9,7 @@ import torch
 
 from pne_seg.inference import network_stride
 from pne_seg.networks import DPT, from_pretrained
-from tests.networks.reference import randomise
+from tests.networks.reference import randomize
 from tests.tiny_networks import same_tensors
 
 VIT = "tu-vit_tiny_patch16_224"
@@ -26,7 +26,7 @@ def ours(**settings: Any) -> Any:
 
 def test_at_the_pretraining_size_it_is_smps_network() -> None:
     network, plain = ours().eval(), smp.DPT(VIT, encoder_weights=None, **NARROW).eval()
-    randomise(network)
+    randomize(network)
     missing, unexpected = plain.load_state_dict(network.state_dict(), strict=False)
     # What smp's holds besides is of no effect.
     assert {key.rpartition(".")[0] for key in missing} == {
@@ -60,7 +60,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 def test_a_saved_network_comes_back(tmp_path: Path) -> None:
     network = ours(decoder_readout="add", encoder_output_indices=[1, 3, 5, 7]).eval()
-    randomise(network)
+    randomize(network)
     network.save_pretrained(tmp_path)
     again = from_pretrained(tmp_path)
     assert type(again) is DPT

@@ -10,7 +10,7 @@ from tests.networks.reference import (
     assert_same,
     conv_bn_relu,
     convolve,
-    randomise,
+    randomize,
     resize,
 )
 from tests.tiny_networks import same_tensors
@@ -20,7 +20,7 @@ from tests.tiny_networks import same_tensors
 @pytest.mark.parametrize("decoder_channels", [None, 5])
 def test_head_equals_a_plain_recomputation(training: bool, decoder_channels: int | None) -> None:
     network = HRNetV2("tu-hrnet_w18_small", None, decoder_channels=decoder_channels, classes=3)
-    randomise(network)
+    randomize(network)
     network.double().train(training)
     images = torch.rand(2, 3, 64, 96, dtype=torch.float64)
     features = [array(feature) for feature in network.encoder(images)[2:]]

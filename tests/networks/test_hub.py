@@ -11,7 +11,7 @@ import torch
 
 from pne_seg import networks
 from pne_seg.networks import DeepLabV3, HRNetV2, OCRNet, TorchvisionNetwork, from_pretrained
-from tests.networks.reference import randomise
+from tests.networks.reference import randomize
 from tests.tiny_networks import same_tensors
 
 NETWORKS: dict[str, Any] = {
@@ -49,7 +49,7 @@ def _forbid_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_round_trip(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = NETWORKS[name]().eval()
-    randomise(network)
+    randomize(network)
     network.save_pretrained(tmp_path)
     # As after a training from pretrained weights, which must not be fetched again.
     file = tmp_path / "config.json"

@@ -16,7 +16,7 @@ from tests.networks.reference import (
     assert_same,
     conv_bn_relu,
     convolve,
-    randomise,
+    randomize,
     resize,
     softmax,
 )
@@ -36,7 +36,7 @@ def _features(stride: int) -> list[Tensor]:
 
 def _decoder(features: list[Tensor], stride: int) -> ObjectContextDecoder:
     decoder = ObjectContextDecoder([f.shape[1] for f in features], stride, CLASSES, CHANNELS, KEYS)
-    randomise(decoder)
+    randomize(decoder)
     with torch.no_grad():
         # Far from uniform, so that it matters which region a pixel looks at.
         for layer in decoder.modules():
@@ -115,7 +115,7 @@ def test_network_is_encoder_decoder_and_enlarged_scores(
     encoder: str, stride: int, expected: int
 ) -> None:
     network = OCRNet(encoder, None, encoder_output_stride=stride, **TINY).double().eval()
-    randomise(network)
+    randomize(network)
     images = torch.rand(1, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         feature = network.decoder(network.encoder(images))

@@ -11,7 +11,7 @@ from pne_seg import networks
 from pne_seg.errors import UserError
 from pne_seg.networks import UPerNet
 from tests.networks import published
-from tests.networks.reference import randomise
+from tests.networks.reference import randomize
 from tests.tiny_networks import same_tensors
 
 SWIN = {"embed_dim": 24, "depths": [1, 2, 1, 1], "num_heads": [1, 2, 4, 8]}
@@ -42,7 +42,7 @@ def test_with_its_norms_it_is_smps_network(encoder: str) -> None:
     """On Swin at a size where all maps are whole windows: else smp's are not the published ones."""
     network = ours(encoder, feature_norms=True, **SMALL[encoder][0]).eval()
     plain = smps(encoder)
-    randomise(network)
+    randomize(network)
     plain.load_state_dict(network.state_dict())
     assert list(plain.state_dict()) == list(network.state_dict())
     image = torch.rand(1, 3, 224, 448)
@@ -61,7 +61,7 @@ def test_norms_are_on_encoders_without_batch_norm_only(encoder: str) -> None:
     transformer = encoder.startswith(("tu-swin", "tu-convnext"))
     lacking = set(plain.state_dict()) - set(network.state_dict())
     assert lacking == (set() if transformer else norms)
-    randomise(network)
+    randomize(network)
     plain.load_state_dict(network.state_dict(), strict=False)
     if not transformer:
         plain.decoder.feature_norms = torch.nn.ModuleList()
@@ -85,7 +85,7 @@ def test_weights_with_norms_are_told_what_to_set() -> None:
 def test_a_saved_network_comes_back(encoder: str, tmp_path: Path) -> None:
     drop_path = {"drop_path_rate": 0.2} if encoder.startswith("tu-swin") else {}
     network = ours(encoder, **SMALL[encoder][0], **drop_path).eval()
-    randomise(network)
+    randomize(network)
     network.save_pretrained(tmp_path / "saved")
     image = torch.rand(1, 3, 64, 96)
     for load in (networks.from_pretrained, UPerNet.from_pretrained):

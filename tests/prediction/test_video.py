@@ -8,7 +8,7 @@ import pytest
 
 from pne_seg.errors import UserError
 from pne_seg.prediction.video import FrameReader, count_frames, write_video
-from tests.prediction.videos import coloured, decoded, make_video
+from tests.prediction.videos import colored, decoded, make_video
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
@@ -22,7 +22,7 @@ def test_frames_are_read_in_any_order(tmp_path: Path, suffix: str) -> None:
     for number in (0, 1, 4, 4, 2, 6, 0):
         np.testing.assert_array_equal(reader.read(number), expected[number])
         middle = reader.read(number)[16, 30].astype(int)
-        assert np.abs(middle - coloured(number)[16, 30]).max() < 12  # and the right one
+        assert np.abs(middle - colored(number)[16, 30]).max() < 12  # and the right one
     with pytest.raises(UserError, match="frame 7 cannot be decoded"):
         reader.read(7)
 
@@ -60,7 +60,7 @@ def test_frames_come_back(tmp_path: Path, size: tuple[int, int]) -> None:
     for number, frame in enumerate(frames):
         assert frame.shape == (height + height % 2, width + width % 2, 3)
         if size != (1, 1):
-            difference = frame[:height, :width].astype(int) - coloured(number, size)
+            difference = frame[:height, :width].astype(int) - colored(number, size)
             assert np.abs(difference).mean() < 6
 
 
@@ -76,4 +76,4 @@ def test_no_video(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no video can be encoded"):
-        write_video(tmp_path / "none" / "v.mp4", [coloured(0)], 12)
+        write_video(tmp_path / "none" / "v.mp4", [colored(0)], 12)

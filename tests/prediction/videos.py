@@ -1,4 +1,4 @@
-"""Small videos of plain colours, which survive compression."""
+"""Small videos of plain colors, which survive compression."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from pne_seg.prediction.video import write_video
 Pixels = npt.NDArray[np.uint8]
 
 
-def coloured(number: int, size: tuple[int, int] = (32, 48)) -> Pixels:
-    """Frame `number`: its left third, and the rest, of colours of its own."""
+def colored(number: int, size: tuple[int, int] = (32, 48)) -> Pixels:
+    """Frame `number`: its left third, and the rest, of colors of its own."""
     frame = np.zeros((*size, 3), np.uint8)
     frame[:] = (40 * number % 256, 255 - 30 * number % 256, 90)
     frame[:, : size[1] // 3] = (250, 25 * number % 256, 10)
@@ -20,16 +20,16 @@ def coloured(number: int, size: tuple[int, int] = (32, 48)) -> Pixels:
 
 
 def make_video(path: Path, frames: int, size: tuple[int, int] = (32, 48), rate: float = 12) -> Path:
-    """A video of `coloured` frames."""
+    """A video of `colored` frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = {".avi": "MJPG"}.get(path.suffix)
     if kind is None:
-        write_video(path, (coloured(number, size) for number in range(frames)), rate)
+        write_video(path, (colored(number, size) for number in range(frames)), rate)
         return path
     fourcc = cv2.VideoWriter.fourcc(*kind)
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, rate, size[::-1])
     for number in range(frames):
-        writer.write(coloured(number, size)[..., ::-1])
+        writer.write(colored(number, size)[..., ::-1])
     writer.release()
     return path
 

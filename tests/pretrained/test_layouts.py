@@ -16,7 +16,7 @@ from pne_seg.module import SegmentationModule
 from pne_seg.networks import DPT, FCNHead, OCRNet, UPerNet
 from pne_seg.pretrained import map_names, read_weights
 from pne_seg.weight_loading import fill_network, initialize_from
-from tests.networks.reference import randomise
+from tests.networks.reference import randomize
 from tests.tiny_networks import TinyNet, same_tensors
 
 SWIN = {"embed_dim": 24, "depths": [1, 2, 1, 1], "num_heads": [1, 2, 4, 8]}
@@ -40,7 +40,7 @@ def transformers_upernet(kind: str) -> Any:
         auxiliary_in_channels=96 if kind == "swin" else 24,  # 384 in older versions
     )
     network = transformers.UperNetForSemanticSegmentation(config).eval()
-    randomise(network)
+    randomize(network)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "norm" in name or "bias" in name or "layer_scale" in name:
@@ -87,7 +87,7 @@ def test_transformers(kind: str, tmp_path: Path) -> None:
 
 def test_a_folder_that_smp_saved(tmp_path: Path) -> None:
     theirs = smp.FPN("resnet18", encoder_weights=None, classes=4).eval()
-    randomise(theirs)
+    randomize(theirs)
     theirs.save_pretrained(tmp_path / "fpn")
     network = smp.FPN("resnet18", encoder_weights=None, classes=4)
     fill_network(network, str(tmp_path / "fpn"))
@@ -100,7 +100,7 @@ def test_a_upernet_that_smp_saved(tmp_path: Path) -> None:
     encoder = "tu-swin_tiny_patch4_window7_224"
     settings = {"decoder_channels": 16, "classes": 5, **SWIN, **flexible}
     theirs = smp.UPerNet(encoder, encoder_weights=None, **settings).eval()
-    randomise(theirs)
+    randomize(theirs)
     theirs.save_pretrained(tmp_path / "saved")
     module = ours("swin")
     report = fill_network(module.network, str(tmp_path / "saved"))

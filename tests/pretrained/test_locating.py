@@ -12,7 +12,7 @@ import torch
 from pne_seg.errors import UserError
 from pne_seg.pretrained import read_weights
 from pne_seg.pretrained.locating import locate, shown_source
-from tests.networks.reference import randomise
+from tests.networks.reference import randomize
 from tests.pretrained.web import COMMIT, Web, become_the_hub, serve
 from tests.tiny_networks import same_tensors
 
@@ -33,7 +33,7 @@ def hub(web: Web, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Web:
 def saved(tmp_path: Path) -> Path:
     """A folder as smp saves a network, and as it lies on the hub."""
     network = smp.FPN("resnet18", encoder_weights=None, classes=4)
-    randomise(network)
+    randomize(network)
     network.save_pretrained(tmp_path / "saved")
     torch.save(network.state_dict(), tmp_path / "state.pth")
     return tmp_path / "saved"

@@ -26,7 +26,7 @@ TO_CLASS = {
     7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12,
     26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
 }  # fmt: skip
-LABEL_IDS = (*range(34), 255)  # 255: the licence plate's −1 in eight bits
+LABEL_IDS = (*range(34), 255)  # 255: the license plate's −1 in eight bits
 WITHOUT_ANNOTATION = (0, 1, 2, 3)  # all that the test split's dummies hold
 FRAMES = {
     "train": ("aachen_000000_000019", "aachen_000001_000019", "bremen_000000_000019"),
