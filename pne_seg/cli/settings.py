@@ -137,9 +137,18 @@ class Settings:
     def arguments(self) -> list[str]:
         """Return the settings as the parser's arguments."""
         tree = self.tree()
-        config = ["--config", yaml.safe_dump(tree, sort_keys=False)] if tree else []
+        config = ["--config", yaml.dump(tree, Dumper=_Quoting, sort_keys=False)] if tree else []
         actions = [override for override in self.overrides if override.is_action]
         return config + [token for override in actions for token in override.tokens]
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes every text: the parser's YAML has more numbers than PyYAML's, such as 1e3."""
+
+
+_Quoting.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
 
 
 def read_config(path: Path) -> Config:

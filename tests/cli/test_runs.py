@@ -144,7 +144,7 @@ def test_another_seed_is_another_run(fitted: Path, tmp_path: Path) -> None:
     assert not (run_folder(run) / "figures").exists()
 
 
-@pytest.mark.parametrize("name", ["007", "study/arm"])
+@pytest.mark.parametrize("name", ["007", "1e3", "study/arm"])
 def test_a_run_goes_to_the_working_directory_under_a_name_of_choice(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
