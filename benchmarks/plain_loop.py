@@ -1,6 +1,6 @@
 """The PNE loss as a loop over images, classes and pairs, for comparison of its cost.
 
-Each pair is vectorised, but is looked up with masks (a device synchronization each), repeats its
+Each pair is vectorized, but is looked up with masks (a device synchronization each), repeats its
 samples up to n and multiplies copies.
 """
 

@@ -1,7 +1,7 @@
 """Semantic segmentation training with the Positive-Negative Equal contrastive loss.
 
-Each name loads what it needs when it is asked for: `from pne_seg import PNELoss` needs PyTorch
-alone.
+Each name loads what it needs when it is asked for: `from pne_seg import PNELoss` only
+needs PyTorch.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """Read YAML and JSON that may come from anywhere, within bounds.
 
 YAML repeats a value by name: a few lines of such references mean billions of values, and a file of
-brackets alone exceeds Python's recursion limit. Both are refused before anything is built.
+only brackets exceeds Python's recursion limit. Both are refused before anything is built.
 """
 
 import json

@@ -157,7 +157,7 @@ class LastCheckpoint(Checkpoint):
             self.save(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is due, and before a validation in which several processes cannot agree."""
+        """Save on schedule, and before a validation in which several processes cannot agree."""
         in_training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         several = trainer.world_size > 1 and in_training and not _is_dry(trainer)
         if self._due or several:

@@ -123,7 +123,7 @@ class SegmentationCLI(LightningCLI):
                     "Leave the key out for the defaults."
                 )
         self.config = parser.parse(self.settings)
-        self.config.pop("allow", None)  # holds for this command alone
+        self.config.pop("allow", None)  # holds only for this command
 
     def instantiate_classes(self) -> None:
         """Build data, network and trainer."""

@@ -32,7 +32,7 @@ def run(args: Sequence[str]) -> None:
     args = joined.split("\0") if args else []
     settings = Settings.of(args)  # bounds of the values, too
     imports = settings.imports
-    config = _parser().parse(settings)  # a mistyped key is told before the run is looked for
+    config = _parser().parse(settings)  # a mistyped key is reported before the run is looked for
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
     if not (config.output or "").strip():

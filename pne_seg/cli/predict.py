@@ -47,7 +47,7 @@ _PRECISIONS = {"None": "32-true", "64": "64-true", "32": "32-true", "16": "16-mi
 
 
 def add_arguments(parser: LightningArgumentParser) -> None:
-    """Add the settings that `predict` alone has."""
+    """Add the settings that only `predict` has."""
     add = parser.add_argument
     add(
         "--input",
@@ -137,7 +137,7 @@ def _refuse_settings_of_the_run(settings: Settings) -> None:
                 "classes and colors come with the checkpoint."
             )
         if f"{group}.{name}" in INTERNAL:
-            raise UserError(f"There is no setting --data.{name}.\n  Give --input alone.")
+            raise UserError(f"There is no setting --data.{name}.\n  Give only --input.")
         if group == "data" and name not in _FOR_INPUT and name.partition(".")[0] in known:
             raise UserError(
                 f"--data.{name}: with --input the run's data are not read. Leave it out."

@@ -201,7 +201,7 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
 
 
 def same_class(one: str, other: str) -> bool:
-    """Return whether two class paths, in full or by the class's name alone, mean one class."""
+    """Return whether two class paths, in full or only by the class's name, mean one class."""
     if "." in one and "." in other and one != other:
         found = imported(one)
         return found is not None and found is imported(other)

@@ -166,7 +166,7 @@ def extract(
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = target.with_name(f".{target.name}.unpacking.lock")
-        with open_archive(archive, max_bytes) as opened, alone(lock, f"unpacks to {target}"):
+        with open_archive(archive, max_bytes) as opened, exclusive(lock, f"unpacks to {target}"):
             if not _occupied(target):
                 _extract(opened, f"{only.strip('/')}/" if only else "", target)
     except OSError as error:
@@ -228,7 +228,7 @@ def bytes_bar(doing: str, total: int | None, done: int = 0) -> "tqdm[NoReturn]":
 
 
 @contextmanager
-def alone(lock: Path, doing: str) -> Iterator[None]:
+def exclusive(lock: Path, doing: str) -> Iterator[None]:
     """Let one process at a time through; the lock of one that was killed is free."""
     held = FileLock(lock)
     try:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import track
 
-from pne_seg.data.archives import alone, require_space
+from pne_seg.data.archives import exclusive, require_space
 from pne_seg.data.base import usable_processors
 from pne_seg.data.paired_files import PairedDataset, spread
 from pne_seg.data.samples import Sample
@@ -72,7 +72,7 @@ class CachedDataset(PairedDataset):
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with alone(self.folder / ".lock", f"fills {self.folder}"):
+            with exclusive(self.folder / ".lock", f"fills {self.folder}"):
                 # Another process may have done it meanwhile.
                 if absent := self.absent():
                     self._fill(absent)

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 from rich.filesize import decimal
 
-from pne_seg.data.archives import alone, bytes_bar, extract, require_space
+from pne_seg.data.archives import bytes_bar, exclusive, extract, require_space
 from pne_seg.errors import UserError
 
 _CHUNK = 1 << 20
@@ -68,7 +68,7 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            with alone(folder / f".{part.name}.lock", f"downloads {target}"):
+            with exclusive(folder / f".{part.name}.lock", f"downloads {target}"):
                 if not target.exists():  # another process may have downloaded it meanwhile
                     _download(remote, part, tries, pause, timeout)
                     part.replace(target)

@@ -8,7 +8,7 @@ from typing import Any
 import albumentations as A
 from torch.utils.data import DataLoader
 
-from pne_seg.data.archives import alone
+from pne_seg.data.archives import exclusive
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.data.cache import CachedDataset
 from pne_seg.data.paired_files import PairedDataset
@@ -81,7 +81,7 @@ class FileDataModule(SegmentationDataModule):
         place = self.root.absolute()
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with alone(place.with_name(f".{place.name}.lock"), "fetches the data set"):
+            with exclusive(place.with_name(f".{place.name}.lock"), "fetches the data set"):
                 self.fetch()
         except OSError as error:
             raise UserError(

@@ -51,7 +51,7 @@ class PixelsToLogits(nn.Module):
 
 @dataclass(frozen=True)
 class Traced:
-    """A traced graph, or the weights alone, and which images it takes."""
+    """A traced graph, or only the weights, and which images it takes."""
 
     program: ExportedProgram | None  # None for the weights
     multiple: int  # pixels that must divide both sides: the network's stride or more

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pne_seg.data.archives import alone, check_members, extract, open_archive
+from pne_seg.data.archives import check_members, exclusive, extract, open_archive
 from pne_seg.data.sources import open_tree
 from pne_seg.errors import UserError
 
@@ -236,11 +236,11 @@ def test_two_processes_unpack_to_one_place(home: Path, monkeypatch: pytest.Monke
 
     def announce(lock: Path, doing: str) -> AbstractContextManager[None]:
         ready.release()
-        return alone(lock, doing)
+        return exclusive(lock, doing)
 
-    monkeypatch.setattr("pne_seg.data.archives.alone", announce)
+    monkeypatch.setattr("pne_seg.data.archives.exclusive", announce)
     processes = [context.Process(target=extract, args=(archive, home / "out")) for _ in range(2)]
-    with alone(home / ".out.unpacking.lock", "is at it"):
+    with exclusive(home / ".out.unpacking.lock", "is at it"):
         for process in processes:
             process.start()
         assert all(ready.acquire(timeout=60) for _ in processes)
