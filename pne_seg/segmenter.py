@@ -16,6 +16,7 @@ from pne_seg.description import Color
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports
 from pne_seg.inference import Inference, Predictor
+from pne_seg.shipped_configs import find_config
 from pne_seg.trained import Trained, load_trained, read_settings
 from pne_seg.visualization import color_labels, overlay
 
@@ -27,7 +28,7 @@ ClassMap = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 class Segmenter:
-    """Class maps of images, as `cli.py predict` writes them.
+    """Class maps of images, as `pne-seg predict` writes them.
 
     Args:
         trained: network, normalization, classes and image size.
@@ -116,7 +117,7 @@ def load(
         classes = segmenter.predict("photo.jpg")
 
         segmenter = pne_seg.load(
-            "hf://smp-hub/upernet-swin-tiny", config="configs/ade20k_upernet_swin.yaml"
+            "hf://smp-hub/upernet-swin-tiny", config="ade20k_upernet_swin"
         )
 
     It calculates in float32, whatever precision the run was trained and scored in
@@ -129,7 +130,8 @@ def load(
             an address, in the form of smp, mmsegmentation or transformers.
         device: such as `"cuda"`; the accelerator where there is one, else the CPU.
         inference: in place of the run's own protocol (windows, scales, mirrored).
-        config: a YAML file that names network and data, for weights from elsewhere.
+        config: for weights from elsewhere, a YAML file that names network and data, or the name of
+            a shipped config.
         allow: packages and modules, such as `["my_package"]`, that a run or an export may name
             classes of, beside those of this project. The user's own modules need no mention for a
             `config` and for a run below the working directory's `runs`.
@@ -140,7 +142,8 @@ def load(
     """
     if isinstance(allow, str):
         raise UserError(f"allow takes a list of modules: allow=[{allow!r}].")
-    settings = None if config is None else read_settings(Path(config).expanduser())
+    file = None if config is None else find_config(str(Path(config).expanduser()))
+    settings = None if file is None else read_settings(file)
     trained = load_trained(os.fspath(path), settings, Imports(allow=tuple(allow)))
     return Segmenter(trained, device, inference)
 

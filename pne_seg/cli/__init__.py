@@ -1,4 +1,4 @@
-"""The command line: `python cli.py VERB …`, or `pne-seg VERB …` once installed.
+"""The command line: `pne-seg VERB …`.
 
     fit        train, and score after every epoch
     validate   score a trained network on the validation split
@@ -9,9 +9,11 @@
     compare    compare finished runs: arms, seeds, intervals
     check-data decode every file of a data set, and report on it
     models     show which methods and encoders go together, with their numbers
+    configs    list the shipped configs, or copy one to edit
 
-`python cli.py VERB --help` lists a verb's settings. With PNE_SEG_TRACEBACK=1 in the environment
-every error comes with its traceback.
+`pne-seg VERB --help` lists a verb's settings. With PNE_SEG_TRACEBACK=1 in the environment
+every error comes with its traceback. `pne-seg --print_completion bash` (or zsh) prints a script
+that completes commands, configs and settings.
 """
 
 import sys
@@ -25,7 +27,8 @@ from pne_seg.errors import nearest
 if TYPE_CHECKING:
     from pne_seg.cli.command import SegmentationCLI
 
-VERBS = ("fit", "validate", "test", "predict", "export", "sweep", "compare", "check-data", "models")
+VERBS = ("fit", "validate", "test", "predict")
+VERBS += ("export", "sweep", "compare", "check-data", "models", "configs")
 _TRAINER_VERBS = VERBS[:4]
 
 
@@ -46,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):
-        print(__doc__)
+        print((__doc__ or "").replace("pne-seg", program()))
         return None
     verb = args[0]
     if verb not in VERBS:
@@ -77,7 +80,14 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
 def console() -> None:
     """Entry point of the installed `pne-seg`, whose return value would become the exit code."""
+    if not sys.flags.safe_path and "" not in sys.path:
+        sys.path.append("")  # the working directory, for the user's own modules
     main()
+
+
+def program() -> str:
+    """Return how the user types the command line: `python cli.py` in a checkout, or `pne-seg`."""
+    return "python cli.py" if Path(sys.argv[0]).name == "cli.py" else "pne-seg"
 
 
 def fail(message: str) -> NoReturn:

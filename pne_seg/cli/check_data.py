@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pne_seg.cli import program
 from pne_seg.cli.checks import build_error, dropped_setting
 from pne_seg.cli.failures import naming
 from pne_seg.cli.parser import ALLOW_HELP, Parser
@@ -87,7 +88,7 @@ def _settings(args: Sequence[str]) -> Settings:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="cli.py check-data", description=_DESCRIPTION)
+    parser = Parser(prog=f"{program()} check-data", description=_DESCRIPTION)
     parser.add_argument(
         "-c", "--config", action="config", help="YAML file; what is not `data` is ignored."
     )

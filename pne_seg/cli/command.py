@@ -24,7 +24,7 @@ from pne_seg.callbacks import (
     Summary,
 )
 from pne_seg.checkpoint_file import read_checkpoint
-from pne_seg.cli import checks, predict
+from pne_seg.cli import checks, predict, program
 from pne_seg.cli.evaluation import plan_evaluation
 from pne_seg.cli.failures import is_out_of_memory, naming, one_line
 from pne_seg.cli.parser import ALLOW_HELP, Parser
@@ -84,7 +84,7 @@ class SegmentationCLI(LightningCLI):
             seed_everything_default=0,
             trainer_defaults={"log_every_n_steps": 10},
             parser_class=Parser,
-            parser_kwargs={"prog": f"cli.py {verb}", "description": _DESCRIPTIONS[verb]},
+            parser_kwargs={"prog": f"{program()} {verb}", "description": _DESCRIPTIONS[verb]},
             args=self.settings.arguments(),
         )
 

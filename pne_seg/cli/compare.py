@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pne_seg.cli import program
 from pne_seg.cli.failures import naming
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
@@ -25,7 +26,7 @@ on the test split if all runs were tested (test --run DIR), else on the validati
 def run(args: Sequence[str]) -> None:
     """Print the comparison, and write it where `--output` says."""
     parser = argparse.ArgumentParser(
-        "cli.py compare",
+        f"{program()} compare",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -44,7 +45,7 @@ def run(args: Sequence[str]) -> None:
 
     comparison = Comparison(group_arms(read_results(given.runs)))
     if given.output is not None:
-        command = shlex.join(["python", "cli.py", "compare", *map(str, given.runs)])
+        command = shlex.join([*program().split(), "compare", *map(str, given.runs)])
         write_comparison(comparison, given.output, "Comparison of runs", {}, command)
     sys.stdout.write(comparison_markdown(comparison))
     if given.output is not None:

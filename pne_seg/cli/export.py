@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pne_seg.cli import program
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
@@ -80,7 +81,7 @@ def run(args: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="cli.py export", description=_DESCRIPTION)
+    parser = Parser(prog=f"{program()} export", description=_DESCRIPTION)
     add, text = parser.add_argument, str | None
     add("-c", "--config", action="config", help="Its newest run is meant, or --weights for it.")
     add("--name", type=text, help="The run's name, by default the config's.")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.cli import fail
+from pne_seg.cli import fail, program
 from pne_seg.contrast.component import Projection
 from pne_seg.errors import unknown_setting
 from pne_seg.networks.catalogue import ENCODERS, METHODS, SHIPPED, Fit, Method, Misfit, describe
@@ -45,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
 def run(args: Sequence[str]) -> None:
     """Print the table."""
     parser = _Parser(
-        prog="cli.py models",
+        prog=f"{program()} models",
         description="Show which methods and encoders go together, with their numbers.",
         allow_abbrev=False,
     )

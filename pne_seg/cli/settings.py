@@ -5,6 +5,7 @@ afresh, where `init_args` that both classes know would leak into the new one; an
 slot that is null is refused, where it would silently bring the slot back.
 """
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,11 @@ from typing import Any
 
 import yaml
 
+from pne_seg.cli import program
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports, imported
 from pne_seg.settings_files import check_yaml, line_of, parse_yaml, read_yaml
+from pne_seg.shipped_configs import config_name, find_config, shipped_configs
 
 Config = dict[str, Any]
 SLOT_KEYS = ("class_path", "init_args", "dict_kwargs")
@@ -82,7 +85,7 @@ class Settings:
             elif override.value is None:
                 raise UserError("--config needs a file.")
             else:
-                settings.files.append(Path(value))
+                settings.files.append(find_config(value))
         return settings
 
     def load(self) -> None:
@@ -156,9 +159,12 @@ def read_config(path: Path) -> Config:
     try:
         content = read_yaml(path)
     except OSError as error:
-        others = sorted(str(file) for file in path.parent.glob("*.yaml")) if path.name else []
-        known = f" There are {', '.join(others[:8])}." if others else ""
-        raise UserError(f"--config {path}: {error.strerror}.{known}") from error
+        if not isinstance(error, FileNotFoundError):
+            raise UserError(f"--config {path}: {error.strerror}.") from error
+        raise UserError(
+            f"--config {path}: No such file, and no shipped config of that name.{_nearest(path)} "
+            f"`{program()} configs` lists the shipped ones."
+        ) from error
     except UserError as error:
         raise UserError(f"--config {error}") from error
     if content is not None and not isinstance(content, dict):
@@ -166,6 +172,14 @@ def read_config(path: Path) -> Config:
             f"--config {path} must hold 'key: value' lines, not a {type(content).__name__}."
         )
     return content or {}
+
+
+def _nearest(path: Path) -> str:
+    """Name the configs, shipped or in the same folder, that are spelled most like a missing one."""
+    known = {config_name(file): str(file) for file in path.parent.glob("*.yaml")}
+    known |= {name: name for name in shipped_configs()}
+    near = [known[name] for name in difflib.get_close_matches(config_name(path), known)]
+    return f"\n  The nearest: {', '.join(near)}." if near else ""
 
 
 def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:

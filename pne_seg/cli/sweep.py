@@ -15,11 +15,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from pne_seg.cli import program
 from pne_seg.cli.compare import write_comparison
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.metrics import percent
 from pne_seg.runs import check_name
+from pne_seg.shipped_configs import find_config
 
 if TYPE_CHECKING:
     from pne_seg.sweep.arms import Search
@@ -44,13 +46,14 @@ def run(args: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "cli.py sweep",
+        f"{program()} sweep",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--config", action="append", type=Path, default=[], help="of all cells; may be repeated")
+    text = "file or shipped config of all cells; may be repeated"
+    add("--config", action="append", type=find_config, default=[], help=text)
     add("--set", action="append", default=[], metavar="KEY=V1,V2", help="a setting's values")
     add("--arms", type=Path, metavar="FILE", help="YAML: arms by name, each with its settings")
     add("--search", type=Path, metavar="FILE", help="YAML: ranges by setting, for Optuna's TPE")
@@ -100,7 +103,7 @@ def _sweep(given: argparse.Namespace, overrides: list[str], args: Sequence[str])
     if len(versions) > 1:
         print(f"warning: cells were run by {len(versions)} versions of this package's code.")
     # The command is written into a page that others read.
-    command = ["python", "cli.py", "sweep", *map(without_password, args)]
+    command = [*program().split(), "sweep", *map(without_password, args)]
     if isinstance(sweep, Search):
         _compare(sweep, sweep.trained_cells(states, _BEST), command)
         _recommend(sweep, states, command)
@@ -119,9 +122,6 @@ def _plan(given: argparse.Namespace, overrides: list[str]) -> "Sweep":
 
     if not given.config:
         raise UserError("Missing: --config, the configuration of all cells.")
-    for path in given.config:
-        if not path.is_file():
-            raise UserError(f"--config {path} does not exist.")
     if overrides and not overrides[0].startswith("-"):
         raise UserError(f"{overrides[0]}: expected settings as --KEY VALUE.")
     sources = [f"--{name}" for name in ("set", "arms", "search") if getattr(given, name)]

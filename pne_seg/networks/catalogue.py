@@ -4,7 +4,6 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -19,6 +18,7 @@ from pne_seg.networks.auxiliary import FCNHead
 from pne_seg.networks.deeplabv3 import DeepLabV3
 from pne_seg.networks.hrnet import HRNetV2, OCRNet
 from pne_seg.networks.library_networks import UPerNet
+from pne_seg.shipped_configs import shipped_configs
 
 ENCODERS = (
     "tu-resnet101c.gluon_in1k",
@@ -41,7 +41,6 @@ SHIPPED = {
 }
 """What follows the data set in the name of a shipped config that trains a pair."""
 
-_CONFIGS = Path(__file__).parents[2] / "configs"
 _DATA = {19: "cityscapes", 150: "ade20k", 171: "coco_stuff"}  # by the number of classes
 _RESNETS = re.compile(r"(?<!inception)(?<!inception_)resne[stx]")
 
@@ -239,9 +238,9 @@ def recognize(tensors: Mapping[str, Tensor]) -> str | None:
         return None
     description = f"This is {method.name} on {encoder} with {classes} classes"
     if (method.name, encoder) in SHIPPED and classes in _DATA:
-        file = f"{_DATA[classes]}_{SHIPPED[method.name, encoder]}.yaml"
-        if (_CONFIGS / file).is_file():  # an installed package has none
-            return f"{description}: use configs/{file}."
+        config = f"{_DATA[classes]}_{SHIPPED[method.name, encoder]}"
+        if config in shipped_configs():
+            return f"{description}: use configs/{config}.yaml."
     return (
         f"{description}: set model.network to {method.class_path} with encoder_name "
         f"{encoder}, and use data of that many classes."
