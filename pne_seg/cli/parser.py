@@ -217,7 +217,8 @@ def _classes(kind: Any) -> list[type]:
     found: list[type] = []
     for part in _parts(kind):
         if get_origin(part) is Callable:
-            found += _classes(get_args(part)[-1])
+            for returned in get_args(part)[-1:]:  # there are none of a plain Callable
+                found += _classes(returned)
         elif isinstance(part, type) and get_origin(part) is None and part.__module__ not in _PLAIN:
             found.append(part)
     return found

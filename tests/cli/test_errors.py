@@ -281,6 +281,15 @@ def test_what_cannot_be_run_leaves_no_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
+def test_a_mistake_beside_a_setting_that_takes_any_callable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As in every run's own config of a network of smp's, whose `activation` is one."""
+    given = ["--model.network.activation", "null", "--model.los", "x"]
+    said = refused(capsys, "fit", "--config", "scenes_upernet_resnet18", *given)
+    assert "There is no setting --model.los." in said
+
+
 def test_nothing_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Missing: model.network, data." in refused(capsys, "fit")
 
