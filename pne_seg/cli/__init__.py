@@ -51,6 +51,11 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
     if not args or args[0] in ("-h", "--help", "help"):
         print((__doc__ or "").replace("pne-seg", program()))
         return None
+    if args[0].partition("=")[0] == "--print_completion":
+        from pne_seg.cli.completion import completion_script
+
+        print(completion_script("".join([*args[0].partition("=")[2:], *args[1:]])), end="")
+        return None
     verb = args[0]
     if verb not in VERBS:
         near = nearest(verb, VERBS)

@@ -25,16 +25,7 @@ on the test split if all runs were tested (test --run DIR), else on the validati
 
 def run(args: Sequence[str]) -> None:
     """Print the comparison, and write it where `--output` says."""
-    parser = argparse.ArgumentParser(
-        f"{program()} compare",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
-    text = "write report.html, comparison.md, comparison.csv and comparison.json there"
-    parser.add_argument("--output", type=Path, metavar="DIR", help=text)
-    given = parser.parse_args(args)
+    given = _parser().parse_args(args)
     try:
         from pne_seg.sweep.comparison import Comparison, comparison_markdown
     except ModuleNotFoundError as error:
@@ -50,6 +41,19 @@ def run(args: Sequence[str]) -> None:
     sys.stdout.write(comparison_markdown(comparison))
     if given.output is not None:
         print(f"Written to {given.output}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        f"{program()} compare",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
+    text = "write report.html, comparison.md, comparison.csv and comparison.json there"
+    parser.add_argument("--output", type=Path, metavar="DIR", help=text)
+    return parser
 
 
 def write_comparison(

@@ -19,13 +19,7 @@ _DESCRIPTION = "List the shipped configs, or copy one to edit. --config takes th
 
 def run(args: Iterable[str]) -> None:
     """Print the table of all configs, or write a copy of one."""
-    parser = argparse.ArgumentParser(
-        f"{program()} configs", description=_DESCRIPTION, allow_abbrev=False
-    )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="of the config to copy")
-    text = "of the copy, in place of NAME.yaml; - for the screen"
-    parser.add_argument("--output", metavar="FILE", help=text)
-    given = parser.parse_args(list(args))
+    given = _parser().parse_args(list(args))
     configs = shipped_configs()
     if given.name is None:
         if given.output is not None:
@@ -50,6 +44,15 @@ def run(args: Iterable[str]) -> None:
     except OSError as error:
         fail(f"{file} cannot be written ({error.strerror}). Give another file: --output FILE.")
     print(f"Written to {file}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    prog = f"{program()} configs"
+    parser = argparse.ArgumentParser(prog, description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the config to copy")
+    text = "of the copy, in place of NAME.yaml; - for the screen"
+    parser.add_argument("--output", metavar="FILE", help=text)
+    return parser
 
 
 def _list(configs: dict[str, Path]) -> None:

@@ -42,8 +42,7 @@ class _Parser(argparse.ArgumentParser):
         fail(message.removeprefix("argument ").replace(": ", " ", 1))
 
 
-def run(args: Sequence[str]) -> None:
-    """Print the table."""
+def _parser() -> _Parser:
     parser = _Parser(
         prog=f"{program()} models",
         description="Show which methods and encoders go together, with their numbers.",
@@ -53,6 +52,12 @@ def run(args: Sequence[str]) -> None:
     add("--classes", type=_class_count, default=150, metavar="N", help="default 150 (ADE20K)")
     text = "any of smp's, or timm's after tu-, in place of the paper's; may be repeated"
     add("--encoder", action="append", metavar="NAME", help=text)
+    return parser
+
+
+def run(args: Sequence[str]) -> None:
+    """Print the table."""
+    parser = _parser()
     options, unknown = parser.parse_known_args(list(args))
     if unknown and unknown[0].startswith("-"):
         fail(unknown_setting(unknown[0].partition("=")[0], parser._option_string_actions))
