@@ -2,7 +2,5 @@
 
 from setuptools import find_packages, setup
 
-setup(
-    packages=[*find_packages(include=["pne_seg*"]), "pne_seg.configs"],
-    package_dir={"pne_seg.configs": "configs"},
-)
+configs = {"pne_seg.configs": "configs", "pne_seg.configs.overlays": "configs/overlays"}
+setup(packages=[*find_packages(include=["pne_seg*"]), *configs], package_dir=configs)

@@ -156,4 +156,4 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     assert "--classes" in listed
     assert "--encoder" in listed
-    assert "cli.py models" in listed
+    assert "pne-seg models" in listed

@@ -279,15 +279,16 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert fold(tmp_path, [CONTRAST, "# nothing\n"], []).tree() == CONTRAST
 
 
-def test_a_missing_file_lists_those_that_are_there(tmp_path: Path) -> None:
-    for name in ("scenes", "camvid"):
+def test_a_missing_file_names_those_that_are_spelled_like_it(tmp_path: Path) -> None:
+    for name in ("scenes", "scene", "camvid"):
         write_config(tmp_path / f"{name}.yaml", {})
-    (tmp_path / "notes.txt").touch()
+    (tmp_path / "scens.txt").touch()
     with pytest.raises(UserError, match="No such file") as caught:
         read_config(tmp_path / "scens.yaml")
-    for name in ("scens.yaml", "scenes.yaml", "camvid.yaml"):
+    for name in ("scens.yaml", "scenes.yaml", "scene.yaml"):
         assert str(tmp_path / name) in str(caught.value)
-    assert "notes.txt" not in str(caught.value)
+    assert "camvid" not in str(caught.value)
+    assert "scens.txt" not in str(caught.value)
 
 
 def test_a_folder_is_no_config(tmp_path: Path) -> None:

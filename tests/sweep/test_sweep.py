@@ -287,7 +287,7 @@ def test_a_command_has_its_workers_environment(tmp_path: Path) -> None:
     with (tmp_path / "log.txt").open("a") as log:
         cells._command(["--help"], log, log.fileno(), worker)
     text = (tmp_path / "log.txt").read_text()
-    assert "cli.py VERB --help" in text
+    assert "pne-seg VERB --help" in text
     assert "import _frozen_importlib" in text  # what Python prints by that variable
 
 
@@ -299,7 +299,7 @@ def test_mistakes_are_answered_in_a_line(
     down, shown = (f"postgresql+nothing://me:{word}@host/x" for word in ("secret", "***"))
     for line, said in (
         ([], "Missing: --config"),
-        (["--config", "none.yaml"], "--config none.yaml does not exist"),
+        (["--config", "none.yaml"], "--config none.yaml: No such file"),
         ([*base, "--seeds", "0,x"], "--seeds 0,x: expected different whole numbers"),
         ([*base, "--seeds", "0,0"], "--seeds 0,0: expected different"),
         ([*base, "--jobs", "0"], "--jobs 0: expected 1 or more"),
