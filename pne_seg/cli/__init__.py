@@ -27,9 +27,8 @@ from pne_seg.errors import nearest
 if TYPE_CHECKING:
     from pne_seg.cli.command import SegmentationCLI
 
-VERBS = ("fit", "validate", "test", "predict")
-VERBS += ("export", "sweep", "compare", "check-data", "models", "configs")
-_TRAINER_VERBS = VERBS[:4]
+TRAINER_VERBS = ("fit", "validate", "test", "predict")
+VERBS = (*TRAINER_VERBS, "export", "sweep", "compare", "check-data", "models", "configs")
 
 
 def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
@@ -66,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
     except OSError as error:
         fail(f"The working directory is gone ({error.strerror}). Change to another one.")
     # Loaded late: these packages take seconds, and help and typos need none of them.
-    if verb not in _TRAINER_VERBS:
+    if verb not in TRAINER_VERBS:
         try:
             import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
         except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 
 import pne_seg.data
-from pne_seg.cli import VERBS, fail
+from pne_seg.cli import TRAINER_VERBS, VERBS, fail
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.cli.parser import INTERNAL, settings_of
 from pne_seg.shipped_configs import shipped_configs
@@ -62,7 +62,7 @@ def completion_script(shell: str) -> str:
 def _flags(verb: str) -> set[str]:
     """Return a verb's flags; of the classes in its slots, those of the data sets and of PNE."""
     parser: ArgumentParser
-    if verb in VERBS[:4]:
+    if verb in TRAINER_VERBS:
         try:
             _ParserOnly(verb, ["--help"])
         except _BuiltError as built:

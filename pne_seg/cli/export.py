@@ -127,7 +127,7 @@ def _formats(given: Sequence[str] | str | None) -> list[str]:
     if given is None:
         left_out = [format for format in FORMATS if missing_packages(format)]
         for format in left_out:
-            _progress(f"Left out: {format}. For it, pip install -e '.[export]'")
+            _progress(f"Left out: {format}. For it, pip install 'pne-seg[export]'")
         return [format for format in FORMATS if format not in left_out]
     for format in given:
         if format not in FORMATS:

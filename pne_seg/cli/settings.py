@@ -18,7 +18,7 @@ from pne_seg.cli import program
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports, imported
 from pne_seg.settings_files import check_yaml, line_of, parse_yaml, read_yaml
-from pne_seg.shipped_configs import config_name, find_config, shipped_configs
+from pne_seg.shipped_configs import find_config, shipped_configs
 
 Config = dict[str, Any]
 SLOT_KEYS = ("class_path", "init_args", "dict_kwargs")
@@ -176,9 +176,9 @@ def read_config(path: Path) -> Config:
 
 def _nearest(path: Path) -> str:
     """Name the configs, shipped or in the same folder, that are spelled most like a missing one."""
-    known = {config_name(file): str(file) for file in path.parent.glob("*.yaml")}
-    known |= {name: name for name in shipped_configs()}
-    near = [known[name] for name in difflib.get_close_matches(config_name(path), known)]
+    known = {name.rpartition("/")[2]: name for name in shipped_configs()}
+    known |= {file.stem: str(file) for file in path.parent.glob("*.yaml")}
+    near = [known[name] for name in difflib.get_close_matches(path.stem, known)]
     return f"\n  The nearest: {', '.join(near)}." if near else ""
 
 

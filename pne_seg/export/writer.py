@@ -71,8 +71,8 @@ def check_export(output: Path, formats: Collection[str]) -> None:
     for format in formats:
         if missing := missing_packages(format):
             raise UserError(
-                f"{format} needs the package {' and '.join(missing)}: pip install -e '.[export]'\n"
-                f"  {leave_out(format)}"
+                f"{format} needs the package {' and '.join(missing)}: "
+                f"pip install 'pne-seg[export]'\n  {leave_out(format)}"
             )
 
 

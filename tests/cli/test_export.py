@@ -251,7 +251,7 @@ def test_refusals(
     monkeypatch.setattr(writer, "find_spec", lambda name: None if name == "onnxscript" else 1)
     said = refused(capsys, "export", "--run", run, "--formats", "[onnx, torch]")
     assert "onnxscript" in said
-    assert "pip install -e '.[export]'" in said
+    assert "pip install 'pne-seg[export]'" in said
     assert "formats=[safetensors, torch]" in said
     assert not (run / "export").exists()
     exported(capsys, "--run", run, *WEIGHTS)  # which needs none of it
@@ -263,7 +263,7 @@ def test_without_the_packages_of_onnx_it_is_left_out_with_a_word(
     monkeypatch.setattr(writer, "find_spec", lambda name: None if name == "onnx" else 1)
     capsys.readouterr()
     assert main(["export", "--run", str(run), ALLOW]) is None
-    assert "Left out: onnx. For it, pip install -e '.[export]'" in capsys.readouterr().err
+    assert "Left out: onnx. For it, pip install 'pne-seg[export]'" in capsys.readouterr().err
     written = names(run / "export" / "best")
     assert {"model.safetensors", "model.pt2"} <= written
     assert "model.onnx" not in written

@@ -68,6 +68,7 @@ def test_a_miss_names_the_nearest(here: Path, capsys: pytest.CaptureFixture[str]
     assert "`pne-seg configs` lists" in said
     (here / "my_scenes.yaml").touch()
     assert "The nearest: my_scenes.yaml." in refused(capsys, "fit", "--config", "my_scene")
+    assert "The nearest: overlays/debug." in refused(capsys, "fit", "--config", "overlays/debg")
     assert "nearest" not in refused(capsys, "check-data", "--config", "x/y/z.yaml")
 
 
