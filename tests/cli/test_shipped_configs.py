@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import pne_seg
 from pne_seg.cli import VERBS, main
 from pne_seg.cli.completion import completion_script
 from pne_seg.cli.settings import Settings
@@ -50,7 +52,7 @@ def test_the_users_file_wins(here: Path, given: str) -> None:
     assert Settings.of(["--config", given]).files == [Path(copy.name)]
 
 
-def test_a_run_by_name_is_one_by_path(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_by_name_is_one_by_path(here: Path) -> None:
     quick = [*SMALL, *DRY]
     by_name = command("fit", "--config", NAME, "--config", "overlays/cpu", *quick)
     by_path = command(
@@ -59,6 +61,10 @@ def test_a_run_by_name_is_one_by_path(capsys: pytest.CaptureFixture[str]) -> Non
     assert by_name.name == by_path.name == NAME
     config = by_name.parser.dump(by_name._as_written)
     assert config == by_path.parser.dump(by_path._as_written)
+    trained = by_name.model.network.state_dict()
+    torch.save(trained, here / "weights.pt")
+    loaded = pne_seg.load("weights.pt", config=NAME).trained.network.state_dict()
+    torch.testing.assert_close(loaded, trained, rtol=0, atol=0)
 
 
 def test_a_miss_names_the_nearest(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
