@@ -1,0 +1,107 @@
+"""What the terminal shows while a run works: bar, parameters, and pauses that have a reason."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichProgressBar
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.model_summary import get_human_readable_count
+from rich.console import Console
+
+from pne_seg.metrics import percent
+
+
+def working(what: str) -> AbstractContextManager[Any]:
+    """Show on a terminal what takes a while; a log file gets nothing."""
+    return Console(stderr=True).status(what)
+
+
+def device_name(trainer: Trainer) -> str:
+    """Return the name of what a trainer runs on, with the number if there are several."""
+    device, count = trainer.strategy.root_device, trainer.num_devices * trainer.num_nodes
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    return f"{count} × {name}" if count > 1 else name
+
+
+def terminal_callbacks(config: Mapping[str, Any], given: Sequence[Callback]) -> list[Callback]:
+    """Return bar and parameters, as the trainer's settings want them; none in place of a user's."""
+    kinds: list[tuple[str, type[Callback], type[Callback]]] = [
+        ("enable_progress_bar", ProgressBar, Progress),
+        ("enable_model_summary", ModelSummary, Parameters),
+    ]
+    return [
+        own()
+        for setting, kind, own in kinds
+        if config[setting] is not False
+        and not config["barebones"]
+        and not any(isinstance(callback, kind) for callback in given)
+    ]
+
+
+def stop_progress(trainer: Trainer) -> None:
+    """End the progress bar, whose next redraw would erase what is printed meanwhile."""
+    bar = trainer.progress_bar_callback
+    if bar is not None:
+        bar.teardown(trainer, trainer.lightning_module, str(trainer.state.fn))
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar, with the mIoU in percent; in a log file a line for each validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        console = Console()
+        self._is_live = console.is_terminal or console.is_jupyter
+        if not self._is_live:
+            self.disable()
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return what the bar shows: fractions in the unit of the tables."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)  # the number of the run's folder, which was printed
+        for name, value in metrics.items():
+            if name.endswith("/mIoU"):
+                metrics[name] = f"{percent(value)}%"
+        return metrics
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Update the bar, or write its line."""
+        super().on_validation_end(trainer, pl_module)
+        if self._is_live or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        texts = [
+            f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self.get_metrics(trainer, pl_module).items()
+        ]
+        rank_zero_info(
+            f"epoch {trainer.current_epoch}, step {trainer.global_step}: {', '.join(texts)}"
+        )
+
+
+class Parameters(ModelSummary):
+    """Print in one line how many parameters the network and the training-only terms have."""
+
+    @staticmethod
+    def summarize(
+        summary_data: list[tuple[str, list[str]]],
+        total_parameters: int,
+        trainable_parameters: int,
+        model_size: float,  # noqa: ARG004 (the arguments are Lightning's)
+        total_training_modes: dict[str, int],  # noqa: ARG004
+        total_flops: int,  # noqa: ARG004
+        **summarize_kwargs: Any,  # noqa: ARG004
+    ) -> None:
+        columns = dict(summary_data)
+        parts = [
+            f"{count.strip()} in {name} ({kind})"
+            for name, kind, count in zip(
+                columns["Name"], columns["Type"], columns["Params"], strict=True
+            )
+            if count.strip() != "0"
+        ]
+        frozen = total_parameters - trainable_parameters
+        more = f"; {get_human_readable_count(frozen)} of them frozen" if frozen else ""
+        rank_zero_info(f"Parameters: {', '.join(parts)}{more}")
