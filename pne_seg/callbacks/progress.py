@@ -1,7 +1,6 @@
-"""What the terminal shows while a run works: bar, parameters, and pauses that have a reason."""
+"""What the terminal shows of a run: its device, the number of parameters, the progress."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,11 +11,6 @@ from lightning.pytorch.utilities.model_summary import get_human_readable_count
 from rich.console import Console
 
 from pne_seg.metrics import percent
-
-
-def working(what: str) -> AbstractContextManager[Any]:
-    """Show on a terminal what takes a while; a log file gets nothing."""
-    return Console(stderr=True).status(what)
 
 
 def device_name(trainer: Trainer) -> str:
