@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pne_seg.data import Folder
-from pne_seg.data.classes import distinct_colors, read_classes
+from pne_seg.data.classes import read_classes
 from pne_seg.errors import UserError
 from tests.data.miniature import write_folder
 
@@ -165,13 +165,6 @@ def test_classes_must_be_given(tmp_path: Path) -> None:
     (tmp_path / "classes.yaml").write_text("a: [1")
     with pytest.raises(UserError, match=r"classes\.yaml is not valid YAML"):
         Folder(tmp_path)
-
-
-def test_colors_for_pictures_differ() -> None:
-    colors = distinct_colors(30)
-    assert len(set(colors)) == 30
-    assert np.array(colors).min() >= 0
-    assert np.array(colors).max() <= 255
 
 
 @pytest.mark.parametrize(
