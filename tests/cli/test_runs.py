@@ -18,6 +18,7 @@ from torch import Tensor
 from pne_seg import CamVid, Scenes
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.contrast import ContrastResult, PNELoss
+from pne_seg.runs import read_history
 from tests.cli.commands import command, contents, refused, write_config
 from tests.data.camvid_tree import write_tree
 
@@ -111,6 +112,8 @@ def test_the_files_metrics_agree(fitted: Path) -> None:
         assert float(row["train/contrast_anchors"]) > 0
     (epoch,) = [row for row in rows if row["val/mIoU"]]
     final = scores(fitted)
+    ((steps_taken, _),) = read_history(fitted)["val/mIoU"]  # as curves have it
+    assert steps_taken == final["step"] == int(epoch["step"]) + 1 == 2
     logged = {key: float(value) for key, value in epoch.items() if key.startswith("val/") and value}
     assert logged.keys() - {"val/loss"} == {
         key for key, value in final.items() if value is not None
