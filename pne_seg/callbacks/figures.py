@@ -128,8 +128,8 @@ class Figures(Callback):
             for logger in trainer.loggers:
                 logger.save()
             if self.folder is not None and (history := read_history(self.folder)):
-                title = _title(trainer, "train", "losses and mIoU")
-                self._save(visualization.plot_curves(history, title=title), "curves")
+                heading = _title(trainer, "train", "losses and mIoU")
+                self._save(visualization.plot_curves(history, title=heading), "curves")
         if self._best is None:
             return
         metrics, examples, epoch = self._best

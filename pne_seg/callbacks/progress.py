@@ -7,8 +7,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichProgressBar
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.model_summary import get_human_readable_count
+from lightning.pytorch.utilities.model_summary.model_summary import get_human_readable_count
 from rich.console import Console
+from rich.progress import BarColumn
 
 from pne_seg.metrics import percent
 
@@ -52,9 +53,17 @@ class Progress(RichProgressBar):
         if not self._is_live:
             self.disable()
 
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        """Leave room for losses and metrics in a terminal of 100 columns."""
+        columns = super().configure_columns(trainer)
+        for column in columns:
+            if isinstance(column, BarColumn):
+                column.bar_width = 12
+        return columns
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what the bar shows: fractions in the unit of the tables."""
-        metrics = super().get_metrics(trainer, pl_module)
+        metrics: dict[str, Any] = dict(super().get_metrics(trainer, pl_module))
         metrics.pop("v_num", None)  # the number of the run's folder, which was printed
         for name, value in metrics.items():
             if name.endswith("/mIoU"):

@@ -69,8 +69,8 @@ def run(args: Sequence[str]) -> None:
             )
     console = Console(stderr=True)
     try:
-        with console.status("") as shown:
-            say = shown.update if console.is_terminal else _progress
+        with console.status("") as status:
+            say = status.update if console.is_terminal else _progress
             done = export(trained, output, formats, size, say=say, with_preview=preview)
     except DisagreementError as error:
         print(f"error: {error}", file=sys.stderr)

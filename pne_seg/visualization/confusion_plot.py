@@ -124,7 +124,7 @@ def spread(places: Sequence[float], gap: float) -> Floats:
             groups[-1][0] += total
             groups[-1][1] += number
     means = [total / number for total, number in groups for _ in range(int(number))]
-    return np.array(means) + steps
+    return np.asarray(np.array(means) + steps)
 
 
 def _list_confusions(

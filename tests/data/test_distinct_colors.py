@@ -25,7 +25,9 @@ def ciede2000(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     lightness = (l2 - l1) / (1 + 0.015 * (light - 50) ** 2 / np.sqrt(20 + (light - 50) ** 2))
     saturation = (c2 - c1) / (1 + 0.045 * chroma)
     hues = 2 * np.sqrt(c1 * c2) * np.sin(np.radians(turn / 2)) / (1 + 0.015 * chroma * t)
-    return np.sqrt(lightness**2 + saturation**2 + hues**2 + rotation * saturation * hues)
+    return np.asarray(
+        np.sqrt(lightness**2 + saturation**2 + hues**2 + rotation * saturation * hues)
+    )
 
 
 def lab(colors: object) -> np.ndarray:
