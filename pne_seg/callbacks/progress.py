@@ -87,24 +87,13 @@ class Progress(RichProgressBar):
 class Parameters(ModelSummary):
     """Print in one line how many parameters the network and the training-only terms have."""
 
-    @staticmethod
-    def summarize(
-        summary_data: list[tuple[str, list[str]]],
-        total_parameters: int,
-        trainable_parameters: int,
-        model_size: float,  # noqa: ARG004 (the arguments are Lightning's)
-        total_training_modes: dict[str, int],  # noqa: ARG004
-        total_flops: int,  # noqa: ARG004
-        **summarize_kwargs: Any,  # noqa: ARG004
-    ) -> None:
-        columns = dict(summary_data)
-        parts = [
-            f"{count.strip()} in {name} ({kind})"
-            for name, kind, count in zip(
-                columns["Name"], columns["Type"], columns["Params"], strict=True
-            )
-            if count.strip() != "0"
-        ]
-        frozen = total_parameters - trainable_parameters
-        more = f"; {get_human_readable_count(frozen)} of them frozen" if frozen else ""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count them; Lightning's table has rows for what has none, and FLOPs that it lacks."""
+        parts = []
+        for name, part in pl_module.named_children():
+            if count := sum(weights.numel() for weights in part.parameters()):
+                counted = get_human_readable_count(count).strip()
+                parts.append(f"{counted} in {name} ({type(part).__name__})")
+        frozen = sum(w.numel() for w in pl_module.parameters() if not w.requires_grad)
+        more = f"; {get_human_readable_count(frozen).strip()} of them frozen" if frozen else ""
         rank_zero_info(f"Parameters: {', '.join(parts)}{more}")

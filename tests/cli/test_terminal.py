@@ -5,8 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
 
+from pne_seg.callbacks.progress import Parameters
 from pne_seg.cli import main
+from pne_seg.cli.messages import lightning_messages
 from tests.cli.commands import ALLOW, SCENES, SMALL, command, write_config
 from tests.cli.terminals import Terminal, pseudo_terminal
 
@@ -94,3 +98,16 @@ def test_checking_and_exporting_say_what_they_do(run: Path, tmp_path: Path) -> N
     assert "Comparing" not in said
     assert "Drawing" not in said
     assert "OK" in said
+
+
+def test_parameters_are_counted_with_those_that_are_frozen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module = LightningModule()
+    module.network = nn.Conv2d(3, 2000, 1)  # 8,000 parameters
+    module.loss = nn.CrossEntropyLoss()  # none
+    module.contrast = nn.Linear(4, 1, bias=False).requires_grad_(False)
+    with lightning_messages():
+        Parameters().on_fit_start(Trainer(logger=False, accelerator="cpu"), module)
+    expected = "Parameters: 8.0 K in network (Conv2d), 4 in contrast (Linear); 4 of them frozen\n"
+    assert expected in capsys.readouterr().err

@@ -187,3 +187,9 @@ def test_classes_must_be_given(tmp_path: Path) -> None:
 def test_settings_that_cannot_be(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
         Folder(tmp_path, **{"classes": CLASSES, **settings})
+
+
+def test_pictures_call_a_folder_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "leaves").mkdir()
+    flat(tmp_path / "leaves", 2)
+    assert Folder(tmp_path / "leaves", classes=["a", "b"]).display_name == "leaves"
