@@ -111,3 +111,14 @@ def test_parameters_are_counted_with_those_that_are_frozen(
         Parameters().on_fit_start(Trainer(logger=False, accelerator="cpu"), module)
     expected = "Parameters: 8.0 K in network (Conv2d), 4 in contrast (Linear); 4 of them frozen\n"
     assert expected in capsys.readouterr().err
+
+
+def test_a_bar_of_the_user_does_not_erase_the_summary(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml", CONFIG)
+    given = ["--trainer.callbacks+=RichProgressBar", "--figures.num_images", 0]
+    with pseudo_terminal(100) as terminal:
+        command("fit", "--config", config, "--trainer.default_root_dir", tmp_path, *given)
+    said = "\n".join(terminal.screen)
+    assert "v_num" in said  # it is Lightning's own
+    assert said.index("v_num") < said.index("val metrics") < said.index("└")
+    assert said.index("└") < said.index("pixel accuracy") < said.index("Written to")
