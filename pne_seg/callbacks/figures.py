@@ -12,16 +12,20 @@ import cv2
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
 from torch import Tensor
 
 from pne_seg import visualization
 from pne_seg.callbacks.exact_resume import gather
+from pne_seg.callbacks.progress import stop_progress
 from pne_seg.callbacks.summary import rank
 from pne_seg.description import DataDescription
 from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import SegmentationMetrics, percent
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.runs import read_history
+
+_SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 class Example(NamedTuple):
@@ -75,7 +79,7 @@ class Figures(Callback):
         self._batch_drawn = True
         images = batch["image"][: self.num_images].permute(0, 2, 3, 1).cpu().numpy()
         labels = batch["mask"][: self.num_images].cpu().numpy()
-        title = "Training images as the network gets them"
+        title = _title(trainer, "train", "images as the network gets them")
         figure = visualization.training_mosaic(images, labels, _description(trainer), title=title)
         self._save(figure, "train_batch")
 
@@ -114,29 +118,37 @@ class Figures(Callback):
             self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
-        if not self._active(trainer):
-            return
+        if self._active(trainer):
+            stop_progress(trainer)
+            with Console(stderr=True).status("Drawing figures …"):
+                self._draw_all(trainer)
+
+    def _draw_all(self, trainer: Trainer) -> None:
         if trainer.state.fn == "fit":
             for logger in trainer.loggers:
                 logger.save()
             if self.folder is not None and (history := read_history(self.folder)):
-                self._save(visualization.plot_curves(history, title="Training"), "curves")
+                heading = _title(trainer, "train", "losses and mIoU")
+                self._save(visualization.plot_curves(history, title=heading), "curves")
         if self._best is None:
             return
         metrics, examples, epoch = self._best
-        when = "test split" if trainer.state.fn == "test" else "validation split"
-        if trainer.state.fn == "fit":
-            when += f", epoch {epoch}, the best"
+        split = "test" if trainer.state.fn == "test" else "val"
+        when = f", epoch {epoch} (best)" if trainer.state.fn == "fit" else ""
+
+        def title(what: str) -> str:
+            return _title(trainer, split, f"{what}{when}")
+
         data = _description(trainer)
         if examples:
-            self._save(_mosaic(examples, data, f"Predictions ({when})"), "predictions")
+            self._save(_mosaic(examples, data, title("predictions")), "predictions")
         names, shares = data.class_names, metrics.pixel_share.numpy()
         figure = visualization.plot_class_iou(
-            names, metrics.iou.numpy(), pixel_share=shares, title=f"IoU by class ({when})"
+            names, metrics.iou.numpy(), pixel_share=shares, title=title("IoU by class")
         )
         self._save(figure, "class_iou")
         figure = visualization.plot_confusion_matrix(
-            metrics.matrix.numpy(), names, title=f"Confusion ({when})"
+            metrics.matrix.numpy(), names, title=title("confusions")
         )
         self._save(figure, "confusion_matrix")
 
@@ -211,6 +223,7 @@ class ImageScores(Callback):
             return
         self._write_table(self.folder / "images.csv")
         ranked, count = _ranked(self._images), self.num_images
+        stop_progress(trainer)
         # In a small split an image is shown once.
         extremes = {"worst": ranked[:count], "best": ranked[count:][::-1][:count]}
         for which, images in extremes.items():
@@ -220,9 +233,10 @@ class ImageScores(Callback):
                 if image.example is not None
             ]
             if examples:
-                title = f"The {which} images of the test split, by mIoU"
-                figure = _mosaic(examples, _description(trainer), title)
-                visualization.save_figure(figure, self.folder / "figures" / f"{which}.png")
+                title = _title(trainer, "test", f"the {which} images by mIoU")
+                with Console(stderr=True).status(f"Drawing {which}.png …"):
+                    figure = _mosaic(examples, _description(trainer), title)
+                    visualization.save_figure(figure, self.folder / "figures" / f"{which}.png")
 
     def _write_table(self, path: Path) -> None:
         text = io.StringIO()
@@ -245,6 +259,12 @@ def _mosaic(examples: Sequence[Example], data: DataDescription, title: str) -> A
     return visualization.validation_mosaic(
         images, labels, predictions, names=names, data=data, title=title
     )
+
+
+def _title(trainer: Trainer, split: str, what: str) -> str:
+    """Return a title such as `Scenes · validation · predictions`."""
+    name: str = trainer.datamodule.display_name  # type: ignore[attr-defined]
+    return f"{name} · {_SPLITS[split]} · {what}"
 
 
 def _description(trainer: Trainer) -> DataDescription:

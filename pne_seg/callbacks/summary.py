@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pne_seg.callbacks.exact_resume import gather
+from pne_seg.callbacks.progress import stop_progress
 from pne_seg.data.base import SegmentationDataModule
 from pne_seg.description import pixel_sizes
 from pne_seg.errors import UserError
@@ -97,6 +98,7 @@ class Summary(Callback):
         assert isinstance(pl_module, SegmentationModule)
         if not self._best or not trainer.is_global_zero:
             return
+        stop_progress(trainer)
         self._print(trainer, pl_module)
         if self.folder is not None:
             self._write(trainer, pl_module, self.folder / METRICS)

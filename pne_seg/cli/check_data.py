@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from pne_seg.cli import program
 from pne_seg.cli.checks import build_error, dropped_setting
 from pne_seg.cli.failures import naming
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
-from pne_seg.data import Folder, SegmentationDataModule
+from pne_seg.data import SegmentationDataModule
 from pne_seg.data.inspection import SPLITS, Inspection, as_json, inspect, report_text
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
@@ -66,7 +68,8 @@ def run(args: Sequence[str]) -> None:
                 (output / name).unlink(missing_ok=True)  # there may be fewer than last time
             write_bytes_atomically(output / "report.json", content.encode())
             write_bytes_atomically(output / "report.txt", text.encode())
-            _draw(output, inspection, data)
+            with Console(stderr=True).status("Drawing label_histogram.png and mosaics …"):
+                _draw(output, inspection, data)
             print(f"Written to {output}", file=sys.stderr)
     if inspection.of("error"):
         raise SystemExit(1)
@@ -112,9 +115,7 @@ def _output(given: str | None, data: SegmentationDataModule) -> Path | None:
         return None
     output = Path(given)
     if output == _OUTPUTS / "DATA":
-        # Custom folders are told apart by their names.
-        own = data.root.resolve().name.removesuffix(".zip") if isinstance(data, Folder) else ""
-        output = _OUTPUTS / (own or type(data).__name__)
+        output = _OUTPUTS / data.display_name
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file. Give a folder.")
     others = sorted({path.name for path in output.iterdir()} - {*FILES}) if output.is_dir() else []
@@ -131,7 +132,7 @@ def _draw(output: Path, inspection: Inspection, data: SegmentationDataModule) ->
     counted, description = inspection.counted, data.description
     if counted:
         pixels: dict[str, Any] = {split: figures.pixels for split, figures in counted.items()}
-        title = f"{inspection.data}: labeled pixels"
+        title = f"{data.display_name} · labeled pixels"
         figure = plot_label_histogram(description, pixels, title=title)
         save_figure(figure, output / "label_histogram.png")
     for split, figures in counted.items():
@@ -139,6 +140,6 @@ def _draw(output: Path, inspection: Inspection, data: SegmentationDataModule) ->
         if samples:
             images = [sample.image for sample in samples]
             labels = [sample.labels for sample in samples]
-            title = f"{inspection.data}, {split}: {len(samples)} of {figures.images} images"
+            title = f"{data.display_name} · {split} · {len(samples)} of {figures.images} images"
             figure = training_mosaic(images, labels, description, title=title)
             save_figure(figure, output / f"mosaic_{split}.png")

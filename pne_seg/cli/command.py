@@ -23,6 +23,7 @@ from pne_seg.callbacks import (
     Stopped,
     Summary,
 )
+from pne_seg.callbacks.progress import device_name, terminal_callbacks
 from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli import checks, predict, program
 from pne_seg.cli.evaluation import plan_evaluation
@@ -170,9 +171,12 @@ class SegmentationCLI(LightningCLI):
         else:
             config |= {"logger": False, "enable_checkpointing": False}
             callbacks = self._evaluation_callbacks(writes)
-        config["callbacks"] = [*_as_list(config.get("callbacks")), *callbacks]
+        given = _as_list(config.get("callbacks"))
+        config["callbacks"] = [*given, *terminal_callbacks(config, given), *callbacks]
         config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
-        return Trainer(**config)
+        trainer = Trainer(**config)
+        rank_zero_info(f"Device: {device_name(trainer)}")
+        return trainer
 
     def _training_callbacks(self, config: dict[str, Any]) -> list[Callback]:
         averaging = _as_list(self.config_init["ema"])
@@ -204,10 +208,10 @@ class SegmentationCLI(LightningCLI):
         summary.origin = origin or {}
         figures.folder = summary.folder = self.run_folder
         if self.verb != "test":
-            return [figures, summary]
+            return [summary, figures]
         images = ImageScores(min(figures.num_images, 4))
         images.folder = self.run_folder
-        return [figures, summary, images]
+        return [summary, figures, images]
 
     def _open_run(self) -> Logger:
         """Make the run's folder and describe the run there; return the logger of `metrics.csv`."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from pne_seg.cli import program
 from pne_seg.cli.parser import ALLOW_HELP, Parser
 from pne_seg.cli.settings import Settings
@@ -66,8 +68,11 @@ def run(args: Sequence[str]) -> None:
                 f"Left out: {PREVIEW}, as it shows validation images and {config.push} is public. "
                 "If the images may be shown, --preview true."
             )
+    console = Console(stderr=True)
     try:
-        done = export(trained, output, formats, size, say=_progress, with_preview=preview)
+        with console.status("") as status:
+            say = status.update if console.is_terminal else _progress
+            done = export(trained, output, formats, size, say=say, with_preview=preview)
     except DisagreementError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error

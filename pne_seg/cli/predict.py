@@ -63,7 +63,8 @@ def add_arguments(parser: LightningArgumentParser) -> None:
         default=list(KINDS),
         help="What to write: classes/NAME.png holds class indices, color/NAME.png the same with "
         "the data's colors, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
-        "sound, encoded from classes/NAME/FRAME.png, which are always written).",
+        "sound, encoded from classes/NAME/FRAME.png, which are always written). classes.csv and "
+        "legend.png say which index and color is which class.",
     )
     add(
         "--format",
@@ -165,7 +166,7 @@ def prepare(
         raise UserError(f"--write []: nothing to write. Give some of {', '.join(KINDS)}.")
     else:
         kinds = [settings["write"]] if settings["write"] in KINDS else settings["write"]
-        layout = Pictures(folder, kinds, data.palette, data.ignore_index)
+        layout = Pictures(folder, kinds, data.palette, data.ignore_index, data.class_names)
     source = data.split("test")
     if isinstance(source, InputDataset):
         for remark in source.inputs.remarks:

@@ -16,6 +16,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from pne_seg.callbacks import Stopped
 from pne_seg.cli.command import SegmentationCLI, this_rank
 from pne_seg.cli.failures import Failing, is_out_of_memory, report
+from pne_seg.cli.messages import lightning_messages
 from pne_seg.inference import Inference
 
 _FIRST = "PNE_SEG_FIRST_PROCESS"
@@ -37,7 +38,7 @@ def run(verb: str, args: Sequence[str]) -> SegmentationCLI:
     command: SegmentationCLI | None = None
     _follow_first_process(this_rank())
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), lightning_messages():
             for message in _IRRELEVANT:
                 warnings.filterwarnings("ignore", message=message)
             command = SegmentationCLI(verb, args)

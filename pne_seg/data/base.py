@@ -85,6 +85,11 @@ class SegmentationDataModule(LightningDataModule):
         return len(self.class_names)
 
     @property
+    def display_name(self) -> str:
+        """What pictures and folders call the data set."""
+        return type(self).__name__
+
+    @property
     def prediction_base(self) -> tuple[int, int] | None:
         """Width and height of the box that images from elsewhere are fitted to for prediction.
 

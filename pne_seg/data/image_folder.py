@@ -86,6 +86,11 @@ class Folder(FileDataModule):
         self.label_format = _label_format(own, ignore_values, ignore_colors, reduce_zero_label)
         self._pairs: dict[Split, list[Pair]] | None = None
 
+    @property
+    def display_name(self) -> str:
+        """The folder's name."""
+        return self.root.resolve().name.removesuffix(".zip") or super().display_name
+
     def pairs(self, split: Split) -> PairedDataset:
         """Return the split's images with their masks."""
         if self._pairs is None:

@@ -1,5 +1,6 @@
 """The files of a prediction and their content: pictures, or what a benchmark's server takes."""
 
+import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,10 @@ from pne_seg.data.classes import class_list
 from pne_seg.data.images import Pixels
 from pne_seg.description import class_difference
 from pne_seg.errors import UserError
+from pne_seg.files import write_bytes_atomically
 from pne_seg.prediction.inputs import check_names
-from pne_seg.prediction.manifest import MANIFEST, Origin, UnwritableError
-from pne_seg.visualization import overlay
+from pne_seg.prediction.manifest import MANIFEST, Origin, UnwritableError, digest
+from pne_seg.visualization import overlay, plot_legend, save_figure
 
 Classes = npt.NDArray[Any]
 """(H, W) class indices of any integer type."""
@@ -51,7 +53,8 @@ class Pictures:
 
     `classes/NAME.png` has one channel of 8 bits, or 16 with more than 256 classes;
     `color/NAME.png` the same indices with the palette, or RGB; `overlay/NAME.jpg` the mixture. The
-    frames of a video get `classes/` only, from which `overlay/NAME.mp4` is drawn.
+    frames of a video get `classes/` only, from which `overlay/NAME.mp4` is drawn. `classes.csv`
+    lists the classes; with colors or overlays, `legend.png` shows them.
     """
 
     manifest: Path | None = None  # in the folder
@@ -62,9 +65,11 @@ class Pictures:
         kinds: Sequence[Kind],
         palette: Sequence[tuple[int, int, int]],
         ignore_index: int,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.kinds = kinds
+        self.class_names = class_names
         self.palette = np.asarray(palette, np.uint8)
         self.ignore_index = ignore_index
 
@@ -81,6 +86,26 @@ class Pictures:
     def path(self, kind: Kind, name: str) -> Path:
         """Return a file by its kind and its prediction's name."""
         return self.folder / kind / f"{name}{'.jpg' if kind == 'overlay' else '.png'}"
+
+    def legends(self) -> dict[Path, Origin]:
+        """Return the files that explain the others; they depend on the classes only."""
+        names = ["classes.csv"] if self.class_names else []
+        if {"color", "overlay"} & {*self.kinds}:
+            names.append("legend.png")
+        content = digest(*self.class_names, self.palette.tolist())
+        return {self.folder / name: Origin("classes", content) for name in names}
+
+    def save_legend(self, path: Path) -> None:
+        """Write one of `legends`."""
+        if path.suffix == ".png":
+            save_figure(plot_legend(self.class_names, self.palette.tolist()), path)
+            return
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["index", "name", "red", "green", "blue"])
+        for index, (name, color) in enumerate(zip(self.class_names, self.palette, strict=True)):
+            rows.writerow([index, name, *color.tolist()])
+        write_bytes_atomically(path, text.getvalue().encode())
 
     def encode(self, path: Path, classes: Classes, image: Pixels | None) -> bytes:
         """Return the content of one of the files; the image is (H, W, 3) RGB."""

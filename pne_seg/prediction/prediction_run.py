@@ -49,7 +49,7 @@ class PredictionRun(Callback):
         layout.check_targets(self.targets)
         wanted = {path: target.origin for target in self.targets for path in layout.paths(target)}
         wanted |= {path: target.origin for path, target in self.videos.items()}
-        missing = self.manifest.plan(wanted)
+        missing = self.manifest.plan(wanted | layout.legends())
         self.left = [
             index
             for index, target in enumerate(self.targets)
@@ -181,6 +181,10 @@ class PredictionRun(Callback):
                 self.written -= 1
                 self.unwritten[index] = f"{gone[0]} is gone; the same command writes it again."
         print(self._summary())
+        legends = [path for path in layout.legends() if self.manifest.state(path) != "current"]
+        if legends and layout.folder.exists():  # else nothing could be predicted
+            failed = self.manifest.put(legends, layout.save_legend)
+            self.unwritten |= {path.name: reason for path, reason in failed.items()}
         for path, target in self.videos.items():
             try:
                 self._draw_video(path, target)

@@ -1,4 +1,4 @@
-"""Plots by class: bars of the IoU, bars of the labeled pixels, and the confusion matrix."""
+"""Plots by class: bars of the IoU, and of the labeled pixels."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from pne_seg.visualization.figure import (
     VERMILION,
     add_title,
     figure_with_axes,
-    style_ticks,
     text_style,
 )
 
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
-
-_ANNOTATED_CLASSES = 20  # a larger confusion matrix has no room for numbers
-_LARGEST_CONFUSIONS = 8
 
 
 def plot_class_iou(
@@ -39,7 +35,7 @@ def plot_class_iou(
 
     The classes' shares of the labeled pixels, (C,) fractions, are listed at the side.
     """
-    percent = 100 * _checked(iou, (len(class_names),), "iou", are_fractions=True)
+    percent = 100 * checked_values(iou, (len(class_names),), "iou", are_fractions=True)
     order = np.argsort(-percent, kind="stable")  # NaN sorts last
     percent = percent[order]
     absent = np.isnan(percent)
@@ -81,7 +77,7 @@ def plot_label_histogram(
     colors = np.array(data.palette) / 255
     percent: dict[str, Floats] = {}
     for split, values in pixels.items():
-        counts = _checked(values, (len(colors),), split)
+        counts = checked_values(values, (len(colors),), split)
         if not counts.any():
             raise ValueError(f"{split} has no labeled pixel.")
         percent[split] = 100 * counts / counts.sum()
@@ -115,93 +111,6 @@ def plot_label_histogram(
         axes.set_title(split, loc="left", pad=4, fontweight="bold", **text_style(11))
     add_title(figure, title)
     return figure
-
-
-def plot_confusion_matrix(
-    matrix: npt.ArrayLike, class_names: Sequence[str], *, title: str
-) -> "Figure":
-    """Draw a (C, C) count matrix in percent of the labels (rows), and list the largest confusions.
-
-    The colors follow the square root of the percentage, or confusions of a few percent would be
-    white.
-    """
-    from matplotlib import colormaps
-    from matplotlib.colors import PowerNorm
-
-    names = [str(name) for name in class_names]
-    counts = _checked(matrix, (len(names), len(names)), "matrix")
-    sums = counts.sum(axis=1, keepdims=True)
-    percent = np.where(sums > 0, 100 * counts / np.where(sums > 0, sums, 1), np.nan)
-    annotated = len(names) <= _ANNOTATED_CLASSES
-    edge = float(np.clip(0.62 * len(names), 3.2, 8.4)) if annotated else 10.0  # inches
-    figure, (axes,) = figure_with_axes([edge], edge)
-    cmap, norm = colormaps["Blues"].with_extremes(bad="#ececec"), PowerNorm(0.5, vmin=0, vmax=100)
-    shown = np.ma.masked_invalid(percent)
-    style: dict[str, Any] = {"interpolation": "nearest", "aspect": "auto", "origin": "upper"}
-    image = axes.imshow(shown, cmap=cmap, norm=norm, **style)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(True)
-    if annotated:
-        size = min(9.0, 72 * edge / len(names) * 0.27)
-        for row, column in np.argwhere(percent >= 0.05):  # zeros stay empty
-            value = percent[row, column]
-            text = f"{value:.1f}" if value < 99.95 else "100"
-            style = text_style(size, "white" if value > 36 else BLACK)
-            axes.text(column, row, text, ha="center", va="center", **style)
-
-    step = int(np.ceil(len(names) * 0.115 / edge))  # a label of 7 points needs 0.115 inches
-    style_ticks(axes, size=9 if annotated else 7, length=0 if step == 1 else 2.5)
-    ticks = range(0, len(names), step)
-    axes.set_yticks(ticks, labels=names[::step])
-    axes.set_xticks(ticks, labels=names[::step])
-    angle, side = (45, "top") if annotated else (90, "center")
-    for label in axes.get_xticklabels():
-        label.set(rotation=angle, ha="right", va=side, rotation_mode="anchor")
-    axes.set_ylabel("label", **text_style(11))
-    axes.set_xlabel("prediction", **text_style(11))
-
-    scale = axes.inset_axes((1 + 0.18 / edge, 0, 0.16 / edge, 1))
-    bar = figure.colorbar(image, cax=scale, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
-    style_ticks(scale, size=8, length=2)
-    scale.tick_params(right=True)
-    scale.minorticks_off()
-    scale.set_title("%", **text_style(9))
-    bar.outline.set_visible(False)
-    _list_confusions(axes, percent, names)
-    add_title(figure, title)
-    return figure
-
-
-def _list_confusions(axes: "Axes", percent: Floats, names: Sequence[str]) -> None:
-    """Write the largest confusions to the right of the matrix and its color bar."""
-    lines = [
-        # A space as wide as a digit aligns the numbers.
-        f"{percent[row, column]:.1f}%".rjust(6, "\u2007") + f"   {names[row]} → {names[column]}"
-        for row, column in largest_confusions(percent)
-    ] or ["none"]
-    if absent := int(np.isnan(percent).all(axis=1).sum()):
-        lines += [
-            "",
-            f"gray rows: {absent} {'class does' if absent == 1 else 'classes do'} not occur",
-        ]
-    note = "label → prediction, share of the label's pixels"
-    for text, down, weight, style in (
-        ("Largest confusions", 0, "bold", text_style(11)),
-        (note, 17, "normal", text_style(8.5, GRAY)),
-        ("\n".join(lines), 38, "normal", text_style(9.5)),
-    ):
-        place: Any = {"xytext": (76, -down), "textcoords": "offset points", "linespacing": 1.55}
-        place |= {"xycoords": "axes fraction", "va": "top", "fontweight": weight}
-        axes.annotate(text, (1, 1), **place, **style)
-
-
-def largest_confusions(percent: Floats) -> list[tuple[int, int]]:
-    """Return (label, prediction) of the largest values off the diagonal, largest first."""
-    wrong = np.nan_to_num(percent)
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_LARGEST_CONFUSIONS]
-    places = [divmod(int(place), len(wrong)) for place in order]
-    return [place for place in places if wrong[place] > 0]
 
 
 def _figure_with_rows(
@@ -238,7 +147,7 @@ def _draw_bars(
         text.set(color=color, verticalalignment="center_baseline")
 
 
-def _checked(
+def checked_values(
     values: npt.ArrayLike, shape: tuple[int, ...], what: str, are_fractions: bool = False
 ) -> Floats:
     """Return counts, or fractions or NaN, as an array; raise ValueError if they are not."""

@@ -97,6 +97,18 @@ def validation_mosaic(
     return figure
 
 
+def plot_legend(class_names: Sequence[str], palette: Sequence[Sequence[int]]) -> "Figure":
+    """Draw the color of each class, with its index and name."""
+    figure, (axes,) = figure_with_axes([8], 0.01)
+    axes.set_axis_off()
+    entries = [
+        (f"{index}  {name}", tuple(color))
+        for index, (name, color) in enumerate(zip(class_names, palette, strict=True))
+    ]
+    add_legend(figure, entries, "Classes")
+    return figure
+
+
 def shrink(image: Pixels, *maps: Labels) -> list[Labels]:
     """Fit an image and its label maps into 400 × 300 pixels, keeping the aspect ratio."""
     for labels in maps:

@@ -42,7 +42,7 @@ _MOST_CLASSES = 10  # in the legend of embeddings
 
 
 def plot_curves(history: History, *, title: str) -> "Figure":
-    """Draw the losses and the validation mIoU of (step, value) pairs by their logged names.
+    """Draw the losses and the validation mIoU of (steps, value) pairs by their logged names.
 
     Values that are not finite are left out.
     """
@@ -61,11 +61,14 @@ def plot_curves(history: History, *, title: str) -> "Figure":
             axes.text(0.5, 0.5, text, transform=axes.transAxes, **style)
             continue
         steps = np.concatenate(drawn)
-        margin = 0.03 * float(np.ptp(steps)) or 2.0
-        axes.set_xlim(steps.min() - margin, steps.max() + margin)
+        first, last = float(steps.min()), float(steps.max())
+        # A training that was resumed late begins where it was resumed.
+        start = first if last / 2 < first < last else 0.0
+        margin = 0.03 * (last - start) or 1.0
+        axes.set_xlim(max(0.0, start - margin), last + margin)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        axes.set_xlabel("step", **text_style(10))
+        axes.set_xlabel("steps", **text_style(10))
     add_legend(figure, lines)
     add_title(figure, title)
     return figure
@@ -141,10 +144,10 @@ def _draw_miou(axes: "Axes", steps: Floats, values: Floats) -> None:
     circle: dict[str, Any] = {"markersize": 8, "markerfacecolor": "white", "markeredgewidth": 2}
     axes.plot(steps[best], percent[best], color=VERMILION, marker="o", zorder=4, **circle)
     spread = float(np.ptp(percent)) or 20.0
-    axes.set_ylim(percent.min() - 0.08 * spread, percent.max() + 0.18 * spread)
+    axes.set_ylim(max(0.0, percent.min() - 0.08 * spread), percent.max() + 0.18 * spread)
     axes.set_ylabel("mIoU (%)", **text_style(10))
     span = steps[-1] - steps[0]
-    where = (steps[best] - steps[0]) / span if span else 0.5
+    where = (steps[best] - steps[0]) / span if span else 1.0
     side = "left" if where < 0.3 else "right" if where > 0.7 else "center"
     text = f"best {percent[best]:.1f}% at step {steps[best]:,.0f}"
     offset: dict[str, Any] = {"xytext": (0, 9), "textcoords": "offset points", "va": "bottom"}

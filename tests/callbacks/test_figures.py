@@ -114,3 +114,13 @@ def test_images_are_shown_at_their_labels_size(shown: dict[str, Any], tmp_path: 
         # Enlarged for the network and shrunk again, or the other way: like the image, not equal.
         both = np.stack([shown["images"][index].ravel(), source.image.ravel()])
         assert np.corrcoef(both)[0, 1] > 0.5
+
+
+def test_titles_name_data_split_and_epoch(shown: dict[str, Any], tmp_path: Path) -> None:
+    draw(Noises(3), tmp_path, 3, "test")
+    assert shown["title"] == "Noises · test · predictions"
+    figures = Figures(2)
+    figures.folder = tmp_path
+    trainer(tmp_path, figures).fit(module(), datamodule=HalvesData())
+    epoch = figures._best[2] if figures._best else None
+    assert shown["title"] == f"HalvesData · validation · predictions, epoch {epoch} (best)"

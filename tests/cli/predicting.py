@@ -85,9 +85,14 @@ def read(path: Path) -> Pixels:
     return np.asarray(found, np.uint8)
 
 
+LEGENDS = ("classes.csv", "legend.png")
+"""Beside the predictions."""
+
+
 def predicted(folder: Path) -> dict[str, bytes]:
     """Every predicted file of a folder: all but the manifest and its lock."""
-    return {name: data for name, data in contents(folder).items() if "predictions.json" not in name}
+    others = ("predictions.json", ".predictions.json.lock", *LEGENDS)
+    return {name: data for name, data in contents(folder).items() if name not in others}
 
 
 PALETTE = np.asarray(SCENE_PALETTE, np.uint8)

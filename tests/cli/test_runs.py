@@ -18,7 +18,9 @@ from torch import Tensor
 from pne_seg import CamVid, Scenes
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.contrast import ContrastResult, PNELoss
+from pne_seg.runs import read_history
 from tests.cli.commands import command, contents, refused, write_config
+from tests.cli.predicting import predicted
 from tests.data.camvid_tree import write_tree
 
 CHECKPOINTS = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
@@ -111,6 +113,9 @@ def test_the_files_metrics_agree(fitted: Path) -> None:
         assert float(row["train/contrast_anchors"]) > 0
     (epoch,) = [row for row in rows if row["val/mIoU"]]
     final = scores(fitted)
+    ((steps_taken, _),) = read_history(fitted)["val/mIoU"]  # as curves have it
+    content = json.loads((fitted / "metrics.json").read_text())
+    assert steps_taken == content["step"] == int(epoch["step"]) + 1 == 2
     logged = {key: float(value) for key, value in epoch.items() if key.startswith("val/") and value}
     assert logged.keys() - {"val/loss"} == {
         key for key, value in final.items() if value is not None
@@ -331,7 +336,7 @@ def test_predictions_are_class_indices_at_the_images_size(
     run = command("predict", "--run", own, *args, *target)
     folder = tmp_path / "answers" if output else own / "predict" / "best"
     assert run.run_folder == folder
-    assert contents(folder).keys() - {"predictions.json", ".predictions.json.lock"} == {
+    assert predicted(folder).keys() == {
         f"{kind}/test_{index}{suffix}"
         for kind, suffix in (("classes", ".png"), ("color", ".png"), ("overlay", ".jpg"))
         for index in range(3)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pne_seg.data import Folder
-from pne_seg.data.classes import distinct_colors, read_classes
+from pne_seg.data.classes import read_classes
 from pne_seg.errors import UserError
 from tests.data.miniature import write_folder
 
@@ -167,13 +167,6 @@ def test_classes_must_be_given(tmp_path: Path) -> None:
         Folder(tmp_path)
 
 
-def test_colors_for_pictures_differ() -> None:
-    colors = distinct_colors(30)
-    assert len(set(colors)) == 30
-    assert np.array(colors).min() >= 0
-    assert np.array(colors).max() <= 255
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -194,3 +187,9 @@ def test_colors_for_pictures_differ() -> None:
 def test_settings_that_cannot_be(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
         Folder(tmp_path, **{"classes": CLASSES, **settings})
+
+
+def test_pictures_call_a_folder_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "leaves").mkdir()
+    flat(tmp_path / "leaves", 2)
+    assert Folder(tmp_path / "leaves", classes=["a", "b"]).display_name == "leaves"

@@ -70,3 +70,28 @@ def test_every_loss_that_was_logged_is_drawn_in_a_color_of_its_own() -> None:
     (legend,), losses = figure.legends, figure.axes[0]
     assert {text.get_text() for text in legend.get_texts()} == set(names)
     assert len({line.get_color() for line in losses.lines}) == len(names)
+
+
+@pytest.mark.parametrize("steps", [[1], [1, 2], [1, 2, 3, 4], [10, 20, 30, 40]])
+def test_axes_of_a_short_run_begin_at_zero_with_whole_steps(
+    steps: list[int], tmp_path: Path
+) -> None:
+    history = {
+        "train/loss": [(step, 2.0) for step in steps],
+        "val/mIoU": [(step, 0.4 * number) for number, step in enumerate(steps)],
+    }
+    figure = plot_curves(history, title="")
+    save_figure(figure, tmp_path / "curves.png")
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert low == 0
+        assert steps[-1] < high <= 1.04 * steps[-1] + 1
+        assert axes.get_ylim()[0] >= 0  # no loss and no mIoU here is below it
+        assert all(tick == int(tick) >= 0 for tick in axes.get_xticks() if low <= tick <= high)
+
+
+def test_curves_of_a_run_that_was_resumed_late_begin_there() -> None:
+    history = {"train/loss": [(step, 2.0) for step in range(9000, 10001, 10)]}
+    low, high = plot_curves(history, title="").axes[0].get_xlim()
+    assert 8900 < low < 9000
+    assert 10000 < high < 10100
