@@ -78,10 +78,12 @@ def curve_plot(arms: Mapping[str, Sequence[Curve]], label: str) -> str:
         steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
         each = [(step, [curve[step] for curve in curves]) for step in steps]
         bands.append([Span(step, min(v), sum(v) / len(v), max(v)) for step, v in each])
-    return band_plot(bands, label)
+    return band_plot(bands, label, f"step; {label}")
 
 
-def band_plot(bands: Sequence[Sequence[Span]], label: str, focus: bool = False) -> str:
+def band_plot(
+    bands: Sequence[Sequence[Span]], label: str, below: str = "step", focus: bool = False
+) -> str:
     """Draw means by step, each on a band from the lowest to the highest value.
 
     With `focus` the scale is that of the means without their most extreme hundredth, and what is
@@ -121,7 +123,7 @@ def band_plot(bands: Sequence[Sequence[Span]], label: str, focus: bool = False) 
                 f'<circle fill="{dot}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places[1]
             )
             means += circles
-    axis = _text((left + right) / 2, bottom + 36, f"step; {label}", "middle")
+    axis = _text((left + right) / 2, bottom + 36, below, "middle")
     return _svg([*parts, *means, axis], bottom + 42, f"{label} by step")
 
 
