@@ -30,15 +30,15 @@ def _differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     for name, value in config.items():
         key, default = f"{prefix}{name}", defaults.get(name)
+        inner = default if isinstance(default, dict) else {}
         if isinstance(value, dict) and "class_path" in value:
-            before = default.get("class_path") if isinstance(default, dict) else default
-            if value["class_path"] != before:
-                yield key, value["class_path"], before
+            class_path = value["class_path"]
+            if class_path != inner.get("class_path"):
+                yield key, class_path, inner.get("class_path", "")
             given = {**(value.get("init_args") or {}), **(value.get("dict_kwargs") or {})}
-            yield from _differences(given, _class_defaults(value["class_path"]), f"{key}.")
+            yield from _differences(given, _class_defaults(class_path), f"{key}.")
         elif isinstance(value, dict) and value:
-            inner = default if isinstance(default, dict) else {}
-            yield from _differences(value, inner, f"{key}.")
+            yield from _differences(value, inner.get("init_args", inner), f"{key}.")
         elif value != default:
             yield key, value, default
 

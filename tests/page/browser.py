@@ -28,6 +28,7 @@ class Page(HTMLParser):
         self.scripts = 0
         self.rows: list[list[str]] = []
         self.text = ""
+        self.raw = text
         self.feed(text)
         assert self.open == []
 
@@ -53,7 +54,7 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-_FRAME = """<!DOCTYPE html><style>:root {{ color-scheme: light dark }}
+_FRAME = """<!DOCTYPE html><meta charset="utf-8"><style>:root {{ color-scheme: light dark }}
 body {{ margin: 0 }} iframe {{ border: 0; width: {width}px; height: 1600px }}</style>
 <iframe srcdoc="{page}" onload="const page = this.contentDocument, view = this.contentWindow;
 document.title = JSON.stringify({result})"></iframe>"""
