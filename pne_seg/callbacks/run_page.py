@@ -54,16 +54,17 @@ class RunPage(Callback):
             images, _, *size = batch["image"].shape
             self._batch = [images, *size]
 
-    def on_validation_end(self, trainer: Trainer, pl_module: SegmentationModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationModule)
         best = self.figures.best
         if self._is_on(trainer) and best is not None and best.metrics is pl_module.metrics:
             self._worst = _shown(self.images.extremes()["worst"], pl_module)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: SegmentationModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(trainer, pl_module, "")
 
     def on_exception(
-        self, trainer: Trainer, pl_module: SegmentationModule, exception: BaseException
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         if trainer.state.fn != "fit" or not trainer.global_step:
             return
@@ -75,17 +76,18 @@ class RunPage(Callback):
             ended = f"The training was interrupted after step {trainer.global_step}."
         self._write(trainer, pl_module, ended)
 
-    def on_test_end(self, trainer: Trainer, pl_module: SegmentationModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.summary.best["protocol"]["complete"]:
             self._write(trainer, pl_module, "")
 
     def _is_on(self, trainer: Trainer) -> bool:
         return self.folder is not None and self.figures.num_images > 0 and trainer.is_global_zero
 
-    def _write(self, trainer: Trainer, module: SegmentationModule, ended: str) -> None:
+    def _write(self, trainer: Trainer, module: LightningModule, ended: str) -> None:
         if not self._is_on(trainer):
             return
         assert self.folder is not None
+        assert isinstance(module, SegmentationModule)
         try:
             facts = (
                 read_facts(self.folder) if trainer.testing else self._facts(trainer, module, ended)

@@ -86,7 +86,7 @@ def band_plot(
 ) -> str:
     """Draw means by step, each on a band from the lowest to the highest value.
 
-    With `focus` the scale is that of the means without their most extreme hundredth, and what is
+    With `focus` the scale is that of the means without a few that lie far above the others; what is
     beyond ends at its edge.
     """
     left, right, top, bottom = 56, _WIDTH - 16, 8, 300
@@ -94,12 +94,13 @@ def band_plot(
     if not points:
         return "<p>No curve is known.</p>"
     steps = [point.step for point in points]
-    values = sorted(value for point in points for value in (point.low, point.high))
+    low, high = min(point.low for point in points), max(point.high for point in points)
     if focus:
         values = sorted(point.mean for point in points)
-        values = values[len(values) // 100 : len(values) - len(values) // 100]
+        low, usual = values[0], values[-1 - len(values) // 100]
+        high = min(values[-1], usual + (usual - low) / 2)
     across = _Scale(min(steps), max(steps), left, right, whole=True)
-    up = _Scale(values[0], values[-1], bottom, top)
+    up = _Scale(low, high, bottom, top)
     parts = []
     for tick in up.ticks:
         y = up(tick)
