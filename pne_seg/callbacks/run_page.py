@@ -107,8 +107,11 @@ class RunPage(Callback):
         where = {"val": "validation", "test": "test"}[split]
         groups: list[Group] = []
         if (best := self.figures.best) is not None:
-            text = f"Evenly over the {where} split"
-            text += f", after epoch {best.epoch}." if split == "val" else "."
+            when = f", after epoch {best.epoch}" if split == "val" else ""
+            text = (
+                f"Evenly over the {where} split{when}. The slider goes from label to prediction; "
+                "wrong pixels are orange, ignored ones blue."
+            )
             groups.append(("Examples", text, _shown(best.examples, module)))
         worst = self._worst
         if split == "test":

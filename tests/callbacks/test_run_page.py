@@ -48,7 +48,6 @@ def test_texts_are_escaped_and_nothing_is_loaded(tmp_path: Path) -> None:
         *("data:", "data:image/jpeg;base64", "data:image/png;base64")
     }
     assert page.scripts == 2  # the page's facts and its slider
-    assert not {"b>left", "i", "u>here"} & page.tags - {"i"}
     for name in (*HOSTILE, "<i>name</i>", "</script><u>here"):
         assert name in page.text
     facts = read_facts(tmp_path / "run")

@@ -93,3 +93,17 @@ def test_a_test_of_the_best_weights_joins(own: Path) -> None:
     ]
     names = re.findall(r"test_\d+, mIoU", after.text)
     assert len(names) == 2  # the worst of the two test images
+
+
+def test_the_curves_of_a_resumed_run_begin_with_those_before(own: Path) -> None:
+    last = own / "checkpoints" / "last.ckpt"
+    root = ["--trainer.default_root_dir", own.parents[2], "--figures.num_images", 1]
+    more = ["--trainer.max_epochs", 2, "--ckpt_path", last]
+    run = command("fit", "--config", own / "config.yaml", *root, *more).run_folder
+    assert run is not None
+    assert f"Resumed from {last}." in page(run).text
+    text = (run / "report.html").read_text()
+    (plot,) = re.findall(r'<svg [^>]*aria-label="Validation mIoU[^>]*>(.*?)</svg>', text)
+    assert plot.count("<circle") == 2
+    with (run / "metrics.csv").open(newline="") as file:
+        assert len([row for row in csv.DictReader(file) if row["val/mIoU"]]) == 1
