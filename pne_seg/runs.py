@@ -149,7 +149,11 @@ def read_metrics(file: Path) -> dict[str, Any]:
 
 
 def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read the logged values, (step, value) by name, of the `metrics.csv` in a folder, if any."""
+    """Read the logged values, (steps, value) by name, of the `metrics.csv` in a folder, if any.
+
+    Lightning's loggers number a step from 0; here it is the number of steps taken with it, as in
+    checkpoints, `metrics.json` and tables.
+    """
     history: dict[str, list[tuple[int, float]]] = defaultdict(list)
     file = folder / "metrics.csv"
     if file.is_file():
@@ -157,7 +161,7 @@ def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
             for row in csv.DictReader(opened):
                 for name, value in row.items():
                     if value and name not in ("step", "epoch"):
-                        history[name].append((int(row["step"]), float(value)))
+                        history[name].append((int(row["step"]) + 1, float(value)))
     return history
 
 

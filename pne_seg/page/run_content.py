@@ -17,7 +17,6 @@ from pne_seg.metrics import SegmentationMetrics, percent
 from pne_seg.page import data_url, render
 from pne_seg.page.plots import Span, band_plot, color
 from pne_seg.runs import Run, read_history
-from pne_seg.visualization.class_plots import largest_confusions
 from pne_seg.visualization.colors import Labels, Pixels, color_labels, error_map
 from pne_seg.visualization.mosaics import shown_classes, shrink
 
@@ -26,6 +25,7 @@ PAGE = "report.html"
 _BOX = (480, 360)  # width and height that an image is fitted into, pixels
 _MOST_SPANS = 200  # of a curve; further values are put together
 _LARGEST_MATRIX = 24  # classes
+_LARGEST_CONFUSIONS = 8
 _SPLITS = {"val": "validation", "test": "test"}
 _FACTS = re.compile(r'<script type="application/json" id="facts">(.*?)</script>', re.DOTALL)
 _CURVES = (
@@ -154,8 +154,7 @@ def _curves(folder: Path, resumed_run: str | None) -> list[Any]:
         for name in names:
             start = history[name][0][0]
             points = [p for p in before.get(name, ()) if p[0] < start] + history[name]
-            # A row of `metrics.csv` counts from 0.
-            spans = _spans([(s + 1, scale * v) for s, v in points if math.isfinite(v)])
+            spans = _spans([(s, scale * v) for s, v in points if math.isfinite(v)])
             if spans:
                 lines[name] = spans
         if lines:
@@ -200,9 +199,13 @@ def _confusion(data: DataDescription, metrics: SegmentationMetrics) -> Any:
     sums = counts.sum(1, keepdims=True)
     shares = np.where(sums > 0, 100 * counts / np.where(sums > 0, sums, 1), np.nan)
     names = data.class_names
+    wrong = np.nan_to_num(shares)
+    np.fill_diagonal(wrong, 0)
+    places = np.argsort(-wrong, axis=None, kind="stable")[:_LARGEST_CONFUSIONS]
     largest = [
-        (names[row], names[column], f"{shares[row, column]:.1f}")
-        for row, column in largest_confusions(shares)
+        (names[row], names[column], f"{wrong[row, column]:.1f}")
+        for row, column in (divmod(int(place), len(names)) for place in places)
+        if wrong[row, column] > 0
     ]
     if len(names) > _LARGEST_MATRIX:
         return {"largest": largest, "names": names, "rows": []}

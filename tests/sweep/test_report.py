@@ -84,7 +84,7 @@ def test_curves_are_means_on_bands() -> None:
 
 
 def test_a_curve_continues_over_resumed_runs(tmp_path: Path) -> None:
-    for name, rows in (("0", "1,10,0.1\n2,20,\n2,20,0.2\n"), ("1", "2,20,0.2\n3,30,0.3\n")):
+    for name, rows in (("0", "1,9,0.1\n2,19,\n2,19,0.2\n"), ("1", "2,19,0.2\n3,29,0.3\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.csv").write_text(f"epoch,step,val/mIoU\n{rows}")
     folders = [tmp_path / "0", tmp_path / "1", tmp_path / "none"]
