@@ -1,10 +1,11 @@
-"""Callbacks of the runs: checkpoints, resume, signals, guards, figures, summary."""
+"""Callbacks of the runs: checkpoints, resume, signals, guards, figures, summary, page."""
 
 from pne_seg.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from pne_seg.callbacks.contrast_diagnostics import ContrastDiagnostics
 from pne_seg.callbacks.exact_resume import ExactResume
 from pne_seg.callbacks.figures import Figures, ImageScores
 from pne_seg.callbacks.guards import FiniteTraining, LabeledPixels
+from pne_seg.callbacks.run_page import RunPage
 from pne_seg.callbacks.stop_on_signal import StopOnSignal, Stopped
 from pne_seg.callbacks.summary import Summary
 
@@ -18,6 +19,7 @@ __all__ = [
     "ImageScores",
     "LabeledPixels",
     "LastCheckpoint",
+    "RunPage",
     "StopOnSignal",
     "Stopped",
     "Summary",

@@ -37,6 +37,14 @@ class Example(NamedTuple):
     prediction: Any
 
 
+class BestEpoch(NamedTuple):
+    """The best evaluation so far."""
+
+    metrics: SegmentationMetrics
+    examples: list[Example]
+    epoch: int
+
+
 def take_examples(batch: Batch, predictions: Tensor, indices: Iterable[int]) -> list[Example]:
     """Copy some samples of a batch."""
     examples = []
@@ -70,7 +78,7 @@ class Figures(Callback):
         self.folder: Path | None = None  # of the run; nothing is drawn without one
         self._batch_drawn = False
         self._examples: list[Example] = []
-        self._best: tuple[SegmentationMetrics, list[Example], int] | None = None  # and the epoch
+        self.best: BestEpoch | None = None
 
     def on_train_batch_start(self, trainer: Trainer, _: Any, batch: Any, batch_idx: int) -> None:
         """Draw the first batch, exactly as the network gets it."""
@@ -103,8 +111,8 @@ class Figures(Callback):
         metrics: Any = getattr(pl_module, "metrics", None)
         if trainer.sanity_checking or not isinstance(metrics, SegmentationMetrics):
             return
-        if self._best is None or trainer.testing or rank(metrics) > rank(self._best[0]):
-            self._best = metrics, examples, trainer.current_epoch
+        if self.best is None or trainer.testing or rank(metrics) > rank(self.best.metrics):
+            self.best = BestEpoch(metrics, examples, trainer.current_epoch)
         if trainer.state.fn != "fit":
             self._draw(trainer)
 
@@ -130,9 +138,9 @@ class Figures(Callback):
             if self.folder is not None and (history := read_history(self.folder)):
                 heading = _title(trainer, "train", "losses and mIoU")
                 self._save(visualization.plot_curves(history, title=heading), "curves")
-        if self._best is None:
+        if self.best is None:
             return
-        metrics, examples, epoch = self._best
+        metrics, examples, epoch = self.best
         split = "test" if trainer.state.fn == "test" else "val"
         when = f", epoch {epoch} (best)" if trainer.state.fn == "fit" else ""
 
@@ -175,7 +183,8 @@ class ImageScores(Callback):
     """Write `images.csv`, and `worst.png` and `best.png` with their wrong pixels to `figures/`.
 
     An image's mIoU is the mean over the classes that occur in its labels or its prediction. Images
-    without a labeled pixel have none and are not shown.
+    without a labeled pixel have none and are not shown. In a training nothing is written, and
+    `extremes` are of the images that the first process saw in the latest validation.
 
     Args:
         num_images: of the worst and of the best that are shown; 0 writes only the table.
@@ -185,9 +194,16 @@ class ImageScores(Callback):
         self.num_images = num_images
         self.folder: Path | None = None  # nothing is written without one
         self._images: list[_ScoredImage] = []
+        self._held: list[_ScoredImage] = []  # those that keep their pixels
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._images = []
+        self._images, self._held = [], []
+
+    on_validation_start = on_test_start
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if self.num_images and trainer.is_global_zero and not trainer.sanity_checking:
+            self.on_test_batch_end(trainer, *args)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
@@ -203,35 +219,50 @@ class ImageScores(Callback):
             metrics = SegmentationMetrics.from_matrix(counts)
             pixels = int(metrics.matrix.sum())
             scored = _ScoredImage(name, metrics.miou, metrics.pixel_accuracy, pixels)
-            if self.num_images and pixels:
+            if self._is_extreme(scored):  # copying all images would take longer than scoring them
                 (scored.example,) = take_examples(batch, outputs, [index])
+                self._held.append(scored)
             self._images.append(scored)
         self._keep_extremes()
 
+    def _is_extreme(self, scored: _ScoredImage) -> bool:
+        """Return whether an image is among the worst or the best so far."""
+        held, count = _ranked(self._held), self.num_images
+        if not count or not scored.pixels or len(held) < 2 * count:
+            return bool(count and scored.pixels)
+        return not _order(held[count - 1]) <= _order(scored) <= _order(held[-count])
+
     def _keep_extremes(self) -> None:
         """Let go of the pixels of all images but the worst and the best so far."""
-        held = _ranked([scored for scored in self._images if scored.example is not None])
-        for scored in held[self.num_images : len(held) - self.num_images]:
+        held, count = _ranked(self._held), self.num_images
+        for scored in held[count : len(held) - count]:
             scored.example = None
+        self._held = [scored for scored in held if scored.example is not None]
+
+    def extremes(self) -> dict[str, list[Example]]:
+        """Return the worst and the best images, their mIoU in their name; each image once."""
+        ranked, count = _ranked(self._images), self.num_images
+        extremes = {"worst": ranked[:count], "best": ranked[count:][::-1][:count]}
+        return {
+            which: [
+                image.example._replace(name=f"{image.name}, mIoU {percent(image.miou)}%")
+                for image in images
+                if image.example is not None
+            ]
+            for which, images in extremes.items()
+        }
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.folder is None:
             return
         self._images = [scored for part in gather(trainer, self._images) for scored in part]
+        self._held = [scored for scored in self._images if scored.example is not None]
         self._keep_extremes()
         if not trainer.is_global_zero:
             return
         self._write_table(self.folder / "images.csv")
-        ranked, count = _ranked(self._images), self.num_images
         stop_progress(trainer)
-        # In a small split an image is shown once.
-        extremes = {"worst": ranked[:count], "best": ranked[count:][::-1][:count]}
-        for which, images in extremes.items():
-            examples = [
-                image.example._replace(name=f"{image.name}, mIoU {percent(image.miou)}%")
-                for image in images
-                if image.example is not None
-            ]
+        for which, examples in self.extremes().items():
             if examples:
                 title = _title(trainer, "test", f"the {which} images by mIoU")
                 with Console(stderr=True).status(f"Drawing {which}.png …"):
@@ -251,7 +282,11 @@ class ImageScores(Callback):
 
 def _ranked(images: Sequence[_ScoredImage]) -> list[_ScoredImage]:
     """Return those with a labeled pixel, the worst first."""
-    return sorted((i for i in images if i.pixels), key=lambda image: (image.miou, image.name))
+    return sorted((image for image in images if image.pixels), key=_order)
+
+
+def _order(image: _ScoredImage) -> tuple[float, str]:
+    return image.miou, image.name
 
 
 def _mosaic(examples: Sequence[Example], data: DataDescription, title: str) -> Any:

@@ -44,7 +44,7 @@ class Summary(Callback):
         self.folder: Path | None = None  # of the run; if None, nothing is written
         self.origin: dict[str, Any] = {}  # further values of `metrics.json`: what was evaluated
         # The best evaluation: its matrix, its protocol, and in a training its epoch and step.
-        self._best: dict[str, Any] = {}
+        self.best: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
         self._counts: ImageCounts = Counter()
         self._epoch_seconds: list[float] = []  # of training, without validation
@@ -55,7 +55,7 @@ class Summary(Callback):
         self._began = time.perf_counter()
         best = trainer.checkpoint_callback
         if self._resumed and isinstance(best, ModelCheckpoint) and best.best_model_path:
-            self._best = self._resumed
+            self.best = self._resumed
         self._resumed = {}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -85,10 +85,10 @@ class Summary(Callback):
         if trainer.sanity_checking or pl_module.metrics is None:
             return
         found, metrics = protocol(trainer, pl_module, counts), pl_module.metrics
-        if not self._best or trainer.testing or rank(metrics) > rank(_metrics(self._best)):
+        if not self.best or trainer.testing or rank(metrics) > rank(_metrics(self.best)):
             when = {"epoch": trainer.current_epoch, "step": trainer.global_step}
             when = when if trainer.state.fn == "fit" else {}
-            self._best = {"matrix": metrics.matrix, "protocol": found, "when": when}
+            self.best = {"matrix": metrics.matrix, "protocol": found, "when": when}
         if trainer.state.fn != "fit":
             self.on_fit_end(trainer, pl_module)
 
@@ -96,7 +96,7 @@ class Summary(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SegmentationModule)
-        if not self._best or not trainer.is_global_zero:
+        if not self.best or not trainer.is_global_zero:
             return
         stop_progress(trainer)
         self._print(trainer, pl_module)
@@ -104,14 +104,14 @@ class Summary(Callback):
             self._write(trainer, pl_module, self.folder / METRICS)
 
     def state_dict(self) -> dict[str, Any]:
-        return self._best
+        return self.best
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep them until it is known whether their checkpoint is available."""
         self._resumed = state_dict
 
     def _print(self, trainer: Trainer, module: SegmentationModule) -> None:
-        metrics, when = _metrics(self._best), self._best["when"]
+        metrics, when = _metrics(self.best), self.best["when"]
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 120  # a file or a pipe has no width to fold the table to
@@ -142,12 +142,12 @@ class Summary(Callback):
                 table.add_row(name, *map(percent, (near.miou, near.pixel_accuracy, share)))
             console.print(table)
         if trainer.state.fn != "fit":
-            console.print(Text(in_words(self._best["protocol"], str(module.scorer.inference))))
+            console.print(Text(in_words(self.best["protocol"], str(module.scorer.inference))))
 
     def _write(self, trainer: Trainer, module: SegmentationModule, file: Path) -> None:
-        metrics, stage = _metrics(self._best), "test" if trainer.testing else "val"
+        metrics, stage = _metrics(self.best), "test" if trainer.testing else "val"
         content: dict[str, Any] = metrics.as_dict(stage, module.class_names)
-        content |= self._best["when"] | self.origin
+        content |= self.best["when"] | self.origin
         if trainer.testing and module.boundary_metrics is not None:
             content |= module.boundary_metrics.as_dict(stage)
         content[f"{stage}/majority_class_mIoU"] = metrics.majority_miou
@@ -164,7 +164,7 @@ class Summary(Callback):
         for key, value in content.items():
             if isinstance(value, float) and math.isnan(value):
                 content[key] = None
-        content["protocol"] = self._best["protocol"]
+        content["protocol"] = self.best["protocol"]
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         write_bytes_atomically(file, text.encode())
 

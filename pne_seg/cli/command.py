@@ -19,6 +19,7 @@ from pne_seg.callbacks import (
     ImageScores,
     LabeledPixels,
     LastCheckpoint,
+    RunPage,
     StopOnSignal,
     Stopped,
     Summary,
@@ -26,6 +27,7 @@ from pne_seg.callbacks import (
 from pne_seg.callbacks.progress import device_name, terminal_callbacks
 from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli import checks, predict, program
+from pne_seg.cli.changed_settings import changed_settings
 from pne_seg.cli.evaluation import plan_evaluation
 from pne_seg.cli.failures import is_out_of_memory, naming, one_line
 from pne_seg.cli.parser import ALLOW_HELP, Parser
@@ -38,7 +40,7 @@ from pne_seg.files import write_bytes_atomically
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS, PRETRAINED
 from pne_seg.prediction.prediction_run import PredictionRun
-from pne_seg.runs import RUNS, Evaluated, check_run_name, create_run, describe_environment
+from pne_seg.runs import BEST, RUNS, Evaluated, check_run_name, create_run, describe_environment
 from pne_seg.weight_loading import fill_network
 
 _DESCRIPTIONS = {
@@ -207,11 +209,24 @@ class SegmentationCLI(LightningCLI):
         figures, summary = self.config_init["figures"], Summary()
         summary.origin = origin or {}
         figures.folder = summary.folder = self.run_folder
-        if self.verb != "test":
+        if self.verb == "validate":
             return [summary, figures]
         images = ImageScores(min(figures.num_images, 4))
         images.folder = self.run_folder
-        return [summary, figures, images]
+        page = RunPage(figures, summary, images)
+        if self.verb == "fit":
+            page.folder = self.run_folder
+            page.about = {"name": self.name, "seed": self.config["seed_everything"]}
+            page.settings = self._changed_settings
+        elif self.run_folder and summary.origin.get("same_data"):
+            # Of the weights that the page is about.
+            assert self.evaluated is not None
+            page.folder = self.evaluated.folder if self.evaluated.name == BEST.stem else None
+        return [summary, figures, images, page]
+
+    def _changed_settings(self) -> list[tuple[str, str, str]]:
+        config = self._as_written.as_dict()
+        return changed_settings(config, self.parser.get_defaults().as_dict())
 
     def _open_run(self) -> Logger:
         """Make the run's folder and describe the run there; return the logger of `metrics.csv`."""

@@ -71,7 +71,7 @@ def _find_mistake(parser: LightningArgumentParser, settings: Settings) -> str | 
 def settings_of(class_path: str) -> set[str]:
     """Return the names of a data set class's settings; none of a class that is not there."""
     found = imported(class_path if "." in class_path else f"pne_seg.data.{class_path}")
-    return set() if found is None else {action.dest for action in _parser_of(found)._actions}
+    return set() if found is None else {action.dest for action in settings_parser(found)._actions}
 
 
 class _Walk:
@@ -140,7 +140,7 @@ class _Walk:
         if found is None:
             return
         try:
-            parser = _parser_of(found)
+            parser = settings_parser(found)
         except Exception:  # signatures of third-party code; the parser's own report remains
             return
         self.compare(given, parser, f"{key}.")
@@ -180,7 +180,7 @@ class _Walk:
         self.refused.append(f"--{key} {reason}{self.settings.place(key)}")
 
 
-def _parser_of(found: Any) -> ArgumentParser:
+def settings_parser(found: Any) -> ArgumentParser:
     """Return a parser of a class's or function's settings, those forwarded by **kwargs too."""
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if isinstance(found, type) else parser.add_function_arguments

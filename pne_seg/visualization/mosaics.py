@@ -109,12 +109,12 @@ def plot_legend(class_names: Sequence[str], palette: Sequence[Sequence[int]]) ->
     return figure
 
 
-def shrink(image: Pixels, *maps: Labels) -> list[Labels]:
-    """Fit an image and its label maps into 400 × 300 pixels, keeping the aspect ratio."""
+def shrink(image: Pixels, *maps: Labels, box: tuple[int, int] = _CELL) -> list[Labels]:
+    """Fit an image and its label maps into a box, width × height, keeping the aspect ratio."""
     for labels in maps:
         check_same_size(image, labels, "labels")
     height, width = image.shape[:2]
-    scale = min(_CELL[0] / width, _CELL[1] / height)
+    scale = min(box[0] / width, box[1] / height)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
     smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
     # With a box filter first, which is several times faster for large images.

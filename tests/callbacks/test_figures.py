@@ -122,5 +122,5 @@ def test_titles_name_data_split_and_epoch(shown: dict[str, Any], tmp_path: Path)
     figures = Figures(2)
     figures.folder = tmp_path
     trainer(tmp_path, figures).fit(module(), datamodule=HalvesData())
-    epoch = figures._best[2] if figures._best else None
+    epoch = figures.best.epoch if figures.best else None
     assert shown["title"] == f"HalvesData · validation · predictions, epoch {epoch} (best)"

@@ -24,7 +24,7 @@ from tests.cli.predicting import predicted
 from tests.data.camvid_tree import write_tree
 
 CHECKPOINTS = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
-TEXTS = {"config.yaml", "environment.txt", "metrics.csv", "metrics.json"}
+TEXTS = {"config.yaml", "environment.txt", "metrics.csv", "metrics.json", "report.html"}
 FIGURES = {
     f"figures/{name}.png"
     for name in ("class_iou", "confusion_matrix", "curves", "predictions", "train_batch")
@@ -147,6 +147,7 @@ def test_another_seed_is_another_run(fitted: Path, tmp_path: Path) -> None:
     csv_of = [(folder / "metrics.csv").read_text() for folder in (fitted, run_folder(run))]
     assert csv_of[0] != csv_of[1]
     assert not (run_folder(run) / "figures").exists()
+    assert not (run_folder(run) / "report.html").exists()
 
 
 @pytest.mark.parametrize("name", ["007", "1e3", "study/arm"])

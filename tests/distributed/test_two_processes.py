@@ -123,6 +123,7 @@ def test_a_command_of_two_processes_makes_one_run(tmp_path: Path) -> None:
     torchrun("cli.py", "fit", "--config", SCENES, *QUICK, *SMALL, *uneven, *ddp, *looked, *place)
     (run,) = (tmp_path / "runs" / "scenes_upernet_resnet18").iterdir()
     assert (run / "figures" / "embeddings.png").is_file()
+    assert "Embeddings, at first and at last" in (run / "report.html").read_text()
     assert "train/gradient_contrast" in (run / "metrics.csv").read_text()
     best = run / "checkpoints" / "best.ckpt"
     together = json.loads((run / "metrics.json").read_text())

@@ -1,22 +1,17 @@
 """The page of a comparison: complete without a network, true to its figures, shown by a browser."""
 
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from pne_seg.page.plots import Interval, curve_plot, forest_plot
 from pne_seg.sweep.comparison import Comparison
-from pne_seg.sweep.plots import Interval, curve_plot, forest_plot
 from pne_seg.sweep.report import Disagreement, report_html
 from pne_seg.sweep.results import Arm, Result, validation_curve
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-VOID = {"img", "meta", "link", "line", "circle", "polygon", "polyline"}
+from tests.page.browser import THEMES, Page, browse, needs_browser
 
 
 def comparison() -> Comparison:
@@ -48,32 +43,11 @@ def page() -> str:
     return report_html(compared, "study", curves, [shown], command, "torch==2")
 
 
-class Balance(HTMLParser):
-    """Whether every tag is closed, and what the page would load."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.loads: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.loads += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-
 def test_the_page_is_whole_and_loads_nothing() -> None:
     text = page()
-    parser = Balance()
-    parser.feed(text)
-    assert parser.open == []
-    pictures = [url.partition(",")[0] for url in parser.loads]
+    pictures = [url.partition(",")[0] for url in Page(text).loads]
     assert pictures == ["data:", "data:image/jpeg;base64", *["data:image/png;base64"] * 3]
-    assert "http" not in text
+    assert "://" not in text
     assert "PNE &lt;τ=1&gt;" in text
     assert "<τ" not in text
     assert "a&lt;b&gt;.png: +5.0 on average; seed 0 is shown." in text
@@ -118,27 +92,13 @@ def test_a_curve_continues_over_resumed_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+@needs_browser
 @pytest.mark.parametrize("width", [390, 1200])
-@pytest.mark.parametrize(("theme", "scheme"), [("dark", 0), ("light", 1)])
+@pytest.mark.parametrize(("theme", "scheme"), THEMES)
 def test_a_browser_shows_it(tmp_path: Path, width: int, theme: str, scheme: int) -> None:
     file, picture = tmp_path / "report.html", tmp_path / "page.png"
     file.write_text(page())
-    done = subprocess.run(
-        [
-            str(BROWSER),
-            *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-            *("--enable-logging=stderr", f"--window-size={width},1600"),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--blink-settings=preferredColorScheme={scheme}",
-            *(f"--screenshot={picture}", file.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "CONSOLE" not in done.stderr
+    browse(file, width, scheme, screenshot=picture)
     shown = cv2.imread(str(picture))
     assert shown is not None
     assert (shown[5, 5].mean() < 60) == (theme == "dark")

@@ -1,4 +1,4 @@
-"""Plots of a comparison as inline SVG, which take their colors from the page around them."""
+"""Plots as inline SVG, their texts escaped, which take their colors from the page around them."""
 
 import html
 import math
@@ -9,9 +9,19 @@ Curve = Mapping[int, float]
 """A metric by optimizer step."""
 
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Of the arms; they can be told apart by color-blind eyes, on light and on dark (Okabe and Ito)."""
+"""They can be told apart by color-blind eyes, on light and on dark (Okabe and Ito)."""
 _ROW = 24
 _WIDTH = 600
+_MARKED = 30  # points of a curve that is shorter have a dot
+
+
+class Span(NamedTuple):
+    """The values of a curve at a step."""
+
+    step: float
+    low: float
+    mean: float
+    high: float
 
 
 class Interval(NamedTuple):
@@ -24,7 +34,7 @@ class Interval(NamedTuple):
 
 
 def color(index: int) -> str:
-    """Return the color of the arm at an index; the baseline, 0, has the first."""
+    """Return the color of the curve at an index, and so on from the beginning."""
     return _COLORS[index % len(_COLORS)]
 
 
@@ -63,18 +73,34 @@ def forest_plot(rows: Sequence[Interval], label: str, colors: Sequence[str]) -> 
 
 def curve_plot(arms: Mapping[str, Sequence[Curve]], label: str) -> str:
     """Draw each arm's mean over its seeds by step, on a band from their lowest to their highest."""
-    left, right, top, bottom = 56, _WIDTH - 16, 8, 300
     bands = []
     for curves in arms.values():
         steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
-        bands.append([(step, [curve[step] for curve in curves]) for step in steps])
+        each = [(step, [curve[step] for curve in curves]) for step in steps]
+        bands.append([Span(step, min(v), sum(v) / len(v), max(v)) for step, v in each])
+    return band_plot(bands, label, f"step; {label}")
+
+
+def band_plot(
+    bands: Sequence[Sequence[Span]], label: str, below: str = "step", focus: bool = False
+) -> str:
+    """Draw means by step, each on a band from the lowest to the highest value.
+
+    With `focus` the scale is that of the means without a few that lie far above the others; what is
+    beyond ends at its edge.
+    """
+    left, right, top, bottom = 56, _WIDTH - 16, 8, 300
     points = [point for band in bands for point in band]
     if not points:
         return "<p>No curve is known.</p>"
-    steps = [step for step, _ in points]
-    values = [value for _, each in points for value in each]
-    across = _Scale(min(steps), max(steps), left, right)
-    up = _Scale(min(values), max(values), bottom, top)
+    steps = [point.step for point in points]
+    low, high = min(point.low for point in points), max(point.high for point in points)
+    if focus:
+        values = sorted(point.mean for point in points)
+        low, usual = values[0], values[-1 - len(values) // 100]
+        high = min(values[-1], usual + (usual - low) / 2)
+    across = _Scale(min(steps), max(steps), left, right, whole=True)
+    up = _Scale(low, high, bottom, top)
     parts = []
     for tick in up.ticks:
         y = up(tick)
@@ -82,36 +108,49 @@ def curve_plot(arms: Mapping[str, Sequence[Curve]], label: str) -> str:
             f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
             + _text(left - 8, f"{y + 4:.1f}", f"{tick:g}", "end")
         )
-    parts += [_text(f"{across(t):.1f}", bottom + 18, f"{t:g}", "middle") for t in across.ticks]
+    parts += [_text(f"{across(t):.1f}", bottom + 18, f"{t:,g}", "middle") for t in across.ticks]
     means = []
     for index, band in enumerate(bands):
-        outline = [(s, max(v)) for s, v in band] + [(s, min(v)) for s, v in band[::-1]]
-        paths = [
-            " ".join(f"{across(s):.1f},{up(v):.1f}" for s, v in line)
-            for line in (outline, [(s, sum(v) / len(v)) for s, v in band])
+        outline = [(p.step, p.high) for p in band] + [(p.step, p.low) for p in band[::-1]]
+        places = [
+            [(across(s), up(v)) for s, v in line] for line in (outline, [p[:3:2] for p in band])
         ]
+        paths = [" ".join(f"{x:.1f},{y:.1f}" for x, y in line) for line in places]
         dot = color(index)
         parts.append(f'<polygon fill="{dot}" fill-opacity="0.15" points="{paths[0]}"/>')
         means.append(f'<polyline fill="none" stroke="{dot}" stroke-width="2" points="{paths[1]}"/>')
-    axis = _text((left + right) / 2, bottom + 36, f"step; {label}", "middle")
+        if len(band) < _MARKED:
+            circles = (
+                f'<circle fill="{dot}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places[1]
+            )
+            means += circles
+    axis = _text((left + right) / 2, bottom + 36, below, "middle")
     return _svg([*parts, *means, axis], bottom + 42, f"{label} by step")
 
 
 class _Scale:
-    """Maps values between two bounds to pixels, with round ticks."""
+    """Maps values between two bounds to pixels, those beyond to the edge, with round ticks.
 
-    def __init__(self, low: float, high: float, begin: float, end: float) -> None:
+    Those of `whole` are numbers of steps: whole and not negative.
+    """
+
+    def __init__(
+        self, low: float, high: float, begin: float, end: float, whole: bool = False
+    ) -> None:
         margin = 0.05 * (high - low) or 1.0
         self.low, self.high = low - margin, high + margin
+        if whole:
+            self.low = max(0.0, self.low)
         self.begin, self.end = begin, end
         rough = (self.high - self.low) / 5
         power = 10 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+        step = max(1, step) if whole else step
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         self.ticks = [round(index * step, 10) for index in range(first, last + 1)]
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
+        share = min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
         return self.begin + share * (self.end - self.begin)
 
 
