@@ -58,21 +58,39 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
     except OSError as error:
         fail(f"The working directory is gone ({error.strerror}). Change to another one.")
     # Loaded late: these packages take seconds, and help and typos need none of them.
-    if verb not in _TRAINER_VERBS:
-        try:
+    rest: list[str] | None = args[1:]
+    try:
+        if verb in _TRAINER_VERBS:
+            rest = answer(verb, args[1:])
+        else:
             import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
-        except KeyboardInterrupt:
-            print("Stopped.", file=sys.stderr)
-            raise SystemExit(130) from None
-        except Exception as error:
-            from pne_seg.cli.failures import Failing, report
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        from pne_seg.cli.failures import Failing, report
 
-            report(error, Failing(verb))
-            raise
+        report(error, Failing(verb))
+        raise
+    if verb not in _TRAINER_VERBS or rest is None:
         return None
     from pne_seg.cli.running import run
 
-    return run(verb, args[1:])
+    return run(verb, rest)
+
+
+def answer(verb: str, args: list[str]) -> list[str] | None:
+    """Print help and refuse mistyped keys; return what is left for the parser, None if nothing."""
+    from pne_seg.cli.help import show_help
+    from pne_seg.cli.mistyped import check_keys
+    from pne_seg.cli.settings import Settings
+
+    settings = Settings.of(args)
+    settings.load()
+    if any(override.key == "help" for override in settings.overrides):
+        return show_help(verb, settings) or None
+    check_keys(verb, settings)
+    return args
 
 
 def console() -> None:

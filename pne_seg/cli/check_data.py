@@ -4,18 +4,21 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pne_seg.cli.checks import build_error, dropped_setting
+from pne_seg.cli.arguments import ALLOW_HELP
 from pne_seg.cli.failures import naming
-from pne_seg.cli.parser import ALLOW_HELP, Parser
+from pne_seg.cli.mistyped import check_data_keys
+from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
-from pne_seg.data import Folder, SegmentationDataModule
-from pne_seg.data.inspection import SPLITS, Inspection, as_json, inspect, report_text
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
-from pne_seg.visualization import plot_label_histogram, save_figure, training_mosaic
 
+if TYPE_CHECKING:
+    from pne_seg.data import SegmentationDataModule
+    from pne_seg.data.inspection import Inspection
+
+SPLITS = ("train", "val", "test")
 FILES = ("report.txt", "report.json", "label_histogram.png", *(f"mosaic_{s}.png" for s in SPLITS))
 """What is written; a folder that holds nothing else is one of an earlier report, and replaced."""
 
@@ -29,6 +32,20 @@ are errors."""
 def run(args: Sequence[str]) -> None:
     """Check a data set and print the report; exit code 1 if the data have errors."""
     settings, parser = _settings(args), _parser()
+    if any(override.is_action and override.key == "help" for override in settings.overrides):
+        parser.add_argument(
+            "--data", help="Class of the data set, with its settings as --data.KEY."
+        )
+        parser.parse(settings)
+    check_data_keys(settings, {action.dest for action in parser._actions})
+    # After --help and mistyped keys: Lightning's data modules take seconds to load.
+    from pne_seg.cli.checks import build_error, dropped_setting
+    from pne_seg.data import SegmentationDataModule
+    from pne_seg.data.inspection import as_json, inspect, report_text
+
+    parser.add_subclass_arguments(
+        SegmentationDataModule, "data", fail_untyped=False, required=False
+    )
     config = parser.parse(settings)
     if config.get("data") is None:
         raise UserError(
@@ -99,18 +116,17 @@ def _parser() -> Parser:
     output = str(_OUTPUTS / "DATA")
     text = "Folder for report and pictures, DATA being the data set's name; null for none."
     add("--output", type=str | None, default=output, help=text)
-    parser.add_lightning_class_args(
-        SegmentationDataModule, "data", subclass_mode=True, required=False
-    )
     return parser
 
 
-def _output(given: str | None, data: SegmentationDataModule) -> Path | None:
+def _output(given: str | None, data: "SegmentationDataModule") -> Path | None:
     """Return the folder to write to; it is new, empty, or one of an earlier report."""
     if given is None:
         return None
     output = Path(given)
     if output == _OUTPUTS / "DATA":
+        from pne_seg.data import Folder
+
         # Custom folders are told apart by their names.
         own = data.root.resolve().name.removesuffix(".zip") if isinstance(data, Folder) else ""
         output = _OUTPUTS / (own or type(data).__name__)
@@ -125,8 +141,10 @@ def _output(given: str | None, data: SegmentationDataModule) -> Path | None:
     return output
 
 
-def _draw(output: Path, inspection: Inspection, data: SegmentationDataModule) -> None:
+def _draw(output: Path, inspection: "Inspection", data: "SegmentationDataModule") -> None:
     """Draw a label histogram, and a mosaic for each split that has labels."""
+    from pne_seg.visualization import plot_label_histogram, save_figure, training_mosaic
+
     counted, description = inspection.counted, data.description
     if counted:
         pixels: dict[str, Any] = {split: figures.pixels for split, figures in counted.items()}
