@@ -14,8 +14,10 @@
 every error comes with its traceback.
 """
 
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -74,9 +76,21 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
         raise
     if verb not in _TRAINER_VERBS or rest is None:
         return None
-    from pne_seg.cli.running import run
-
+    with loading():
+        from pne_seg.cli.running import run
     return run(verb, rest)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Import packages without searching for garbage, a fifth of the time for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def answer(verb: str, args: list[str]) -> list[str] | None:

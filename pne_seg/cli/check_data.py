@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pne_seg.cli import loading
 from pne_seg.cli.arguments import ALLOW_HELP
 from pne_seg.cli.failures import naming
 from pne_seg.cli.mistyped import check_data_keys
@@ -38,10 +39,10 @@ def run(args: Sequence[str]) -> None:
         )
         parser.parse(settings)
     check_data_keys(settings, {action.dest for action in parser._actions})
-    # After --help and mistyped keys: Lightning's data modules take seconds to load.
-    from pne_seg.cli.checks import build_error, dropped_setting
-    from pne_seg.data import SegmentationDataModule
-    from pne_seg.data.inspection import as_json, inspect, report_text
+    with loading():  # after --help and mistyped keys: Lightning's data modules take seconds
+        from pne_seg.cli.checks import build_error, dropped_setting
+        from pne_seg.data import SegmentationDataModule
+        from pne_seg.data.inspection import as_json, inspect, report_text
 
     parser.add_subclass_arguments(
         SegmentationDataModule, "data", fail_untyped=False, required=False

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pne_seg.cli import loading
 from pne_seg.cli.arguments import ALLOW_HELP, WEIGHTS_HELP
 from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
@@ -35,11 +36,11 @@ def run(args: Sequence[str]) -> None:
     settings = Settings.of(args)  # bounds of the values, too
     imports = settings.imports
     config = _parser().parse(settings)  # a mistyped key is reported before the run is looked for
-    # After --help and mistyped keys: these take seconds to load.
-    from pne_seg.cli.start import weights_to_score
-    from pne_seg.export.agreement import DisagreementError
-    from pne_seg.export.writer import check_export, export, preview_of
-    from pne_seg.trained import load_trained
+    with loading():  # after --help and mistyped keys: these take seconds
+        from pne_seg.cli.start import weights_to_score
+        from pne_seg.export.agreement import DisagreementError
+        from pne_seg.export.writer import check_export, export, preview_of
+        from pne_seg.trained import load_trained
 
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.cli import fail
+from pne_seg.cli import fail, loading
 from pne_seg.errors import unknown_setting
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def run(args: Sequence[str]) -> None:
         fail(unknown_setting(unknown[0].partition("=")[0], parser._option_string_actions))
     if unknown:
         fail(f"{unknown[0]!r} belongs to no option.")
-    # After --help and mistyped keys: it takes seconds to load.
-    from pne_seg.networks.catalogue import ENCODERS, METHODS, Fit, Misfit, describe
+    with loading():  # after --help and mistyped keys: it takes seconds
+        from pne_seg.networks.catalogue import ENCODERS, METHODS, Fit, Misfit, describe
 
     console = Console()
     if not console.is_terminal:
