@@ -60,6 +60,8 @@ SLOTS = {
     "model.optimizer": "torch.optim",
     "model.schedule": "pne_seg.optim",
     "trainer.callbacks": "pne_seg.callbacks",
+    "trainer.logger": "lightning.pytorch.loggers",
+    "ema": "lightning.pytorch.callbacks",
 }
 """Keys that take a class, and the module of those that are named without one."""
 DEFAULT_SEED = 0

@@ -23,6 +23,7 @@ from pne_seg.cli.signatures import (
     documented,
     public_classes,
 )
+from pne_seg.errors import UserError, nearest
 
 _WIDTH = 100
 _COLUMN = 42  # where descriptions begin
@@ -217,15 +218,20 @@ def _class_help(verb: str, key: str, value: Any) -> str | None:
     path = GROUPS.get(key) or (class_of(key, named) or named if named else None)
     others = ""
     group, _, name = key.rpartition(".")
-    if path is None and key in SLOTS and key not in ("data", "trainer.callbacks"):
+    if path is None and key in _USUAL and key != "data":
         path = f"{SLOTS[key]}.{_USUAL[key]}"
         others = f"Others: {verb} --{key} CLASS --help, with {_choices(key)}, or a full path."
+        others = textwrap.fill(others, _WIDTH)
     elif path is None and key in SLOTS:
         return _list(verb, key)
     elif path is None and group in GROUPS:
         argument = documented(GROUPS[group]).get(name)
         path = dataclass_in(argument.kind, GROUPS[group]) if argument else None
     found = definition(path) if path else None
+    if found is None and named and key in SLOTS and "." not in named:
+        near = nearest(named, public_classes(SLOTS[key]))
+        hint = f"The nearest is {near}." if near else f"There are {_choices(key)}."
+        raise UserError(f"--{key} {named}: no class of that name.\n  {hint}")
     if path is None or found is None:
         return None
     lines = [path, *textwrap.wrap(found.summary, _WIDTH - 4, initial_indent="  ")]

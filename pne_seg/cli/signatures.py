@@ -285,6 +285,8 @@ def _file(module: str) -> Path | None:
         spec = find_spec(root)
     except (ImportError, ValueError):
         return None
+    if spec is not None and spec.submodule_search_locations is None and not parts:
+        return Path(str(spec.origin)) if str(spec.origin).endswith(".py") else None
     return _below(spec.submodule_search_locations if spec else None, parts)
 
 

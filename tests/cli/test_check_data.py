@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pne_seg.cli import main
+from pne_seg.data import inspection
 from tests.cli.commands import CAMVID, contents, refused, write_config
 from tests.data.camvid_tree import write_tree
 from tests.data.miniature import write_folder
