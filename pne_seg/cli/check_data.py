@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pne_seg.cli import loading
 from pne_seg.cli.arguments import ALLOW_HELP
 from pne_seg.cli.failures import naming
+from pne_seg.cli.help import class_help, print_text
 from pne_seg.cli.mistyped import check_data_keys
 from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
@@ -33,10 +34,12 @@ are errors."""
 def run(args: Sequence[str]) -> None:
     """Check a data set and print the report; exit code 1 if the data have errors."""
     settings, parser = _settings(args), _parser()
-    if any(override.is_action and override.key == "help" for override in settings.overrides):
-        parser.add_argument(
-            "--data", help="Class of the data set, with its settings as --data.KEY."
-        )
+    if any(override.key == "help" for override in settings.overrides):
+        named = any(override.key == "data" for override in settings.overrides)
+        if named and (text := class_help("check-data", "data", settings.get("data"))):
+            print_text(text)
+            return
+        parser.add_argument("--data", help="Class of the data set; its settings are --data.KEY.")
         parser.parse(settings)
     check_data_keys(settings, {action.dest for action in parser._actions})
     with loading():  # after --help and mistyped keys: Lightning's data modules take seconds

@@ -23,7 +23,7 @@ from pne_seg.cli.signatures import (
     documented,
     public_classes,
 )
-from pne_seg.errors import UserError, nearest
+from pne_seg.errors import UserError, nearest, unknown_setting
 
 _WIDTH = 100
 _COLUMN = 42  # where descriptions begin
@@ -161,17 +161,20 @@ def show_help(verb: str, settings: Settings) -> list[str]:
     if not (
         asked[-1].value or key in SLOTS or key in GROUPS or (given and given[-1].value is None)
     ):
-        _print(_screen(verb))
+        print_text(_screen(verb))
         return []
-    text = _class_help(verb, key, settings.get(key))
+    text = class_help(verb, key, settings.get(key))
+    if text is None and asked[-1].value:
+        raise UserError(unknown_setting(f"--{key}", [f"--{one}" for one in (*GROUPS, *SLOTS)]))
     if text is None:
         named = _named(settings.get(key))
         return [*allow, f"--{key}.help={named}" if named else f"--{key}.help"]
-    _print(text)
+    print_text(text)
     return []
 
 
-def _print(text: str) -> None:
+def print_text(text: str) -> None:
+    """Print a help text."""
     with contextlib.suppress(BrokenPipeError):  # of a pager that was left
         print(text, flush=True)
 
@@ -212,7 +215,7 @@ def screen_default(key: str) -> str:
     return "CLASS" if key in SLOTS else _default(found) if len(_default(found)) < 16 else ""
 
 
-def _class_help(verb: str, key: str, value: Any) -> str | None:
+def class_help(verb: str, key: str, value: Any) -> str | None:
     """Describe a class and its arguments; None if the sources do not tell them."""
     named = _named(value)
     path = GROUPS.get(key) or (class_of(key, named) or named if named else None)
@@ -236,11 +239,8 @@ def _class_help(verb: str, key: str, value: Any) -> str | None:
         return None
     lines = [path, *textwrap.wrap(found.summary, _WIDTH - 4, initial_indent="  ")]
     for argument_name, argument in documented(path).items():
-        if argument_name in ("params", "optimizer") and key in (
-            "model.optimizer",
-            "model.schedule",
-        ):
-            continue  # what the slot's class is called with
+        if argument_name == _CALLED_WITH.get(key):
+            continue
         lines += ["", f"  --{key}.{argument_name} {_default(argument)}".rstrip()]
         lines[-1] += f"   ({argument.kind})" if argument.kind else ""
         lines += textwrap.wrap(
@@ -253,7 +253,10 @@ def _list(verb: str, key: str) -> str:
     """List the classes of a slot."""
     classes = {name: text for name, text in public_classes(SLOTS[key]).items() if text}
     lines = [f"--{key} takes one of these classes, or the full path of another:"]
-    lines += [f"  {name:<20} {textwrap.shorten(text, 76)}" for name, text in classes.items()]
+    lines += [
+        f"  {name:<20} {textwrap.shorten(text, 76, placeholder=' …')}"
+        for name, text in classes.items()
+    ]
     return "\n".join([*lines, f"Its settings: {verb} --{key} CLASS --help"])
 
 

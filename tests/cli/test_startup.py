@@ -275,10 +275,13 @@ def test_help_of_one_class(
 def test_help_of_an_unknown_class(capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, "fit", "--model.contrast", "PNEE", "--help")
     assert said == "error: --model.contrast PNEE: no class of that name.\n  The nearest is PNE."
+    said = refused(capsys, "fit", "--help", "model.contrst")
+    assert said.endswith("  The nearest is --model.contrast.")
 
 
-def test_help_of_a_slot_lists_its_classes(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["fit", "--data", "--help"])
+@pytest.mark.parametrize("verb", ["fit", "check-data"])
+def test_help_of_a_slot_lists_its_classes(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    main([verb, "--data", "--help"])
     said = capsys.readouterr().out
     assert all(f"\n  {name} " in said for name in ("ADE20K", "CamVid", "Folder", "Scenes"))
 
