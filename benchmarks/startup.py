@@ -1,7 +1,7 @@
 """Seconds until a command answers, in turn with the imports that it is measured by.
 
-python -m benchmarks.startup                          this checkout, 2 minutes on one core
-python -m benchmarks.startup --other ../main          and another one beside it
+python -m benchmarks.startup                          this checkout, 3 minutes on one core
+python -m benchmarks.startup --other ../main          and another one beside it, 7 minutes
 
 Each line is a fresh process. All run in turn, so that a disturbance hits all alike; a figure is the
 median of the rounds. What is counted is processor time, which is the wall's where the machine has
