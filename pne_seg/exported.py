@@ -3,15 +3,14 @@
 import contextlib
 import io
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports
-from pne_seg.networks.slot import build_network
 from pne_seg.settings_files import read_json
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CARD = "README.md"
 NEW_CARD = "README.new.md"
@@ -37,8 +36,10 @@ def is_export(folder: Path) -> bool:
     return (folder / DESCRIPTION).is_file()
 
 
-def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def read_export(folder: Path, imports: Imports | None = None) -> "tuple[nn.Module, dict[str, Any]]":
     """Return the network of an export, as `read_network` does, and its `segmentation.json`."""
+    import torch  # takes a second, which the names above need not
+
     try:
         content = read_json(folder / DESCRIPTION)
         if UNFINISHED in content:
@@ -70,7 +71,7 @@ def read_export(folder: Path, imports: Imports | None = None) -> tuple[nn.Module
         ) from error
 
 
-def read_network(folder: Path, imports: Imports | None = None) -> nn.Module:
+def read_network(folder: Path, imports: Imports | None = None) -> "nn.Module":
     """Rebuild a network from `config.json` and `model.safetensors`; on the CPU, in eval mode.
 
     By default its settings may name nothing beyond this project's packages.
@@ -82,6 +83,8 @@ def read_network(folder: Path, imports: Imports | None = None) -> nn.Module:
         with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub says where it reads from
             return from_pretrained(folder).requires_grad_(False)
     from safetensors.torch import load_model
+
+    from pne_seg.networks.slot import build_network
 
     network = build_network(config, imports)
     load_model(network, folder / WEIGHTS)

@@ -49,7 +49,11 @@ def line_of(file: Path, names: Sequence[str]) -> int | None:
 
 
 def _entries(node: Any) -> dict[str, tuple[int, Any]]:
-    """Lines and values of a mapping in YAML, by key."""
+    """Lines and values of a mapping in YAML, by key; of a list's mappings those that occur once."""
+    if isinstance(node, yaml.SequenceNode):
+        items = [_entries(_entries(item).get("init_args", (0, item))[1]) for item in node.value]
+        names = [name for item in items for name in item]
+        return {name: one for item in items for name, one in item.items() if names.count(name) < 2}
     if not isinstance(node, yaml.MappingNode):
         return {}
     return {key.value: (key.start_mark.line + 1, value) for key, value in node.value}

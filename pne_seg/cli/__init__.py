@@ -16,8 +16,10 @@ every error comes with its traceback. `pne-seg --print_completion bash` (or zsh)
 that completes commands, configs and settings.
 """
 
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -65,21 +67,56 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
     except OSError as error:
         fail(f"The working directory is gone ({error.strerror}). Change to another one.")
     # Loaded late: these packages take seconds, and help and typos need none of them.
-    if verb not in TRAINER_VERBS:
-        try:
+    rest: list[str] | None = args[1:]
+    try:
+        if verb in TRAINER_VERBS:
+            rest = answer(verb, args[1:])
+        else:
             import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
-        except KeyboardInterrupt:
-            print("Stopped.", file=sys.stderr)
-            raise SystemExit(130) from None
-        except Exception as error:
-            from pne_seg.cli.failures import Failing, report
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        from pne_seg.cli.failures import Failing, report
 
-            report(error, Failing(verb))
-            raise
+        report(error, Failing(verb))
+        raise
+    if verb not in TRAINER_VERBS or rest is None:
         return None
-    from pne_seg.cli.running import run
+    with loading():
+        from pne_seg.cli.running import run
+    return run(verb, rest)
 
-    return run(verb, args[1:])
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Import packages without searching what they define for garbage, a fifth of the time.
+
+    Not in a program that has loaded PyTorch: its own objects would be left out of later searches.
+    """
+    is_new = gc.isenabled() and "torch" not in sys.modules
+    if is_new:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if is_new:
+            gc.enable()
+            gc.freeze()  # or the first search would look at all of it at once
+
+
+def answer(verb: str, args: list[str]) -> list[str] | None:
+    """Print help and refuse mistyped keys; return what is left for the parser, None if nothing."""
+    from pne_seg.cli.help import show_help
+    from pne_seg.cli.mistyped import check_keys
+    from pne_seg.cli.settings import Settings
+
+    settings = Settings.of(args)
+    settings.load()
+    if any(override.key == "help" for override in settings.overrides):
+        return show_help(verb, settings) or None
+    check_keys(verb, settings)
+    return args
 
 
 def console() -> None:

@@ -4,21 +4,25 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from pne_seg.cli import program
-from pne_seg.cli.checks import build_error, dropped_setting
+from pne_seg.cli import loading, program
+from pne_seg.cli.arguments import ALLOW_HELP
 from pne_seg.cli.failures import naming
-from pne_seg.cli.parser import ALLOW_HELP, Parser
+from pne_seg.cli.help import class_help, print_text
+from pne_seg.cli.mistyped import check_data_keys
+from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
-from pne_seg.data import SegmentationDataModule
-from pne_seg.data.inspection import SPLITS, Inspection, as_json, inspect, report_text
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
-from pne_seg.visualization import plot_label_histogram, save_figure, training_mosaic
 
+if TYPE_CHECKING:
+    from pne_seg.data import SegmentationDataModule
+    from pne_seg.data.inspection import Inspection
+
+SPLITS = ("train", "val", "test")
 FILES = ("report.txt", "report.json", "label_histogram.png", *(f"mosaic_{s}.png" for s in SPLITS))
 """What is written; a folder that holds nothing else is one of an earlier report, and replaced."""
 
@@ -32,6 +36,22 @@ are errors."""
 def run(args: Sequence[str]) -> None:
     """Check a data set and print the report; exit code 1 if the data have errors."""
     settings, parser = _settings(args), _parser()
+    if any(override.key == "help" for override in settings.overrides):
+        named = any(override.key == "data" for override in settings.overrides)
+        if named and (text := class_help("check-data", "data", settings.get("data"))):
+            print_text(text)
+            return
+        parser.add_argument("--data", help="Class of the data set; its settings are --data.KEY.")
+        parser.parse(settings)
+    check_data_keys(settings, {action.dest for action in parser._actions})
+    with loading():  # after --help and mistyped keys: Lightning's data modules take seconds
+        from pne_seg.cli.checks import build_error, dropped_setting
+        from pne_seg.data import SegmentationDataModule
+        from pne_seg.data.inspection import as_json, inspect, report_text
+
+    parser.add_subclass_arguments(
+        SegmentationDataModule, "data", fail_untyped=False, required=False
+    )
     config = parser.parse(settings)
     if config.get("data") is None:
         raise UserError(
@@ -103,13 +123,10 @@ def _parser() -> Parser:
     output = str(_OUTPUTS / "DATA")
     text = "Folder for report and pictures, DATA being the data set's name; null for none."
     add("--output", type=str | None, default=output, help=text)
-    parser.add_lightning_class_args(
-        SegmentationDataModule, "data", subclass_mode=True, required=False
-    )
     return parser
 
 
-def _output(given: str | None, data: SegmentationDataModule) -> Path | None:
+def _output(given: str | None, data: "SegmentationDataModule") -> Path | None:
     """Return the folder to write to; it is new, empty, or one of an earlier report."""
     if given is None:
         return None
@@ -127,8 +144,10 @@ def _output(given: str | None, data: SegmentationDataModule) -> Path | None:
     return output
 
 
-def _draw(output: Path, inspection: Inspection, data: SegmentationDataModule) -> None:
+def _draw(output: Path, inspection: "Inspection", data: "SegmentationDataModule") -> None:
     """Draw a label histogram, and a mosaic for each split that has labels."""
+    from pne_seg.visualization import plot_label_histogram, save_figure, training_mosaic
+
     counted, description = inspection.counted, data.description
     if counted:
         pixels: dict[str, Any] = {split: figures.pixels for split, figures in counted.items()}

@@ -27,12 +27,13 @@ from pne_seg.callbacks import (
 from pne_seg.callbacks.progress import device_name, terminal_callbacks
 from pne_seg.checkpoint_file import read_checkpoint
 from pne_seg.cli import checks, predict, program
+from pne_seg.cli.arguments import DEFAULT_SEED, DESCRIPTIONS, EMA_HELP, flags
 from pne_seg.cli.changed_settings import changed_settings
 from pne_seg.cli.evaluation import plan_evaluation
 from pne_seg.cli.failures import is_out_of_memory, naming, one_line
-from pne_seg.cli.parser import ALLOW_HELP, Parser
+from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
-from pne_seg.cli.start import WEIGHTS_HELP, checkpoint_to_resume, run_name, weights_to_score
+from pne_seg.cli.start import checkpoint_to_resume, run_name, weights_to_score
 from pne_seg.data import SegmentationDataModule
 from pne_seg.description import check_same_classes
 from pne_seg.errors import UserError
@@ -43,18 +44,16 @@ from pne_seg.prediction.prediction_run import PredictionRun
 from pne_seg.runs import BEST, RUNS, Evaluated, check_run_name, create_run, describe_environment
 from pne_seg.weight_loading import fill_network
 
-_DESCRIPTIONS = {
-    "fit": "Train a network, and score it after every epoch.",
-    "validate": "Score a trained network on the validation split.",
-    "test": "Score a trained network on the test split.",
-    "predict": predict.DESCRIPTION,
-}
 _CALLBACKS = {
     "figures": Figures,
     "best_checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,
 }
 """Keys of callbacks that every run has."""
+
+
+class _Parser(Parser, LightningArgumentParser):
+    """The parser for LightningCLI."""
 
 
 class SegmentationCLI(LightningCLI):
@@ -68,9 +67,9 @@ class SegmentationCLI(LightningCLI):
         self.checkpoint: Path | None = None  # to start from; None for weights from elsewhere
         self.prediction: PredictionRun | None = None
         if verb == "fit":
-            self.checkpoint = checkpoint_to_resume(self.settings)
+            self.checkpoint = checkpoint_to_resume(self.settings, rank_zero_info)
             check_run_name(run_name(self.settings))
-        elif evaluated := weights_to_score(self.settings):
+        elif evaluated := weights_to_score(self.settings, rank_zero_info):
             self.evaluated = evaluated
             self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
@@ -84,28 +83,20 @@ class SegmentationCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             save_config_callback=None,  # the run folder is this project's own
-            seed_everything_default=0,
+            seed_everything_default=DEFAULT_SEED,
             trainer_defaults={"log_every_n_steps": 10},
-            parser_class=Parser,
-            parser_kwargs={"prog": f"{program()} {verb}", "description": _DESCRIPTIONS[verb]},
+            parser_class=_Parser,
+            parser_kwargs={"prog": f"{program()} {verb}", "description": DESCRIPTIONS[verb]},
             args=self.settings.arguments(),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to every run, and let the data decide the classes."""
-        flags = {
-            "name": "Name of the run.",
-            "ckpt_path": "Checkpoint: fit resumes from it, the other commands load it.",
-            "allow": ALLOW_HELP,
-        }
-        if self.verb != "fit":
-            flags |= {"run": "Run folder: config and best weights.", "weights": WEIGHTS_HELP}
-        for flag, description in flags.items():
+        for flag, description in flags(self.verb).items():
             parser.add_argument(f"--{flag}", type=str | None, help=description)
         if self.verb == "predict":
             predict.add_arguments(parser)
-        text = "Keep a moving average of the weights; it is what is scored and saved."
-        parser.add_argument("--ema", type=EMAWeightAveraging | None, help=text)
+        parser.add_argument("--ema", type=EMAWeightAveraging | None, help=EMA_HELP)
         for key, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
         for name in checks.FROM_DATA:

@@ -5,18 +5,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pne_seg.cli import program
-from pne_seg.cli.parser import ALLOW_HELP, Parser
+from pne_seg.cli import loading, program
+from pne_seg.cli.arguments import ALLOW_HELP, WEIGHTS_HELP
+from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
-from pne_seg.cli.start import WEIGHTS_HELP, weights_to_score
 from pne_seg.errors import UserError
-from pne_seg.export.agreement import DisagreementError
-from pne_seg.export.writer import Exported, check_export, export, missing_packages, preview_of
 from pne_seg.exported import CARD, FILES, FORMATS, NEW_CARD, PREVIEW
-from pne_seg.trained import Trained, load_trained
+
+if TYPE_CHECKING:
+    from pne_seg.export.writer import Exported
+    from pne_seg.trained import Trained
 
 _DESCRIPTION = """\
 Write a trained network for use elsewhere: its weights, ONNX and torch.export with everything
@@ -36,6 +38,12 @@ def run(args: Sequence[str]) -> None:
     settings = Settings.of(args)  # bounds of the values, too
     imports = settings.imports
     config = _parser().parse(settings)  # a mistyped key is reported before the run is looked for
+    with loading():  # after --help and mistyped keys: these take seconds
+        from pne_seg.cli.start import weights_to_score
+        from pne_seg.export.agreement import DisagreementError
+        from pne_seg.export.writer import check_export, export, preview_of
+        from pne_seg.trained import load_trained
+
     formats = _formats(config.formats)
     size = None if config.size is None else _size(config.size)
     if not (config.output or "").strip():
@@ -50,7 +58,7 @@ def run(args: Sequence[str]) -> None:
                 f"--{key} brings its run's own config; --config and --name choose the newest run "
                 "of theirs. Give one or the other."
             )
-    evaluated = weights_to_score(settings)
+    evaluated = weights_to_score(settings, _progress)
     assert evaluated is not None  # but for --help, which has ended
     output = evaluated.output("export") if config.output == _OUTPUT else Path(config.output)
     check_export(output, formats)
@@ -130,6 +138,8 @@ def _formats(given: Sequence[str] | str | None) -> list[str]:
     if isinstance(given, str):
         given = [word.strip() for word in given.split(",") if word.strip()]
     if given is None:
+        from pne_seg.export.writer import missing_packages
+
         left_out = [format for format in FORMATS if missing_packages(format)]
         for format in left_out:
             _progress(f"Left out: {format}. For it, pip install 'pne-seg[export]'")
@@ -146,7 +156,7 @@ def _progress(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _report(trained: Trained, done: Exported) -> str:
+def _report(trained: "Trained", done: "Exported") -> str:
     """Return the files, their sizes and how far they are from the network."""
     formats = {file: format for format, file in FORMATS.items()}
     lines = [f"Written to {done.folder}"]
@@ -170,7 +180,7 @@ def _report(trained: Trained, done: Exported) -> str:
     return "\n".join(lines)
 
 
-def _of_format(format: str, done: Exported) -> str:
+def _of_format(format: str, done: "Exported") -> str:
     written, parts = done.formats[format], []
     if written.size is not None and format != "safetensors":
         parts.append(f"only {written.size[0]}×{written.size[1]} pixels")

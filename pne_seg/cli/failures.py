@@ -8,10 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from pne_seg.cli import fail
 from pne_seg.errors import UserError
@@ -60,7 +56,8 @@ def _message(error: Exception, failing: Failing) -> str | None:
     if isinstance(error, UserError):
         # From a loader's worker the message comes wrapped in the worker's traceback.
         return str(error).rpartition("UserError: ")[2].strip()
-    if isinstance(error, MisconfigurationException):  # Lightning's, of the trainer's settings
+    # Of the trainer's settings.
+    if _is_a(error, "lightning.fabric.utilities.exceptions", "MisconfigurationException"):
         return one_line(error)
     if is_out_of_memory(error):
         fix = failing.less_memory or "  Make the sizes in the settings smaller."
@@ -88,7 +85,7 @@ def _message(error: Exception, failing: Failing) -> str | None:
         return _of_file(error, failing)
     # gloo's errors have no class of their own.
     is_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
-    if is_gloo or isinstance(error, getattr(torch.distributed, "DistError", ())):
+    if is_gloo or _is_a(error, "torch.distributed", "DistError"):
         return (
             "Another process of this run ended. If it printed no reason, it was killed, as the "
             "system does if memory runs out."
@@ -128,16 +125,20 @@ def _of_file(error: OSError, failing: Failing) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that memory ran out: a device's, or the machine's."""
-    cv2: Any = sys.modules.get("cv2")
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    if cv2 is not None and isinstance(error, cv2.error):
+    if _is_a(error, "cv2", "error"):
         return getattr(error, "code", None) == _CV2_NO_MEMORY
-    if isinstance(error, torch.AcceleratorError):
+    if _is_a(error, "torch", "AcceleratorError"):
         return getattr(error, "error_code", None) == _CUDA_NO_MEMORY
     # torch has no class of its own for the memory of the processor.
     is_of_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    return is_of_cpu or isinstance(error, torch.OutOfMemoryError)
+    return is_of_cpu or _is_a(error, "torch", "OutOfMemoryError")
+
+
+def _is_a(error: BaseException, module: str, name: str) -> bool:
+    """Whether an error is of a package's class; a package that is not loaded raised none."""
+    return isinstance(error, getattr(sys.modules.get(module), name, ()))
 
 
 def _is_of_killed_worker(error: Exception) -> bool:

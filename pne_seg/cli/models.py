@@ -2,18 +2,18 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
-import torch
 import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.cli import fail, program
-from pne_seg.contrast.component import Projection
+from pne_seg.cli import fail, loading, program
 from pne_seg.errors import unknown_setting
-from pne_seg.networks.catalogue import ENCODERS, METHODS, SHIPPED, Fit, Method, Misfit, describe
+
+if TYPE_CHECKING:
+    from pne_seg.networks.catalogue import Fit, Method, Misfit
 
 _EMBEDDING_DIM = 256  # of the contrast unless a config says otherwise
 
@@ -63,6 +63,9 @@ def run(args: Sequence[str]) -> None:
         fail(unknown_setting(unknown[0].partition("=")[0], parser._option_string_actions))
     if unknown:
         fail(f"{unknown[0]!r} belongs to no option.")
+    with loading():  # after --help and mistyped keys: it takes seconds
+        from pne_seg.networks.catalogue import ENCODERS, METHODS, Fit, Misfit, describe
+
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no width to fold the table to
@@ -94,12 +97,16 @@ def run(args: Sequence[str]) -> None:
 
 def projection_parameters(channels: int) -> int:
     """Count the parameters of the contrast's projection of a feature with that many channels."""
+    import torch
+
+    from pne_seg.contrast.component import Projection
+
     with torch.device("meta"):
         projection = Projection(channels, _EMBEDDING_DIM)
     return sum(parameter.numel() for parameter in projection.parameters())
 
 
-def _table(fits: Sequence[Fit], with_header: bool) -> Table:
+def _table(fits: Sequence["Fit"], with_header: bool) -> Table:
     """Build the rows of one encoder; the columns stand under those of the table before."""
     name = Text(fits[0].encoder, style="bold")
     table = Table(box=None, show_header=with_header, title=name, title_justify="left")
@@ -119,7 +126,7 @@ def _table(fits: Sequence[Fit], with_header: bool) -> Table:
     return table
 
 
-def _reasons(misfits: Sequence[Misfit]) -> str:
+def _reasons(misfits: Sequence["Misfit"]) -> str:
     encoders: dict[tuple[str, str], list[str]] = {}
     for misfit in misfits:
         encoders.setdefault((misfit.method.name, misfit.reason), []).append(misfit.encoder)
@@ -129,8 +136,10 @@ def _reasons(misfits: Sequence[Misfit]) -> str:
     )
 
 
-def _configs(fits: Sequence[Fit]) -> str:
+def _configs(fits: Sequence["Fit"]) -> str:
     """Write each method's slot in YAML, once for all encoders with the same settings."""
+    from pne_seg.networks.catalogue import SHIPPED
+
     groups: dict[tuple[Method, str], list[str]] = {}
     for fit in sorted(fits, key=lambda fit: fit.method.name):
         settings = fit.method.init_args(fit.encoder) | {"encoder_name": "NAME"}

@@ -11,26 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch.cli import LightningArgumentParser
 
+from pne_seg.cli.mistyped import deepest, unknown_key
 from pne_seg.cli.settings import SLOT_KEYS, Settings
-from pne_seg.errors import UserError, nearest, unknown_setting
+from pne_seg.errors import UserError, nearest
 from pne_seg.imports import imported
 from pne_seg.settings_files import parse_yaml
-
-ALLOW_HELP = (
-    "Module or package that settings may name classes and functions of, beside those of this "
-    "project (and, in a config of your own, your modules); it may be given several times."
-)
-INTERNAL = frozenset({"data.input", "data.description"})
-"""Settings that are not the user's: `predict --input` makes them."""
 
 _PLAIN = ("builtins", "datetime", "os", "pathlib", "jsonargparse.typing")
 """Modules whose classes are values: a setting gives them as text or numbers."""
 
 
-class Parser(LightningArgumentParser):
-    """LightningCLI's parser without abbreviations, raising `UserError` in place of a usage wall."""
+class Parser(ArgumentParser):
+    """A parser without abbreviations, raising `UserError` in place of a usage wall."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, "exit_on_error": False, **kwargs})
@@ -51,13 +44,12 @@ def _beginning(error: ArgumentError) -> str:
     return "\n  ".join(line[:300] for line in lines[:4])
 
 
-def _find_mistake(parser: LightningArgumentParser, settings: Settings) -> str | None:
+def _find_mistake(parser: ArgumentParser, settings: Settings) -> str | None:
     """Describe the first setting that the parser refuses, an unknown key before a bad value."""
     walk = _Walk(settings)
     walk.compare(settings.tree(), parser)
     if walk.unknown:
-        flags = [f"--{known}" for known in walk.keys - INTERNAL]
-        return unknown_setting(f"--{walk.unknown[0]}", flags) + settings.place(walk.unknown[0])
+        return unknown_key(walk.unknown[0], walk.keys, settings)
     if walk.refused:
         return walk.refused[0]
     required = [action.dest for action in parser._actions if action.required]
@@ -100,7 +92,7 @@ class _Walk:
             if is_group and isinstance(value, dict):
                 self.compare(value, parser, slot, f"{key}.")
             elif key not in actions:
-                self.unknown.append(_deepest(f"{slot}{key}", value))
+                self.unknown.append(deepest(f"{slot}{key}", value))
             elif kind is not None:
                 self._check(f"{slot}{key}", value, kind, actions[key].default)
 
@@ -186,14 +178,6 @@ def settings_parser(found: Any) -> ArgumentParser:
     add = parser.add_class_arguments if isinstance(found, type) else parser.add_function_arguments
     add(found, fail_untyped=False)
     return parser
-
-
-def _deepest(key: str, value: Any) -> str:
-    """Return the first setting within an unknown key."""
-    while isinstance(value, dict) and value:
-        name, value = next((item for item in value.items() if item[0] != "init_args"), ("", None))
-        key += f".{name}" if name else ""
-    return key
 
 
 def _parts(kind: Any) -> list[Any]:

@@ -10,8 +10,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.checkpoint_file import read_checkpoint
+from pne_seg.cli.arguments import PREDICT_FLAGS
 from pne_seg.cli.evaluation import LOADING_ONLY
-from pne_seg.cli.parser import INTERNAL, settings_of
+from pne_seg.cli.mistyped import INTERNAL
+from pne_seg.cli.parser import settings_of
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
 from pne_seg.data.sources import open_file
@@ -25,11 +27,6 @@ from pne_seg.prediction.outputs import KINDS, Kind, Pictures, Submission
 from pne_seg.prediction.prediction_run import PredictionRun
 from pne_seg.runs import Evaluated
 from pne_seg.trained import build_data
-
-DESCRIPTION = """\
-Write a trained network's predictions of images or videos, or of the data's test split, as PNG files
-of class indices, in color and laid over the images. The same command again resumes where it was
-stopped. Exit code 1 if a file could not be read, or its prediction not be written."""
 
 _FOR_INPUT = ("resize_base", "eval_batch_size", "num_workers")
 """Settings of the data that mean something for `--input`, too."""
@@ -48,36 +45,17 @@ _PRECISIONS = {"None": "32-true", "64": "64-true", "32": "32-true", "16": "16-mi
 
 def add_arguments(parser: LightningArgumentParser) -> None:
     """Add the settings that only `predict` has."""
-    add = parser.add_argument
-    add(
-        "--input",
-        type=str | None,
-        help="An image, a video, a folder (with those below it) or a quoted glob such as "
-        "'photos/**/*.jpg'. Without it the data's test split is predicted.",
-    )
-    text = "Folder for the predictions; RUN/predict/CHECKPOINT by default."
-    add("--output", type=str | None, help=text)
-    add(
-        "--write",
-        type=Kind | list[Kind],
-        default=list(KINDS),
-        help="What to write: classes/NAME.png holds class indices, color/NAME.png the same with "
-        "the data's colors, overlay/NAME.jpg these over the image (of a video: NAME.mp4, without "
-        "sound, encoded from classes/NAME/FRAME.png, which are always written). classes.csv and "
-        "legend.png say which index and color is which class.",
-    )
-    add(
-        "--format",
-        type=Literal["cityscapes", "ade20k"] | None,
-        help="Write what that benchmark's server takes, OUTPUT/NAME.png, and nothing else.",
-    )
-    add(
-        "--overwrite",
-        type=bool,
-        default=False,
-        help="Replace what predict wrote from other sources, weights or settings; other files "
-        "never are.",
-    )
+    types: dict[str, Any] = {
+        "input": str | None,
+        "output": str | None,
+        "write": Kind | list[Kind],
+        "format": Literal["cityscapes", "ade20k"] | None,
+        "overwrite": bool,
+    }
+    defaults: dict[str, Any] = {"write": list(KINDS), "overwrite": False}
+    for name, text in PREDICT_FLAGS.items():
+        kind, default = types[name], defaults.get(name)
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
 
 def take_input(settings: Settings, evaluated: Evaluated | None) -> Path | None:

@@ -1,10 +1,9 @@
 """Which weights a verb starts from: fresh ones, those of a file, or a run's checkpoint."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-
-from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.checkpoint_file import check_checkpoint, usable_checkpoint
 from pne_seg.cli.settings import Settings
@@ -25,11 +24,6 @@ from pne_seg.runs import (
     run_of_checkpoint,
 )
 
-WEIGHTS_HELP = (
-    "Weights from elsewhere, for the network of --config: a file, a folder, hf://OWNER/NAME or an "
-    "address; mmsegmentation's, transformers' and smp's forms are known."
-)
-
 
 def run_name(settings: Settings) -> str:
     """Return the run's name: `name` if it is set, else that of the first `--config` file."""
@@ -37,10 +31,10 @@ def run_name(settings: Settings) -> str:
     return str(settings.get("name") or first)
 
 
-def checkpoint_to_resume(settings: Settings) -> Path | None:
+def checkpoint_to_resume(settings: Settings, say: Callable[[str], None]) -> Path | None:
     """Load the settings of a training; return the checkpoint that it resumes from, if any.
 
-    `--ckpt_path last` is the latest one of the newest run of the same name.
+    `--ckpt_path last` is the latest one of the newest run of the same name. `say` prints a line.
     """
     fine_tunes = any(override.key == "model.init_from" for override in settings.overrides)
     settings.load()
@@ -57,14 +51,15 @@ def checkpoint_to_resume(settings: Settings) -> Path | None:
     checkpoint = usable_checkpoint(Path(resumed))
     # What a kill during a save left there.
     remove_abandoned(checkpoint.with_name(path.name) for path in (BEST, LAST))
-    rank_zero_info(f"Resuming from {checkpoint}")
+    say(f"Resuming from {checkpoint}")
     return checkpoint
 
 
-def weights_to_score(settings: Settings) -> Evaluated | None:
+def weights_to_score(settings: Settings, say: Callable[[str], None]) -> Evaluated | None:
     """Load the settings of an evaluation; return the weights that the command line means.
 
     `--run` also brings the run's config; `--weights` needs one. None if only help is asked for.
+    `say` prints a line.
     """
     folder, which = settings.pop("run"), settings.pop("ckpt_path")
     weights = settings.pop("weights")
@@ -84,12 +79,12 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
     settings.load()
     settings.config.pop("ckpt_path", None)  # what the training resumed from
     _without_init_from(settings)
-    if any(override.value is None for override in settings.overrides):
+    if any(override.is_action for override in settings.overrides):
         return None  # --help or --print_config
     name, root = run_name(settings), settings.root
     if weights is not None:
         file = locate(weights)
-        rank_zero_info(f"Weights: {file}")
+        say(f"Weights: {file}")
         check_run_name(name)
         # Other weights may come under the same name, the same ones under another.
         short = f"{_short_name(weights)}-{open_file(file).digest()[:8]}"
@@ -101,7 +96,7 @@ def weights_to_score(settings: Settings) -> Evaluated | None:
     else:
         checkpoint = newest_run(root, name).best
     check_checkpoint(checkpoint)
-    rank_zero_info(f"Checkpoint: {checkpoint}")
+    say(f"Checkpoint: {checkpoint}")
     return Evaluated.of_checkpoint(checkpoint)
 
 

@@ -19,7 +19,6 @@ from pne_seg.cli import program
 from pne_seg.cli.compare import write_comparison
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
-from pne_seg.metrics import percent
 from pne_seg.runs import check_name
 from pne_seg.shipped_configs import find_config
 
@@ -169,6 +168,7 @@ def _seeds(text: str) -> list[int]:
 
 def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
     """Run cells; on a signal or at the end of the budget they stop after their present steps."""
+    from pne_seg.metrics import percent
     from pne_seg.sweep.cells import kill_running, make_workers
 
     stop = threading.Event()
@@ -214,6 +214,7 @@ def _work(queue: "Queue", jobs: int, time_budget: float | None) -> int:
 
 def _status(sweep: "Sweep", states: Sequence["TaskState"], jobs: int) -> Group:
     """Return what is done and the state of the rest, with a line on how long that may take."""
+    from pne_seg.metrics import percent
     from pne_seg.sweep.arms import Search, as_argument, short_names
 
     is_search = isinstance(sweep, Search)
@@ -243,6 +244,8 @@ def _status(sweep: "Sweep", states: Sequence["TaskState"], jobs: int) -> Group:
 
 
 def _cell_text(state: "TaskState", cell: "Cell", root: Path) -> str:
+    from pne_seg.metrics import percent
+
     if state.value is not None:
         return percent(state.value)
     if state.state == "running":

@@ -1,5 +1,6 @@
 """The interface of contrastive losses, called `loss(embeddings, logits, target)`."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,26 @@ import torch
 from torch import Tensor, nn
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-eager: Callable[[_Function], _Function] = torch.compiler.disable
-"""Keeps a function whose sizes depend on the data out of compiled graphs."""
 
 SHORTEST = 1e-12
 """Vectors shorter than this have no direction: similarity 0, no gradient."""
+
+
+def eager(function: _Function) -> _Function:
+    """Keep a function whose sizes depend on the data out of compiled graphs.
+
+    As `torch.compiler.disable` does, which loads the compiler: here at the first call.
+    """
+    disabled: Callable[..., Any] | None = None
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal disabled
+        if disabled is None:
+            disabled = torch.compiler.disable(function)
+        return disabled(*args, **kwargs)
+
+    return cast(_Function, call)
 
 
 class ContrastResult(NamedTuple):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pne_seg.cli import check_data, main
+from pne_seg.cli import main
+from pne_seg.data import inspection
 from tests.cli.commands import CAMVID, contents, refused, write_config
 from tests.data.camvid_tree import write_tree
 from tests.data.miniature import write_folder
@@ -183,7 +184,7 @@ def test_an_interruption_is_quiet(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(check_data, "inspect", stop)
+    monkeypatch.setattr(inspection, "inspect", stop)
     with pytest.raises(SystemExit) as caught:
         main(camvid(tree))
     assert caught.value.code == 130

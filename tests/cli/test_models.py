@@ -12,6 +12,7 @@ from torch import nn
 
 from pne_seg.cli import main, models
 from pne_seg.contrast.component import Projection
+from pne_seg.networks import catalogue
 from pne_seg.networks.catalogue import METHODS, SHIPPED, Fit, describe
 from tests.cli.commands import REPOSITORY, refused
 
@@ -52,7 +53,7 @@ def test_the_table_says_what_the_catalogue_knows(capsys: pytest.CaptureFixture[s
 def test_without_an_encoder_it_shows_the_papers(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "ENCODERS", ("resnet18",))
+    monkeypatch.setattr(catalogue, "ENCODERS", ("resnet18",))
     said = shown(capsys)
     assert said.startswith("Networks for 150 classes")
     assert "\nresnet18" in said

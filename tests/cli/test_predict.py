@@ -514,7 +514,7 @@ def test_a_damaged_description_of_the_data(
 
 def test_the_help_names_what_predict_takes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["predict", "--help"])
+        main(["predict", "--help", "all"])
     said = " ".join(capsys.readouterr().out.split())
     for key in ("--input INPUT", "--output OUTPUT", "--write WRITE", "--format FORMAT"):
         assert key in said

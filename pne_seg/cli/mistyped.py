@@ -1,0 +1,103 @@
+"""Answer a mistyped key of this project's classes at once, before PyTorch and Lightning load.
+
+Only what is certain by the sources is answered; everything else is left to the parser's full walk
+(`parser.py`), which gives the same message.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pne_seg.cli.arguments import GROUPS, SLOTS, top_level_keys
+from pne_seg.cli.settings import SLOT_KEYS, Settings
+from pne_seg.cli.signatures import arguments, dataclass_in
+from pne_seg.errors import UserError, unknown_setting
+
+INTERNAL = frozenset({"data.input", "data.description"})
+"""Settings that are not the user's: `predict --input` makes them."""
+_PACKAGES = ("pne_seg.", "torch.", "lightning.")
+"""Where classes are read; those of other packages may be made in any way."""
+
+
+def check_keys(verb: str, settings: Settings) -> None:
+    """Refuse a key that is certainly none of a trainer verb's; `settings` are loaded."""
+    walk = _Walk(top_level_keys(verb))
+    walk.compare_top(settings.tree())
+    walk.refuse(settings)
+
+
+def check_data_keys(settings: Settings, flags: Iterable[str]) -> None:
+    """Refuse a key that is certainly none of `check-data`'s, whose own flags are given."""
+    walk = _Walk({"data", *flags})
+    walk.compare_top(settings.tree())
+    walk.refuse(settings)
+
+
+def unknown_key(key: str, known: Iterable[str], settings: Settings) -> str:
+    """Return the message on a key that is not among the known ones."""
+    candidates = [f"--{one}" for one in {*known} - INTERNAL]
+    return unknown_setting(f"--{key}", candidates) + settings.place(key)
+
+
+def deepest(key: str, value: Any) -> str:
+    """Return the first setting within an unknown key."""
+    while isinstance(value, dict) and value:
+        name, value = next((item for item in value.items() if item[0] != "init_args"), ("", None))
+        key += f".{name}" if name else ""
+    return key
+
+
+def class_of(key: str, named: str) -> str | None:
+    """Return the path of the class that a slot names, None if it is to be found by importing."""
+    path = named if "." in named else f"{SLOTS[key]}.{named}" if key in SLOTS else ""
+    return path if path.startswith(_PACKAGES) else None
+
+
+class _Walk:
+    """What one walk over the settings finds."""
+
+    def __init__(self, top: set[str]) -> None:
+        self.top = top
+        self.keys = {*top}
+        for group in top & set(GROUPS):
+            self.keys |= {f"{group}.{name}" for name in arguments(GROUPS[group]) or ()}
+        self.unknown: list[str] = []
+
+    def refuse(self, settings: Settings) -> None:
+        """Raise the error of the first unknown key, if any."""
+        if self.unknown:
+            raise UserError(unknown_key(self.unknown[0], self.keys, settings))
+
+    def compare_top(self, given: Mapping[str, Any]) -> None:
+        for key, value in given.items():
+            if key not in self.top:
+                self.unknown.append(deepest(key, value))
+            elif key in GROUPS and isinstance(value, dict):
+                self._compare(key, value, GROUPS[key])
+            elif key == "data":
+                self._check_slot(key, value)
+
+    def _compare(self, group: str, given: Mapping[str, Any], path: str) -> None:
+        """Compare settings with the arguments of a class."""
+        known = arguments(path)
+        if known is None:
+            return
+        self.keys |= {f"{group}.{name}" for name in known}
+        for name, value in given.items():
+            key = f"{group}.{name}"
+            argument = known.get(str(name).removesuffix("+"))  # which extends a list
+            if argument is None:
+                self.unknown.append(deepest(key, value))
+            else:
+                self._check_slot(key, value, dataclass_in(argument.kind, path))
+
+    def _check_slot(self, key: str, value: Any, default: str | None = None) -> None:
+        if isinstance(value, str):
+            value = {"class_path": value} if key in SLOTS else None
+        if not isinstance(value, dict):
+            return
+        named = value.get("class_path")
+        path = default if named is None else class_of(key, str(named))
+        if path is not None:
+            inner = value.get("init_args")
+            given = {name: part for name, part in value.items() if name not in SLOT_KEYS}
+            self._compare(key, {**(inner if isinstance(inner, dict) else {}), **given}, path)
