@@ -22,6 +22,7 @@ from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import SegmentationMetrics, percent
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.runs import read_history
+from pne_seg.tracking import log_figure, log_table, logged_step
 
 
 class Example(NamedTuple):
@@ -66,7 +67,8 @@ class Figures(Callback):
         self.folder: Path | None = None  # of the run; nothing is drawn without one
         self._batch_drawn = False
         self._examples: list[Example] = []
-        self._best: tuple[SegmentationMetrics, list[Example], int] | None = None  # and the epoch
+        # With the epoch, and the step that loggers show.
+        self._best: tuple[SegmentationMetrics, list[Example], int, int] | None = None
 
     def on_train_batch_start(self, trainer: Trainer, _: Any, batch: Any, batch_idx: int) -> None:
         """Draw the first batch, exactly as the network gets it."""
@@ -77,7 +79,7 @@ class Figures(Callback):
         labels = batch["mask"][: self.num_images].cpu().numpy()
         title = "Training images as the network gets them"
         figure = visualization.training_mosaic(images, labels, _description(trainer), title=title)
-        self._save(figure, "train_batch")
+        self._save(trainer, figure, "train_batch", logged_step(trainer))
 
     def on_validation_batch_end(
         self, trainer: Trainer, _: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
@@ -100,7 +102,7 @@ class Figures(Callback):
         if trainer.sanity_checking or not isinstance(metrics, SegmentationMetrics):
             return
         if self._best is None or trainer.testing or rank(metrics) > rank(self._best[0]):
-            self._best = metrics, examples, trainer.current_epoch
+            self._best = metrics, examples, trainer.current_epoch, logged_step(trainer)
         if trainer.state.fn != "fit":
             self._draw(trainer)
 
@@ -114,38 +116,55 @@ class Figures(Callback):
             self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
+        if self.folder is None or not trainer.is_global_zero:
+            return
+        if self._best is not None:
+            self._log_table(trainer)
         if not self._active(trainer):
             return
         if trainer.state.fn == "fit":
             for logger in trainer.loggers:
                 logger.save()
-            if self.folder is not None and (history := read_history(self.folder)):
-                self._save(visualization.plot_curves(history, title="Training"), "curves")
+            if history := read_history(self.folder):
+                figure = visualization.plot_curves(history, title="Training")
+                last = max(step for values in history.values() for step, _ in values)
+                self._save(trainer, figure, "curves", last)
         if self._best is None:
             return
-        metrics, examples, epoch = self._best
+        metrics, examples, epoch, step = self._best
         when = "test split" if trainer.state.fn == "test" else "validation split"
         if trainer.state.fn == "fit":
             when += f", epoch {epoch}, the best"
         data = _description(trainer)
         if examples:
-            self._save(_mosaic(examples, data, f"Predictions ({when})"), "predictions")
+            figure = _mosaic(examples, data, f"Predictions ({when})")
+            self._save(trainer, figure, "predictions", step)
         names, shares = data.class_names, metrics.pixel_share.numpy()
         figure = visualization.plot_class_iou(
             names, metrics.iou.numpy(), pixel_share=shares, title=f"IoU by class ({when})"
         )
-        self._save(figure, "class_iou")
+        self._save(trainer, figure, "class_iou", step)
         figure = visualization.plot_confusion_matrix(
             metrics.matrix.numpy(), names, title=f"Confusion ({when})"
         )
-        self._save(figure, "confusion_matrix")
+        self._save(trainer, figure, "confusion_matrix", step)
+
+    def _log_table(self, trainer: Trainer) -> None:
+        assert self._best is not None
+        metrics, _, _, step = self._best
+        columns = ["class", "IoU", "accuracy", "share of pixels"]
+        values = (metrics.iou.tolist(), metrics.accuracy.tolist(), metrics.pixel_share.tolist())
+        rows = [list(row) for row in zip(_description(trainer).class_names, *values, strict=True)]
+        log_table(trainer.loggers, "classes", columns, rows, step)
 
     def _active(self, trainer: Trainer) -> bool:
         return self.folder is not None and self.num_images > 0 and trainer.is_global_zero
 
-    def _save(self, figure: Any, name: str) -> None:
+    def _save(self, trainer: Trainer, figure: Any, name: str, step: int) -> None:
         assert self.folder is not None
-        visualization.save_figure(figure, self.folder / "figures" / f"{name}.png")
+        file = self.folder / "figures" / f"{name}.png"
+        visualization.save_figure(figure, file)
+        log_figure(trainer.loggers, file, step)
 
 
 @dataclass
