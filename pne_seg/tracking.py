@@ -20,6 +20,7 @@ _CALLS = (
     *("log_metrics", "log_hyperparams", "log_image", "log_table", "log_graph"),
     *("save", "finalize", "after_save_checkpoint"),
 )
+_PREFIX = "_Surviving"
 
 
 class TrackioLogger(Logger):
@@ -148,7 +149,8 @@ def surviving(kind: type[Logger]) -> type[Logger]:
     be slow to say so. The values remain in `metrics.csv`.
     """
     methods = {name: _guarded(getattr(kind, name)) for name in _CALLS if hasattr(kind, name)}
-    return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__})
+    # By the same name, settings that name the class would mean both.
+    return type(f"{_PREFIX}{kind.__name__}", (kind,), methods)
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -167,8 +169,9 @@ def attempt(logger: Logger, action: Callable[..., Any], *args: Any, **kwargs: An
         action(*args, **kwargs)
     except Exception as error:  # of any package, network or server
         logger.has_failed = True  # type: ignore[attr-defined]
+        name = type(logger).__name__.removeprefix(_PREFIX)
         rank_zero_warn(
-            f"{type(logger).__name__} failed and gets no further values; the run continues, and "
+            f"{name} failed and gets no further values; the run continues, and "
             f"its folder has all of them. {type(error).__name__}: {str(error)[:300]}"
         )
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image
 
 from pne_seg.runs import read_history
@@ -272,13 +272,18 @@ def test_words_come_from_a_config_and_off_is_off(tmp_path: Path) -> None:
     config = write_config(tmp_path / "words.yaml", TINY + "logger: [tensorboard]\n")
     given = ["--config", config, "--trainer.default_root_dir", tmp_path]
     done = command("fit", *given, "--trainer.logger", "false")
-    assert [type(one).__name__ for one in done.trainer.loggers] == [
-        "CSVLogger",
-        "TensorBoardLogger",
-    ]
-    assert isinstance(done.trainer.loggers[1], TensorBoardLogger)
+    csv_logger, other = done.trainer.loggers
+    assert isinstance(csv_logger, CSVLogger)
+    assert isinstance(other, TensorBoardLogger)
+    # One run after the other in a process, as in a notebook.
+    done = command("fit", *given, "--logger", "null", "--trainer.logger", "[TensorBoardLogger]")
+    csv_logger, other = done.trainer.loggers
+    assert isinstance(other, TensorBoardLogger)
+    assert done.run_folder is not None
+    assert Path(other.log_dir) == done.run_folder / "tensorboard"
     done = command("fit", *given, "--logger", "null")
-    assert [type(one).__name__ for one in done.trainer.loggers] == ["CSVLogger"]
+    assert isinstance(done.trainer.loggers[0], CSVLogger)
+    assert len(done.trainer.loggers) == 1
 
 
 @pytest.mark.slow
