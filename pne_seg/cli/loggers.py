@@ -191,7 +191,11 @@ def _open(kind: type[Logger], arguments: dict[str, Any], values: dict[str, str |
 
 @contextmanager
 def _quick_and_quiet() -> Iterator[None]:
-    """Let MLflow ask a server that does not answer only twice, and not report what it creates."""
+    """Let MLflow ask a server that does not answer only twice, and not report what it creates.
+
+    It also writes the store of a run to the environment, where the next run would take it for the
+    user's: what was there is restored.
+    """
     levels = {
         logging.getLogger(name): level
         for name, level in (
@@ -200,7 +204,7 @@ def _quick_and_quiet() -> Iterator[None]:
         )
     }
     retries = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    is_given = retries in os.environ
+    variables = {name: os.environ.get(name) for name in (retries, "MLFLOW_TRACKING_URI")}
     os.environ.setdefault(retries, "1")
     before = {logger: logger.level for logger in levels}
     for logger, level in levels.items():
@@ -210,5 +214,7 @@ def _quick_and_quiet() -> Iterator[None]:
     finally:
         for logger, old in before.items():
             logger.setLevel(old)
-        if not is_given:
-            os.environ.pop(retries, None)
+        for name, value in variables.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

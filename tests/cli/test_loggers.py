@@ -268,7 +268,10 @@ def test_words_are_checked(
     assert "pip install 'pne-seg[wandb]'" in said
 
 
-def test_words_come_from_a_config_and_off_is_off(tmp_path: Path) -> None:
+def test_words_come_from_a_config_and_off_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     config = write_config(tmp_path / "words.yaml", TINY + "logger: [tensorboard]\n")
     given = ["--config", config, "--trainer.default_root_dir", tmp_path]
     done = command("fit", *given, "--trainer.logger", "false")
@@ -281,6 +284,9 @@ def test_words_come_from_a_config_and_off_is_off(tmp_path: Path) -> None:
     assert isinstance(other, TensorBoardLogger)
     assert done.run_folder is not None
     assert Path(other.log_dir) == done.run_folder / "tensorboard"
+    for name in ("one", "two"):
+        command("fit", *given, "--logger", "mlflow", "--name", name)
+        assert (tmp_path / "runs" / name / "0" / "mlflow" / "mlflow.db").is_file()
     done = command("fit", *given, "--logger", "null")
     assert isinstance(done.trainer.loggers[0], CSVLogger)
     assert len(done.trainer.loggers) == 1
