@@ -14,6 +14,7 @@ from pne_seg.contrast.interface import resize_nearest, take
 from pne_seg.data.base import SegmentationDataModule
 from pne_seg.feature_hooks import FeatureHook, capture, find_classifier
 from pne_seg.module import Batch, SegmentationModule
+from pne_seg.tracking import log_figure, logged_step
 
 
 class ContrastDiagnostics(Callback):
@@ -131,7 +132,9 @@ class ContrastDiagnostics(Callback):
             palette=data.palette if isinstance(data, SegmentationDataModule) else None,
             title="Embeddings" if "embedding" in vectors else "Features",
         )
-        visualization.save_figure(figure, self._folder / "figures" / "embeddings.png")
+        file = self._folder / "figures" / "embeddings.png"
+        visualization.save_figure(figure, file)
+        log_figure(trainer.loggers, file, logged_step(trainer))
 
     def _look(
         self, module: SegmentationModule, batch: Batch

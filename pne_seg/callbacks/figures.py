@@ -24,6 +24,7 @@ from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import SegmentationMetrics, percent
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.runs import read_history
+from pne_seg.tracking import log_figure, log_table, logged_step
 
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -43,6 +44,7 @@ class BestEpoch(NamedTuple):
     metrics: SegmentationMetrics
     examples: list[Example]
     epoch: int
+    step: int  # as loggers count, from 0
 
 
 def take_examples(batch: Batch, predictions: Tensor, indices: Iterable[int]) -> list[Example]:
@@ -89,7 +91,7 @@ class Figures(Callback):
         labels = batch["mask"][: self.num_images].cpu().numpy()
         title = _title(trainer, "train", "images as the network gets them")
         figure = visualization.training_mosaic(images, labels, _description(trainer), title=title)
-        self._save(figure, "train_batch")
+        self._save(trainer, figure, "train_batch", logged_step(trainer))
 
     def on_validation_batch_end(
         self, trainer: Trainer, _: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
@@ -112,7 +114,8 @@ class Figures(Callback):
         if trainer.sanity_checking or not isinstance(metrics, SegmentationMetrics):
             return
         if self.best is None or trainer.testing or rank(metrics) > rank(self.best.metrics):
-            self.best = BestEpoch(metrics, examples, trainer.current_epoch)
+            step = logged_step(trainer)
+            self.best = BestEpoch(metrics, examples, trainer.current_epoch, step)
         if trainer.state.fn != "fit":
             self._draw(trainer)
 
@@ -126,6 +129,10 @@ class Figures(Callback):
             self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
+        if self.folder is None or not trainer.is_global_zero:
+            return
+        if self.best is not None:
+            self._log_table(trainer, self.best)
         if self._active(trainer):
             stop_progress(trainer)
             with Console(stderr=True).status("Drawing figures …"):
@@ -137,10 +144,12 @@ class Figures(Callback):
                 logger.save()
             if self.folder is not None and (history := read_history(self.folder)):
                 heading = _title(trainer, "train", "losses and mIoU")
-                self._save(visualization.plot_curves(history, title=heading), "curves")
+                figure = visualization.plot_curves(history, title=heading)
+                last = max(step for values in history.values() for step, _ in values)
+                self._save(trainer, figure, "curves", last - 1)
         if self.best is None:
             return
-        metrics, examples, epoch = self.best
+        metrics, examples, epoch, step = self.best
         split = "test" if trainer.state.fn == "test" else "val"
         when = f", epoch {epoch} (best)" if trainer.state.fn == "fit" else ""
 
@@ -149,23 +158,33 @@ class Figures(Callback):
 
         data = _description(trainer)
         if examples:
-            self._save(_mosaic(examples, data, title("predictions")), "predictions")
+            figure = _mosaic(examples, data, title("predictions"))
+            self._save(trainer, figure, "predictions", step)
         names, shares = data.class_names, metrics.pixel_share.numpy()
         figure = visualization.plot_class_iou(
             names, metrics.iou.numpy(), pixel_share=shares, title=title("IoU by class")
         )
-        self._save(figure, "class_iou")
+        self._save(trainer, figure, "class_iou", step)
         figure = visualization.plot_confusion_matrix(
             metrics.matrix.numpy(), names, title=title("confusions")
         )
-        self._save(figure, "confusion_matrix")
+        self._save(trainer, figure, "confusion_matrix", step)
+
+    def _log_table(self, trainer: Trainer, best: BestEpoch) -> None:
+        metrics = best.metrics
+        columns = ["class", "IoU", "accuracy", "share of pixels"]
+        values = (metrics.iou.tolist(), metrics.accuracy.tolist(), metrics.pixel_share.tolist())
+        rows = [list(row) for row in zip(_description(trainer).class_names, *values, strict=True)]
+        log_table(trainer.loggers, "classes", columns, rows, best.step)
 
     def _active(self, trainer: Trainer) -> bool:
         return self.folder is not None and self.num_images > 0 and trainer.is_global_zero
 
-    def _save(self, figure: Any, name: str) -> None:
+    def _save(self, trainer: Trainer, figure: Any, name: str, step: int) -> None:
         assert self.folder is not None
-        visualization.save_figure(figure, self.folder / "figures" / f"{name}.png")
+        file = self.folder / "figures" / f"{name}.png"
+        visualization.save_figure(figure, file)
+        log_figure(trainer.loggers, file, step)
 
 
 @dataclass

@@ -44,6 +44,11 @@ PREDICT_FLAGS = {
 }
 EMA_HELP = "Keep a moving average of the weights; it is what is scored and saved."
 
+LOGGER_HELP = (
+    "Where to log beside metrics.csv: tensorboard, wandb, mlflow, trackio; several as "
+    "tensorboard,wandb."
+)
+
 GROUPS = {
     "trainer": "lightning.pytorch.Trainer",
     "model": "pne_seg.module.SegmentationModule",
@@ -75,5 +80,5 @@ def flags(verb: str) -> dict[str, str]:
 
 def top_level_keys(verb: str) -> set[str]:
     """Return the first parts of a trainer verb's keys."""
-    keys = {"config", "seed_everything", "ema", "data", *GROUPS, *flags(verb)}
+    keys = {"config", "seed_everything", "ema", "logger", "data", *GROUPS, *flags(verb)}
     return keys | set(PREDICT_FLAGS) if verb == "predict" else keys

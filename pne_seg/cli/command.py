@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from pne_seg.callbacks import (
@@ -26,8 +27,8 @@ from pne_seg.callbacks import (
 )
 from pne_seg.callbacks.progress import device_name, terminal_callbacks
 from pne_seg.checkpoint_file import read_checkpoint
-from pne_seg.cli import checks, predict, program
-from pne_seg.cli.arguments import DEFAULT_SEED, DESCRIPTIONS, EMA_HELP, flags
+from pne_seg.cli import checks, loggers, predict, program
+from pne_seg.cli.arguments import DEFAULT_SEED, DESCRIPTIONS, EMA_HELP, LOGGER_HELP, flags
 from pne_seg.cli.changed_settings import changed_settings
 from pne_seg.cli.evaluation import plan_evaluation
 from pne_seg.cli.failures import is_out_of_memory, naming, one_line
@@ -42,6 +43,8 @@ from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS, PRETRAINED
 from pne_seg.prediction.prediction_run import PredictionRun
 from pne_seg.runs import BEST, RUNS, Evaluated, check_run_name, create_run, describe_environment
+from pne_seg.settings_files import parse_yaml
+from pne_seg.tracking import log_settings
 from pne_seg.weight_loading import fill_network
 
 _CALLBACKS = {
@@ -96,6 +99,7 @@ class SegmentationCLI(LightningCLI):
             parser.add_argument(f"--{flag}", type=str | None, help=description)
         if self.verb == "predict":
             predict.add_arguments(parser)
+        parser.add_argument("--logger", type=str | list[str] | None, help=LOGGER_HELP)
         parser.add_argument("--ema", type=EMAWeightAveraging | None, help=EMA_HELP)
         for key, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
@@ -116,7 +120,10 @@ class SegmentationCLI(LightningCLI):
                     f"--{group} {tree[group]}: expected settings by name, as --help lists them. "
                     "Leave the key out for the defaults."
                 )
+        loggers.set_defaults(self.settings)
         self.config = parser.parse(self.settings)
+        if self.verb == "fit":
+            self.config["logger"] = loggers.words_of(self.settings) or None
         self.config.pop("allow", None)  # holds only for this command
 
     def instantiate_classes(self) -> None:
@@ -126,6 +133,9 @@ class SegmentationCLI(LightningCLI):
         checks.check_numbers(self.config.as_dict())
         self.config["name"] = self.name
         self._as_written = self.config.clone()  # what the run's folder keeps
+        given = self.config["trainer.logger"]
+        self._loggers = _as_list(given) if not isinstance(given, bool) else []
+        self.config["trainer.logger"] = None  # they need the run's folder
         if self.checkpoint is not None or self.evaluated is not None:
             for key in (f"model.network.init_args.{name}" for name in PRETRAINED):
                 if self.config.get(key) is not None:
@@ -158,8 +168,7 @@ class SegmentationCLI(LightningCLI):
         if self.verb == "fit":
             checks.check_training(self.model, self.datamodule, config)
             if writes:
-                given = config["logger"] if not isinstance(config["logger"], bool) else None
-                config["logger"] = [self._open_run(), *_as_list(given)]
+                config["logger"] = self._open_run()
             callbacks = self._training_callbacks(config)
         else:
             config |= {"logger": False, "enable_checkpointing": False}
@@ -219,11 +228,13 @@ class SegmentationCLI(LightningCLI):
         config = self._as_written.as_dict()
         return changed_settings(config, self.parser.get_defaults().as_dict())
 
-    def _open_run(self) -> Logger:
-        """Make the run's folder and describe the run there; return the logger of `metrics.csv`."""
+    def _open_run(self) -> list[Logger]:
+        """Make the run's folder and describe the run there; return its loggers."""
         root = Path(self.config_init["trainer"]["default_root_dir"] or ".")
+        words = self.config_init["logger"] or []
         if this_rank() != 0:  # learns the folder from the first process, by Lightning's broadcast
-            return CSVLogger(root / RUNS, name=self.name, version="0")
+            others = [DummyLogger() for _ in [*words, *self._loggers]]
+            return [CSVLogger(root / RUNS, name=self.name, version="0"), *others]
         run = create_run(root, self.name)
         logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
         _ = logger.experiment  # it warns of a folder that is not empty: open it first
@@ -233,7 +244,9 @@ class SegmentationCLI(LightningCLI):
             write_bytes_atomically(run.environment, describe_environment().encode())
         self.run_folder = run.folder
         rank_zero_info(f"Run: {run.folder}")
-        return logger
+        trackers = loggers.open_loggers(words, self._loggers, run, self.name, self.settings.imports)
+        log_settings(trackers, parse_yaml(config, str(run.config)))
+        return [logger, *trackers]
 
     def start(self) -> None:
         """Run the verb; leave with code 1 if a file could not be predicted."""
@@ -274,6 +287,8 @@ class SegmentationCLI(LightningCLI):
             if isinstance(leaving.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from leaving  # Lightning leaves with code 1
             raise
+        finally:
+            loggers.close_loggers(self.trainer.loggers, self.trainer.state.finished)
         if prediction is not None and this_rank() == 0:
             prediction.finish()
         if self.run_folder is not None:
