@@ -5,6 +5,7 @@ from pne_seg.callbacks.contrast_diagnostics import ContrastDiagnostics
 from pne_seg.callbacks.exact_resume import ExactResume
 from pne_seg.callbacks.figures import Figures, ImageScores
 from pne_seg.callbacks.guards import FiniteTraining, LabeledPixels
+from pne_seg.callbacks.live_curves import LiveCurves
 from pne_seg.callbacks.stop_on_signal import StopOnSignal, Stopped
 from pne_seg.callbacks.summary import Summary
 
@@ -18,6 +19,7 @@ __all__ = [
     "ImageScores",
     "LabeledPixels",
     "LastCheckpoint",
+    "LiveCurves",
     "StopOnSignal",
     "Stopped",
     "Summary",

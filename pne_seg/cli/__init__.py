@@ -23,21 +23,22 @@ from typing import TYPE_CHECKING, NoReturn
 from pne_seg.errors import nearest
 
 if TYPE_CHECKING:
-    from pne_seg.cli.command import SegmentationCLI
+    from pne_seg.cli.result import Result
 
 VERBS = ("fit", "validate", "test", "predict", "export", "sweep", "compare", "check-data", "models")
 _TRAINER_VERBS = VERBS[:4]
 
 
-def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
+def main(args: Sequence[str] | None = None) -> "Result | None":
     """Run one command.
 
     Args:
         args: verb and settings, as on the command line; `sys.argv` by default.
 
     Returns:
-        The command that ran, with `trainer`, `model`, `datamodule` and `run_folder`, for notebooks;
-        None after the verbs that need no trainer and after the help.
+        For notebooks, what the command did: `run_folder`, `scores` (a DataFrame) and `figures`;
+        after fit, validate, test and predict also `trainer`, `model` and `datamodule`. None after
+        the verbs that show something, and after the help.
 
     Raises:
         SystemExit: code 2 after a mistake in the input, or if disk or memory ran out; 1 if
@@ -60,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
     # Loaded late: these packages take seconds, and help and typos need none of them.
     if verb not in _TRAINER_VERBS:
         try:
-            import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
+            folder = import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
         except KeyboardInterrupt:
             print("Stopped.", file=sys.stderr)
             raise SystemExit(130) from None
@@ -69,10 +70,16 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
             report(error, Failing(verb))
             raise
-        return None
+        if folder is None:
+            return None
+        from pne_seg.cli.result import Result
+
+        return Result(verb, folder)
+    from pne_seg.cli.result import Result
     from pne_seg.cli.running import run
 
-    return run(verb, args[1:])
+    command = run(verb, args[1:])
+    return Result(verb, command.run_folder, command)
 
 
 def console() -> None:
