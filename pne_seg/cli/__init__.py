@@ -38,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> "Result | None":
     Returns:
         For notebooks, what the command did: `run_folder`, `scores` (a DataFrame) and `figures`;
         after fit, validate, test and predict also `trainer`, `model` and `datamodule`. None after
-        the verbs that show something, and after the help.
+        sweep, compare and models, and after the help.
 
     Raises:
         SystemExit: code 2 after a mistake in the input, or if disk or memory ran out; 1 if

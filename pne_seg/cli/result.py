@@ -28,7 +28,7 @@ class Result:
     Attributes:
         verb: the command, such as `fit`.
         run_folder: where it wrote: the run's folder, that of the evaluation or predictions in it,
-            or that of the export; None after a dry run.
+            or that of the export or data check; None after a dry run.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class Result:
         """
         if self.run_folder is None:
             return {}
-        files = sorted((self.run_folder / "figures").glob("*.png"))
+        figures = self.run_folder / "figures"
+        files = sorted((figures if figures.is_dir() else self.run_folder).glob("*.png"))
         if self.verb == "predict":
             overlays = self.run_folder / "overlay"
             files = sorted(overlays.rglob("*.jpg"))[:_MOST_OVERLAYS]

@@ -68,9 +68,18 @@ def test_other_verbs(run: Path, tmp_path: Path) -> None:
     given = ["--output", tmp_path / "exported", "--formats", "safetensors"]
     exported = done("export", "--run", run, *given)
     assert exported.run_folder == tmp_path / "exported"
-    assert repr(exported) == f"export: {tmp_path / 'exported'}"
+    assert repr(exported) == f"export: {tmp_path / 'exported'}\nfigures: preview"
     with pytest.raises(UserError, match="export has no trainer"):
         _ = exported.model
+
+
+def test_a_data_check(tmp_path: Path) -> None:
+    given = ["--data", "Scenes", *(f"--data.{split}_size=20" for split in ("train", "val", "test"))]
+    result = main(["check-data", *given, "--output", str(tmp_path), "--processes", "1"])
+    assert result is not None
+    assert result.figures.keys() == {file.stem for file in tmp_path.glob("*.png")}
+    assert "mosaic_train" in result.figures
+    assert main(["check-data", *given, "--output", "null", "--processes", "1"]) is None
 
 
 def test_a_dry_run_writes_nothing(tiny: Path) -> None:

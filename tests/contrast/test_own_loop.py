@@ -93,7 +93,8 @@ def test_with_accelerate() -> None:
         contrast.attach(network, CLASSES, 255)  # type: ignore[operator]
         parameters = [*network.parameters(), *contrast.parameters()]
         optimizer: Any = torch.optim.SGD(parameters, lr=0.1)
-        loader: Any = torch.utils.data.DataLoader([(images[0], target[0])] * 4, batch_size=2)
+        data: Any = [(images[0], target[0])] * 4
+        loader: Any = torch.utils.data.DataLoader(data, batch_size=2)
         if accelerator is not None:
             network, contrast, optimizer, loader = accelerator.prepare(
                 network, contrast, optimizer, loader
