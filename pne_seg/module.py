@@ -156,7 +156,9 @@ class SegmentationModule(ResumableModule):
                 images *= self.trainer.world_size
             self.requirements.check(images, height, width)
 
-    def on_validation_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_validation_batch_start(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Refuse images of a size that the network cannot compute, by those of the first batch."""
         if not batch_idx and len(batch["image"]):
             size, window = batch["image"].shape[-2:], self.scorer.inference.window

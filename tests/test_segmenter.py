@@ -203,9 +203,9 @@ def test_colors() -> None:
     colors = np.array(loaded.palette, np.uint8)[classes]
     assert np.array_equal(loaded.color(classes), colors)
     half = np.rint(image * np.float32(0.5) + colors * np.float32(0.5)).astype(np.uint8)
-    assert np.array_equal(loaded.overlay(image, classes), half)
-    assert np.array_equal(loaded.overlay(image), half)
-    assert np.array_equal(loaded.overlay(image, classes, opacity=0), image)
+    assert np.array_equal(np.asarray(loaded.overlay(image, classes)), half)
+    assert np.array_equal(np.asarray(loaded.overlay(image)), half)
+    assert np.array_equal(np.asarray(loaded.overlay(image, classes, opacity=0)), image)
 
 
 def test_what_it_shows_of_itself() -> None:

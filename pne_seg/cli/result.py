@@ -120,6 +120,7 @@ class Result:
         """Show the same in a notebook, with the table of scores."""
         text = f"<pre>{html.escape(repr(self))}</pre>"
         try:
-            return text + self.scores.to_html(float_format="{:.2f}".format, na_rep="")
+            table: str = self.scores.to_html(float_format="{:.2f}".format, na_rep="")
+            return text + table
         except UserError:  # nothing was measured, or pandas is missing
             return text
