@@ -1,5 +1,6 @@
 """Curves in a notebook that grow while it trains."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,11 +18,8 @@ class LiveCurves(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is a notebook to draw into."""
-        try:
-            import IPython
-        except ModuleNotFoundError as error:
-            raise UserError("LiveCurves draws into notebooks, but IPython is missing.") from error
-        del IPython
+        if find_spec("IPython") is None:
+            raise UserError("LiveCurves draws into notebooks, but IPython is missing.")
         self._is_shown = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
