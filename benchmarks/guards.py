@@ -18,7 +18,6 @@ from lightning.pytorch import Callback
 
 from pne_seg.callbacks import ExactResume, FiniteTraining, LabeledPixels, StopOnSignal
 from pne_seg.cli import main
-from pne_seg.cli.command import SegmentationCLI
 
 CONFIG = Path(__file__).parents[1] / "configs" / "scenes_upernet_resnet18.yaml"
 GUARDS = (FiniteTraining, LabeledPixels, ExactResume, StopOnSignal)
@@ -73,9 +72,9 @@ def measure() -> str:
         place = ["--trainer.default_root_dir", folder, "--figures.num_images", "0"]
         quiet = ["--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "1"]
         quiet += ["--trainer.limit_val_batches", "0", "--trainer.callbacks", f"{__name__}.Steps"]
-        command = main(["fit", "--config", str(CONFIG), *place, *quiet, "--allow", "benchmarks"])
-    assert isinstance(command, SegmentationCLI)
-    callbacks: list[Callback] = command.trainer.callbacks  # type: ignore[attr-defined]
+        result = main(["fit", "--config", str(CONFIG), *place, *quiet, "--allow", "benchmarks"])
+    assert result is not None
+    callbacks: list[Callback] = result.trainer.callbacks  # type: ignore[attr-defined]
     steps = next(found for found in callbacks if type(found).__name__ == "Steps")
     whole: float = (steps.ended - steps.began) / steps.count  # type: ignore[attr-defined]
     lines = [f"step: {1e3 * whole:.1f} ms of processor time, torch {torch.__version__}"]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-_DUMMY_SIZES = (64, 224, 256, 384, 512)
+DUMMY_SIZES = (64, 224, 256, 384, 512)
 """Sides of dummy images in pixels; the larger ones are for fixed-size transformers."""
 
 
@@ -38,12 +38,17 @@ class ModuleHook(ABC):
 class FeatureHook(ModuleHook):
     """Keep what enters or leaves a submodule, in forward passes inside `capture` only.
 
-    The `"input"` is the first positional argument, the `"output"` the result.
+    The `"input"` is the first positional argument, the `"output"` the result. `in_training` also
+    keeps it outside `capture`, in training mode and with gradients, for a training loop that knows
+    nothing of hooks.
     """
 
-    def __init__(self, module_name: str, side: Literal["input", "output"]) -> None:
+    def __init__(
+        self, module_name: str, side: Literal["input", "output"], in_training: bool = False
+    ) -> None:
         self.module_name = module_name
         self.side = side
+        self.in_training = in_training
         self.capturing = False
         self._captured: Any = None
 
@@ -77,17 +82,22 @@ class FeatureHook(ModuleHook):
         if self._captured is None:
             raise RuntimeError(
                 f"No tensor has passed the {self.side} of {self.module_name!r} since it was last "
-                "read. Name a module that runs once in every training step."
+                "read. Name a module that runs once in every training step; run a network in eval "
+                "mode inside `with pne_seg.feature_hooks.capture(term.hooks):`."
             )
         captured, self._captured = self._captured, None
         return captured
 
-    def _on_input(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
-        if self.capturing:
+    def _captures(self, module: nn.Module) -> bool:
+        trains = self.in_training and module.training and torch.is_grad_enabled()
+        return self.capturing or trains
+
+    def _on_input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._captures(module):
             self._captured = args[0]
 
-    def _on_output(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        if self.capturing:
+    def _on_output(self, module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        if self._captures(module):
             # A copy of a list, because the next module may change the list itself.
             self._captured = list(output) if isinstance(output, list) else output
 
@@ -174,9 +184,15 @@ class ClassifierDropout(ModuleHook):
 
 
 def dummy_forward(
-    network: nn.Module, hooks: Sequence[FeatureHook] = (), *, with_graph: bool = False
+    network: nn.Module,
+    hooks: Sequence[FeatureHook] = (),
+    *,
+    with_graph: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> Tensor:
     """Run a small (1, 3, s, s) image through the network in eval mode and return its output.
+
+    Several sizes are tried, or only `size` (height and width).
 
     Weights, batch statistics, random state and each module's train/eval mode stay as they were. The
     image is blank; `with_graph` runs noise, which reaches all layers, and keeps the graph.
@@ -186,11 +202,12 @@ def dummy_forward(
     gpus = [anchor.device] if anchor.is_cuda else []
     draw = torch.randn if with_graph else torch.zeros
     first_failure: Exception | None = None
+    sizes = [(side, side) for side in DUMMY_SIZES] if size is None else [size]
     network.eval()
     try:
         with torch.set_grad_enabled(with_graph), capture(hooks), torch.random.fork_rng(gpus):
-            for size in _DUMMY_SIZES:
-                image = draw(1, 3, size, size, device=anchor.device, dtype=torch.float32)
+            for height, width in sizes:
+                image = draw(1, 3, height, width, device=anchor.device, dtype=torch.float32)
                 try:
                     output: Tensor = network(image)
                 except Exception as failure:  # a size that does not fit raises whatever it likes
@@ -200,9 +217,9 @@ def dummy_forward(
     finally:
         for module, mode in modes:
             module.training = mode
+    tried = ", ".join(f"{height}×{width}" for height, width in sizes)
     raise ValueError(
-        f"{type(network).__name__} accepts no square image of {_DUMMY_SIZES} pixels a side: "
-        f"{first_failure}"
+        f"{type(network).__name__} accepts no image of {tried} pixels: {first_failure}"
     ) from first_failure
 
 

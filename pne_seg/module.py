@@ -156,6 +156,16 @@ class SegmentationModule(ResumableModule):
                 images *= self.trainer.world_size
             self.requirements.check(images, height, width)
 
+    def on_validation_batch_start(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Refuse images of a size that the network cannot compute, by those of the first batch."""
+        if not batch_idx and len(batch["image"]):
+            size, window = batch["image"].shape[-2:], self.scorer.inference.window
+            self.requirements.check_size(*map(min, size, window or size))
+
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum the losses and the weighted terms; each is logged unweighted by its name."""
         # Labels are padded along with the images: every map inside the network stays aligned.

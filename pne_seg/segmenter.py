@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from pne_seg.data.images import Pixels, as_input, read_image
 from pne_seg.data.sources import open_file
-from pne_seg.description import Color
+from pne_seg.description import Color, listed
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports
 from pne_seg.inference import Inference, Predictor
@@ -92,16 +92,37 @@ class Segmenter:
         """Paint (H, W) class indices in the palette's colors, (H, W, 3) uint8 RGB."""
         return color_labels(classes, self.palette, self.trained.data.ignore_index)
 
-    def overlay(self, image: ImageLike, classes: ClassMap, opacity: float = 0.5) -> Pixels:
-        """Lay the classes' colors over their image, (H, W, 3) uint8 RGB.
+    def overlay(
+        self, image: ImageLike, classes: ClassMap | None = None, opacity: float = 0.5
+    ) -> Image.Image:
+        """Lay the classes' colors over their image; notebooks show the picture.
 
         Args:
             image: as for `predict`.
-            classes: (H, W), of the image's size.
+            classes: (H, W), of the image's size; the prediction by default.
             opacity: 0 shows only the image, 1 only the colors.
         """
-        ignored = self.trained.data.ignore_index
-        return overlay(as_pixels(image), classes, self.palette, ignored, opacity)
+        pixels, ignored = as_pixels(image), self.trained.data.ignore_index
+        classes = self.predict(pixels) if classes is None else classes
+        return Image.fromarray(overlay(pixels, classes, self.palette, ignored, opacity))
+
+    def __repr__(self) -> str:
+        """Say what is loaded, in lines."""
+        network, trained = self.trained.network, self.trained
+        encoder = (trained.slot.get("init_args") or {}).get("encoder_name")
+        millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+        base = trained.data.resize_base
+        lines = {
+            "network": type(network).__name__
+            + (f" on {encoder}" if encoder else "")
+            + f", {millions:.3g} million parameters",
+            "classes": f"{len(self.class_names)}: {listed(self.class_names)}",
+            "images": "at their own size" if base is None else f"fitted to {base[0]}×{base[1]}",
+            "scored": str(self.inference),
+            "device": str(self.device),
+            "source": trained.source or str(trained.path),
+        }
+        return "\n".join(["Segmenter", *(f"  {key:<8}{text}" for key, text in lines.items())])
 
 
 def load(

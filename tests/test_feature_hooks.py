@@ -255,7 +255,9 @@ def test_dummy_forward_reports_the_first_failure() -> None:
     network = Picky(1000).train()
     hook = FeatureHook("encoder", "input")
     hook.attach(network)
-    with pytest.raises(ValueError, match=r"Picky accepts no square image.*I dislike 64") as caught:
+    with pytest.raises(
+        ValueError, match=r"Picky accepts no image of 64×64, 224.*I dislike 64"
+    ) as caught:
         dummy_forward(network, [hook])
     assert isinstance(caught.value.__cause__, KeyError)
     assert all(module.training for module in network.modules())

@@ -203,5 +203,19 @@ def test_colors() -> None:
     colors = np.array(loaded.palette, np.uint8)[classes]
     assert np.array_equal(loaded.color(classes), colors)
     half = np.rint(image * np.float32(0.5) + colors * np.float32(0.5)).astype(np.uint8)
-    assert np.array_equal(loaded.overlay(image, classes), half)
-    assert np.array_equal(loaded.overlay(image, classes, opacity=0), image)
+    assert np.array_equal(np.asarray(loaded.overlay(image, classes)), half)
+    assert np.array_equal(np.asarray(loaded.overlay(image)), half)
+    assert np.array_equal(np.asarray(loaded.overlay(image, classes, opacity=0)), image)
+
+
+def test_what_it_shows_of_itself() -> None:
+    size = sum(p.numel() for p in segmenter().trained.network.parameters()) / 1e6
+    assert repr(segmenter(inference=Inference(flip=True))).splitlines() == [
+        "Segmenter",
+        f"  network TinyNet, {size:.3g} million parameters",
+        "  classes 5: class 0, class 1, class 2, class 3, class 4",
+        "  images  at their own size",
+        "  scored  whole images; and mirrored",
+        "  device  cpu",
+        f"  source  {segmenter().trained.path}",
+    ]

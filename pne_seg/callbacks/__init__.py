@@ -5,6 +5,7 @@ from pne_seg.callbacks.contrast_diagnostics import ContrastDiagnostics
 from pne_seg.callbacks.exact_resume import ExactResume
 from pne_seg.callbacks.figures import Figures, ImageScores
 from pne_seg.callbacks.guards import FiniteTraining, LabeledPixels
+from pne_seg.callbacks.live_curves import LiveCurves
 from pne_seg.callbacks.run_page import RunPage
 from pne_seg.callbacks.stop_on_signal import StopOnSignal, Stopped
 from pne_seg.callbacks.summary import Summary
@@ -19,6 +20,7 @@ __all__ = [
     "ImageScores",
     "LabeledPixels",
     "LastCheckpoint",
+    "LiveCurves",
     "RunPage",
     "StopOnSignal",
     "Stopped",

@@ -50,6 +50,11 @@ class Summary(Callback):
         self._epoch_seconds: list[float] = []  # of training, without validation
         self._began = self._epoch_began = self._validation_began = 0.0
 
+    @property
+    def metrics(self) -> SegmentationMetrics | None:
+        """The metrics of the best evaluation so far."""
+        return _metrics(self._best) if self._best else None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the best metrics together with the best checkpoint."""
         self._began = time.perf_counter()

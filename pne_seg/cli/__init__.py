@@ -27,21 +27,22 @@ from typing import TYPE_CHECKING, NoReturn
 from pne_seg.errors import nearest
 
 if TYPE_CHECKING:
-    from pne_seg.cli.command import SegmentationCLI
+    from pne_seg.cli.result import Result
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
 VERBS = (*TRAINER_VERBS, "export", "sweep", "compare", "check-data", "models", "configs")
 
 
-def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
+def main(args: Sequence[str] | None = None) -> "Result | None":
     """Run one command.
 
     Args:
         args: verb and settings, as on the command line; `sys.argv` by default.
 
     Returns:
-        The command that ran, with `trainer`, `model`, `datamodule` and `run_folder`, for notebooks;
-        None after the verbs that need no trainer and after the help.
+        For notebooks, what the command did: `run_folder`, `scores` (a DataFrame) and `figures`;
+        after fit, validate, test and predict also `trainer`, `model` and `datamodule`. None after
+        sweep, compare and models, and after the help.
 
     Raises:
         SystemExit: code 2 after a mistake in the input, or if disk or memory ran out; 1 if
@@ -67,12 +68,13 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
     except OSError as error:
         fail(f"The working directory is gone ({error.strerror}). Change to another one.")
     # Loaded late: these packages take seconds, and help and typos need none of them.
+    folder: Path | None = None
     rest: list[str] | None = args[1:]
     try:
         if verb in TRAINER_VERBS:
             rest = answer(verb, args[1:])
         else:
-            import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
+            folder = import_module(f"pne_seg.cli.{verb.replace('-', '_')}").run(args[1:])
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         raise SystemExit(130) from None
@@ -81,11 +83,16 @@ def main(args: Sequence[str] | None = None) -> "SegmentationCLI | None":
 
         report(error, Failing(verb))
         raise
-    if verb not in TRAINER_VERBS or rest is None:
+    if rest is None or (verb not in TRAINER_VERBS and folder is None):
         return None
     with loading():
+        from pne_seg.cli.result import Result
+
+        if folder is not None:
+            return Result(verb, folder)
         from pne_seg.cli.running import run
-    return run(verb, rest)
+    command = run(verb, rest)
+    return Result(verb, command.run_folder, command)
 
 
 @contextmanager

@@ -33,8 +33,11 @@ Decode every file of a data set and report on it; the data are left as they are.
 are errors."""
 
 
-def run(args: Sequence[str]) -> None:
-    """Check a data set and print the report; exit code 1 if the data have errors."""
+def run(args: Sequence[str]) -> Path | None:
+    """Check a data set, print the report and return the folder that it is in, if any.
+
+    Exit code 1 if the data have errors.
+    """
     settings, parser = _settings(args), _parser()
     if any(override.key == "help" for override in settings.overrides):
         named = any(override.key == "data" for override in settings.overrides)
@@ -93,6 +96,7 @@ def run(args: Sequence[str]) -> None:
             print(f"Written to {output}", file=sys.stderr)
     if inspection.of("error"):
         raise SystemExit(1)
+    return output
 
 
 def _settings(args: Sequence[str]) -> Settings:

@@ -39,6 +39,7 @@ from pne_seg.data import SegmentationDataModule
 from pne_seg.description import check_same_classes
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
+from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS, PRETRAINED
 from pne_seg.prediction.prediction_run import PredictionRun
@@ -92,6 +93,13 @@ class SegmentationCLI(LightningCLI):
             parser_kwargs={"prog": f"{program()} {verb}", "description": DESCRIPTIONS[verb]},
             args=self.settings.arguments(),
         )
+
+    @property
+    def metrics(self) -> SegmentationMetrics | None:
+        """The metrics of the evaluation, or of a training's best epoch."""
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        summary = next((one for one in callbacks if isinstance(one, Summary)), None)
+        return summary.metrics if summary is not None else None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to every run, and let the data decide the classes."""

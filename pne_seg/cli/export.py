@@ -30,8 +30,11 @@ _OF_RUN = ("run", "ckpt_path", "name", "weights")
 """Arguments that say which checkpoint is meant."""
 
 
-def run(args: Sequence[str]) -> None:
-    """Export a network and print what was written; exit code 1 if a file disagrees with it."""
+def run(args: Sequence[str]) -> Path:
+    """Export a network, print what was written and return its folder.
+
+    Exit code 1 if a file disagrees with the network.
+    """
     # `--size H W` is taken as `--size [H, W]`.
     joined = re.sub(r"(^|\0)--size\0(\d+)\0(\d+)(?=\0|$)", r"\1--size=[\2, \3]", "\0".join(args))
     args = joined.split("\0") if args else []
@@ -91,6 +94,7 @@ def run(args: Sequence[str]) -> None:
             _progress(f"{CARD} names {PREVIEW}, which is not there: take the line out.")
     if config.push is not None:
         print(f"Uploaded to {_push(output, config.push, config.public)}")
+    return output
 
 
 def _parser() -> Parser:

@@ -4,6 +4,7 @@ jsonargparse says what is wrong in a report of many lines that changes with its 
 is read from that report: each setting is looked up in the parser and in the class that takes it.
 """
 
+import inspect
 import sys
 import types
 from argparse import ArgumentError
@@ -46,6 +47,8 @@ def _beginning(error: ArgumentError) -> str:
 
 def _find_mistake(parser: ArgumentParser, settings: Settings) -> str | None:
     """Describe the first setting that the parser refuses, an unknown key before a bad value."""
+    if reason := _function_as_network(settings):
+        return reason
     walk = _Walk(settings)
     walk.compare(settings.tree(), parser)
     if walk.unknown:
@@ -58,6 +61,30 @@ def _find_mistake(parser: ArgumentParser, settings: Settings) -> str | None:
     if missing:
         return f"Missing: {', '.join(missing)}. Give a --config file that sets it, or --KEY VALUE."
     return None
+
+
+def _function_as_network(settings: Settings) -> str | None:
+    """Say what to do about a function in place of the network's class; None if it is none."""
+    network = settings.get("model.network")
+    name = network.get("class_path") if isinstance(network, dict) else network
+    try:
+        found = settings.imports.resolve(str(name), "model.network")
+    except (ImportError, AttributeError, ValueError):
+        return None  # reported with the other settings
+    if not inspect.isfunction(found):
+        return None
+    if found.__module__.startswith("torchvision.models.segmentation."):
+        fix = (
+            "Give --model.network pne_seg.networks.TorchvisionNetwork "
+            f"--model.network.name {found.__name__}"
+        )
+    else:
+        fix = (
+            "Call it in an nn.Module of yours that takes `classes` and whose forward returns "
+            "logits, and name that class."
+        )
+    place = settings.place("model.network")
+    return f"--model.network {name} is a function; expected a class.{place}\n  {fix}"
 
 
 def settings_of(class_path: str) -> set[str]:

@@ -104,7 +104,7 @@ class Settings:
     def tree(self) -> Config:
         """Return files and overrides, merged."""
         tree = self.config
-        for override in self.overrides:
+        for override in _classes_first(self.overrides):
             if not override.is_action:
                 tree = merge(tree, override.expanded(), f"--{_plain(override.key)}")
         return tree
@@ -237,6 +237,24 @@ def _changes_class(old: Config, new: Config) -> bool:
     if "class_path" in old:
         return not same_class(str(old["class_path"]), str(new["class_path"]))
     return any(part not in SLOT_KEYS for part in old)
+
+
+def _classes_first(overrides: Sequence[Override]) -> list[Override]:
+    """Move the first override that names a slot's class ahead of the slot's settings before it."""
+    ordered: list[Override] = []
+    for override in overrides:
+        place, slot = len(ordered), _slot(override)
+        slots = [_slot(one) for one in ordered]
+        is_name = not (override.value or "null").startswith(("null", "{", "["))
+        if is_name and slot not in slots:
+            before = (i for i, one in enumerate(slots) if one.startswith(f"{slot}."))
+            place = next(before, place)
+        ordered.insert(place, override)
+    return ordered
+
+
+def _slot(override: Override) -> str:
+    return _plain(override.key).removesuffix(".class_path")
 
 
 def _plain(key: str) -> str:

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -22,6 +22,8 @@ from pne_seg.contrast.pixel_contrast import PixelContrastLoss
 from pne_seg.contrast.pne import InfoNCELoss, PNELoss
 from pne_seg.feature_hooks import FeatureHook, capture_dummy, find_classifier, find_module
 from pne_seg.training_loss import LossTerm, TrainingTerm
+
+_ATTACH = "Call attach(network, num_classes, ignore_index) first."
 
 
 class Projection(nn.Sequential):
@@ -125,12 +127,20 @@ class Contrast(TrainingTerm):
         self.projection: Projection | None = None
 
     def attach(self, network: nn.Module, num_classes: int, ignore_index: int) -> None:
-        """Attach to the classifier and build the projection for the channels of its feature."""
+        """Attach to the classifier and build the projection for the channels of its feature.
+
+        From then on, each forward pass of the network in training mode leaves what the next call
+        of this component reads. Attach before the optimizer is built: the projection's parameters
+        exist only then.
+        """
         self.detach()
         feature_name, logits_name = self.feature_module, self.logits_module
         if feature_name is None or logits_name is None:
             feature_name, logits_name = find_classifier(network)
-        self.hooks = [FeatureHook(feature_name, "input"), FeatureHook(logits_name, "output")]
+        self.hooks = [
+            FeatureHook(feature_name, "input", in_training=True),
+            FeatureHook(logits_name, "output", in_training=True),
+        ]
         classifier = find_module(network, logits_name)
         if self.feature_module is None and isinstance(classifier, nn.Conv2d):
             channels, classes = classifier.in_channels, classifier.out_channels
@@ -156,18 +166,26 @@ class Contrast(TrainingTerm):
         for hook in self.hooks:
             hook.attach(network)
 
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Iterate over the projection's parameters, which `attach` creates."""
+        if self.projection is None:  # an optimizer of none of them would leave it untrained
+            raise RuntimeError(f"{type(self).__name__} has no parameters yet. {_ATTACH}")
+        return super().named_parameters(*args, **kwargs)
+
     def forward(
         self,
         target: Tensor,
-        step: int,
+        step: int | None = None,
         size: tuple[int, int] | None = None,  # noqa: ARG002  # padding is ignored by its label
     ) -> LossTerm:
         """Project the captured feature and compute the loss; see `TrainingTerm.forward`."""
         if self.projection is None:
-            raise RuntimeError("Call attach(network, num_classes, ignore_index) first.")
+            raise RuntimeError(_ATTACH)
+        if step is None and self.warmup_steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}: pass step, to warm up by.")
         feature, logits = (hook.take() for hook in self.hooks)
         result = self.compute(feature, logits, target)
-        warmup = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        warmup = min(1.0, (step or 0) / self.warmup_steps) if self.warmup_steps else 1.0
         counts = {"contrast_pairs": result.num_pairs, "contrast_anchors": result.num_anchors}
         return LossTerm("contrast", result.loss, self.weight * warmup, counts)
 

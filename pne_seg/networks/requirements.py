@@ -3,11 +3,12 @@
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pne_seg.feature_hooks import FeatureHook, dummy_forward
+from pne_seg.errors import UserError
+from pne_seg.feature_hooks import DUMMY_SIZES, FeatureHook, dummy_forward
 
 
 class BatchRequirements:
-    """The smallest crop and batch that a network can be trained on.
+    """The sizes that a network accepts, and the smallest crop and batch it can be trained on.
 
     Batch normalization needs more than one value per channel. Networks that pool the whole image to
     one pixel (DeepLabV3's image pooling, UPerNet's pyramid) leave one value for each image; a dummy
@@ -16,20 +17,25 @@ class BatchRequirements:
 
     def __init__(self, network: nn.Module, num_classes: int, stride: int) -> None:
         self.stride = stride
+        image = FeatureHook("", "input")
         norms = [
             FeatureHook(name, "input")
             for name, module in network.named_modules()
             if isinstance(module, _BatchNorm)
         ]
         try:
-            for hook in norms:
+            for hook in (image, *norms):
                 hook.attach(network)
-            output = dummy_forward(network, norms)
+            output = dummy_forward(network, [image, *norms])
+            side = image.take().shape[-1]
             # Some are never reached: smp's PSPNet leaves the last stages of its encoder out.
             inputs = {hook.module_name: hook.take() for hook in norms if hook.has_captured}
         finally:
-            for hook in norms:
+            for hook in (image, *norms):
                 hook.detach()
+        self._accepted = {(side, side)}
+        # Any size will do for most networks.
+        self._picky = network if side != DUMMY_SIZES[0] else None
         kind = type(network).__name__
         if not isinstance(output, Tensor) or output.ndim != 4:
             raise ValueError(
@@ -51,6 +57,7 @@ class BatchRequirements:
         `images` counts those over which statistics are computed: of one device, or of all of them
         if batch normalization is synchronized.
         """
+        self.check_size(height, width)
         if min(height, width) < self.stride or height == width == 1:
             least = max(self.stride, 2)
             raise ValueError(
@@ -66,3 +73,19 @@ class BatchRequirements:
                 f"{where} would see a single value per channel. Set batch_size to 2 or more, or "
                 "train on several GPUs with sync_batchnorm=True."
             )
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images of a size that the network cannot compute, as vision transformers do."""
+        size = (-(-height // self.stride) * self.stride, -(-width // self.stride) * self.stride)
+        if self._picky is None or size in self._accepted:
+            return
+        try:
+            dummy_forward(self._picky, size=size)
+        except ValueError as error:
+            own = " or ".join(f"{height}×{width}" for height, width in sorted(self._accepted))
+            raise UserError(
+                f"{error}\n  It accepts {own}: train on crops and score in windows of that size "
+                "(crop_size, inference.window), or use a network for any size, such as "
+                "pne_seg.networks.DPT."
+            ) from error
+        self._accepted.add(size)

@@ -66,7 +66,7 @@ def command(verb: str, *args: object) -> SegmentationCLI:
     """Run a command that must succeed."""
     done = main([verb, *map(str, args), ALLOW])
     assert done is not None
-    return done
+    return done.command
 
 
 def refused(capsys: pytest.CaptureFixture[str], verb: str, *args: object) -> str:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pne_seg.cli import VERBS, main
-from tests.cli.commands import REPOSITORY, refused, write_config
+from tests.cli.commands import DRY, REPOSITORY, command, refused, write_config
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -374,3 +374,35 @@ def test_a_commands_own_help_lists_its_settings(capsys: pytest.CaptureFixture[st
         "--data",
     ):
         assert key in listed
+
+
+def test_a_function_as_network(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    builder = "torchvision.models.segmentation.fcn_resnet50"
+    said = refused(capsys, "fit", "--config", tiny, "--model.network", builder)
+    assert said.startswith(f"error: --model.network {builder} is a function; expected a class.")
+    given = said.partition("Give ")[2].split()
+    command("fit", "--config", tiny, *DRY, *given, "--model.network.weights_backbone", "null")
+    own = write_config(tiny.with_name("own.yaml"), nested("model.network", f"{__name__}.nested"))
+    said = refused(capsys, "fit", "--config", tiny, "--config", own)
+    assert f"nested is a function; expected a class.\n  It stands in {own}, line 2." in said
+    assert "an nn.Module of yours" in said
+
+
+def test_a_network_of_one_size(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [
+        *["--trainer.default_root_dir", tiny.parent / "empty"],
+        *["--model.network.encoder_name", "tu-vit_tiny_patch16_224"],
+        *["--model.network.encoder_weights", "null"],
+        *["--model.network.decoder_fusion_channels", "16"],
+    ]
+    smps = ["--model.network", "segmentation_models_pytorch.DPT", *given]
+    said = refused(capsys, "fit", "--config", tiny, *smps)
+    assert said.startswith("error: DPT accepts no image of 32×48 pixels: ")
+    assert "It accepts 224×224: " in said
+    assert not (tiny.parent / "empty").exists()
+    command("fit", "--config", tiny, *given, "--model.network", "pne_seg.networks.DPT", *DRY)
+    # Crops of the network's size, but larger images in the validation.
+    crop = "{class_path: albumentations.RandomCrop, init_args: {height: 224, width: 224}}"
+    crops = ["--data.height=224", "--data.width=256", f"--data.transforms=[{crop}]"]
+    said = refused(capsys, "fit", "--config", tiny, *smps, *crops, *DRY)
+    assert "accepts no image of 224×256 pixels" in said

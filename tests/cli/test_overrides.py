@@ -328,11 +328,11 @@ def test_a_setting_of_another_loss_is_refused(
         PixelContrast(scope="batch")
 
 
-def test_a_setting_before_the_class_goes_with_the_old_one(tiny: Path) -> None:
+def test_a_setting_before_the_class_counts_as_after_it(tiny: Path) -> None:
     early = ["--model.contrast.temperature", "0.4", "--model.contrast", f"{HERE}.OtherContrast"]
     run = command("fit", "--config", tiny, *DRY, *early)
     assert isinstance(run.model.contrast, OtherContrast)
-    assert temperature_and_weight(run) == (0.1, 0.2)
+    assert temperature_and_weight(run) == (0.4, 0.2)
 
 
 def test_the_same_class_keeps_its_settings(base: list[object]) -> None:

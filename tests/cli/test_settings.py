@@ -117,8 +117,24 @@ def test_a_class_from_the_command_line_drops_what_the_old_one_had(
     contrast = tree["model"]["contrast"]
     spec = {"class_path": contrast} if isinstance(contrast, str) else contrast
     assert spec.pop("class_path") == "Other"
-    assert settings.get("model.contrast.temperature") is None
+    # Settings of the command line itself stay, unless it named something else for them.
+    is_kept = earlier and "{" not in swap[0] and "null" not in swap[0]
+    assert settings.get("model.contrast.temperature") == ("0.5" if is_kept else None)
     assert (str(settings.get("model.contrast.weight")) == "3") == ("weight" in str(swap))
+
+
+def test_classes_before_their_settings_at_any_depth(tmp_path: Path) -> None:
+    args = [
+        *["--model.contrast.loss.margin=2", "--model.contrast.weight=3", "--seed_everything=1"],
+        *["--model.contrast.loss=Margin", "--model.contrast=Other"],
+    ]
+    assert fold(tmp_path, [CONTRAST], args).tree()["model"]["contrast"] == {
+        "class_path": "Other",
+        "init_args": {
+            "loss": {"class_path": "Margin", "init_args": {"margin": "2"}},
+            "weight": "3",
+        },
+    }
 
 
 @pytest.mark.parametrize("first", ["--model.contrast", "--model.contrast.class_path"])
@@ -164,7 +180,6 @@ def test_a_swap_within_a_component_leaves_its_neighbors(tmp_path: Path) -> None:
         ([OFF], ["--model.contrast.weight", "2"]),
         ([OFF], ["--model.contrast.init_args.weight=2"]),
         ([OFF], ["--model.contrast=PNE", "--model.contrast=null", "--model.contrast.weight=2"]),
-        ([CONTRAST, OFF], ["--model.contrast.weight=2", "--model.contrast=PNE"]),
     ],
 )
 def test_a_key_under_null_is_refused(tmp_path: Path, configs: list[Any], args: list[str]) -> None:
@@ -184,6 +199,7 @@ def test_the_refused_file_is_named(tmp_path: Path) -> None:
         ([OFF], ["--model.contrast", "PNE", "--model.contrast.weight", "2"]),
         ([OFF], ["--model.contrast={class_path: PNE, init_args: {weight: 2}}"]),
         ([CONTRAST, OFF], ["--model.contrast.class_path=PNE", "--model.contrast.weight=2"]),
+        ([CONTRAST, OFF], ["--model.contrast.weight=2", "--model.contrast=PNE"]),
         (
             [CONTRAST],
             ["--model.contrast=null", "--model.contrast=PNE", "--model.contrast.weight=2"],
