@@ -143,7 +143,7 @@ def _table(actions: Iterable[Action]) -> Iterable[str]:
         kind = _kind(getattr(action, "_typehint", None) or action.type)
         text = HELP.get(action.dest, action.help or "")
         text = " ".join(text.split()).replace("|", "\\|")
-        flag = max(action.option_strings, key=len, default=action.dest).removeprefix("--")
+        flag = max(action.option_strings, key=len, default=action.dest).strip("-+")
         yield f"| `{flag}` | {kind} | {default} | {text} |\n"
     yield "\n"
 
