@@ -19,34 +19,34 @@ from pne_seg.cli.command import SegmentationCLI
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 CLASSES = {
-    "Data: `--data CLASS`, `--data.SETTING`": [
+    ("Data", "`--data CLASS`, `--data.SETTING`"): [
         f"pne_seg.data.{name}"
         for name in ("Folder", "Cityscapes", "ADE20K", "COCOStuff", "CamVid", "Scenes")
     ],
-    "Model: `--model.SETTING`": ["pne_seg.module.SegmentationModule"],
-    "Contrast: `--model.contrast CLASS`, `--model.contrast.SETTING`": [
+    ("Model", "`--model.SETTING`"): ["pne_seg.module.SegmentationModule"],
+    ("Contrast", "`--model.contrast CLASS`, `--model.contrast.SETTING`"): [
         f"pne_seg.contrast.component.{name}"
         for name in ("PNE", "InfoNCE", "PixelContrast", "Contrast")
     ],
-    "Networks: `--model.network CLASS`, `--model.network.SETTING`": [
+    ("Networks", "`--model.network CLASS`, `--model.network.SETTING`"): [
         f"pne_seg.networks.{name}"
         for name in ("DeepLabV3", "HRNetV2", "OCRNet", "UPerNet", "DPT", "TorchvisionNetwork")
     ],
-    "Auxiliary heads: `--model.auxiliary CLASS`": [
+    ("Auxiliary heads", "`--model.auxiliary CLASS`"): [
         f"pne_seg.networks.{name}" for name in ("FCNHead", "AuxiliaryLogits")
     ],
-    "Losses: `--model.loss CLASS`": [
+    ("Losses", "`--model.loss CLASS`"): [
         f"pne_seg.losses.{name}" for name in ("CrossEntropy", "OHEMCrossEntropy")
     ],
-    "Inference: `--model.inference.SETTING`": ["pne_seg.inference.Inference"],
-    "Optimizer: `--model.parameter_groups.SETTING`, `--model.schedule CLASS`": [
+    ("Inference", "`--model.inference.SETTING`"): ["pne_seg.inference.Inference"],
+    ("Optimizer", "`--model.parameter_groups.SETTING`, `--model.schedule CLASS`"): [
         f"pne_seg.optim.{name}" for name in ("ParameterGroups", "WarmupPoly")
     ],
-    "Figures and checkpoints": [
+    ("Figures and checkpoints", ""): [
         f"pne_seg.callbacks.{name}"
         for name in ("Figures", "BestCheckpoint", "LastCheckpoint", "ContrastDiagnostics")
     ],
-    "Transforms: in the list `data.transforms`": [
+    ("Transforms", "In the list `data.transforms`:"): [
         f"pne_seg.data.transforms.{name}"
         for name in ("RandomScaleCrop", "PadTo", "PhotometricDistortion")
     ],
@@ -92,8 +92,8 @@ class _Describing(SegmentationCLI):
 def page() -> str:
     """Return the page's content."""
     parts = [BEGINNING]
-    for title, paths in CLASSES.items():
-        parts.append(f"## {title}\n\n")
+    for (title, flags), paths in CLASSES.items():
+        parts.append(f"## {title}\n\n" + (f"{flags}\n\n" if flags else ""))
         for path in paths:
             module, _, name = path.rpartition(".")
             parts += _class(getattr(import_module(module), name), name)
@@ -152,7 +152,7 @@ def _kind(kind: Any) -> str:
     text = "" if kind is None else _name(kind)
     if len(text) > _SHORT:
         text = text[:_SHORT].rpartition(",")[0] + ", …"
-    return f"`{text}`".replace("|", "\\|") if text else ""
+    return f"`{text}`" if text else ""
 
 
 def _name(kind: Any) -> str:
@@ -165,9 +165,9 @@ def _name(kind: Any) -> str:
     if isinstance(kind, list):  # the arguments of a callable
         return f"[{', '.join(map(_name, kind))}]"
     if origin in (Union, UnionType):
-        return " | ".join(map(_name, inner))
+        return " or ".join(map(_name, inner))
     if origin is Literal:
-        return " | ".join(map(repr, inner))
+        return " or ".join(map(repr, inner))
     name = str(getattr(origin or kind, "__name__", kind))
     return f"{name}[{', '.join(map(_name, inner))}]" if inner else name
 
