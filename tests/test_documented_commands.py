@@ -156,10 +156,11 @@ def _check_other_program(text: str) -> None:
 
 def parse(verb: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse a command to settings, or show its help; nothing is built, fetched or run."""
-    if any(word.endswith("help") for word in args) or verb in TAKES_ITS_OWN_PARSER:
+    asks = any(word.endswith("help") for word in args)
+    if asks or verb in TAKES_ITS_OWN_PARSER:
         code: Any = None
         try:
-            main([verb, *args, "--help"])
+            main([verb, *args, *([] if asks else ["--help"])])
         except SystemExit as leaving:
             code = leaving.code
         assert not code
