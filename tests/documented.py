@@ -60,7 +60,8 @@ def arguments(command: str) -> list[str] | None:
     parts = words(command)
     for place, word in enumerate(parts):
         if word == "cli.py" or word.endswith("pne-seg"):
-            return parts[place + 1 :]
+            after = parts[place + 1 :]
+            return after[: after.index(">")] if ">" in after else after
     return None
 
 

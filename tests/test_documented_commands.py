@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pne_seg.cli import VERBS, command, main
+from pne_seg.cli import VERBS, command, export, main
 from pne_seg.cli.settings import Settings
 from pne_seg.data import Scenes
 from pne_seg.errors import UserError
@@ -61,13 +61,14 @@ OTHER_PROGRAMS = {
     "bash .ci/run": "runs all of it",
     "mkdocs": "run by .ci/run",
     "csDownload": "needs a login",
+    "mkdir": "makes a folder",
+    "tensorboard": "a server; tests/cli/test_loggers.py reads its files",
+    "jupyter": "the notebook has its own test",
 }
 """Commands that are not this project's, and where they are exercised."""
 
 OWN_RUNS = "python cli.py compare RUN RUN"
 """Needs finished runs of the reader; tests/sweep compares some."""
-
-TAKES_ITS_OWN_PARSER = ("models", "compare", "configs")
 
 
 def _title(shown: Shown) -> str:
@@ -91,7 +92,7 @@ def test_command_is_accepted(shown: Shown, monkeypatch: pytest.MonkeyPatch, tmp_
     verb, *rest = args
     if verb == "VERB":
         return
-    assert verb in VERBS
+    assert verb in (*VERBS, "--print_completion")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "cli.py").symlink_to(ROOT / "cli.py")
     monkeypatch.chdir(tmp_path)
@@ -156,8 +157,8 @@ def _check_other_program(text: str) -> None:
 
 def parse(verb: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse a command to settings, or show its help; nothing is built, fetched or run."""
-    asks = any(word.endswith("help") for word in args)
-    if asks or verb in TAKES_ITS_OWN_PARSER:
+    asks = any(word.endswith(("help", "--print_config")) for word in args)
+    if asks or verb in ("models", "compare"):
         code: Any = None
         try:
             main([verb, *args, *([] if asks else ["--help"])])
@@ -169,9 +170,13 @@ def parse(verb: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             if word in ("--arms", "--search") and not Path(args[place + 1]).exists():
                 Path(args[place + 1]).write_text(_file_of(word))
         assert main([verb, *args, "--dry-run"]) is None
-    elif verb in ("export", "check-data"):
-        _parse_own(verb, args)
+    elif verb in ("configs", "--print_completion"):
+        main([verb, *args])
+    elif verb == "export":
+        export._parser().parse(Settings.of(args))
     else:
+        if verb == "check-data":  # which takes the data's settings
+            verb, args = "fit", ["--config", SCENES, *args]
         monkeypatch.setattr(command, "checkpoint_to_resume", _settings_only)
         monkeypatch.setattr(command, "weights_to_score", _settings_only)
         _Parsed(verb, args)
@@ -182,7 +187,7 @@ class _Parsed(command.SegmentationCLI):
         assert self.config["data.class_path"]
 
 
-def _settings_only(settings: Settings) -> None:
+def _settings_only(settings: Settings, *_: Any) -> None:
     """Load the settings, those of a run from the config of its name, and no checkpoint."""
     for key in ("ckpt_path", "weights"):
         settings.pop(key)
@@ -191,17 +196,6 @@ def _settings_only(settings: Settings) -> None:
         assert name in CONFIGS, f"{folder} is no run of a config"
         settings.files.insert(0, Path("configs", f"{name}.yaml"))
     settings.load()
-
-
-def _parse_own(verb: str, args: list[str]) -> None:
-    if verb == "export":
-        from pne_seg.cli import export
-
-        export._parser().parse(Settings.of(args))
-    else:
-        from pne_seg.cli import check_data
-
-        check_data._parser().parse(check_data._settings(args))
 
 
 def _file_of(option: str) -> str:
