@@ -30,7 +30,7 @@ def _texts() -> str:
 
 
 def _quoted() -> list[str]:
-    blocks = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    blocks = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
     return [line.removeprefix("error: ").strip() for block in blocks for line in block.splitlines()]
 
 
