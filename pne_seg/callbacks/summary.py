@@ -53,7 +53,7 @@ class Summary(Callback):
     @property
     def metrics(self) -> SegmentationMetrics | None:
         """The metrics of the best evaluation so far."""
-        return _metrics(self._best) if self._best else None
+        return _metrics(self.best) if self.best else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the best metrics together with the best checkpoint."""

@@ -43,7 +43,7 @@ def run(args: Sequence[str]) -> Path | None:
         named = any(override.key == "data" for override in settings.overrides)
         if named and (text := class_help("check-data", "data", settings.get("data"))):
             print_text(text)
-            return
+            return None
         parser.add_argument("--data", help="Class of the data set; its settings are --data.KEY.")
         parser.parse(settings)
     check_data_keys(settings, {action.dest for action in parser._actions})

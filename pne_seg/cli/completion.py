@@ -1,19 +1,16 @@
 """Shell completion: a script that knows the commands, the shipped configs and the settings.
 
-It is written once and holds everything, as asking the parsers takes seconds. argcomplete would ask
-them at every key; shtab, once installed, would have jsonargparse add its own flag to every command.
+The script holds everything, so that a key press starts no program. shtab, once installed, would
+have jsonargparse add its own flag to every command.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 
-from jsonargparse import ArgumentParser
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser
-
-import pne_seg.data
 from pne_seg.cli import TRAINER_VERBS, VERBS, fail
-from pne_seg.cli.command import SegmentationCLI
-from pne_seg.cli.parser import INTERNAL, settings_of
+from pne_seg.cli.arguments import GROUPS, top_level_keys
+from pne_seg.cli.mistyped import INTERNAL
+from pne_seg.cli.signatures import arguments, public_classes
 from pne_seg.shipped_configs import shipped_configs
 
 _SCRIPT = """\
@@ -39,15 +36,6 @@ complete -o default -F _pne_seg pne-seg
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 
 
-class _BuiltError(Exception):
-    """Carries the parser of a verb out of LightningCLI, which builds it on the way to a run."""
-
-
-class _ParserOnly(SegmentationCLI):
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        raise _BuiltError(parser)
-
-
 def completion_script(shell: str) -> str:
     """Return the script for bash or zsh."""
     if shell not in ("bash", "zsh"):
@@ -61,23 +49,23 @@ def completion_script(shell: str) -> str:
 
 def _flags(verb: str) -> set[str]:
     """Return a verb's flags; of the classes in its slots, those of the data sets and of PNE."""
-    parser: ArgumentParser
-    if verb in TRAINER_VERBS:
-        try:
-            _ParserOnly(verb, ["--help"])
-        except _BuiltError as built:
-            parser = built.args[0]
-    else:
+    if verb not in TRAINER_VERBS:
         parser = import_module(f"pne_seg.cli.{verb.replace('-', '_')}")._parser()
-    flags = {flag for action in parser._actions for flag in action.option_strings}
-    if "--data" in flags:
-        flags |= {f"--data.{key}" for name in pne_seg.data.__all__ for key in settings_of(name)}
-    if "--model.contrast" in flags:
-        flags |= {f"--model.contrast.{key}" for key in settings_of("pne_seg.PNE")}
+        options = [flag for action in parser._actions for flag in action.option_strings]
+        keys = {flag for flag in options if flag.startswith("--")}
+    else:
+        keys = top_level_keys(verb) | _keys_of(GROUPS) | _keys_of({"model.contrast": "pne_seg.PNE"})
     if verb == "sweep":
-        flags |= _flags("fit")  # they go to every cell
-    hidden = {f"--{key}" for key in INTERNAL}
-    return {flag for flag in flags - hidden if flag.startswith("--") and not flag.endswith("+")}
+        keys |= _flags("fit")  # they go to every cell
+    if verb in (*TRAINER_VERBS, "check-data"):
+        names = public_classes("pne_seg.data")
+        keys |= {"data"}.union(*(_keys_of({"data": f"pne_seg.data.{name}"}) for name in names))
+    flags = {key if key.startswith("--") else f"--{key}" for key in keys - INTERNAL}
+    return {flag for flag in flags if not flag.endswith("+")}
+
+
+def _keys_of(classes: Mapping[str, str]) -> set[str]:
+    return {f"{key}.{name}" for key, path in classes.items() for name in arguments(path) or {}}
 
 
 def _lines(words: Iterable[str]) -> str:
