@@ -8,6 +8,7 @@ import re
 import textwrap
 from typing import Any
 
+from pne_seg.cli import program
 from pne_seg.cli.arguments import (
     DEFAULT_SEED,
     DESCRIPTIONS,
@@ -109,6 +110,7 @@ _FIT = {
         "ema": "moving average of the weights: EMAWeightAveraging",
     },
     "Checkpoints, figures, evaluation": {
+        "logger": "also log to tensorboard, wandb, mlflow or trackio",
         "best_checkpoint.monitor": "the metric by which best.ckpt is chosen",
         **_FIGURES,
         **_INFERENCE,
@@ -181,7 +183,7 @@ def print_text(text: str) -> None:
 
 def _screen(verb: str) -> str:
     groups = {"fit": _FIT, "predict": _PREDICTION}.get(verb, _SCORING)
-    lines = [f"usage: pne-seg {verb} --config FILE [--KEY VALUE …]", "", DESCRIPTIONS[verb], ""]
+    lines = [f"usage: {program()} {verb} --config FILE [--KEY VALUE …]", "", DESCRIPTIONS[verb], ""]
     for title, keys in groups.items():
         lines += [title]
         for key, text in keys.items():
