@@ -1,28 +1,21 @@
-"""Pictures of a run, and the metrics of each image of a test."""
+"""Pictures of a run."""
 
-import csv
-import io
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from torch import Tensor
 
 from pne_seg import visualization
-from pne_seg.callbacks.exact_resume import gather
 from pne_seg.callbacks.progress import stop_progress
 from pne_seg.callbacks.summary import rank
 from pne_seg.description import DataDescription
-from pne_seg.files import write_bytes_atomically
-from pne_seg.metrics import SegmentationMetrics, percent
-from pne_seg.module import Batch, SegmentationModule
+from pne_seg.metrics import SegmentationMetrics
+from pne_seg.module import Batch
 from pne_seg.runs import read_history
 from pne_seg.tracking import log_figure, log_table, logged_step
 
@@ -89,8 +82,8 @@ class Figures(Callback):
         self._batch_drawn = True
         images = batch["image"][: self.num_images].permute(0, 2, 3, 1).cpu().numpy()
         labels = batch["mask"][: self.num_images].cpu().numpy()
-        title = _title(trainer, "train", "images as the network gets them")
-        figure = visualization.training_mosaic(images, labels, _description(trainer), title=title)
+        title = figure_title(trainer, "train", "images as the network gets them")
+        figure = visualization.training_mosaic(images, labels, description_of(trainer), title=title)
         self._save(trainer, figure, "train_batch", logged_step(trainer))
 
     def on_validation_batch_end(
@@ -143,7 +136,7 @@ class Figures(Callback):
             for logger in trainer.loggers:
                 logger.save()
             if self.folder is not None and (history := read_history(self.folder)):
-                heading = _title(trainer, "train", "losses and mIoU")
+                heading = figure_title(trainer, "train", "losses and mIoU")
                 figure = visualization.plot_curves(history, title=heading)
                 last = max(step for values in history.values() for step, _ in values)
                 self._save(trainer, figure, "curves", last - 1)
@@ -154,11 +147,11 @@ class Figures(Callback):
         when = f", epoch {epoch} (best)" if trainer.state.fn == "fit" else ""
 
         def title(what: str) -> str:
-            return _title(trainer, split, f"{what}{when}")
+            return figure_title(trainer, split, f"{what}{when}")
 
-        data = _description(trainer)
+        data = description_of(trainer)
         if examples:
-            figure = _mosaic(examples, data, title("predictions"))
+            figure = mosaic(examples, data, title("predictions"))
             self._save(trainer, figure, "predictions", step)
         names, shares = data.class_names, metrics.pixel_share.numpy()
         figure = visualization.plot_class_iou(
@@ -174,7 +167,7 @@ class Figures(Callback):
         metrics = best.metrics
         columns = ["class", "IoU", "accuracy", "share of pixels"]
         values = (metrics.iou.tolist(), metrics.accuracy.tolist(), metrics.pixel_share.tolist())
-        rows = [list(row) for row in zip(_description(trainer).class_names, *values, strict=True)]
+        rows = [list(row) for row in zip(description_of(trainer).class_names, *values, strict=True)]
         log_table(trainer.loggers, "classes", columns, rows, best.step)
 
     def _active(self, trainer: Trainer) -> bool:
@@ -187,140 +180,21 @@ class Figures(Callback):
         log_figure(trainer.loggers, file, step)
 
 
-@dataclass
-class _ScoredImage:
-    """An image of the split with its metrics; only the worst and the best keep their pixels."""
-
-    name: str
-    miou: float
-    pixel_accuracy: float
-    pixels: int
-    example: Example | None = None
-
-
-class ImageScores(Callback):
-    """Write `images.csv`, and `worst.png` and `best.png` with their wrong pixels to `figures/`.
-
-    An image's mIoU is the mean over the classes that occur in its labels or its prediction. Images
-    without a labeled pixel have none and are not shown. In a training nothing is written, and
-    `extremes` are of the images that the first process saw in the latest validation.
-
-    Args:
-        num_images: of the worst and of the best that are shown; 0 writes only the table.
-    """
-
-    def __init__(self, num_images: int = 4) -> None:
-        self.num_images = num_images
-        self.folder: Path | None = None  # nothing is written without one
-        self._images: list[_ScoredImage] = []
-        self._held: list[_ScoredImage] = []  # those that keep their pixels
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._images, self._held = [], []
-
-    on_validation_start = on_test_start
-
-    def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        if self.num_images and trainer.is_global_zero and not trainer.sanity_checking:
-            self.on_test_batch_end(trainer, *args)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: int
-    ) -> None:
-        assert isinstance(pl_module, SegmentationModule)
-        if self.folder is None:
-            return
-        classes = pl_module.num_classes
-        for index, name in enumerate(batch["name"]):
-            labels = batch["mask"][index].long()
-            cells = (labels * classes + outputs[index])[labels != pl_module.ignore_index]
-            counts = torch.bincount(cells, minlength=classes**2).view(classes, classes)
-            metrics = SegmentationMetrics.from_matrix(counts)
-            pixels = int(metrics.matrix.sum())
-            scored = _ScoredImage(name, metrics.miou, metrics.pixel_accuracy, pixels)
-            if self._is_extreme(scored):  # copying all images would take longer than scoring them
-                (scored.example,) = take_examples(batch, outputs, [index])
-                self._held.append(scored)
-            self._images.append(scored)
-        self._keep_extremes()
-
-    def _is_extreme(self, scored: _ScoredImage) -> bool:
-        """Return whether an image is among the worst or the best so far."""
-        held, count = _ranked(self._held), self.num_images
-        if not count or not scored.pixels or len(held) < 2 * count:
-            return bool(count and scored.pixels)
-        return not _order(held[count - 1]) <= _order(scored) <= _order(held[-count])
-
-    def _keep_extremes(self) -> None:
-        """Let go of the pixels of all images but the worst and the best so far."""
-        held, count = _ranked(self._held), self.num_images
-        for scored in held[count : len(held) - count]:
-            scored.example = None
-        self._held = [scored for scored in held if scored.example is not None]
-
-    def extremes(self) -> dict[str, list[Example]]:
-        """Return the worst and the best images, their mIoU in their name; each image once."""
-        ranked, count = _ranked(self._images), self.num_images
-        extremes = {"worst": ranked[:count], "best": ranked[count:][::-1][:count]}
-        return {
-            which: [
-                image.example._replace(name=f"{image.name}, mIoU {percent(image.miou)}%")
-                for image in images
-                if image.example is not None
-            ]
-            for which, images in extremes.items()
-        }
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.folder is None:
-            return
-        self._images = [scored for part in gather(trainer, self._images) for scored in part]
-        self._held = [scored for scored in self._images if scored.example is not None]
-        self._keep_extremes()
-        if not trainer.is_global_zero:
-            return
-        self._write_table(self.folder / "images.csv")
-        stop_progress(trainer)
-        for which, examples in self.extremes().items():
-            if examples:
-                title = _title(trainer, "test", f"the {which} images by mIoU")
-                with Console(stderr=True).status(f"Drawing {which}.png …"):
-                    figure = _mosaic(examples, _description(trainer), title)
-                    visualization.save_figure(figure, self.folder / "figures" / f"{which}.png")
-
-    def _write_table(self, path: Path) -> None:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["name", "mIoU", "pixel_accuracy", "labeled_pixels"])
-        for image in sorted(self._images, key=lambda image: image.name):
-            values = (image.miou, image.pixel_accuracy)
-            shown = ["" if math.isnan(value) else f"{value:.6f}" for value in values]
-            rows.writerow([image.name, *shown, image.pixels])
-        write_bytes_atomically(path, text.getvalue().encode())
-
-
-def _ranked(images: Sequence[_ScoredImage]) -> list[_ScoredImage]:
-    """Return those with a labeled pixel, the worst first."""
-    return sorted((image for image in images if image.pixels), key=_order)
-
-
-def _order(image: _ScoredImage) -> tuple[float, str]:
-    return image.miou, image.name
-
-
-def _mosaic(examples: Sequence[Example], data: DataDescription, title: str) -> Any:
+def mosaic(examples: Sequence[Example], data: DataDescription, title: str) -> Any:
+    """Draw examples with their labels, predictions and wrong pixels."""
     names, images, labels, predictions = map(list, zip(*examples, strict=True))
     return visualization.validation_mosaic(
         images, labels, predictions, names=names, data=data, title=title
     )
 
 
-def _title(trainer: Trainer, split: str, what: str) -> str:
+def figure_title(trainer: Trainer, split: str, what: str) -> str:
     """Return a title such as `Scenes · validation · predictions`."""
     name: str = trainer.datamodule.display_name  # type: ignore[attr-defined]
     return f"{name} · {_SPLITS[split]} · {what}"
 
 
-def _description(trainer: Trainer) -> DataDescription:
+def description_of(trainer: Trainer) -> DataDescription:
+    """Return the description of the trainer's data."""
     data: DataDescription = trainer.datamodule.description  # type: ignore[attr-defined]
     return data

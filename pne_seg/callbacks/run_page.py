@@ -10,7 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pne_seg.callbacks.figures import Example, Figures, ImageScores
+from pne_seg.callbacks.figures import Example, Figures
+from pne_seg.callbacks.image_scores import ImageScores
 from pne_seg.callbacks.stop_on_signal import Stopped
 from pne_seg.callbacks.summary import Summary, in_words
 from pne_seg.data.base import SegmentationDataModule, Split

@@ -31,29 +31,24 @@ from pne_seg.cli import checks, loggers, predict, program
 from pne_seg.cli.arguments import DEFAULT_SEED, DESCRIPTIONS, EMA_HELP, LOGGER_HELP, flags
 from pne_seg.cli.changed_settings import changed_settings
 from pne_seg.cli.evaluation import plan_evaluation
-from pne_seg.cli.failures import is_out_of_memory, naming, one_line
+from pne_seg.cli.failures import is_out_of_memory, misfit
 from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.start import checkpoint_to_resume, run_name, weights_to_score
 from pne_seg.data import SegmentationDataModule
 from pne_seg.description import check_same_classes
 from pne_seg.errors import UserError
-from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import SegmentationModule
 from pne_seg.networks.slot import CLASS_COUNTS, PRETRAINED
 from pne_seg.prediction.prediction_run import PredictionRun
-from pne_seg.runs import BEST, RUNS, Evaluated, check_run_name, create_run, describe_environment
+from pne_seg.runs import BEST, RUNS, Evaluated, check_run_name
 from pne_seg.settings_files import parse_yaml
 from pne_seg.tracking import log_settings
 from pne_seg.weight_loading import fill_network
 
-_CALLBACKS = {
-    "figures": Figures,
-    "best_checkpoint": BestCheckpoint,
-    "last_checkpoint": LastCheckpoint,
-}
-"""Keys of callbacks that every run has."""
+_CHECKPOINTS = {"best_checkpoint": BestCheckpoint, "last_checkpoint": LastCheckpoint}
+_CALLBACKS = {"figures": Figures, **_CHECKPOINTS}  # of every run
 
 
 class _Parser(Parser, LightningArgumentParser):
@@ -225,16 +220,15 @@ class SegmentationCLI(LightningCLI):
         if self.verb == "fit":
             page.folder = self.run_folder
             page.about = {"name": self.name, "seed": self.config["seed_everything"]}
-            page.settings = self._changed_settings
+            defaults = self.parser.get_defaults
+            page.settings = lambda: changed_settings(
+                self._as_written.as_dict(), defaults().as_dict()
+            )
         elif self.run_folder and summary.origin.get("same_data"):
             # Of the weights that the page is about.
             assert self.evaluated is not None
             page.folder = self.evaluated.folder if self.evaluated.name == BEST.stem else None
         return [summary, figures, images, page]
-
-    def _changed_settings(self) -> list[tuple[str, str, str]]:
-        config = self._as_written.as_dict()
-        return changed_settings(config, self.parser.get_defaults().as_dict())
 
     def _open_run(self) -> list[Logger]:
         """Make the run's folder and describe the run there; return its loggers."""
@@ -243,13 +237,8 @@ class SegmentationCLI(LightningCLI):
         if this_rank() != 0:  # learns the folder from the first process, by Lightning's broadcast
             others = [DummyLogger() for _ in [*words, *self._loggers]]
             return [CSVLogger(root / RUNS, name=self.name, version="0"), *others]
-        run = create_run(root, self.name)
-        logger = CSVLogger(root / RUNS, name=self.name, version=run.folder.name)
-        _ = logger.experiment  # it warns of a folder that is not empty: open it first
         config = self.parser.dump(self._as_written, skip_unset=False)
-        with naming(run.folder):
-            write_bytes_atomically(run.config, config.encode())
-            write_bytes_atomically(run.environment, describe_environment().encode())
+        run, logger = loggers.open_run(root, self.name, config)
         self.run_folder = run.folder
         rank_zero_info(f"Run: {run.folder}")
         trackers = loggers.open_loggers(words, self._loggers, run, self.name, self.settings.imports)
@@ -285,12 +274,7 @@ class SegmentationCLI(LightningCLI):
             if not loading or is_out_of_memory(error) or isinstance(error, OSError):
                 raise
             # Lightning holds the checkpoint's content until all of it has been taken over.
-            raise UserError(
-                f"{self.checkpoint} does not fit the network and settings here, or is damaged: "
-                f"{type(error).__name__}: {one_line(error)}\n"
-                "  Use the config of the run that wrote it (--run takes both from one run), or "
-                "another checkpoint."
-            ) from error
+            raise UserError(misfit(self.checkpoint, error)) from error
         except SystemExit as leaving:
             if isinstance(leaving.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from leaving  # Lightning leaves with code 1

@@ -152,6 +152,16 @@ def _is_of_killed_worker(error: Exception) -> bool:
     return lost and any("multiprocessing" in frame.filename for frame in frames)
 
 
+def misfit(checkpoint: Path | None, error: Exception) -> str:
+    """Describe a checkpoint that could not be taken over."""
+    return (
+        f"{checkpoint} does not fit the network and settings here, or is damaged: "
+        f"{type(error).__name__}: {one_line(error)}\n"
+        "  Use the config of the run that wrote it (--run takes both from one run), or another "
+        "checkpoint."
+    )
+
+
 def one_line(error: BaseException, length: int = 300) -> str:
     """Return an exception's message on one line, cut if it is long."""
     text = " ".join(str(error).split())

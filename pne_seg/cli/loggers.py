@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -23,12 +24,13 @@ from lightning.pytorch.loggers import (
 )
 from lightning.pytorch.utilities import rank_zero_info
 
-from pne_seg.cli.failures import one_line
+from pne_seg.cli.failures import naming, one_line
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError, nearest
+from pne_seg.files import write_bytes_atomically
 from pne_seg.imports import Imports, imported
 from pne_seg.nameable import under
-from pne_seg.runs import Run
+from pne_seg.runs import RUNS, Run, create_run, describe_environment
 from pne_seg.settings_files import parse_yaml
 from pne_seg.tracking import TrackioLogger, attempt, surviving
 
@@ -113,6 +115,17 @@ def _filled(given: Any) -> Any:
     if {"tracking_uri", "run_id"} & init_args.keys():
         left_out.pop("artifact_location", None)
     return {**spec, "init_args": {**left_out, **init_args}}
+
+
+def open_run(root: Path, name: str, config: str) -> tuple[Run, CSVLogger]:
+    """Make a run's folder and describe the run there; start the logger of `metrics.csv`."""
+    run = create_run(root, name)
+    logger = CSVLogger(root / RUNS, name=name, version=run.folder.name)
+    _ = logger.experiment  # it warns of a folder that is not empty: open it first
+    with naming(run.folder):
+        write_bytes_atomically(run.config, config.encode())
+        write_bytes_atomically(run.environment, describe_environment().encode())
+    return run, logger
 
 
 def open_loggers(
