@@ -38,9 +38,15 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return done.run_folder
 
 
+def csv_history(run: Path) -> Values:
+    """The values of `metrics.csv` with its own steps, of which the first is 0."""
+    history = read_history(run)
+    return {name: [(step - 1, value) for step, value in values] for name, values in history.items()}
+
+
 def same(found: Values, run: Path) -> None:
     """Check that values are those of `metrics.csv` at the same steps."""
-    expected = read_history(run)
+    expected = csv_history(run)
     assert len(expected) > 10
     assert found.keys() == expected.keys()
     for name, values in expected.items():
@@ -52,7 +58,7 @@ def same(found: Values, run: Path) -> None:
 
 def best_step(run: Path) -> int:
     """The step of `metrics.csv` with the best mIoU."""
-    return max(read_history(run)["val/mIoU"], key=lambda one: one[1])[0]
+    return max(csv_history(run)["val/mIoU"], key=lambda one: one[1])[0]
 
 
 def class_ious(run: Path) -> dict[str, float]:
