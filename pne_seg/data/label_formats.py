@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data import images
+from pne_seg.data import images, label_images
 from pne_seg.data.images import Pixels
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
@@ -72,12 +72,12 @@ class IndexLabels(LabelFormat):
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and map."""
-        return self.apply(images.read_labels(file), file)
+        return self.apply(label_images.read_labels(file), file)
 
     def size(self, file: DataFile) -> tuple[int, int]:
         """Return what the header says, whose depth and channels are checked too."""
         info = images.read_info(file)
-        images.check_label_kind(file, info)
+        label_images.check_labels(file, info)
         return info.size
 
     def apply(self, labels: Pixels, file: object) -> Pixels:
@@ -125,7 +125,8 @@ class ColorLabels(LabelFormat):
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and look the colors up."""
-        image = images.read_image(file)
+        image, info = images.decode_image(file, file.read_bytes())
+        label_images.check_lossless(file, info)
         packed = _packed(image)
         place = np.searchsorted(self._keys, packed).clip(max=len(self._keys) - 1)
         if (unknown := self._keys[place] != packed).any():

@@ -138,7 +138,7 @@ def colored(root: Path) -> None:
 
 
 def sixteen_bits(root: Path) -> None:
-    Image.fromarray(np.zeros((48, 64), np.uint16)).save(root / "trainannot" / "train_0.png")
+    Image.fromarray(np.full((48, 64), 300, np.uint16)).save(root / "trainannot" / "train_0.png")
 
 
 def truncate(root: Path, folder: str, keep: float) -> None:
@@ -182,7 +182,7 @@ def truncate(root: Path, folder: str, keep: float) -> None:
                 "Convert it to class",
             ],
         ),
-        (sixteen_bits, [r"trainannot/train_0\.png: labels must be 8-bit", "16 bits", "8 bits"]),
+        (sixteen_bits, [r"trainannot/train_0\.png: labels must be whole", "16 bits", "8 bits"]),
         *[
             (
                 lambda root, folder=folder, keep=keep: truncate(root, folder, keep),
