@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pne_seg.data.images import (
+from pne_seg.data.decoding import (
     ImageInfo,
     Pixels,
     decode_png,

@@ -68,7 +68,7 @@ class Place:
                 for folder in found
                 for name in (tree.folders(folder) if part == "*" else [part])
             ]
-        return [folder for folder in found if tree.has(folder)]
+        return [tree.spelled_path(folder) for folder in found if tree.has(folder)]
 
     def exists(self, tree: Tree) -> bool:
         """Return whether there is such a folder, or a file of that name."""
@@ -98,9 +98,9 @@ class Place:
         if self.affixed:
             name = self.inner(file) or name
         if "*" not in self.folder:
-            start = len(self.folder) + 1 if self.folder else 0
-            above = file.relative[start : len(file.relative) - len(file.name)]
-            return composed(above + name)
+            depth = self.folder.count("/") + bool(self.folder)
+            below = file.relative.split("/", depth)[depth]
+            return composed(below[: len(below) - len(file.name)] + name)
         folders = file.relative.split("/")[:-1]
         parts = self.folder.split("/")
         stars = [folder for folder, part in zip(folders, parts, strict=False) if part == "*"]

@@ -10,6 +10,7 @@ from pne_seg.data.layouts import SPLIT_NAMES
 from pne_seg.data.paired_files import Pair
 from pne_seg.data.sources import LABEL_SUFFIXES, DataFile, Tree, composed, open_file
 from pne_seg.errors import UserError
+from pne_seg.files import expanded
 
 _COLUMNS = {
     "image": ("image", "image_path", "img", "filename", "file_name"),
@@ -65,7 +66,7 @@ def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
 
     Paths are below the data set's folder, beside the CSV file, or absolute.
     """
-    table = tree.file(given) or open_file(Path(given).expanduser())
+    table = tree.file(given) or open_file(Path(expanded(given)))
     lines = _text(table).splitlines()
     head = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))

@@ -206,7 +206,8 @@ def _affixes(here: str, there: str) -> Iterator[tuple[tuple[str, str], tuple[str
         if common and all(
             edge in _SEPARATORS or common[-1 if ends else 0].isdigit() for edge in edges
         ):
-            yield tuple((("", rest) if ends else (rest, "")) for rest in rests)
+            one, other = (("", rest) if ends else (rest, "") for rest in rests)
+            yield one, other
 
 
 def _without(name: str, affixes: tuple[str, str]) -> str | None:

@@ -144,37 +144,37 @@ class Tree:
         Their names end in one of `suffixes`, such as ".png", in lower or upper case.
         """
         endings = tuple(suffix.lower() for suffix in suffixes)
-        names = self._below(self._spelled(folder)) if self.has(folder) else ()
+        names = self._below(self.spelled_path(folder)) if self.has(folder) else ()
         return [self._file(name) for name in sorted(names) if name.lower().endswith(endings)]
 
     def has(self, folder: str) -> bool:
         """Return whether there is such a folder."""
-        return _is_folder(self._root / self._spelled(folder))
+        return _is_folder(self._root / self.spelled_path(folder))
 
     def folders(self, folder: str = "") -> list[str]:
         """Return the names of the folders directly below, sorted."""
         if not self.has(folder):
             return []
-        place = self._root / self._spelled(folder)
+        place = self._root / self.spelled_path(folder)
         with _readable(place):
             return sorted(name for name, is_folder in _entries(str(place)) if is_folder)
 
     def file(self, relative: str) -> DataFile | None:
         """Return one file by its path, None if there is none."""
-        place = self._root / self._spelled(relative)
+        place = self._root / self.spelled_path(relative)
         with _readable(self):
             # A pipe or a link to nowhere is one too, so that reading it says what is wrong.
             there = os.path.lexists(place) and not place.is_dir()
-            return self._file(self._spelled(relative)) if there else None
+            return self._file(self.spelled_path(relative)) if there else None
 
     def within(self, folder: str) -> "Tree":
         """Return the same tree, rooted in a folder below."""
-        return Tree(self._root / self._spelled(folder))
+        return Tree(self._root / self.spelled_path(folder))
 
     def __str__(self) -> str:
         return str(self._root)
 
-    def _spelled(self, relative: str) -> str:
+    def spelled_path(self, relative: str) -> str:
         """Return a path in the Unicode form that its names have, as a Mac's differs from others."""
         path = plain_path(relative)
         if path.isascii() or os.path.lexists(self._root / path):
@@ -277,7 +277,11 @@ class _ZipTree(Tree):
         return sorted(name for above, _, name in parts if above == start and _is_shown(name))
 
     def file(self, relative: str) -> DataFile | None:
-        return self._file(self._spelled(relative)) if self._full(relative) in self.members else None
+        return (
+            self._file(self.spelled_path(relative))
+            if self._full(relative) in self.members
+            else None
+        )
 
     def within(self, folder: str) -> Tree:
         return replace(self, top=f"{self._full(folder)}/".removeprefix("/"))
@@ -285,12 +289,12 @@ class _ZipTree(Tree):
     def __str__(self) -> str:
         return f"{self.archive}/{self.top}".removesuffix("/")
 
-    def _spelled(self, relative: str) -> str:
+    def spelled_path(self, relative: str) -> str:
         path = self.top + plain_path(relative)
         return self.spelled.get(composed(path), path).removeprefix(self.top)
 
     def _full(self, relative: str) -> str:
-        return (self.top + self._spelled(relative)).removesuffix("/")
+        return (self.top + self.spelled_path(relative)).removesuffix("/")
 
     def _below(self, folder: str) -> Iterator[str]:
         start = f"{self._full(folder)}/".removeprefix("/")

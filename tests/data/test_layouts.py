@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pne_seg.cli.settings import Settings
 from pne_seg.data import Folder
+from pne_seg.data.base import Split
 from pne_seg.errors import UserError
 from tests.data.miniature import zip_tree
 
@@ -34,12 +36,13 @@ def found(root: Path, **settings: Any) -> dict[str, list[tuple[str, str | None]]
     def below(file: object) -> str:
         return unicodedata.normalize("NFC", str(file).removeprefix(f"{root}/"))
 
+    splits: list[Split] = ["train", "val", "test"]
     return {
         split: [
-            (below(pair.image), pair.labels and below(pair.labels))
-            for pair in data.pairs(split).pairs  # type: ignore[arg-type]
+            (below(pair.image), None if pair.labels is None else below(pair.labels))
+            for pair in data.pairs(split).pairs
         ]
-        for split in ("train", "val", "test")
+        for split in splits
     }
 
 
@@ -133,7 +136,8 @@ def test_images_and_masks_in_a_folder_for_each_scene(above: str, tmp_path: Path)
     write(tmp_path, *(name for pair in both for name in pair))
     assert pairs(tmp_path, images="*/images", masks="*/masks") == both
     data = Folder(tmp_path, CLASSES, images="*/images", masks="*/masks")
-    all_names = [pair.name for split in ("train", "val") for pair in data.pairs(split).pairs]  # type: ignore[arg-type]
+    splits: list[Split] = ["train", "val"]
+    all_names = [pair.name for split in splits for pair in data.pairs(split).pairs]
     assert sorted(all_names) == ["night/1", "night/2", "noon/1", "noon/2"]
 
 
@@ -346,6 +350,53 @@ def test_what_lies_there_in_place_of_a_partner(
 
 
 @pytest.mark.parametrize("same", [{"images": "x", "masks": "x/."}, {"images": ".", "masks": ""}])
-def test_one_folder_for_both_needs_names_that_differ(same: dict[str, str], tmp_path: Path) -> None:
+def test_one_folder_for_both_needs_names_that_differ(same: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="need a mask_suffix"):
         Folder(tmp_path, CLASSES, **same)
+
+
+# ---- paths -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["~/set", "$DATA/set", "${DATA}/set", "{0}/../$NAME/set"])
+def test_home_and_variables_in_paths(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "set", *(f"{kind}/{n}.png" for kind in ("images", "masks") for n in "ab"))
+    for name, value in (("HOME", tmp_path), ("DATA", tmp_path), ("NAME", tmp_path.name)):
+        monkeypatch.setenv(name, str(value))
+    data = Folder(
+        Path(given.format(tmp_path) if "{0}" in given else given), CLASSES, cache=Path("~/c")
+    )
+    assert len(data.pairs("train")) == 1
+    assert data.cache == tmp_path / "c"
+
+
+def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with pytest.raises(UserError, match="the variable NOWHERE is not set"):
+        Folder(Path("$NOWHERE/set"), CLASSES)
+
+
+def test_paths_of_settings_from_files_and_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", "/somewhere")
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "data: {class_path: Folder, init_args: "
+        "{root: ~/set, cache: /x/$DATA, classes: [~, $DATA/x]}}\n"
+        "model: {init_from: 'https://x.org/$DATA/a', price: $5}\n"
+    )
+    settings = Settings.of(
+        ["--config", "~/a.yaml", "--trainer.default_root_dir=~/runs", "--data.classes", "[$DATA/x]"]
+    )
+    settings.load()
+    assert settings.root == tmp_path / "runs"
+    assert settings.get("data.root") == f"{tmp_path}/set"
+    assert settings.get("data.cache") == "/x//somewhere"
+    assert settings.get("data.classes") == "[$DATA/x]"
+    assert settings.config["data"]["init_args"]["classes"] == [None, "$DATA/x"]
+    assert settings.get("model.init_from") == "https://x.org/$DATA/a"
+    assert settings.get("model.price") == "$5"
