@@ -28,6 +28,34 @@ _ON_ITS_SIDE = (5, 6, 7, 8)  # orientations that swap height and width
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes, after that
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk, which libpng reads nothing of
 
+_BEGINNING = 256  # bytes that tell the kind of a file
+_OTHER_KINDS = {
+    b"GIF8": "a GIF image",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 image",
+    b"\xff\x0a": "a JPEG XL image",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image",
+    b"8BPS": "a Photoshop file",
+    b"v/1\x01": "an OpenEXR image",
+    b"DDS ": "a DDS image",
+    b"qoif": "a QOI image",
+    b"P5": "a PGM image",
+    b"P6": "a PPM image",
+    b"\0\0\1\0": "an icon",
+    b"%PDF": "a PDF document",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an XML file, such as an SVG drawing",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89HDF": "an HDF5 file",
+    b"SIMPLE  =": "a FITS file",
+    b"\x1f\x8b": "a gzip file",
+    b"PK\3\4": "a zip archive",
+    b"version https://git-lfs": "a pointer of Git LFS (run `git lfs pull` to fetch the image)",
+    b"II*\0": "a TIFF file of a kind that is not supported",
+    b"MM\0*": "a TIFF file of a kind that is not supported",
+    b"II+\0": "a TIFF file of a kind that is not supported (BigTIFF)",
+}
+
 # It warns about color profiles, which many files have and nothing here reads.
 logging.getLogger("imagecodecs").setLevel(logging.ERROR)
 
@@ -79,6 +107,20 @@ def header_info(image: Image.Image) -> ImageInfo:
     )
 
 
+def kind_of(beginning: bytes) -> str | None:
+    """Name the kind of a file that is no image to read, by its first bytes; None if unknown."""
+    if beginning[4:8] == b"ftyp":
+        return (
+            "an AVIF image" if beginning[8:11] == b"avi" else "a HEIF image or a video (ISO media)"
+        )
+    if beginning[128:132] == b"DICM":
+        return "a DICOM file"
+    if beginning.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page, as a failed download leaves"
+    starts = (kind for start, kind in _OTHER_KINDS.items() if beginning.startswith(start))
+    return next(starts, None)
+
+
 @contextmanager
 def opened_image(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
     """Open a file in Pillow and check its size; an error meanwhile names the file."""
@@ -95,8 +137,15 @@ def opened_image(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
             "decompression bomb does. Cut a real image of that size into tiles."
         ) from error
     except Exception as error:  # Pillow's readers fail in many ways on damaged files
-        unknown = isinstance(error, UnidentifiedImageError)
-        why = "no JPEG, PNG, BMP, WebP or TIFF, or its header is damaged" if unknown else str(error)
+        if not isinstance(error, UnidentifiedImageError):
+            raise unreadable(file, str(error)) from error
+        stream.seek(0)
+        if kind := kind_of(stream.read(_BEGINNING)):
+            raise UserError(
+                f"{file}: is {kind}; files must be JPEG, PNG, BMP, WebP or TIFF images, of up to "
+                "four channels. Convert it, such as to PNG."
+            ) from error
+        why = "no JPEG, PNG, BMP, WebP or TIFF, or its header is damaged"
         raise unreadable(file, why) from error
 
 

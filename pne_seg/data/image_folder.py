@@ -277,4 +277,10 @@ def _label_format(
     hint = "Correct the masks, add the missing class to classes, or the value to ignore_values."
     if reduce_zero_label:
         ignored.add(0)
-    return IndexLabels(values, ignored, hint=hint)
+    hints = {}
+    if own.values is None and not reduce_zero_label:
+        counted = (
+            "If the masks hold 1 for the first class, pass reduce_zero_label=True. Otherwise c"
+        )
+        hints[len(own.names)] = counted + hint[1:]
+    return IndexLabels(values, ignored, hint=hint, hints=hints)

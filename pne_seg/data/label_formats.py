@@ -43,6 +43,7 @@ class IndexLabels(LabelFormat):
         ignored: values of pixels without a class.
         ignore_index: what these become.
         hint: what to do about a value that is in neither, for the error message.
+        hints: the same for single values.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class IndexLabels(LabelFormat):
         ignored: Collection[int] = (),
         ignore_index: int = IGNORE,
         hint: str = "Correct the labels.",
+        hints: Mapping[int, str] | None = None,
     ) -> None:
         if not isinstance(classes, Mapping):
             if twice := [value for value, count in Counter(classes).items() if count > 1]:
@@ -65,6 +67,7 @@ class IndexLabels(LabelFormat):
         self._invalid = max(set(range(256)) - outputs)
         self.valid = frozenset(values)
         self.hint = hint
+        self.hints = hints or {}
         self.entries: Pixels = np.full(256, self._invalid, np.uint8)
         self.entries[list(ignored)] = ignore_index
         self.entries[list(classes)] = list(classes.values())
@@ -89,7 +92,7 @@ class IndexLabels(LabelFormat):
             value = int(counts.nonzero()[0][0])
             raise UserError(
                 f"{file}: label {value} ({int(counts[value])} pixels) is no class: valid are "
-                f"{_ranges(self.valid)}. {self.hint}"
+                f"{_ranges(self.valid)}. {self.hints.get(value, self.hint)}"
             )
         return mapped
 
