@@ -115,8 +115,6 @@ def kind_of(beginning: bytes) -> str | None:
         )
     if beginning[128:132] == b"DICM":
         return "a DICOM file"
-    if beginning.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page, as a failed download leaves"
     starts = (kind for start, kind in _OTHER_KINDS.items() if beginning.startswith(start))
     return next(starts, None)
 

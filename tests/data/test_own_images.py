@@ -86,7 +86,6 @@ def test_names_that_yaml_takes_for_something_else(text: str, tmp_path: Path) -> 
         (b"\0\0\0\x20ftypavif", "is an AVIF image"),
         (b"\0\0\0\x18ftypheic", "is a HEIF image"),
         (b"%PDF-1.7", "is a PDF document"),
-        (b"  <!DOCTYPE html><html>", "is a web page, as a failed download"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         (b"\x93NUMPY\1\0", "is a NumPy array"),
         (bytes(128) + b"DICM", "is a DICOM file"),
