@@ -134,7 +134,7 @@ def of_another_size(root: Path) -> None:
 
 
 def colored(root: Path) -> None:
-    rewrite_labels(root, np.zeros((48, 64, 3)))
+    rewrite_labels(root, np.full((48, 64, 3), [1, 2, 3]))
 
 
 def sixteen_bits(root: Path) -> None:
@@ -178,7 +178,7 @@ def truncate(root: Path, folder: str, keep: float) -> None:
         (
             colored,
             [
-                r"trainannot/train_0\.png: labels must be 8-bit .* one channel",
+                r"trainannot/train_0\.png: labels must be images of one channel",
                 "Convert it to class",
             ],
         ),
