@@ -98,6 +98,21 @@ def _lock(file: BinaryIO) -> bool:
     return True
 
 
+def expanded(path: str) -> str:
+    """Fill in the home folder, where a path begins with `~`, and variables such as `$DATA`.
+
+    A text that is no path, such as the address of a page, stays as it is.
+    """
+    if path.startswith("~"):
+        path = os.path.expanduser(path)  # noqa: PTH111 (an unknown user is no error)
+    if "$" not in path or "://" in path or not (path.startswith("$") or "/" in path):
+        return path
+    filled = os.path.expandvars(path)
+    if (unknown := re.match(r"\$(\{?[A-Za-z_]\w*)", filled)) and not Path(filled).exists():
+        raise UserError(f"{path}: the variable {unknown[1].lstrip('{')} is not set. Set it.")
+    return filled
+
+
 def check_regular(path: str | os.PathLike[str], name: object = None) -> os.stat_result:
     """Refuse anything but a regular file, before it is opened; links are followed.
 

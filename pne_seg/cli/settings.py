@@ -16,6 +16,7 @@ import yaml
 
 from pne_seg.cli import program
 from pne_seg.errors import UserError
+from pne_seg.files import expanded
 from pne_seg.imports import Imports, imported
 from pne_seg.settings_files import check_yaml, line_of, parse_yaml, read_yaml
 from pne_seg.shipped_configs import find_config, shipped_configs
@@ -171,7 +172,17 @@ def read_config(path: Path) -> Config:
         raise UserError(
             f"--config {path} must hold 'key: value' lines, not a {type(content).__name__}."
         )
-    return content or {}
+    return _with_paths(content or {})
+
+
+def _with_paths(config: Config) -> Config:
+    """Fill in what paths begin with; texts in lists, such as names of classes, are none."""
+    return {
+        key: _with_paths(value)
+        if isinstance(value, dict)
+        else (expanded(value) if isinstance(value, str) else value)
+        for key, value in config.items()
+    }
 
 
 def _nearest(path: Path) -> str:
@@ -270,6 +281,8 @@ def _overrides(args: Sequence[str]) -> Iterator[Override]:
         key, has_value, value = token.lstrip("-").partition("=")
         if not has_value and rest and not _is_key(rest[0]):
             has_value, value = "=", rest.pop(0)
+        if not value.startswith(("[", "{")):  # no list or mapping, but perhaps a path
+            value = expanded(value)
         yield Override("help" if key == "h" else key, value if has_value else None)
 
 

@@ -1,5 +1,6 @@
 """The datamodule that every data set shares: splits in, batches of uint8 images out."""
 
+import copy
 import os
 import signal
 import threading
@@ -45,7 +46,8 @@ class SegmentationDataModule(LightningDataModule):
         batch_size: training images per step and device.
         eval_batch_size: images per step in validation, test and prediction, if they have one size.
         num_workers: loader processes per device; by default chosen for the machine.
-        transforms: albumentations for training, in place of the data set's.
+        transforms: albumentations for training, in place of the data set's. Where they create
+            pixels, such as in the corners of a rotated image, these are ignored in the mask.
         seed: of order and augmentation; by default that of `seed_everything`.
     """
 
@@ -160,6 +162,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def _train_view(self) -> SampleView:
         transforms = self.default_transforms() if self.transforms is None else self.transforms
+        transforms = _filling_with(self.ignore_index, transforms)
         return SampleView(self.split("train"), A.Compose(transforms), self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -217,6 +220,22 @@ class SegmentationDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
             **batching,
         )
+
+
+def _filling_with(ignore_index: int, transforms: Sequence[Any]) -> list[Any]:
+    """Return the transforms, which label the pixels that they create with the ignore value.
+
+    Albumentations fills them with 0, the first class. `fill_mask: [0]` asks for that in earnest.
+    """
+    copies = copy.deepcopy(list(transforms))
+    waiting = list(copies)
+    while waiting:
+        transform = waiting.pop()
+        waiting += getattr(transform, "transforms", ())  # such as of a `OneOf`
+        fill = getattr(transform, "fill_mask", None)
+        if isinstance(fill, int | float) and fill == 0:
+            transform.fill_mask = ignore_index
+    return copies
 
 
 def usable_processors() -> int:

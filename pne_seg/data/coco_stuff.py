@@ -11,6 +11,7 @@ from pne_seg.data.mat import MatLabels
 from pne_seg.data.paired_files import PairedDataset, match
 from pne_seg.data.sources import DataFile, Tree
 from pne_seg.errors import UserError
+from pne_seg.files import expanded
 
 HOME = "https://github.com/nightrome/cocostuff"
 HOME_10K = "https://github.com/nightrome/cocostuff10k"
@@ -101,7 +102,7 @@ class COCOStuff(FileDataModule):
         if label_cache is not None and version != "10k":
             raise ValueError("label_cache is for the .mat files of version 10k.")
         self.version = version
-        self.label_cache = label_cache
+        self.label_cache = label_cache and Path(expanded(str(label_cache)))
 
     def pairs(self, split: str) -> PairedDataset:
         """Pair images with the pixel maps or `.mat` files of the same name."""

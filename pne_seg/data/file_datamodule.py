@@ -16,6 +16,7 @@ from pne_seg.data.samples import SegmentationDataset
 from pne_seg.data.sources import Tree, open_tree
 from pne_seg.data.transforms import train_transforms
 from pne_seg.errors import UserError
+from pne_seg.files import expanded
 
 
 class FileDataModule(SegmentationDataModule):
@@ -47,13 +48,13 @@ class FileDataModule(SegmentationDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.root = Path(root)
+        self.root = Path(expanded(str(root)))
         self.crop_size = crop_size
         self.scale_range = scale_range
         self.resize_base = resize_base
         self.cat_max_ratio = cat_max_ratio
         self.download = download
-        self.cache = None if cache is None else Path(cache)
+        self.cache = None if cache is None else Path(expanded(str(cache)))
         self.default_transforms()  # refuses settings out of range
 
     @abstractmethod

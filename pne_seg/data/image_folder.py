@@ -10,36 +10,42 @@ from pne_seg.data.base import Split
 from pne_seg.data.classes import OwnClasses, read_classes
 from pne_seg.data.file_datamodule import FileDataModule, locate, missing
 from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat
-from pne_seg.data.paired_files import Pair, PairedDataset, match
-from pne_seg.data.sources import DataFile, Tree, open_tree
+from pne_seg.data.layouts import SPLIT_NAMES, Place, files_of_both, split_places
+from pne_seg.data.pair_lists import choose, listed_names, read_pairs
+from pne_seg.data.paired_files import Pair, PairedDataset, by_key, match
+from pne_seg.data.sources import DataFile, Tree, open_tree, plain_path
 from pne_seg.errors import UserError
 
 _CLASS_FILES = ("classes.yaml", "classes.yml")
-_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _LOSSY = (".jpg", ".jpeg", ".webp")
-_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 
 
 class Folder(FileDataModule):
-    """Images and masks of the same name, split by folders or by chance.
+    """Images and masks of the same name, split by folders, by lists or by chance.
 
     Three layouts are read: `images/` and `masks/`, which are split by chance; the same with
     `train/`, `val/` and perhaps `test/` in both; and `train/`, `val/`, `test/` with `images/` and
-    `masks/` in each. Sub-folders are kept in the names. Without images for `val`, some are split
-    off the training images; without images for `test`, it is `val`.
+    `masks/` in each, or, where both are ".", with images and masks side by side. Sub-folders are
+    kept in the names. Without images for `val`, some are split off the training images; without
+    images for `test`, it is `val`.
 
     Args:
         root: folder or zip archive that holds them.
         classes: names in the order of class indices (the masks then hold 0, 1, …); or names with
             the value of each in the masks; or names with the color of each in the masks; or a YAML
             file with one of these. By default `classes.yaml` in `root`.
-        images: name of the folder of images.
-        masks: name of the folder of masks.
-        mask_suffix: what the masks' names have after the images', such as `_mask`.
+        images: folder of images, below `root`. `*` stands for any one folder, and `{split}` for
+            `train`, `val` or `test`, such as in `{split}2017`.
+        masks: folder of masks; may be the one of the images.
+        image_prefix: what the images' names have before what they share with the masks'.
+        image_suffix: what they have after it, such as `_sat` or `_sat.jpg`.
+        mask_prefix: the same of the masks' names.
+        mask_suffix: the same, such as `_mask`.
+        split_lists: folder of `train.txt`, `val.txt` and perhaps `test.txt`, which have the name of
+            an image on each line; other images are left out.
+        pairs_csv: CSV file with the columns image and mask, paths below `root`, and perhaps split;
+            in place of all of the above.
+        skip_unlabeled: whether images without a mask are left out; an error otherwise.
         ignore_values: values in the masks of pixels without a class.
         ignore_colors: the same in masks of colors.
         reduce_zero_label: whether the masks hold 0 for pixels without a class, 1 for the first
@@ -57,7 +63,13 @@ class Folder(FileDataModule):
         classes: list[str] | dict[str, int | list[int]] | str | None = None,
         images: str = "images",
         masks: str = "masks",
+        image_prefix: str = "",
+        image_suffix: str = "",
+        mask_prefix: str = "",
         mask_suffix: str = "",
+        split_lists: str | None = None,
+        pairs_csv: str | None = None,
+        skip_unlabeled: bool = False,
         ignore_values: list[int] | None = None,
         ignore_colors: list[list[int]] | None = None,
         reduce_zero_label: bool = False,
@@ -73,11 +85,16 @@ class Folder(FileDataModule):
                 f"val_fraction {val_fraction} must be above 0, test_fraction {test_fraction} not "
                 "below 0, and their sum below 1."
             )
-        if images == masks and not mask_suffix:
-            raise ValueError("images and masks in one folder need a mask_suffix to tell them.")
-        self.images = images
-        self.masks = masks
-        self.mask_suffix = mask_suffix
+        self.images = Place(plain_path(images), image_prefix, image_suffix)
+        self.masks = Place(plain_path(masks), mask_prefix, mask_suffix)
+        if self.images == self.masks:
+            raise ValueError(
+                "images and masks in one folder need a mask_suffix or another prefix or suffix to "
+                "tell them."
+            )
+        self.split_lists = split_lists
+        self.pairs_csv = pairs_csv
+        self.skip_unlabeled = skip_unlabeled
         self.fractions = {"val": val_fraction, "test": test_fraction}
         self.split_seed = split_seed
         own = read_classes(self._class_file() if classes is None else classes)
@@ -106,90 +123,119 @@ class Folder(FileDataModule):
         return str(self.root / _CLASS_FILES[0])  # whose reading says that it is missing
 
     def _tree(self) -> Tree:
-        by_split = (
-            [f"{written}/{self.images}"]
-            for name in _SPLIT_NAMES["train"]
+        images, masks = self.images.folder, self.masks.folder
+        if self.pairs_csv is not None or "*" in images + masks or "{split}" in images + masks:
+            return open_tree(self.root)
+        by_split = [
+            [plain_path(f"{written}/{images}")]
+            for name in SPLIT_NAMES["train"]
             for written in (name, name.capitalize(), name.upper())
-        )
-        tree = locate(self.root, [self.images, self.masks], *by_split)
+        ]
+        tree = locate(self.root, *([[images, masks]] if images else []), *by_split)
+        if tree is None and not images:  # "." is there in any case
+            tree = locate(self.root, [images, masks])
         if tree is not None:
             return tree
         raise missing(
             self.root,
-            f"{self.images} and {self.masks}",
+            f"{images or 'images'} and {masks or 'masks'}",
             "Put the images into the one and the masks, under the images' names, into the other, "
-            "or give other names of the two as images and masks.",
+            "or give other names of the two as images and masks. Images and masks side by side "
+            'need images=".", masks="." and a mask_suffix such as _mask.',
         )
 
     def _all_pairs(self) -> dict[Split, list[Pair]]:
-        tree = self._tree()
-        found: dict[Split, list[Pair]] = {}
-        for split, (images, masks) in self._split_folders(tree).items():
-            if split == "test" and not tree.has(masks):  # for prediction only
-                files = tree.files(images)
-                found[split] = [Pair(_key(file, images), file, None) for file in files]
-            else:
-                found[split] = self._matched(tree, images, masks)
-        if "train" not in found:
-            if found:
-                raise UserError(
-                    f"{tree} has folders for {', '.join(found)}, but none for train. Put the "
-                    "training images and masks into folders of that name."
-                )
-            found["train"] = self._matched(tree, self.images, self.masks)
-            total = len(found["train"])
-            if self.fractions["test"]:
-                self._split_off(found, "test", total)
-            self._split_off(found, "val", total)
-        elif "val" not in found:
-            self._split_off(found, "val", len(found["train"]))
-        found.setdefault("test", found["val"])
-        return found
-
-    def _split_folders(self, tree: Tree) -> dict[Split, tuple[str, str]]:
-        """Find the folders of images and masks of each split, in upper or lower case."""
-        names = {*tree.folders(self.images), *tree.folders(self.masks), *tree.folders()}
-        found: dict[Split, tuple[str, str]] = {}
-        for split, known in _SPLIT_NAMES.items():
-            for name in sorted(name for name in names if name.lower() in known):
-                for images, masks in (
-                    (f"{self.images}/{name}", f"{self.masks}/{name}"),
-                    (f"{name}/{self.images}", f"{name}/{self.masks}"),
-                ):
-                    if not (tree.has(images) or tree.has(masks)):
-                        continue
-                    if split in found:
-                        raise UserError(
-                            f"{tree}: {found[split][0]} and {images} are both of the {split} "
-                            "split. Keep one of them."
-                        )
-                    found[split] = images, masks
-        # Images and masks beside the splits' folders would be read by nothing.
-        inside = tuple(f"{folder}/" for pair in found.values() for folder in pair)
-        files = tree.files(self.images) + tree.files(self.masks) if found else []
-        if loose := [file for file in files if not file.relative.startswith(inside)]:
+        found = self._given_splits(self._tree())
+        if "train" not in found and None not in found:
             raise UserError(
-                f"{loose[0]} belongs to no split ({len(loose)} such files in all), while there are "
-                f"folders for {', '.join(found)}. Move it into one, or away."
+                f"{self.root} has {', '.join(map(str, found))}, but nothing for train. Add a "
+                "folder or a list of that name."
             )
-        return found
+        splits: dict[Split, list[Pair]] = {
+            split: pairs for split, pairs in found.items() if split is not None
+        }
+        if None in found:
+            splits["train"] = found[None]
+            if self.fractions["test"]:
+                self._split_off(splits, "test", len(found[None]))
+        if "val" not in splits:
+            total = len(found[None]) if None in found else len(splits["train"])
+            self._split_off(splits, "val", total)
+        splits.setdefault("test", splits["val"])
+        return splits
 
-    def _matched(self, tree: Tree, images: str, masks: str) -> list[Pair]:
-        image_files, mask_files = tree.files(images), tree.files(masks, _MASK_SUFFIXES)
-        if images == masks:
-            image_files = [file for file in image_files if not file.stem.endswith(self.mask_suffix)]
-            mask_files = [file for file in mask_files if file.stem.endswith(self.mask_suffix)]
-        if not mask_files and (lossy := tree.files(masks, _LOSSY)):
+    def _given_splits(self, tree: Tree) -> dict[Split | None, list[Pair]]:
+        """Return the pairs by split, as folders, lists or the CSV give them; of None without."""
+        if self.pairs_csv is not None:
+            return {
+                split: self._labeled(pairs, split)
+                for split, pairs in read_pairs(tree, self.pairs_csv).items()
+            }
+        if self.split_lists is not None:
+            lists = listed_names(tree, self.split_lists)
+            image_files, mask_files = files_of_both(tree, self.images, self.masks)
+            masks = by_key(mask_files, self.masks.key)
+            images = by_key(image_files, self.images.key)
+            everything = {key: Pair(key, file, masks.get(key)) for key, file in images.items()}
+            return {
+                split: self._labeled(choose(everything, *names), split)
+                for split, names in lists.items()
+            }
+        places = split_places(tree, self.images, self.masks)
+        if not places:
+            return {None: self._matched(tree, self.images, self.masks)}
+        return {split: self._matched(tree, *both, split) for split, both in places.items()}
+
+    def _labeled(self, pairs: list[Pair], split: Split | None) -> list[Pair]:
+        """Refuse or leave out images without masks, except where a test split has none at all."""
+        alone = [pair for pair in pairs if pair.labels is None]
+        if not alone or (split == "test" and len(alone) == len(pairs)):  # for prediction only
+            return pairs
+        if not self.skip_unlabeled:
+            raise UserError(
+                f"{alone[0].image} has no labels ({len(alone)} such files in all). Add the masks, "
+                "or pass skip_unlabeled=True to leave such images out."
+            )
+        rank_zero_info(
+            f"{self.root}: {len(alone)} of {len(pairs)} images of "
+            f"{split or 'the data set'} have no mask and are left out (skip_unlabeled)."
+        )
+        return [pair for pair in pairs if pair.labels is not None]
+
+    def _matched(
+        self, tree: Tree, images: Place, masks: Place, split: Split | None = None
+    ) -> list[Pair]:
+        image_files, mask_files = files_of_both(tree, images, masks)
+        if (
+            not mask_files
+            and (lossy := masks.files(tree, _LOSSY))
+            and images.folder != masks.folder
+        ):
             raise UserError(
                 f"{lossy[0]}: masks must be PNG, BMP or TIFF files; this format changes values as "
                 "it compresses. Export them again as PNG."
             )
+        if (split == "test" and not mask_files) or self.skip_unlabeled:
+            labels = by_key(mask_files, masks.key)
+            pairs = [
+                Pair(key, image, labels.get(key))
+                for key, image in by_key(image_files, images.key).items()
+            ]
+            pairs = self._labeled(pairs, split)
+            if not mask_files:
+                return pairs
+            image_files = [pair.image for pair in pairs]
+        image, mask = (
+            plain_path(f"{place.folder}/{place.prefix}NAME{place.suffix}")
+            for place in (images, masks)
+        )
         return match(
             image_files,
             mask_files,
-            f"Expected {images}/NAME.jpg (or .png, …) with {masks}/NAME{self.mask_suffix}.png.",
-            lambda file: _key(file, images),
-            lambda file: _key(file, masks).removesuffix(self.mask_suffix),
+            f"Expected {image}.jpg (or .png, …) with {mask}.png.",
+            images.key,
+            masks.key,
+            lambda what: (images if what == "image" else masks).files(tree, [""]),
         )
 
     def _split_off(self, found: dict[Split, list[Pair]], split: Split, total: int) -> None:
@@ -236,9 +282,10 @@ def _label_format(
     hint = "Correct the masks, add the missing class to classes, or the value to ignore_values."
     if reduce_zero_label:
         ignored.add(0)
-    return IndexLabels(values, ignored, hint=hint)
-
-
-def _key(file: DataFile, folder: str) -> str:
-    """Return the file's path below `folder`, without its extension."""
-    return file.relative.removeprefix(f"{folder}/").removesuffix(file.name) + file.stem
+    hints = {}
+    if own.values is None and not reduce_zero_label:
+        counted = (
+            "If the masks hold 1 for the first class, pass reduce_zero_label=True. Otherwise c"
+        )
+        hints[len(own.names)] = counted + hint[1:]
+    return IndexLabels(values, ignored, hint=hint, hints=hints)

@@ -1,65 +1,47 @@
-"""Decode image files to RGB and label files to the values they hold; damage is an error."""
+"""Decode image files to RGB; damage is an error."""
 
 import io
-import logging
 import re
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, cast
 
 import cv2
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
 
+from pne_seg.data.decoding import (
+    MAX_PIXELS,
+    ImageInfo,
+    Pixels,
+    decode_png,
+    displayed,
+    header_info,
+    opened_image,
+    unreadable,
+)
+from pne_seg.data.label_images import read_labels
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
-Pixels = npt.NDArray[np.uint8]
-
-MAX_PIXELS = 178_956_970
-"""Pixels of an image beyond which its header is not believed; Pillow's limit, kept if lifted."""
-
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-_LABEL_FORMATS = ("PNG", "BMP", "TIFF")  # those that give back the values that were saved
-_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 0x0102  # tags of EXIF and TIFF
-_ON_ITS_SIDE = (5, 6, 7, 8)  # orientations that swap height and width
-_FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes, after that
+__all__ = [
+    "MAX_PIXELS", "ImageInfo", "Pixels", "as_input", "decode_image", "fitted_size", "read_image",
+    "read_info", "read_labels",
+]  # fmt: skip
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give
 # What a JPEG is made of (ITU-T T.81, B.1.1.3): 0xFF and one of these. In compressed pixels the
 # others occur: a plain 0xFF, and the marks to restart at, neither of which has a length.
 _JPEG_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 _MOST_SCANS = 100  # progressive files have about ten; each passes over all pixels again
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk, which libpng reads nothing of
-
-# It warns about color profiles, which many files have and nothing here reads.
-logging.getLogger("imagecodecs").setLevel(logging.ERROR)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """What an image's header says."""
-
-    size: tuple[int, int]  # height and width in pixels, as displayed (EXIF rotation applied)
-    format: str  # such as `JPEG` or `PNG`
-    mode: str  # Pillow's: `RGB`, `L` (gray), `P` (palette), `CMYK`, `I;16`, …
-    orientation: int  # how EXIF data turn the stored picture for display, 1 (not at all) to 8
-
-    @property
-    def rotated(self) -> bool:
-        """Whether the picture is displayed otherwise than it is stored."""
-        return self.orientation != 1
 
 
 def read_info(file: DataFile) -> ImageInfo:
     """Read the header only."""
-    with file.open() as stream, _opened(file, stream) as image:
-        return _info(image)
+    with file.open() as stream, opened_image(file, stream) as image:
+        return header_info(image)
 
 
 def read_image(file: DataFile) -> Pixels:
@@ -68,124 +50,59 @@ def read_image(file: DataFile) -> Pixels:
 
 
 def decode_image(file: DataFile, data: bytes) -> tuple[Pixels, ImageInfo]:
-    """Decode the bytes of a file as `read_image` does; the header comes along."""
-    with _opened(file, io.BytesIO(data)) as opened:
-        info = _info(opened)
+    """Decode the bytes of a file as `read_image` does; the header comes along.
+
+    More than 8 bits are reduced to 8 by the range that a tag of the file states, or else by the
+    least of 8, 10, 12, 14 and 16 bits that holds its values: cameras use a part of 16 bits.
+    """
+    with opened_image(file, io.BytesIO(data)) as opened:
+        info = header_info(opened)
+        if info.format == "TIFF" and info.depth == 8 and info.mode in ("LA", "La", "PA", "RGBA"):
+            # OpenCV multiplies the colors by the transparency.
+            straight = opened.convert("LA") if info.mode == "La" else opened
+            return np.asarray(straight.convert("RGBA"))[..., :3].copy(), info
+        if info.format == "TIFF" and info.mode == "F":
+            pixels, info = _eight_bits(file, np.asarray(opened)[..., None], info)
+            return pixels[..., [0, 0, 0]], info
     if info.format == "PNG":
-        pixels = _decode_png(file, data)
-        if pixels.dtype == np.uint16:
-            pixels = (pixels >> 8).astype(np.uint8)
+        pixels, info = _eight_bits(file, decode_png(file, data), info)
         # Gray has one channel, all may have one more of transparency.
         channels = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., [0, 0, 0]]
-        return _displayed(file, channels, info), info
+        return displayed(file, channels, info), info
     if info.format == "JPEG":
         _check_jpeg(file, data)
     decoded = None
     with suppress(cv2.error):
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        if info.format == "TIFF":
+            flags |= cv2.IMREAD_ANYDEPTH
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if decoded is None:
-        raise _unreadable(file, "it cannot be decoded")
-    return _displayed(file, decoded, info), info
+        raise unreadable(file, "it cannot be decoded")
+    pixels, info = _eight_bits(file, decoded, info)
+    return displayed(file, pixels, info), info
 
 
-def read_labels(file: DataFile) -> Pixels:
-    """Read an 8-bit label image of one channel as (H, W), its values untouched.
-
-    A palette image gives its indices, one of 1, 2 or 4 bits the values that its bits stand for. It
-    is turned as its EXIF data say, as the image is.
-    """
-    data = file.read_bytes()
-    with _opened(file, io.BytesIO(data)) as opened:
-        info = _info(opened)
-        check_label_kind(file, info)
-        if info.format != "PNG":
-            return _read_other_labels(file, opened, data)
-    if info.mode == "P":  # decode the indices as gray values, by the color type in the header
-        header = data[12:25] + b"\0" + data[26:29]
-        data = data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
-    labels = _displayed(file, _decode_png(file, data)[..., 0], info)
-    depth = png_depth(data)
-    # libpng spreads fewer bits over 0..255.
-    return labels if depth == 8 else labels // np.uint8(255 // (2**depth - 1))
-
-
-def png_depth(data: bytes) -> int:
-    """Return the bits per channel of a PNG file."""
-    return data[24]
-
-
-def check_label_kind(file: DataFile, info: ImageInfo) -> None:
-    """Refuse formats, channels and depths that cannot hold labels, as `read_labels` does."""
-    channels = Image.getmodebands(info.mode)
-    if info.format not in _LABEL_FORMATS:
+def _eight_bits(
+    file: DataFile, values: npt.NDArray[Any], info: ImageInfo
+) -> tuple[Pixels, ImageInfo]:
+    """Reduce the values of an image to 8 bits."""
+    if values.dtype == np.uint8:
+        return cast(Pixels, values), info
+    low, most = (values.min(), values.max()) if values.size else (0, 0)
+    if not (np.isfinite(low) and np.isfinite(most) and low >= 0):
         raise UserError(
-            f"{file}: labels must be PNG, BMP or TIFF files; this is {info.format}, which changes "
-            "values as it compresses. Save the labels as PNG."
+            f"{file}: holds values from {low} to {most}; an image must have none below 0. Save it "
+            "with 8 or 16 bits."
         )
-    if channels > 1:
-        raise UserError(
-            f"{file}: labels must be 8-bit images of one channel, this has {channels} channels "
-            "(colors). Convert it to class indices; Folder also reads colors: pass "
-            "classes={name: [red, green, blue]}."
-        )
-    if info.mode not in ("1", "L", "P"):
-        raise UserError(
-            f"{file}: labels must be 8-bit images of one channel, this has "
-            f"{32 if info.mode in ('I', 'F') else 16} bits. Save its class indices with 8 bits."
-        )
-
-
-def _read_other_labels(file: DataFile, image: Image.Image, data: bytes) -> Pixels:
-    """With Pillow, as OpenCV gives the colors of palettes. Slower; few keep labels this way."""
-    if isinstance(image, TiffImageFile):
-        depth = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
-    else:
-        depth = int.from_bytes(data[28:30], "little")  # a BMP's
-    # Pillow spreads a few bits of gray over 0..255, or takes them for others.
-    if image.mode != "P" and depth != (1 if image.mode == "1" else 8):
-        raise UserError(
-            f"{file}: labels of {depth} bits are read from PNG files only. Save it as PNG."
-        )
-    return np.asarray(image).astype(np.uint8)
-
-
-def _info(image: Image.Image) -> ImageInfo:
-    width, height = image.size
-    if isinstance(image, TiffImageFile):
-        orientation = image.tag_v2.get(_ORIENTATION, 1)  # the size is as displayed
-    else:
-        orientation = 1
-        exif = Image.Exif()  # not `image.getexif`, which looks into XMP data, as few programs do
-        with suppress(Exception):  # damaged EXIF data do not make the picture any worse
-            exif.load(image.info.get("exif", b""))
-            orientation = exif.get(_ORIENTATION, 1)
-        if orientation in _ON_ITS_SIDE:
-            width, height = height, width
-    if orientation not in range(1, 9):
-        orientation = 1
-    return ImageInfo((height, width), str(image.format), image.mode, orientation)
-
-
-@contextmanager
-def _opened(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
-    """Open a file in Pillow and check its size; an error meanwhile names the file."""
-    try:
-        with Image.open(stream, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            yield image
-    except UserError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise UserError(
-            f"{file}: its header claims more pixels than are believed ({MAX_PIXELS} at most), as a "
-            "decompression bomb does. Cut a real image of that size into tiles."
-        ) from error
-    except Exception as error:  # Pillow's readers fail in many ways on damaged files
-        unknown = isinstance(error, UnidentifiedImageError)
-        why = "no JPEG, PNG, BMP, WebP or TIFF, or its header is damaged" if unknown else str(error)
-        raise _unreadable(file, why) from error
+    if values.dtype.kind == "f" and most <= 1:  # a fraction of full brightness
+        return (values * 255 + 0.5).astype(np.uint8), replace(info, bits=32)
+    stated = (info.range or 0).bit_length()
+    used = int(most).bit_length()
+    bits = next((depth for depth in _DEPTHS if depth >= max(stated, used)), used)
+    if values.dtype.kind == "f":
+        return (values / 2.0 ** (bits - 8)).astype(np.uint8), replace(info, bits=bits)
+    return (values >> (bits - 8)).astype(np.uint8), replace(info, bits=bits)
 
 
 def _check_jpeg(file: DataFile, data: bytes) -> None:
@@ -200,36 +117,9 @@ def _check_jpeg(file: DataFile, data: bytes) -> None:
             return
         scans += kind == _JPEG_SCAN
         if scans > _MOST_SCANS:
-            raise _unreadable(file, f"more than {_MOST_SCANS} scans, as no encoder makes")
+            raise unreadable(file, f"more than {_MOST_SCANS} scans, as no encoder makes")
         place += int.from_bytes(data[place : place + 2], "big")
-    raise _unreadable(file, "it is cut short")
-
-
-def _decode_png(file: DataFile, data: bytes) -> npt.NDArray[Any]:
-    """Decode to (H, W, channels), uint8 or uint16; the pixels' checksums are verified."""
-    if data.rfind(_PNG_END) < 0:
-        raise _unreadable(file, "it is cut short, or its end is damaged")
-    try:
-        decoded = imagecodecs.png_decode(data)
-    except (RuntimeError, ValueError) as error:
-        raise _unreadable(file, f"its pixels are damaged or missing: {error}") from error
-    return np.asarray(decoded).reshape(*decoded.shape[:2], -1)
-
-
-def _displayed(file: DataFile, decoded: npt.NDArray[Any], info: ImageInfo) -> Pixels:
-    """Turn a picture as its EXIF data say."""
-    # OpenCV turns TIFF files in any case; the others here, so that `read_info` agrees.
-    orientation = 1 if info.format == "TIFF" else info.orientation
-    if orientation in _ON_ITS_SIDE:
-        decoded = decoded.swapaxes(0, 1)
-    if decoded.shape[:2] != info.size:
-        raise _unreadable(file, "its header contradicts itself")
-    flipped = np.flip(decoded, _FLIPS.get(orientation, ()))
-    return cast(Pixels, np.ascontiguousarray(flipped))
-
-
-def _unreadable(file: DataFile, why: str) -> UserError:
-    return UserError(f"{file}: not a readable image ({why}). Fetch or save the file again.")
+    raise unreadable(file, "it is cut short")
 
 
 def fitted_size(size: Sequence[int], base: tuple[int, int], factor: float = 1.0) -> tuple[int, int]:

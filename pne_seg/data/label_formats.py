@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data import images
+from pne_seg.data import images, label_images
 from pne_seg.data.images import Pixels
 from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
@@ -43,6 +43,7 @@ class IndexLabels(LabelFormat):
         ignored: values of pixels without a class.
         ignore_index: what these become.
         hint: what to do about a value that is in neither, for the error message.
+        hints: the same for single values.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class IndexLabels(LabelFormat):
         ignored: Collection[int] = (),
         ignore_index: int = IGNORE,
         hint: str = "Correct the labels.",
+        hints: Mapping[int, str] | None = None,
     ) -> None:
         if not isinstance(classes, Mapping):
             if twice := [value for value, count in Counter(classes).items() if count > 1]:
@@ -65,6 +67,7 @@ class IndexLabels(LabelFormat):
         self._invalid = max(set(range(256)) - outputs)
         self.valid = frozenset(values)
         self.hint = hint
+        self.hints = hints or {}
         self.entries: Pixels = np.full(256, self._invalid, np.uint8)
         self.entries[list(ignored)] = ignore_index
         self.entries[list(classes)] = list(classes.values())
@@ -72,12 +75,12 @@ class IndexLabels(LabelFormat):
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and map."""
-        return self.apply(images.read_labels(file), file)
+        return self.apply(label_images.read_labels(file), file)
 
     def size(self, file: DataFile) -> tuple[int, int]:
         """Return what the header says, whose depth and channels are checked too."""
         info = images.read_info(file)
-        images.check_label_kind(file, info)
+        label_images.check_labels(file, info)
         return info.size
 
     def apply(self, labels: Pixels, file: object) -> Pixels:
@@ -89,7 +92,7 @@ class IndexLabels(LabelFormat):
             value = int(counts.nonzero()[0][0])
             raise UserError(
                 f"{file}: label {value} ({int(counts[value])} pixels) is no class: valid are "
-                f"{_ranges(self.valid)}. {self.hint}"
+                f"{_ranges(self.valid)}. {self.hints.get(value, self.hint)}"
             )
         return mapped
 
@@ -125,7 +128,8 @@ class ColorLabels(LabelFormat):
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and look the colors up."""
-        image = images.read_image(file)
+        image, info = images.decode_image(file, file.read_bytes())
+        label_images.check_lossless(file, info)
         packed = _packed(image)
         place = np.searchsorted(self._keys, packed).clip(max=len(self._keys) - 1)
         if (unknown := self._keys[place] != packed).any():

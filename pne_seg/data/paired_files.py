@@ -1,6 +1,7 @@
 """A split as pairs of files: found by name, nothing left over on either side, sizes checked."""
 
-from collections.abc import Callable, Iterable, Sequence
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -10,9 +11,11 @@ import numpy as np
 from pne_seg.data.images import Pixels, read_image, read_info
 from pne_seg.data.label_formats import IGNORE, LabelFormat
 from pne_seg.data.samples import Sample, SegmentationDataset
-from pne_seg.data.sources import DataFile
+from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, DataFile, composed
 from pne_seg.errors import UserError
 
+_SEPARATORS = "_-. "
+_MOST_COMPARED = 100  # names that a hint is looked for in
 CHECKED_HEADERS = 200
 """Pairs whose headers are checked before a training; `check-data` checks all."""
 
@@ -124,6 +127,7 @@ def match(
     expected: str,
     image_key: Callable[[DataFile], str] = attrgetter("stem"),
     label_key: Callable[[DataFile], str] = attrgetter("stem"),
+    lying: Callable[[str], Iterable[DataFile]] = lambda _: (),
 ) -> list[Pair]:
     """Pair images with labels by a common key, sorted by it.
 
@@ -135,17 +139,86 @@ def match(
         expected: the layout, for the error message.
         image_key: what an image has in common with its labels; becomes the pair's name.
         label_key: the same, of a label file.
+        lying: every file that lies where an "image" or "labels" could, for the error message.
     """
-    images, labels = _by_key(image_files, image_key), _by_key(label_files, label_key)
+    images, labels = by_key(image_files, image_key), by_key(label_files, label_key)
     for here, there, what in ((images, labels, "labels"), (labels, images, "image")):
         if alone := sorted(here.keys() - there.keys()):
+            file = here[alone[0]]
+            paired = {there[key] for key in here.keys() & there.keys()}
+            others = [other for other in [*there.values(), *lying(what)] if other not in paired]
+            near = _nearest(alone, file, others, what)
             raise UserError(
-                f"{here[alone[0]]} has no {what} ({len(alone)} such files in all). {expected}"
+                f"{file} has no {what} ({len(alone)} such files in all). {near}{expected}"
             )
     return [Pair(key, images[key], labels[key]) for key in sorted(images)]
 
 
-def _by_key(files: Iterable[DataFile], key: Callable[[DataFile], str]) -> dict[str, DataFile]:
+def _nearest(alone: Sequence[str], file: DataFile, others: Sequence[DataFile], what: str) -> str:
+    """Describe what could be meant as the partner of the first key, and why it is not taken."""
+    name = alone[0].rpartition("/")[2]
+    for other in others:
+        if other == file or composed(other.stem).casefold() != name.casefold():
+            continue
+        kind = other.name.rpartition(".")[2]
+        if not other.name.lower().endswith(IMAGE_SUFFIXES if what == "image" else LABEL_SUFFIXES):
+            return f"{other} lies there, but {what} cannot be {kind.upper()} files: save as PNG. "
+        if composed(other.stem) != name:
+            return f"{other} lies there: upper and lower case must agree. "
+        return f"{other} lies there, in another folder: sub-folders must agree. "
+    names = {composed(other.stem): other for other in others if other != file}
+    best: tuple[int, DataFile, dict[str, str]] | None = None
+    for stem, other in [*names.items()][:_MOST_COMPARED]:
+        for here, there in _affixes(name, stem):
+            cores = (_without(key.rpartition("/")[2], here) for key in alone[:_MOST_COMPARED])
+            count = sum(core is not None and there[0] + core + there[1] in names for core in cores)
+            if count and (best is None or count > best[0]):
+                kinds = ("mask", "image") if what == "image" else ("image", "mask")
+                around = zip(kinds, (here, there), strict=True)
+                best = (
+                    count,
+                    other,
+                    {
+                        f"{kind}_{side}": text
+                        for kind, affixes in around
+                        for side, text in zip(("prefix", "suffix"), affixes, strict=True)
+                        if text
+                    },
+                )
+    if best is None:
+        return ""
+    settings = " and ".join(f"{key}={text!r}" for key, text in best[2].items())
+    return f"{best[1]} lies there: if they belong together, pass {settings}. "
+
+
+def _affixes(here: str, there: str) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """Yield what two names could have before and after something in common."""
+    for common, ends in (
+        (posixpath.commonprefix([here, there]).rstrip(_SEPARATORS), True),
+        (posixpath.commonprefix([here[::-1], there[::-1]])[::-1].lstrip(_SEPARATORS), False),
+    ):
+        rests = [
+            name[len(common) :] if ends else name[: len(name) - len(common)]
+            for name in (here, there)
+        ]
+        edges = [rest[0 if ends else -1] for rest in rests if rest]
+        # What is cut must not be a part of a word, such as the `r` of `car` beside `cat`.
+        if common and all(
+            edge in _SEPARATORS or common[-1 if ends else 0].isdigit() for edge in edges
+        ):
+            one, other = (("", rest) if ends else (rest, "") for rest in rests)
+            yield one, other
+
+
+def _without(name: str, affixes: tuple[str, str]) -> str | None:
+    prefix, suffix = affixes
+    if name.startswith(prefix) and name.endswith(suffix):
+        return name[len(prefix) : len(name) - len(suffix)]
+    return None
+
+
+def by_key(files: Iterable[DataFile], key: Callable[[DataFile], str]) -> dict[str, DataFile]:
+    """Return the files by their keys; two of one key are an error."""
     found: dict[str, DataFile] = {}
     for file in files:
         other = found.setdefault(key(file), file)

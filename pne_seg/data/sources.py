@@ -4,6 +4,7 @@ import functools
 import hashlib
 import io
 import os
+import unicodedata
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
@@ -18,6 +19,14 @@ from pne_seg.files import check_regular
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """What image files may be called, in lower case."""
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+"""The same of label files: formats that give back the values that were saved."""
+
+# Folders that network storage and operating systems keep beside the files, in lower case.
+_OF_SYSTEMS = {
+    "__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",
+    "$recycle.bin", "lost+found", "system volume information", "~snapshot",
+}  # fmt: skip
 
 
 class DataFile(ABC):
@@ -59,13 +68,18 @@ class DataFile(ABC):
         """Return a text that changes with the file: its place, with size and date or checksum."""
 
 
-def _plain(folder: str) -> str:
+def plain_path(folder: str) -> str:
     """Drop what a path below a tree's root does not need: `./`, double and outer slashes."""
     return "/".join(part for part in folder.split("/") if part not in ("", "."))
 
 
+def composed(name: str) -> str:
+    """Return a name in the Unicode form (NFC) that names are compared in."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def _is_shown(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
+    return not name.startswith(".") and name.lower() not in _OF_SYSTEMS
 
 
 def _identity(path: Path) -> str:
@@ -116,8 +130,9 @@ class _PlainFile(DataFile):
 class Tree:
     """The files below one folder, or in a zip archive; `str` names it for messages.
 
-    Hidden files and folders (`.DS_Store`, `._name.png`, …) and `__MACOSX` are passed over. Folders
-    are paths below the tree's root, with `/` in between; "" is the root.
+    Hidden files and folders (`.DS_Store`, `._name.png`, …) and those of systems and network storage
+    (`__MACOSX`, `@eaDir`, `#recycle`, `lost+found`, …) are passed over. Folders are paths below the
+    tree's root, with `/` in between; "" is the root.
     """
 
     def __init__(self, root: Path) -> None:
@@ -129,35 +144,46 @@ class Tree:
         Their names end in one of `suffixes`, such as ".png", in lower or upper case.
         """
         endings = tuple(suffix.lower() for suffix in suffixes)
-        names = self._below(_plain(folder)) if self.has(folder) else ()
+        names = self._below(self.spelled_path(folder)) if self.has(folder) else ()
         return [self._file(name) for name in sorted(names) if name.lower().endswith(endings)]
 
     def has(self, folder: str) -> bool:
         """Return whether there is such a folder."""
-        return _is_folder(self._root / _plain(folder))
+        return _is_folder(self._root / self.spelled_path(folder))
 
     def folders(self, folder: str = "") -> list[str]:
         """Return the names of the folders directly below, sorted."""
         if not self.has(folder):
             return []
-        place = self._root / _plain(folder)
+        place = self._root / self.spelled_path(folder)
         with _readable(place):
             return sorted(name for name, is_folder in _entries(str(place)) if is_folder)
 
     def file(self, relative: str) -> DataFile | None:
         """Return one file by its path, None if there is none."""
-        place = self._root / _plain(relative)
+        place = self._root / self.spelled_path(relative)
         with _readable(self):
             # A pipe or a link to nowhere is one too, so that reading it says what is wrong.
             there = os.path.lexists(place) and not place.is_dir()
-            return self._file(_plain(relative)) if there else None
+            return self._file(self.spelled_path(relative)) if there else None
 
     def within(self, folder: str) -> "Tree":
         """Return the same tree, rooted in a folder below."""
-        return Tree(self._root / _plain(folder))
+        return Tree(self._root / self.spelled_path(folder))
 
     def __str__(self) -> str:
         return str(self._root)
+
+    def spelled_path(self, relative: str) -> str:
+        """Return a path in the Unicode form that its names have, as a Mac's differs from others."""
+        path = plain_path(relative)
+        if path.isascii() or os.path.lexists(self._root / path):
+            return path
+        place = self._root
+        for part in path.split("/"):
+            names = [path.name for path in place.iterdir()] if place.is_dir() else []
+            place /= next((name for name in names if composed(name) == composed(part)), part)
+        return place.relative_to(self._root).as_posix()
 
     def _below(self, folder: str) -> Iterator[str]:
         with _readable(self):
@@ -239,6 +265,7 @@ class _ZipTree(Tree):
     identity: str
     members: dict[str, Place]
     places: set[str]  # folders, by full name; "" is the archive itself
+    spelled: dict[str, str]  # names that are not composed, by what they are when composed
     top: str = ""
 
     def has(self, folder: str) -> bool:
@@ -250,7 +277,11 @@ class _ZipTree(Tree):
         return sorted(name for above, _, name in parts if above == start and _is_shown(name))
 
     def file(self, relative: str) -> DataFile | None:
-        return self._file(_plain(relative)) if self._full(relative) in self.members else None
+        return (
+            self._file(self.spelled_path(relative))
+            if self._full(relative) in self.members
+            else None
+        )
 
     def within(self, folder: str) -> Tree:
         return replace(self, top=f"{self._full(folder)}/".removeprefix("/"))
@@ -258,8 +289,12 @@ class _ZipTree(Tree):
     def __str__(self) -> str:
         return f"{self.archive}/{self.top}".removesuffix("/")
 
+    def spelled_path(self, relative: str) -> str:
+        path = self.top + plain_path(relative)
+        return self.spelled.get(composed(path), path).removeprefix(self.top)
+
     def _full(self, relative: str) -> str:
-        return (self.top + _plain(relative)).removesuffix("/")
+        return (self.top + self.spelled_path(relative)).removesuffix("/")
 
     def _below(self, folder: str) -> Iterator[str]:
         start = f"{self._full(folder)}/".removeprefix("/")
@@ -282,4 +317,6 @@ def _open_zip(path: str, identity: str) -> _ZipTree:
                 members[name] = Place.of(member)
             while (name := name.rpartition("/")[0]) not in folders:
                 folders.add(name)
-    return _ZipTree(path, identity, members, folders)
+    names = (name for name in (*members, *folders) if not name.isascii())
+    spelled = {form: name for name in names if (form := composed(name)) != name}
+    return _ZipTree(path, identity, members, folders, spelled)

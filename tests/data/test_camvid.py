@@ -134,11 +134,11 @@ def of_another_size(root: Path) -> None:
 
 
 def colored(root: Path) -> None:
-    rewrite_labels(root, np.zeros((48, 64, 3)))
+    rewrite_labels(root, np.full((48, 64, 3), [1, 2, 3]))
 
 
 def sixteen_bits(root: Path) -> None:
-    Image.fromarray(np.zeros((48, 64), np.uint16)).save(root / "trainannot" / "train_0.png")
+    Image.fromarray(np.full((48, 64), 300, np.uint16)).save(root / "trainannot" / "train_0.png")
 
 
 def truncate(root: Path, folder: str, keep: float) -> None:
@@ -178,11 +178,11 @@ def truncate(root: Path, folder: str, keep: float) -> None:
         (
             colored,
             [
-                r"trainannot/train_0\.png: labels must be 8-bit .* one channel",
+                r"trainannot/train_0\.png: labels must be images of one channel",
                 "Convert it to class",
             ],
         ),
-        (sixteen_bits, [r"trainannot/train_0\.png: labels must be 8-bit", "16 bits", "8 bits"]),
+        (sixteen_bits, [r"trainannot/train_0\.png: labels must be whole", "16 bits", "8 bits"]),
         *[
             (
                 lambda root, folder=folder, keep=keep: truncate(root, folder, keep),

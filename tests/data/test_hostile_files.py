@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from pne_seg.data.images import read_image, read_info, read_labels
+from pne_seg.data.images import read_image, read_info
 from pne_seg.data.inspection.examiner import Examiner
 from pne_seg.data.label_formats import ColorLabels, IndexLabels
+from pne_seg.data.label_images import read_labels
 from pne_seg.data.mat import read_mat
 from pne_seg.data.paired_files import Pair, PairedDataset
 from pne_seg.data.samples import SegmentationDataset

@@ -144,7 +144,7 @@ def test_the_three_forms_of_classes(tmp_path: Path) -> None:
     [
         ([], "names no classes"),
         ({}, "names no classes"),
-        ([1, 2], "names no classes"),
+        ([1, 2], "a class is called 1: YAML takes .* into quotes"),
         (["a", "a"], "'a' is named twice"),
         ({"a": 0, "b": [1, 2, 3]}, "b: .* does not fit the others"),
         ({"a": 0, "b": 256}, "b: 256 does not fit"),

@@ -2,7 +2,6 @@
 
 import io
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pne_seg.data.images import Pixels, check_label_kind, read_image, read_info, read_labels
+from pne_seg.data.images import Pixels, decode_image, read_image, read_info
+from pne_seg.data.label_images import check_labels, read_labels
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
 from tests.data.png_encoder import (
@@ -189,12 +189,12 @@ def test_png_labels_are_the_values_stored(kind: int, depth: int, interlaced: boo
     extra = [chunk(b"tRNS", b"\0\1"), chunk(b"gAMA", struct.pack(">I", 30_000))]
     data = encode(values, kind, depth, interlaced=interlaced, extra=extra)
     if depth == 16:
-        assert "this has 16 bits. Save its class indices with 8" in refusal(data, read_labels)
+        assert "this has values of 16 bits from " in refusal(data, read_labels)
         return
     labels = read_labels(Held(data))
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, values)
-    check_label_kind(Held(data), read_info(Held(data)))
+    check_labels(Held(data), read_info(Held(data)))
 
 
 @pytest.mark.parametrize(("format", "options"), [one for one in LOSSLESS if one[0] != "WEBP"])
@@ -208,7 +208,7 @@ def test_labels_of_other_formats(format: str, options: dict[str, Any], mode: str
         image.putpalette([255 - index // 3 for index in range(768)])
     data = saved(image, format, **options)
     np.testing.assert_array_equal(read_labels(Held(data)), values)
-    check_label_kind(Held(data), read_info(Held(data)))
+    check_labels(Held(data), read_info(Held(data)))
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
@@ -223,13 +223,15 @@ def test_labels_turn_as_images_do(format: str, orientation: int) -> None:
     [
         (saved(PICTURE, "PNG"), r"3 channels \(colors\). Convert it .* classes="),
         (saved(PICTURE.convert("RGBA"), "PNG"), "4 channels"),
-        (saved(PICTURE.convert("LA"), "PNG"), "2 channels"),
+        (saved(Image.new("LA", (4, 4), (1, 254)), "PNG"), "has transparent pixels"),
+        (saved(Image.new("RGBA", (4, 4), (1, 1, 1, 0)), "TIFF"), "has transparent pixels"),
         (saved(PICTURE, "BMP"), "3 channels"),
-        (saved(PICTURE.convert("LA"), "TIFF"), "2 channels"),
-        (saved(SMOOTH[..., 0].astype(np.uint16), "PNG"), "16 bits"),
-        (saved(SMOOTH[..., 0].astype(np.uint16), "TIFF"), "16 bits"),
-        (saved(SMOOTH[..., 0].astype(np.int32), "TIFF"), "32 bits"),
-        (saved(SMOOTH[..., 0].astype(np.float32), "TIFF"), "32 bits"),
+        (saved(PICTURE.convert("CMYK"), "TIFF"), "4 channels"),
+        (saved(PICTURE.convert("L"), "TIFF", compression="jpeg"), "TIFF with JPEG .*, which chan"),
+        (saved(SMOOTH[..., 0].astype(np.uint16) + 9, "PNG"), "16 bits from .* to 26"),
+        (saved(SMOOTH[..., 0].astype(np.uint16) + 9, "TIFF"), "16 bits from"),
+        (saved(SMOOTH[..., 0].astype(np.int32) - 1, "TIFF"), "32 bits from"),
+        (saved(SMOOTH[..., 0].astype(np.float32) / 2, "TIFF"), "32 bits from"),
         (saved(PICTURE.convert("L"), "JPEG"), "this is JPEG, which changes values.* as PNG"),
         (saved(PICTURE.convert("L"), "WEBP"), "this is WEBP"),
     ],
@@ -237,7 +239,7 @@ def test_labels_turn_as_images_do(format: str, orientation: int) -> None:
 def test_what_cannot_hold_labels(data: bytes, said: str) -> None:
     message = refusal(data, read_labels)
     with pytest.raises(UserError, match=said) as caught:
-        check_label_kind(Held(data), read_info(Held(data)))
+        check_labels(Held(data), read_info(Held(data)))
     assert message == str(caught.value)
 
 
@@ -259,7 +261,105 @@ def tiff_of_four_bits() -> bytes:
     return b"II*\0" + struct.pack("<I", 10) + b"\x01\x2f" + directory
 
 
-@pytest.mark.parametrize(("make", "depth"), [(bmp_of_two_colors, 8), (tiff_of_four_bits, 4)])
-def test_few_bits_of_grey_outside_of_png(make: Callable[[], bytes], depth: int) -> None:
-    said = refusal(make(), read_labels)
-    assert f"labels of {depth} bits are read from PNG files only. Save it as PNG." in said
+def test_gray_of_four_bits_outside_of_png() -> None:
+    said = refusal(tiff_of_four_bits(), read_labels)
+    assert "labels of 4 bits are read from PNG files only. Save it as PNG." in said
+
+
+def test_a_bmp_with_a_table_of_two_colors_gives_its_indices() -> None:
+    np.testing.assert_array_equal(read_labels(Held(bmp_of_two_colors())), np.eye(4, 8))
+
+
+@pytest.mark.parametrize("depth", [1, 4, 8])
+@pytest.mark.parametrize("top_down", [False, True])
+def test_bmp_labels_are_indices_whatever_the_colors(depth: int, top_down: bool) -> None:
+    values = np.random.default_rng(depth).integers(0, 2**depth, (5, 11))
+    bits = (values[..., None] >> np.arange(depth)[::-1]) & 1
+    rows = np.packbits(bits.reshape(5, -1).astype(np.uint8), axis=1)
+    stride = (11 * depth + 31) // 32 * 4
+    rows = np.pad(rows, ((0, 0), (0, stride - rows.shape[1])))
+    colors = np.zeros((2**depth, 4), np.uint8)
+    colors[:, :3] = np.linspace(255, 0, 2**depth)[:, None]  # gray, from white to black
+    start = 54 + colors.size
+    height = -5 if top_down else 5
+    header = struct.pack("<IiiHHIIiiII", 40, 11, height, 1, depth, 0, rows.size, 1, 1, 2**depth, 0)
+    file = b"BM" + struct.pack("<IHHI", start + rows.size, 0, 0, start) + header
+    data = file + colors.tobytes() + rows[:: 1 if top_down else -1].tobytes()
+    np.testing.assert_array_equal(read_labels(Held(data)), values)
+    check_labels(Held(data), read_info(Held(data)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16", "I", "F", "RGBX", "deep RGB"])
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
+def test_labels_with_more_channels_or_bits_than_they_need(mode: str, format: str) -> None:
+    values = np.random.default_rng(4).integers(0, 256, (9, 14), np.uint8)
+    made = {
+        "PNG": {"RGB", "RGBA", "LA", "I;16", "deep RGB"},
+        "BMP": {"RGB"},
+        "TIFF": {"RGB", "RGBA", "LA", "I;16", "I", "F", "RGBX"},
+    }
+    if mode not in made[format]:
+        pytest.skip(f"no {format} has it")
+    kinds = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+    if mode == "deep RGB":
+        data = encode(values[..., None].repeat(3, 2).astype(np.uint16), RGB, 16)
+    elif mode in kinds:
+        data = saved(Image.fromarray(values.astype(kinds[mode])), format)
+    else:
+        data = saved(Image.fromarray(values).convert(mode.replace("X", "")), format)
+    np.testing.assert_array_equal(read_labels(Held(data)), values)
+    check_labels(Held(data), read_info(Held(data)))
+
+
+# ---- images of more than 8 bits, and transparent ones ------------------------------------
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("most", "bits"),
+    [(200, 8), (255, 8), (256, 10), (1023, 10), (4080, 12), (16383, 14), (16384, 16), (65535, 16)],
+)
+def test_more_than_8_bits_are_read_by_the_part_that_is_used(
+    most: int, bits: int, channels: int, format: str
+) -> None:
+    values = np.linspace(0, most, 12 * 8).round().astype(np.uint16).reshape(8, 12)
+    stored = values if channels == 1 else np.stack([values] * 3, axis=2)
+    data = cv2.imencode(f".{format.lower()}", stored)[1].tobytes()
+    pixels, info = decode_image(Held(data), data)
+    expected = values.astype(float) / 2**bits * 256
+    assert np.abs(pixels - expected[..., None]).max() < 1
+    assert info.bits == bits
+
+
+def test_a_stated_range_counts_more_than_the_values() -> None:
+    values = np.full((4, 6), 500, np.uint16)
+    data = saved(Image.fromarray(values), "TIFF", tiffinfo={281: 4095})
+    pixels, info = decode_image(Held(data), data)
+    assert (pixels == 500 // 16).all()
+    assert (info.range, info.bits) == (4095, 12)
+
+
+def test_images_of_fractions() -> None:
+    values = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6)
+    pixels = read_image(Held(saved(Image.fromarray(values), "TIFF")))
+    assert np.abs(pixels[..., 0] - 255 * values).max() <= 0.5
+    for odd in (-values, values * np.nan):
+        assert "an image must have none below 0" in refusal(
+            saved(Image.fromarray(odd), "TIFF"), read_image
+        )
+
+
+@pytest.mark.parametrize(
+    ("format", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})]
+)
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_colors_are_the_same_however_transparent(
+    format: str, options: dict[str, Any], mode: str
+) -> None:
+    if (format, mode) == ("WEBP", "LA"):
+        pytest.skip("no WebP has it")
+    picture = PICTURE.convert(mode)
+    picture.putalpha(Image.fromarray(np.arange(23 * 31, dtype=np.uint8).reshape(23, 31)))
+    expected = np.asarray(picture.convert("RGBA"))[..., :3]
+    np.testing.assert_array_equal(read_image(Held(saved(picture, format, **options))), expected)

@@ -66,11 +66,11 @@ def other_size(path: Path) -> None:
 
 
 def in_color(path: Path) -> None:
-    write(path, np.zeros((*PLAIN, 3), np.uint8))
+    write(path, np.full((*PLAIN, 3), [1, 2, 3], np.uint8))
 
 
 def of_16_bits(path: Path) -> None:
-    Image.fromarray(np.zeros(PLAIN, np.uint16)).save(path)
+    Image.fromarray(np.full(PLAIN, 300, np.uint16)).save(path)
 
 
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or not os.geteuid(), reason="root may all")

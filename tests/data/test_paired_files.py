@@ -156,11 +156,11 @@ def image_turned(root: Path) -> None:
 
 
 def colored_mask(root: Path) -> None:
-    write(root / "masks" / "c.png", np.zeros((*SIZE, 3), np.uint8))
+    write(root / "masks" / "c.png", np.full((*SIZE, 3), [1, 2, 3], np.uint8))
 
 
 def deep_mask(root: Path) -> None:
-    write(root / "masks" / "c.png", np.zeros(SIZE, np.uint16))
+    write(root / "masks" / "c.png", np.full(SIZE, 300, np.uint16))
 
 
 def image_gone(root: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pne_seg.data.images import png_depth, read_image, read_labels
+from pne_seg.data.images import read_image
+from pne_seg.data.label_images import png_depth, read_labels
 from pne_seg.errors import UserError
 from tests.data.held import Held
 from tests.data.png_encoder import CHANNELS, KINDS, PALETTE, RGB, chunk, encode

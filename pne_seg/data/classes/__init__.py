@@ -85,7 +85,9 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> O
     """Read classes given inline, or in a YAML file."""
     source = "classes"
     content: Any = given
-    if isinstance(given, str | DataFile):
+    if isinstance(given, str) and given.startswith(("[", "{")):  # which holds more than texts
+        content = parse_yaml(given, source)
+    elif isinstance(given, str | DataFile):
         source = str(given)
         file = open_file(Path(given)) if isinstance(given, str) else given
         try:
@@ -95,6 +97,11 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> O
         except UserError as error:
             raise UserError(f"{error} {_FORMS}") from error
     names = list(content) if isinstance(content, list | Mapping) else []
+    if odd := [name for name in names if isinstance(name, bool | int | float) or name is None]:
+        raise UserError(
+            f"{source}: a class is called {odd[0]!r}: YAML takes no, yes, on, off, null and 1 for "
+            f"truth values, nothing and a number. Put such names into quotes, as in 'no'. {_FORMS}"
+        )
     if not names or not all(isinstance(name, str) and name for name in names):
         raise UserError(f"{source}: {content!r} names no classes. {_FORMS}")
     if len(set(names)) < len(names):
@@ -107,8 +114,8 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> O
         return OwnClasses(tuple(names), values=tuple(stands_for))
     if all(map(_is_color, stands_for)):
         return OwnClasses(tuple(names), colors=tuple((r, g, b) for r, g, b in stands_for))
-    odd = (name for name in names if not (_is_value(content[name]) or _is_color(content[name])))
-    wrong = next(odd, names[-1])
+    misfits = (name for name in names if not (_is_value(content[name]) or _is_color(content[name])))
+    wrong = next(misfits, names[-1])
     raise UserError(f"{source}: {wrong}: {content[wrong]!r} does not fit the others. {_FORMS}")
 
 

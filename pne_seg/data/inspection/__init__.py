@@ -41,6 +41,14 @@ _REMARKS: dict[str, tuple[Level, str]] = {
     "grayscale": ("note", "grayscale: read as RGB with three equal channels."),
     "cmyk": ("note", "CMYK: converted to RGB."),
     "deep": ("note", "of more than 8 bits per channel: reduced to 8."),
+    **{
+        f"deep{bits}": (
+            "warning",
+            f"of more than 8 bits per channel and use {bits} of them: read as {bits} bits. The "
+            "same is done for images to predict on; give all images the same range.",
+        )
+        for bits in (8, 10, 12, 14)
+    },
     "transparent": ("note", "stored with transparency, which is dropped."),
 }
 

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pne_seg.data.images import ImageInfo, Pixels, decode_image, fitted_size, png_depth
+from pne_seg.data.images import ImageInfo, Pixels, decode_image, fitted_size
 from pne_seg.data.paired_files import PairedDataset
 from pne_seg.data.samples import SegmentationDataset
 from pne_seg.errors import UserError
@@ -103,7 +103,7 @@ class Examiner:
             content = pair.image.read_bytes()
             image, info = decode_image(pair.image, content)
             self._note_image(image, content, dataset.scaled(info.size), found)
-            found.notes += _peculiarities(info, content)
+            found.notes += _peculiarities(info)
             if said := complaints():
                 message = (
                     f"{pair.image}: is damaged ({said}): it decodes, but part of the picture may "
@@ -145,7 +145,7 @@ class Examiner:
             found.notes.append("unlabeled")
 
 
-def _peculiarities(info: ImageInfo, content: bytes) -> Iterator[str]:
+def _peculiarities(info: ImageInfo) -> Iterator[str]:
     if info.rotated:
         yield "rotated"
     if info.mode in ("1", "L", "LA", "F") or info.mode.startswith("I"):
@@ -154,8 +154,8 @@ def _peculiarities(info: ImageInfo, content: bytes) -> Iterator[str]:
         yield "cmyk"
     if info.mode in ("LA", "PA", "RGBA"):
         yield "transparent"
-    if info.mode.startswith(("I", "F")) or (info.format == "PNG" and png_depth(content) > 8):
-        yield "deep"
+    if info.bits is not None:
+        yield "deep" if info.bits in (16, 32) or info.range is not None else f"deep{info.bits}"
 
 
 def _size(image: Pixels) -> Size:

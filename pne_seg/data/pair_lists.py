@@ -1,0 +1,140 @@
+"""Splits and pairs that text files list: names line by line, or a CSV of images and masks."""
+
+import csv
+import posixpath
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pne_seg.data.base import Split
+from pne_seg.data.layouts import SPLIT_NAMES
+from pne_seg.data.paired_files import Pair
+from pne_seg.data.sources import LABEL_SUFFIXES, DataFile, Tree, composed, open_file
+from pne_seg.errors import UserError
+from pne_seg.files import expanded
+
+_COLUMNS = {
+    "image": ("image", "image_path", "img", "filename", "file_name"),
+    "mask": ("mask", "mask_path", "label", "annotation"),
+    "split": ("split", "subset", "set"),
+}
+
+
+def listed_names(tree: Tree, folder: str) -> dict[Split, tuple[DataFile, list[str]]]:
+    """Return for each split its list, `train.txt` and so on, with the names in it."""
+    if not tree.has(folder):
+        raise UserError(f"{tree}: there is no folder {folder} of lists. Correct split_lists.")
+    texts = {file.stem.lower(): file for file in tree.files(folder, (".txt",))}
+    found: dict[Split, tuple[DataFile, list[str]]] = {}
+    for split, known in SPLIT_NAMES.items():
+        for file in (texts[name] for name in known if name in texts):
+            if split in found:
+                raise UserError(
+                    f"{found[split][0]} and {file} both list the {split} split. Remove one."
+                )
+            lines = [_plain(line) for line in _text(file).splitlines()]
+            found[split] = file, [line for line in lines if line]
+    if not found:
+        raise UserError(f"{tree}: {folder} holds no train.txt, val.txt or test.txt.")
+    return found
+
+
+def choose(pairs: Mapping[str, Pair], file: DataFile, names: Iterable[str]) -> list[Pair]:
+    """Return the pairs that a list names, by their key, or by the image's path or name."""
+    spelled: dict[str, str] = {}
+    for key, pair in pairs.items():
+        path = composed(pair.image.relative)
+        folder, name = path.removesuffix(pair.image.name), pair.image.name
+        for text in (pair.image.stem, name, f"{folder}{pair.image.stem}", path):
+            # A name that several images have stands for none of them.
+            spelled[text] = key if spelled.get(text, key) == key else ""
+    spelled |= {key: key for key in pairs}
+    chosen: dict[str, Pair] = {}
+    for name in names:
+        key = spelled.get(name, "")
+        if not key:
+            why = "several images are called" if name in spelled else "no image is called"
+            raise UserError(
+                f"{file} lists {name!r}, as {why}. Write the name of an image on each line; pairs "
+                "of paths belong into a CSV file (pairs_csv)."
+            )
+        chosen[key] = pairs[key]
+    return [chosen[key] for key in sorted(chosen)]
+
+
+def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
+    """Read a CSV file with the columns image, mask and perhaps split; None stands for no split.
+
+    Paths are below the data set's folder, beside the CSV file, or absolute.
+    """
+    table = tree.file(given) or open_file(Path(expanded(given)))
+    lines = _text(table).splitlines()
+    head = lines[0] if lines else ""
+    rows = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))
+    columns = {
+        kind: name
+        for kind, known in _COLUMNS.items()
+        for name in rows.fieldnames or ()
+        if name.strip().lower() in known
+    }
+    if not {"image", "mask"} <= columns.keys():
+        raise UserError(
+            f"{table}: expected a first line such as image,mask,split, got {head!r}. Add the names "
+            "of the columns; split may be left out."
+        )
+    beside = table.relative.rpartition("/")[0]
+    found: dict[Split | None, dict[str, Pair]] = {}
+    seen: dict[str, int] = {}
+    for row in rows:
+        line = rows.line_num
+        image, mask, part = ((row.get(columns.get(kind, "")) or "").strip() for kind in _COLUMNS)
+        if not image and not mask:
+            continue
+        split = _split(part, f"{table}, line {line}") if "split" in columns else None
+        file, labels = (
+            _file(tree, beside, path, f"{table}, line {line}") if path else None
+            for path in (image, mask)
+        )
+        if file is None:
+            raise UserError(f"{table}, line {line}: names no image.")
+        if labels is not None and not labels.name.lower().endswith(LABEL_SUFFIXES):
+            raise UserError(f"{labels}: masks must be PNG, BMP or TIFF files. Save it as PNG.")
+        name = "/".join([*_plain(image).split("/")[:-1], file.stem]).lstrip("/")
+        if name in seen:
+            raise UserError(
+                f"{table}: lines {seen[name]} and {line} both name {image}. Remove one."
+            )
+        seen[name] = line
+        found.setdefault(split, {})[name] = Pair(name, file, labels)
+    return {split: [pairs[name] for name in sorted(pairs)] for split, pairs in found.items()}
+
+
+def _split(text: str, where: str) -> Split:
+    for split, known in SPLIT_NAMES.items():
+        if text.lower() in known:
+            return split
+    raise UserError(f"{where}: split must be train, val or test, got {text!r}.")
+
+
+def _file(tree: Tree, beside: str, path: str, where: str) -> DataFile:
+    plain = _plain(path)
+    if Path(plain).is_absolute():
+        if Path(plain).exists():
+            return open_file(Path(plain))
+    else:
+        for relative in (plain, f"{beside}/{plain}"):
+            if (file := tree.file(posixpath.normpath(relative))) is not None:
+                return file
+    raise UserError(f"{where}: there is no {path} in {tree}. Correct the path.")
+
+
+def _plain(path: str) -> str:
+    """Write a path as in a tree, whatever system wrote it."""
+    plain = composed(path.strip()).replace("\\", "/")
+    return plain.removeprefix("./")
+
+
+def _text(file: DataFile) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text. Save it as UTF-8.") from error
