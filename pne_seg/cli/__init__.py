@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
 VERBS = (*TRAINER_VERBS, "export", "sweep", "compare", "check-data", "models", "configs")
+
+PACKAGES = (
+    *("torch", "torchvision", "lightning", "torchmetrics", "segmentation_models_pytorch", "timm"),
+    *("huggingface_hub", "jinja2", "safetensors", "albumentations", "cv2", "imagecodecs"),
+    *("filelock", "jsonargparse", "matplotlib", "numpy", "PIL", "yaml", "tqdm", "rich"),
+)
+"""What the dependencies in pyproject.toml are imported as."""
 
 
 def main(args: Sequence[str] | None = None) -> "Result | None":
@@ -53,6 +61,12 @@ def main(args: Sequence[str] | None = None) -> "Result | None":
     if not args or args[0] in ("-h", "--help", "help"):
         print((__doc__ or "").replace("pne-seg", program()))
         return None
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        more = f" and {len(missing) - 1} more packages" if len(missing) > 1 else ""
+        fail(
+            f"{sys.executable} has no {missing[0]}{more}. Activate the project's environment, or "
+            "install it: pip install -e ."
+        )
     if args[0].partition("=")[0] == "--print_completion":
         from pne_seg.cli.completion import completion_script
 

@@ -3,17 +3,22 @@
 import ast
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonargparse import ArgumentParser
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from pne_seg.cli import help as cli_help
-from pne_seg.cli import main
+from pne_seg.cli import PACKAGES, VERBS, main
 from pne_seg.cli.arguments import GROUPS, top_level_keys
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.cli.mistyped import check_keys
@@ -316,7 +321,7 @@ def test_neither_pytorch_nor_lightning_is_loaded_for_an_answer() -> None:
     ]
     script = """
 import json, sys
-from pne_seg.cli import main
+from pne_seg.cli import PACKAGES, VERBS, main
 codes = []
 for args in json.loads(sys.argv[1]):
     try:
@@ -340,6 +345,32 @@ print("\\n" + json.dumps([codes, loaded]))
     assert codes == [0] * 12 + [2] * 7
     assert loaded == []
     assert done.stderr.count("error: There is no setting --") == 6
+
+
+def test_the_packages_looked_for_are_the_dependencies() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    required = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    brought_by = packages_distributions()
+    looked_for = {canonicalize_name(name) for one in PACKAGES for name in brought_by[one]}
+    assert required <= looked_for
+    assert len(PACKAGES) == len(required)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "--print_completion"])
+def test_a_python_without_the_dependencies(verb: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "cli.py", verb, "--help"],  # -S: without installed packages
+        cwd=REPOSITORY,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(
+        r"error: \S+ has no torch and \d+ more packages\. .*pip install -e \.\n", done.stderr
+    )
 
 
 def test_the_loss_loads_no_compiler() -> None:
