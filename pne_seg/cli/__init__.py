@@ -36,7 +36,8 @@ VERBS = (*TRAINER_VERBS, "export", "sweep", "compare", "check-data", "models", "
 PACKAGES = (
     *("torch", "torchvision", "lightning", "torchmetrics", "segmentation_models_pytorch", "timm"),
     *("huggingface_hub", "jinja2", "safetensors", "albumentations", "cv2", "imagecodecs"),
-    *("filelock", "jsonargparse", "matplotlib", "numpy", "PIL", "yaml", "tqdm", "rich"),
+    *("filelock", "jsonargparse", "docstring_parser", "matplotlib", "numpy", "PIL", "yaml"),
+    *("tqdm", "rich"),
 )
 """What the dependencies in pyproject.toml are imported as."""
 

@@ -5,13 +5,13 @@ keys need only names, defaults and docstrings. Whatever cannot be read with cert
 """
 
 import ast
-import inspect
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from docstring_parser import ParseError, google
 
 _KEEPING = ("_defaults_from_env_vars",)
 """Decorators that keep a signature; the one is that of Lightning's Trainer."""
@@ -217,25 +217,11 @@ def _argument(kind: ast.expr | None, default: ast.expr | None, text: str) -> Arg
 
 def _documentation(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
     """Return the entries below `Args:` or `Attributes:` of a docstring, each on one line."""
-    lines = inspect.cleandoc(ast.get_docstring(node) or "").splitlines()
-    texts: dict[str, str] = {}
-    name, indent, inside = "", 0, False
-    for line in lines:
-        if line.strip() in ("Args:", "Attributes:"):
-            inside, indent = True, 0
-        elif inside and line.strip():
-            depth = len(line) - len(line.lstrip())
-            if not depth:
-                inside = False
-                continue
-            indent = indent or depth
-            entry = (
-                re.match(r"\s*\**(\w+)(?: \([^)]*\))?:\s*(.*)", line) if depth == indent else None
-            )
-            if entry:
-                name = entry[1]
-            texts[name] = f"{texts.get(name, '')} {entry[2] if entry else line.strip()}".strip()
-    return texts
+    try:
+        found = google.parse(ast.get_docstring(node) or "").params
+    except ParseError:  # of another package's style
+        return {}
+    return {one.arg_name: " ".join((one.description or "").split()) for one in found}
 
 
 def _resolved(name: str, within: Definition) -> str:

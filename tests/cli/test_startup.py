@@ -17,8 +17,8 @@ from jsonargparse import ArgumentParser
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pne_seg.cli import help as cli_help
 from pne_seg.cli import PACKAGES, VERBS, main
+from pne_seg.cli import help as cli_help
 from pne_seg.cli.arguments import GROUPS, top_level_keys
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.cli.mistyped import check_keys
