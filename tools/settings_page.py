@@ -12,10 +12,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from jsonargparse import ArgumentParser
-
 from pne_seg.cli import check_data, export, sweep
 from pne_seg.cli.command import SegmentationCLI
+from pne_seg.cli.parser import settings_parser
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 CLASSES = {
@@ -105,7 +104,7 @@ def page() -> str:
         known |= {one.dest for one in own}
     for module in (export, sweep, check_data):
         name = module.__name__.rpartition(".")[2].replace("_", "-")
-        own = [one for one in module._parser()._actions if "." not in one.dest]
+        own = [one for one in module.build_parser()._actions if "." not in one.dest]
         parts += [f"### `{name}`\n\n", *_table(own)]
     return "".join(parts).rstrip() + "\n"
 
@@ -119,11 +118,9 @@ def _parser_of_verb(verb: str) -> Any:
 
 
 def _class(found: type, name: str) -> Iterable[str]:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(found, fail_untyped=False)
     summary = re.split(r"\n\s*\n", (found.__doc__ or "").strip())[0]
     yield f"### {name}\n\n{' '.join(summary.split())}\n\n"
-    yield from _table(parser._actions)
+    yield from _table(settings_parser(found)._actions)
 
 
 def _table(actions: Iterable[Action]) -> Iterable[str]:

@@ -38,7 +38,7 @@ def run(args: Sequence[str]) -> Path | None:
 
     Exit code 1 if the data have errors.
     """
-    settings, parser = _settings(args), _parser()
+    settings, parser = _settings(args), build_parser()
     if any(override.key == "help" for override in settings.overrides):
         named = any(override.key == "data" for override in settings.overrides)
         if named and (text := class_help("check-data", "data", settings.get("data"))):
@@ -114,7 +114,8 @@ def _settings(args: Sequence[str]) -> Settings:
     return settings
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(prog=f"{program()} check-data", description=_DESCRIPTION)
     parser.add_argument(
         "-c", "--config", action="config", help="YAML file; what is not `data` is ignored."
