@@ -9,12 +9,7 @@ import textwrap
 from typing import Any
 
 from pne_seg.cli import program
-from pne_seg.cli.arguments import (
-    DEFAULT_SEED,
-    DESCRIPTIONS,
-    GROUPS,
-    SLOTS,
-)
+from pne_seg.cli.arguments import DEFAULT_SEED, DESCRIPTIONS, GROUPS, SLOTS
 from pne_seg.cli.mistyped import class_of
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.signatures import (
@@ -30,13 +25,13 @@ _WIDTH = 100
 _COLUMN = 42  # where descriptions begin
 
 _USUAL = {
-    "data": "FileDataModule",
-    "model.network": "UPerNet",
-    "model.loss": "CrossEntropy",
-    "model.contrast": "PNE",
-    "model.auxiliary": "FCNHead",
-    "model.optimizer": "AdamW",
-    "model.schedule": "WarmupPoly",
+    "data": "pne_seg.data.file_datamodule.FileDataModule",
+    "model.network": "pne_seg.networks.UPerNet",
+    "model.loss": "pne_seg.losses.CrossEntropy",
+    "model.contrast": "pne_seg.contrast.component.PNE",
+    "model.auxiliary": "pne_seg.networks.FCNHead",
+    "model.optimizer": "torch.optim.AdamW",
+    "model.schedule": "pne_seg.optim.WarmupPoly",
 }
 """The class of a slot whose settings the screen shows."""
 
@@ -208,8 +203,7 @@ def screen_default(key: str) -> str:
     if group in GROUPS:
         found = documented(GROUPS[group])[name]
     elif group in _USUAL:
-        home = "pne_seg.data.file_datamodule" if group == "data" else SLOTS[group]
-        found = documented(f"{home}.{_USUAL[group]}")[name]
+        found = documented(_USUAL[group])[name]
     else:
         outer, _, slot = group.rpartition(".")
         path = dataclass_in(documented(GROUPS[outer])[slot].kind, GROUPS[outer])
@@ -224,7 +218,7 @@ def class_help(verb: str, key: str, value: Any) -> str | None:
     others = ""
     group, _, name = key.rpartition(".")
     if path is None and key in _USUAL and key != "data":
-        path = f"{SLOTS[key]}.{_USUAL[key]}"
+        path = _USUAL[key]
         others = f"Others: {verb} --{key} CLASS --help, with {_choices(key)}, or a full path."
         others = textwrap.fill(others, _WIDTH)
     elif path is None and key in SLOTS:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch.loggers import (
     CSVLogger,
     Logger,
@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import (
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.cli.failures import naming, one_line
+from pne_seg.cli.parser import settings_parser
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError, nearest
 from pne_seg.files import write_bytes_atomically
@@ -151,8 +152,7 @@ def close_loggers(loggers: Sequence[Logger], succeeded: bool) -> None:
 
 def _built(kind: type[Logger], init_args: Any) -> dict[str, Any]:
     """Build what parsed settings of a class name, such as other classes."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, fail_untyped=False)
+    parser = settings_parser(kind)
     return dict(vars(parser.instantiate_classes(parser.parse_object(init_args or {}))))
 
 
