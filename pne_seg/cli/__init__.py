@@ -112,9 +112,9 @@ def main(args: Sequence[str] | None = None) -> "Result | None":
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import packages without searching what they define for garbage, a fifth of the time.
+    """Import packages without garbage collection, which takes a fifth of the time.
 
-    Not in a program that has loaded PyTorch: its own objects would be left out of later searches.
+    Not in a program that has loaded PyTorch: its objects would be left out of later collections.
     """
     is_new = gc.isenabled() and "torch" not in sys.modules
     if is_new:
@@ -124,11 +124,11 @@ def loading() -> Iterator[None]:
     finally:
         if is_new:
             gc.enable()
-            gc.freeze()  # or the first search would look at all of it at once
+            gc.freeze()  # otherwise the first collection would examine all of it
 
 
 def answer(verb: str, args: list[str]) -> list[str] | None:
-    """Print help and refuse mistyped keys; return what is left for the parser, None if nothing."""
+    """Print help, report mistyped keys; return the parser's arguments, None after the help."""
     from pne_seg.cli.help import show_help
     from pne_seg.cli.mistyped import check_keys
     from pne_seg.cli.settings import Settings

@@ -1,7 +1,7 @@
 """Answer a mistyped key of this project's classes at once, before PyTorch and Lightning load.
 
-Only what is certain by the sources is answered; everything else is left to the parser's full walk
-(`parser.py`), which gives the same message.
+Only keys that the source files rule out are reported here. The parser (`parser.py`) checks all of
+them, with the same message.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,18 +15,18 @@ from pne_seg.errors import UserError, unknown_setting
 INTERNAL = frozenset({"data.input", "data.description"})
 """Settings that are not the user's: `predict --input` makes them."""
 _PACKAGES = ("pne_seg.", "torch.", "lightning.")
-"""Where classes are read; those of other packages may be made in any way."""
+"""Packages whose classes are read; others may define theirs in any way."""
 
 
 def check_keys(verb: str, settings: Settings) -> None:
-    """Refuse a key that is certainly none of a trainer verb's; `settings` are loaded."""
+    """Report a key that a trainer verb does not have; `settings` must be loaded."""
     walk = _Walk(top_level_keys(verb))
     walk.compare_top(settings.tree())
     walk.refuse(settings)
 
 
 def check_data_keys(settings: Settings, flags: Iterable[str]) -> None:
-    """Refuse a key that is certainly none of `check-data`'s, whose own flags are given."""
+    """Report a key that `check-data` does not have, whose own flags are given."""
     walk = _Walk({"data", *flags})
     walk.compare_top(settings.tree())
     walk.refuse(settings)
@@ -47,7 +47,7 @@ def deepest(key: str, value: Any) -> str:
 
 
 def class_of(key: str, named: str) -> str | None:
-    """Return the path of the class that a slot names, None if it is to be found by importing."""
+    """Return the path of the class that a slot names, None if only an import finds it."""
     path = named if "." in named else f"{SLOTS[key]}.{named}" if key in SLOTS else ""
     return path if path.startswith(_PACKAGES) else None
 

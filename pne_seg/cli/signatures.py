@@ -1,7 +1,8 @@
 """Read the settings of classes from their source files, without importing them.
 
-An import of this project's classes loads PyTorch and Lightning, for seconds; help and mistyped
-keys need only names, defaults and docstrings. Whatever cannot be read with certainty is None.
+An import of this project's classes loads PyTorch and Lightning, which takes seconds; help and
+mistyped keys need only names, defaults and docstrings. Whatever cannot be read with certainty is
+None.
 """
 
 import ast
@@ -14,7 +15,7 @@ from pathlib import Path
 from docstring_parser import ParseError, google
 
 _KEEPING = ("_defaults_from_env_vars",)
-"""Decorators that keep a signature; the one is that of Lightning's Trainer."""
+"""Decorators that keep a signature: that of Lightning's Trainer."""
 _OF_LOSS = "settings_of"
 """The decorator of `pne_seg.contrast.component` that adds a loss's settings to a `Contrast`'s."""
 
@@ -58,7 +59,7 @@ class Definition:
 def arguments(path: str) -> Arguments | None:
     """Return the arguments of a class or function, including those forwarded by **kwargs.
 
-    None if they cannot be read with certainty; an argument too many is possible, one too few not.
+    None if they cannot be read with certainty. There may be one too many, never one too few.
     """
     found = definition(path)
     if found is None:
@@ -75,9 +76,9 @@ def arguments(path: str) -> Arguments | None:
 
 @cache
 def documented(path: str) -> Arguments:
-    """Return the arguments of a class for its help: those in its source, described there or above.
+    """Return the arguments of a class for its help, described in its docstring or a base's.
 
-    Unlike in `arguments`, further ones may go through its **kwargs.
+    Unlike in `arguments`, its **kwargs may take further ones.
     """
     known = arguments(path)
     found = definition(path)
@@ -107,7 +108,7 @@ def definition(path: str) -> Definition | None:
 
 
 def dataclass_in(kind: str, owner: str) -> str | None:
-    """Return the dataclass that an argument of `owner` is, or None: it has no subclasses."""
+    """Return the dataclass that an argument of `owner` takes, or None; it has no subclasses."""
     found = definition(owner)
     names = [name.strip() for name in kind.split("|") if name.strip() != "None"]
     if found is None or len(names) != 1 or not names[0].isidentifier():
@@ -184,7 +185,7 @@ def _of_fields(found: Definition) -> Arguments | None:
 
 
 def _of_bases(found: Definition) -> Arguments | None:
-    """Return the arguments of all bases, of which one takes them."""
+    """Return the arguments of all bases."""
     assert isinstance(found.node, ast.ClassDef)
     merged: Arguments = {}
     for base in found.node.bases:
@@ -219,7 +220,7 @@ def _documentation(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
     """Return the entries below `Args:` or `Attributes:` of a docstring, each on one line."""
     try:
         found = google.parse(ast.get_docstring(node) or "").params
-    except ParseError:  # of another package's style
+    except ParseError:  # another style
         return {}
     return {one.arg_name: " ".join((one.description or "").split()) for one in found}
 

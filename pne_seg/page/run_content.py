@@ -1,4 +1,4 @@
-"""The page of a run, `report.html`: from its folder, what it says of itself, and some images."""
+"""The page of a run, `report.html`, from its folder, plain facts and some images."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ from pne_seg.visualization.mosaics import shown_classes, shrink
 PAGE = "report.html"
 
 _BOX = (480, 360)  # width and height that an image is fitted into, pixels
-_MOST_SPANS = 200  # of a curve; further values are put together
+_MOST_SPANS = 200  # of a curve; neighboring values are merged
 _LARGEST_MATRIX = 24  # classes
 _LARGEST_CONFUSIONS = 8
 _FACTS = re.compile(r'<script type="application/json" id="facts">(.*?)</script>', re.DOTALL)
@@ -63,7 +63,7 @@ Group = tuple[str, str, Sequence[ShownImage]]
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
-    """Return what a run's page was made of; None if there is no page."""
+    """Return the facts that a run's page was made from; None if there is no page."""
     file = folder / PAGE
     found = _FACTS.search(file.read_text(encoding="utf-8")) if file.is_file() else None
     facts = json.loads(found[1]) if found else None
@@ -169,7 +169,7 @@ def _curves(folder: Path, resumed_run: str | None) -> list[Any]:
 
 
 def _spans(points: Sequence[tuple[float, float]]) -> list[Span]:
-    """Put neighboring points together so that a curve of any length stays small."""
+    """Merge neighboring points so that a curve of any length stays small."""
     each = max(1, math.ceil(len(points) / _MOST_SPANS))
     chunks = [points[start : start + each] for start in range(0, len(points), each)]
     spans = []

@@ -105,7 +105,7 @@ def _forests(comparison: Comparison, metric: str, caption: str) -> list[tuple[st
 
 
 def _pictures(found: Disagreement, baseline: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return what is said of an image, and its pictures with their captions."""
+    """Return the text on an image, and its pictures with their captions."""
     before, after = (f"{100 * value:.1f}" for value in found.miou)
     captions = ["image", "label", f"{baseline}, mIoU {before}", f"{found.arm}, mIoU {after}"]
     photo, *maps = found.pictures

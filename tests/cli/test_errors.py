@@ -196,7 +196,7 @@ def test_a_config_whose_network_is_not_here(
     line = config.read_text().splitlines().index("  network:") + 1
     said = refused(capsys, verb, *(["--config", config] if verb == "fit" else ["--run", run]))
     assert said == (
-        "error: --model.network my_nets.Net is not to be found here (No module named 'my_nets').\n"
+        "error: --model.network my_nets.Net cannot be found here (No module named 'my_nets').\n"
         "  Start where Python finds its file, or install its package.\n"
         f"  It stands in {config}, line {line}."
     )
