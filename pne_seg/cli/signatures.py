@@ -6,9 +6,9 @@ None.
 """
 
 import ast
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -267,20 +267,14 @@ def _parsed(module: str) -> ast.Module | None:
 @cache
 def _file(module: str) -> Path | None:
     """Return the source file of a module; its package is not imported."""
-    root, *parts = module.split(".")
+    path, *parts = module.split(".")
     try:
-        spec = find_spec(root)
+        spec = find_spec(path)
     except (ImportError, ValueError):
         return None
-    if spec is not None and spec.submodule_search_locations is None and not parts:
-        return Path(str(spec.origin)) if str(spec.origin).endswith(".py") else None
-    return _below(spec.submodule_search_locations if spec else None, parts)
-
-
-def _below(folders: Sequence[str] | None, parts: Sequence[str]) -> Path | None:
-    for folder in folders or ():
-        path = Path(folder, *parts)
-        for file in (path / "__init__.py", path.with_suffix(".py")):
-            if file.is_file():
-                return file
-    return None
+    for part in parts:
+        path = f"{path}.{part}"
+        folders = spec.submodule_search_locations if spec else None
+        spec = PathFinder.find_spec(path, folders) if folders else None
+    origin = str(spec.origin) if spec else ""
+    return Path(origin) if origin.endswith(".py") else None
