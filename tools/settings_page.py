@@ -99,7 +99,7 @@ def page() -> str:
     parts.append("## Commands\n\nWhat the commands take beside the settings above.\n\n")
     known: set[str] = set()
     for verb, also in VERBS.items():
-        own = [one for one in _parser_of_verb(verb)._actions if one.dest not in known]
+        own = [one for one in parser_of_verb(verb)._actions if one.dest not in known]
         parts += [f"### {also}\n\n", *_table([one for one in own if "." not in one.dest])]
         known |= {one.dest for one in own}
     for module in (export, sweep, check_data):
@@ -109,7 +109,8 @@ def page() -> str:
     return "".join(parts).rstrip() + "\n"
 
 
-def _parser_of_verb(verb: str) -> Any:
+def parser_of_verb(verb: str) -> Any:
+    """Return the parser of a trainer verb, which LightningCLI builds."""
     try:
         _Describing(verb, [] if verb == "fit" else ["--help"])
     except _FoundParser as found:

@@ -27,6 +27,7 @@ from pne_seg.cli.signatures import arguments, documented
 from pne_seg.errors import UserError
 from pne_seg.imports import imported
 from tests.cli.commands import REPOSITORY, SCENES, refused
+from tools.settings_page import parser_of_verb
 
 CLASSES = [
     *GROUPS.values(),
@@ -53,25 +54,6 @@ def defaults_of(parser: ArgumentParser) -> dict[str, Any]:
         for action in parser._actions
         if action.dest.rpartition(".")[2] != "help"
     }
-
-
-class Built(Exception):  # noqa: N818 (it is no error)
-    """Carries a command's parser out of it."""
-
-
-@pytest.fixture
-def parsers(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def stop(_command: Any, parser: ArgumentParser, _args: Any) -> None:
-        raise Built(parser)
-
-    def build(verb: str) -> ArgumentParser:
-        with pytest.raises(Built) as caught:
-            SegmentationCLI(verb, ["--help"])
-        parser: ArgumentParser = caught.value.args[0]
-        return parser
-
-    monkeypatch.setattr(SegmentationCLI, "parse_arguments", stop)
-    return build
 
 
 @pytest.mark.parametrize("path", CLASSES)
@@ -134,8 +116,8 @@ class Plain(Base):
 
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
-def test_first_keys_and_groups_are_the_parsers(verb: str, parsers: Any) -> None:
-    keys = {action.dest for action in parsers(verb)._actions} - {"help", "print_config"}
+def test_first_keys_and_groups_are_the_parsers(verb: str) -> None:
+    keys = {action.dest for action in parser_of_verb(verb)._actions} - {"help", "print_config"}
     tops = {key.partition(".")[0] for key in keys if not key.endswith(".help")}
     assert top_level_keys(verb) == tops
     for group in GROUPS:
@@ -214,13 +196,13 @@ def test_the_parser_gives_the_same_answer(
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
 def test_the_screen_names_settings_with_their_defaults(
-    verb: str, parsers: Any, capsys: pytest.CaptureFixture[str]
+    verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([verb, "--help"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 60
     assert max(map(len, lines)) <= 100
-    defaults = {action.dest: action.default for action in parsers(verb)._actions}
+    defaults = {action.dest: action.default for action in parser_of_verb(verb)._actions}
     for slot, path in (
         ("data", "pne_seg.data.file_datamodule.FileDataModule"),
         ("model.network", "pne_seg.networks.UPerNet"),
