@@ -129,6 +129,7 @@ def loading() -> Iterator[None]:
 
 def answer(verb: str, args: list[str]) -> list[str] | None:
     """Print help, report mistyped keys; return the parser's arguments, None after the help."""
+    from pne_seg.cli.arguments import top_level_keys
     from pne_seg.cli.help import show_help
     from pne_seg.cli.mistyped import check_keys
     from pne_seg.cli.settings import Settings
@@ -137,7 +138,7 @@ def answer(verb: str, args: list[str]) -> list[str] | None:
     settings.load()
     if any(override.key == "help" for override in settings.overrides):
         return show_help(verb, settings) or None
-    check_keys(verb, settings)
+    check_keys(settings, top_level_keys(verb))
     return args
 
 

@@ -7,7 +7,7 @@ them, with the same message.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pne_seg.cli.arguments import GROUPS, SLOTS, top_level_keys
+from pne_seg.cli.arguments import GROUPS, SLOTS
 from pne_seg.cli.settings import SLOT_KEYS, Settings
 from pne_seg.cli.signatures import arguments, dataclass_in
 from pne_seg.errors import UserError, unknown_setting
@@ -18,18 +18,15 @@ _PACKAGES = ("pne_seg.", "torch.", "lightning.")
 """Packages whose classes are read; others may define theirs in any way."""
 
 
-def check_keys(verb: str, settings: Settings) -> None:
-    """Report a key that a trainer verb does not have; `settings` must be loaded."""
-    walk = _Walk(top_level_keys(verb))
-    walk.compare_top(settings.tree())
-    walk.refuse(settings)
+def check_keys(settings: Settings, top: set[str]) -> None:
+    """Report a key that a command does not have, whose keys begin with those of `top`.
 
-
-def check_data_keys(settings: Settings, flags: Iterable[str]) -> None:
-    """Report a key that `check-data` does not have, whose own flags are given."""
-    walk = _Walk({"data", *flags})
+    `settings` must be loaded.
+    """
+    walk = _Walk(top)
     walk.compare_top(settings.tree())
-    walk.refuse(settings)
+    if walk.unknown:
+        raise UserError(unknown_key(walk.unknown[0], walk.keys, settings))
 
 
 def unknown_key(key: str, known: Iterable[str], settings: Settings) -> str:
@@ -61,11 +58,6 @@ class _Walk:
         for group in top & set(GROUPS):
             self.keys |= {f"{group}.{name}" for name in arguments(GROUPS[group]) or ()}
         self.unknown: list[str] = []
-
-    def refuse(self, settings: Settings) -> None:
-        """Raise the error of the first unknown key, if any."""
-        if self.unknown:
-            raise UserError(unknown_key(self.unknown[0], self.keys, settings))
 
     def compare_top(self, given: Mapping[str, Any]) -> None:
         for key, value in given.items():

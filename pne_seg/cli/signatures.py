@@ -50,6 +50,11 @@ class Definition:
         return " ".join((ast.get_docstring(self.node) or "").partition("\n\n")[0].split())
 
     @property
+    def methods(self) -> dict[str, ast.FunctionDef]:
+        """The functions in its body, by name."""
+        return {one.name: one for one in self.node.body if isinstance(one, ast.FunctionDef)}
+
+    @property
     def is_dataclass(self) -> bool:
         """Whether it is a dataclass."""
         return any("dataclass" in ast.unparse(one) for one in self.node.decorator_list)
@@ -68,10 +73,9 @@ def arguments(path: str) -> Arguments | None:
         return None if found.node.decorator_list else _of_function(found.node, found)
     if found.is_dataclass:
         return _of_fields(found)
-    body = {one.name: one for one in found.node.body if isinstance(one, ast.FunctionDef)}
-    if "__init__" in body:
-        return _of_function(body["__init__"], found)
-    return None if "__new__" in body else _of_bases(found)
+    if "__init__" in found.methods:
+        return _of_function(found.methods["__init__"], found)
+    return None if "__new__" in found.methods else _of_bases(found)
 
 
 @cache
@@ -84,12 +88,14 @@ def documented(path: str) -> Arguments:
     found = definition(path)
     if known is not None or found is None or isinstance(found.node, ast.FunctionDef):
         return known or {}
-    body = {one.name: one for one in found.node.body if isinstance(one, ast.FunctionDef)}
-    own = _own(body["__init__"], found) if "__init__" in body else {}
+    init = found.methods.get("__init__")
+    own = _own(init, found) if init else {}
     for base in found.node.bases:
         for name, one in documented(_resolved(ast.unparse(base), found)).items():
-            if "__init__" not in body or (name in own and not own[name].text):
-                own[name] = one if "__init__" not in body else replace(own[name], text=one.text)
+            if init is None:
+                own[name] = one
+            elif name in own and not own[name].text:
+                own[name] = replace(own[name], text=one.text)
     return own
 
 

@@ -151,7 +151,7 @@ OVERRIDES = """
 def check(verb: str, *args: str) -> None:
     settings = Settings.of(args)
     settings.load()
-    check_keys(verb, settings)
+    check_keys(settings, top_level_keys(verb))
 
 
 @pytest.mark.parametrize("overlay", [None, "colab", "cpu", "ddp", "debug", "multiscale"])
