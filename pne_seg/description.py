@@ -11,6 +11,8 @@ from pne_seg.errors import UserError
 Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
 IN_CHECKPOINT = "data_description"
 """Key of a checkpoint under which `DataDescription.as_dict()` stands."""
 

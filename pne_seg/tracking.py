@@ -20,7 +20,7 @@ _CALLS = (
     *("log_metrics", "log_hyperparams", "log_image", "log_table", "log_graph"),
     *("save", "finalize", "after_save_checkpoint"),
 )
-_PREFIX = "_Surviving"
+_PREFIX = "_FaultTolerant"
 
 
 class TrackioLogger(Logger):
@@ -28,7 +28,7 @@ class TrackioLogger(Logger):
 
     Args:
         project: name of the project, whose runs the dashboard compares.
-        name: name of the run; Trackio makes one up if it is None.
+        name: name of the run; if None, Trackio chooses one.
         **settings: further settings of `trackio.init`, such as `space_id`.
     """
 
@@ -98,7 +98,7 @@ def logged_step(trainer: Trainer) -> int:
 
 
 def log_figure(loggers: Iterable[Logger], file: Path, step: int) -> None:
-    """Show a figure's PNG file in every tracker that has pictures, as `figures/<name>`."""
+    """Show a figure's PNG file in every tracker that shows images, as `figures/<name>`."""
     name = f"figures/{file.stem}"
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -120,7 +120,7 @@ def log_table(
     """Show a table of texts and numbers, NaN for none, in every tracker that has tables."""
     clean = [[None if value != value else value for value in row] for row in rows]
     for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):  # it has texts only
+        if isinstance(logger, TensorBoardLogger):  # it shows only text
             attempt(logger, logger.experiment.add_text, name, _markdown(columns, clean), step)
         elif isinstance(logger, MLFlowLogger):
             text = io.StringIO()
@@ -142,14 +142,14 @@ def log_settings(loggers: Iterable[Logger], settings: Mapping[str, Any]) -> None
             logger.log_hyperparams(flat)
 
 
-def surviving(kind: type[Logger]) -> type[Logger]:
+def fault_tolerant(kind: type[Logger]) -> type[Logger]:
     """Derive a logger class whose errors do not end a run.
 
-    The first error is reported, and the logger is not used again: a server that does not answer may
-    be slow to say so. The values remain in `metrics.csv`.
+    The first error is reported, and the logger is not used again: each call of a server that does
+    not answer may take long. The values remain in `metrics.csv`.
     """
     methods = {name: _guarded(getattr(kind, name)) for name in _CALLS if hasattr(kind, name)}
-    # By the same name, settings that name the class would mean both.
+    # Under its own name, a setting that names the class would be ambiguous.
     return type(f"{_PREFIX}{kind.__name__}", (kind,), methods)
 
 
@@ -162,7 +162,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def attempt(logger: Logger, action: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Call what logs, unless the logger has failed before; report its first failure."""
+    """Call a function that logs, unless the logger has failed before; report its first failure."""
     if getattr(logger, "has_failed", False):
         return
     try:
@@ -177,7 +177,7 @@ def attempt(logger: Logger, action: Callable[..., Any], *args: Any, **kwargs: An
 
 
 def _log_tensorboard_settings(writer: Any, settings: dict[str, Any]) -> None:
-    # `log_hyperparams` would add a value of the metric, where the run's own are to be shown.
+    # `log_hyperparams` would also log a value of the metric, which the run logs itself.
     package = type(writer).__module__.rpartition(".")[0]  # PyTorch's or tensorboardX
     plain = {
         key: value if isinstance(value, bool | int | float | str) else str(value)

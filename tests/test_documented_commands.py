@@ -173,7 +173,7 @@ def parse(verb: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     elif verb in ("configs", "--print_completion"):
         main([verb, *args])
     elif verb == "export":
-        export._parser().parse(Settings.of(args))
+        export.build_parser().parse(Settings.of(args))
     else:
         if verb == "check-data":  # which takes the data's settings
             verb, args = "fit", ["--config", SCENES, *args]

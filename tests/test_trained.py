@@ -287,7 +287,7 @@ def test_averaged_weights_are_those_that_are_scored(tmp_path: Path) -> None:
         ("cut short", "only a part of one"),
         ("holds code", "could run code"),
         ("no state dict", "no state dict"),
-        ("class not there", "gone.Network is not to be found here"),
+        ("class not there", "gone.Network cannot be found here"),
         ("refused settings", "cannot be built from its saved settings"),
         ("no network", "names no network"),
         ("figures cut short", r"metrics\.json is damaged"),

@@ -12,10 +12,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from jsonargparse import ArgumentParser
-
 from pne_seg.cli import check_data, export, sweep
 from pne_seg.cli.command import SegmentationCLI
+from pne_seg.cli.parser import settings_parser
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 CLASSES = {
@@ -100,17 +99,18 @@ def page() -> str:
     parts.append("## Commands\n\nWhat the commands take beside the settings above.\n\n")
     known: set[str] = set()
     for verb, also in VERBS.items():
-        own = [one for one in _parser_of_verb(verb)._actions if one.dest not in known]
+        own = [one for one in parser_of_verb(verb)._actions if one.dest not in known]
         parts += [f"### {also}\n\n", *_table([one for one in own if "." not in one.dest])]
         known |= {one.dest for one in own}
     for module in (export, sweep, check_data):
         name = module.__name__.rpartition(".")[2].replace("_", "-")
-        own = [one for one in module._parser()._actions if "." not in one.dest]
+        own = [one for one in module.build_parser()._actions if "." not in one.dest]
         parts += [f"### `{name}`\n\n", *_table(own)]
     return "".join(parts).rstrip() + "\n"
 
 
-def _parser_of_verb(verb: str) -> Any:
+def parser_of_verb(verb: str) -> Any:
+    """Return the parser of a trainer verb, which LightningCLI builds."""
     try:
         _Describing(verb, [] if verb == "fit" else ["--help"])
     except _FoundParser as found:
@@ -119,11 +119,9 @@ def _parser_of_verb(verb: str) -> Any:
 
 
 def _class(found: type, name: str) -> Iterable[str]:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(found, fail_untyped=False)
     summary = re.split(r"\n\s*\n", (found.__doc__ or "").strip())[0]
     yield f"### {name}\n\n{' '.join(summary.split())}\n\n"
-    yield from _table(parser._actions)
+    yield from _table(settings_parser(found)._actions)
 
 
 def _table(actions: Iterable[Action]) -> Iterable[str]:

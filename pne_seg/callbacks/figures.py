@@ -13,13 +13,11 @@ from torch import Tensor
 from pne_seg import visualization
 from pne_seg.callbacks.progress import stop_progress
 from pne_seg.callbacks.summary import rank
-from pne_seg.description import DataDescription
+from pne_seg.description import SPLIT_NAMES, DataDescription
 from pne_seg.metrics import SegmentationMetrics
 from pne_seg.module import Batch
 from pne_seg.runs import read_history
 from pne_seg.tracking import log_figure, log_table, logged_step
-
-_SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 class Example(NamedTuple):
@@ -191,7 +189,7 @@ def mosaic(examples: Sequence[Example], data: DataDescription, title: str) -> An
 def figure_title(trainer: Trainer, split: str, what: str) -> str:
     """Return a title such as `Scenes · validation · predictions`."""
     name: str = trainer.datamodule.display_name  # type: ignore[attr-defined]
-    return f"{name} · {_SPLITS[split]} · {what}"
+    return f"{name} · {SPLIT_NAMES[split]} · {what}"
 
 
 def description_of(trainer: Trainer) -> DataDescription:

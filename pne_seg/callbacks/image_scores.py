@@ -86,7 +86,7 @@ class ImageScores(Callback):
         return not _order(held[count - 1]) <= _order(scored) <= _order(held[-count])
 
     def _keep_extremes(self) -> None:
-        """Let go of the pixels of all images but the worst and the best so far."""
+        """Drop the pixels of all images except the worst and the best so far."""
         held, count = _ranked(self._held), self.num_images
         for scored in held[count : len(held) - count]:
             scored.example = None

@@ -23,7 +23,7 @@ class LiveCurves(Callback):
         self._is_shown = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # a broadcast: all processes have to ask
+        folder = trainer.log_dir  # a broadcast, so that all processes read it
         if trainer.sanity_checking or not folder or not trainer.is_global_zero:
             return
         from IPython.display import Image, display

@@ -15,14 +15,14 @@ from pne_seg.metrics import percent
 
 
 def device_name(trainer: Trainer) -> str:
-    """Return the name of what a trainer runs on, with the number if there are several."""
+    """Return the name of a trainer's device, with the number if there are several."""
     device, count = trainer.strategy.root_device, trainer.num_devices * trainer.num_nodes
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     return f"{count} × {name}" if count > 1 else name
 
 
 def terminal_callbacks(config: Mapping[str, Any], given: Sequence[Callback]) -> list[Callback]:
-    """Return bar and parameters, as the trainer's settings want them; none in place of a user's."""
+    """Return the bar and the parameters that the settings ask for and the user does not give."""
     kinds: list[tuple[str, type[Callback], type[Callback]]] = [
         ("enable_progress_bar", ProgressBar, Progress),
         ("enable_model_summary", ModelSummary, Parameters),
@@ -37,7 +37,7 @@ def terminal_callbacks(config: Mapping[str, Any], given: Sequence[Callback]) -> 
 
 
 def stop_progress(trainer: Trainer) -> None:
-    """End the progress bar, whose next redraw would erase what is printed meanwhile."""
+    """End the progress bar, whose next redraw would erase what is printed in between."""
     bar = trainer.progress_bar_callback
     if bar is not None:
         bar.teardown(trainer, trainer.lightning_module, str(trainer.state.fn))
@@ -64,7 +64,7 @@ class Progress(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what the bar shows: fractions in the unit of the tables."""
         metrics: dict[str, Any] = dict(super().get_metrics(trainer, pl_module))
-        metrics.pop("v_num", None)  # the number of the run's folder, which was printed
+        metrics.pop("v_num", None)  # the number of the run's folder, printed before
         for name, value in metrics.items():
             if name.endswith("/mIoU"):
                 metrics[name] = f"{percent(value)}%"

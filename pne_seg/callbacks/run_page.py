@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from pne_seg.callbacks.figures import Example, Figures
 from pne_seg.callbacks.image_scores import ImageScores
+from pne_seg.callbacks.progress import device_name
 from pne_seg.callbacks.stop_on_signal import Stopped
 from pne_seg.callbacks.summary import Summary, in_words
 from pne_seg.data.base import SegmentationDataModule, Split
+from pne_seg.description import SPLIT_NAMES
 from pne_seg.files import write_bytes_atomically
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.page.run_content import PAGE, Group, ShownImage, read_facts, run_html
@@ -105,7 +106,7 @@ class RunPage(Callback):
             rank_zero_warn(f"{self.folder / PAGE} was not written: {reason[:300]}")
 
     def _groups(self, module: SegmentationModule, split: str) -> list[Group]:
-        where = {"val": "validation", "test": "test"}[split]
+        where = SPLIT_NAMES[split]
         groups: list[Group] = []
         if (best := self.figures.best) is not None:
             when = f", after epoch {best.epoch}" if split == "val" else ""
@@ -166,12 +167,10 @@ def _method(module: SegmentationModule, data: SegmentationDataModule) -> str:
 
 
 def _cost(trainer: Trainer, module: SegmentationModule, folder: Path) -> list[tuple[str, str]]:
-    device = trainer.strategy.root_device
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     count = sum(parameter.numel() for parameter in module.network.parameters())
     more = sum(parameter.numel() for parameter in module.parameters()) - count
     rows = [
-        ("device", f"{trainer.world_size} × {kind}" if trainer.world_size > 1 else kind),
+        ("device", device_name(trainer)),
         ("precision", str(trainer.precision)),
         ("parameters of the network", f"{count:,}"),
         ("parameters for training only", f"{more:,}"),
@@ -180,6 +179,6 @@ def _cost(trainer: Trainer, module: SegmentationModule, folder: Path) -> list[tu
     if (seconds := metrics.get("median_seconds_per_training_batch")) is not None:
         rows.append(("median seconds per training batch", f"{seconds:.3f}"))
     if (memory := metrics.get("peak_memory_bytes")) is not None:
-        whose = "GPU" if device.type == "cuda" else "whole process"
+        whose = "GPU" if trainer.strategy.root_device.type == "cuda" else "whole process"
         rows.append(("peak memory", f"{memory / 1e9:.2f} GB ({whose})"))
     return rows

@@ -21,7 +21,7 @@ from rich.text import Text
 from pne_seg.callbacks.exact_resume import gather
 from pne_seg.callbacks.progress import stop_progress
 from pne_seg.data.base import SegmentationDataModule
-from pne_seg.description import pixel_sizes
+from pne_seg.description import SPLIT_NAMES, pixel_sizes
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.metrics import SegmentationMetrics, percent
@@ -255,7 +255,7 @@ def in_words(found: Mapping[str, Any], inference: str) -> str:
     if found["files_at"]:
         size = f"at {measured}, to which the labels were scaled from "
         size += pixel_sizes(found["files_at"])
-    split = {"val": "validation", "test": "test"}[found["split"]]
+    split = SPLIT_NAMES[found["split"]]
     lines = [
         f"images   {found['images']} of the {split} split of {found['data'] or 'the data'}, "
         f"{pixel_sizes(found['image_sizes'])}{fitted}{padded}; {inference}",

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
 VERBS = (*TRAINER_VERBS, "export", "sweep", "compare", "check-data", "models", "configs")
+
+PACKAGES = (
+    *("torch", "torchvision", "lightning", "torchmetrics", "segmentation_models_pytorch", "timm"),
+    *("huggingface_hub", "jinja2", "safetensors", "albumentations", "cv2", "imagecodecs"),
+    *("filelock", "jsonargparse", "docstring_parser", "matplotlib", "numpy", "PIL", "yaml"),
+    *("tqdm", "rich"),
+)
+"""What the dependencies in pyproject.toml are imported as."""
 
 
 def main(args: Sequence[str] | None = None) -> "Result | None":
@@ -53,6 +62,12 @@ def main(args: Sequence[str] | None = None) -> "Result | None":
     if not args or args[0] in ("-h", "--help", "help"):
         print((__doc__ or "").replace("pne-seg", program()))
         return None
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        more = f" and {len(missing) - 1} more packages" if len(missing) > 1 else ""
+        fail(
+            f"{sys.executable} has no {missing[0]}{more}. Activate the project's environment, or "
+            "install it: pip install -e ."
+        )
     if args[0].partition("=")[0] == "--print_completion":
         from pne_seg.cli.completion import completion_script
 
@@ -97,9 +112,9 @@ def main(args: Sequence[str] | None = None) -> "Result | None":
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import packages without searching what they define for garbage, a fifth of the time.
+    """Import packages without garbage collection, which takes a fifth of the time.
 
-    Not in a program that has loaded PyTorch: its own objects would be left out of later searches.
+    Not in a program that has loaded PyTorch: its objects would be left out of later collections.
     """
     is_new = gc.isenabled() and "torch" not in sys.modules
     if is_new:
@@ -109,11 +124,12 @@ def loading() -> Iterator[None]:
     finally:
         if is_new:
             gc.enable()
-            gc.freeze()  # or the first search would look at all of it at once
+            gc.freeze()  # otherwise the first collection would examine all of it
 
 
 def answer(verb: str, args: list[str]) -> list[str] | None:
-    """Print help and refuse mistyped keys; return what is left for the parser, None if nothing."""
+    """Print help, report mistyped keys; return the parser's arguments, None after the help."""
+    from pne_seg.cli.arguments import top_level_keys
     from pne_seg.cli.help import show_help
     from pne_seg.cli.mistyped import check_keys
     from pne_seg.cli.settings import Settings
@@ -122,7 +138,7 @@ def answer(verb: str, args: list[str]) -> list[str] | None:
     settings.load()
     if any(override.key == "help" for override in settings.overrides):
         return show_help(verb, settings) or None
-    check_keys(verb, settings)
+    check_keys(settings, top_level_keys(verb))
     return args
 
 

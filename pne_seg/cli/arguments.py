@@ -1,4 +1,4 @@
-"""The trainer verbs' arguments beside those of classes, and which classes the others are of.
+"""The trainer verbs' own flags, and the classes whose arguments are settings.
 
 Loads neither PyTorch nor Lightning, so that help and mistyped keys are answered at once.
 """
@@ -69,7 +69,7 @@ SLOTS = {
     "trainer.logger": "lightning.pytorch.loggers",
     "ema": "lightning.pytorch.callbacks",
 }
-"""Keys that take a class, and the module of those that are named without one."""
+"""Keys that take a class, and the module of classes that are named without theirs."""
 DEFAULT_SEED = 0
 
 

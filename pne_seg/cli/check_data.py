@@ -12,7 +12,7 @@ from pne_seg.cli import loading, program
 from pne_seg.cli.arguments import ALLOW_HELP
 from pne_seg.cli.failures import naming
 from pne_seg.cli.help import class_help, print_text
-from pne_seg.cli.mistyped import check_data_keys
+from pne_seg.cli.mistyped import check_keys
 from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
@@ -38,7 +38,7 @@ def run(args: Sequence[str]) -> Path | None:
 
     Exit code 1 if the data have errors.
     """
-    settings, parser = _settings(args), _parser()
+    settings, parser = _settings(args), build_parser()
     if any(override.key == "help" for override in settings.overrides):
         named = any(override.key == "data" for override in settings.overrides)
         if named and (text := class_help("check-data", "data", settings.get("data"))):
@@ -46,7 +46,7 @@ def run(args: Sequence[str]) -> Path | None:
             return None
         parser.add_argument("--data", help="Class of the data set; its settings are --data.KEY.")
         parser.parse(settings)
-    check_data_keys(settings, {action.dest for action in parser._actions})
+    check_keys(settings, {"data", *(action.dest for action in parser._actions)})
     with loading():  # after --help and mistyped keys: Lightning's data modules take seconds
         from pne_seg.cli.checks import build_error, dropped_setting
         from pne_seg.data import SegmentationDataModule
@@ -114,7 +114,8 @@ def _settings(args: Sequence[str]) -> Settings:
     return settings
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(prog=f"{program()} check-data", description=_DESCRIPTION)
     parser.add_argument(
         "-c", "--config", action="config", help="YAML file; what is not `data` is ignored."

@@ -1,6 +1,5 @@
 """compare: finished runs as arms and seeds, with the statistics of their differences."""
 
-import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pne_seg.cli import program
 from pne_seg.cli.failures import naming
+from pne_seg.cli.flag_parser import FlagParser
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.runs import Run
@@ -25,7 +25,7 @@ on the test split if all runs were tested (test --run DIR), else on the validati
 
 def run(args: Sequence[str]) -> None:
     """Print the comparison, and write it where `--output` says."""
-    given = _parser().parse_args(args)
+    given = build_parser().parse(args)
     try:
         from pne_seg.sweep.comparison import Comparison, comparison_markdown
     except ModuleNotFoundError as error:
@@ -43,13 +43,9 @@ def run(args: Sequence[str]) -> None:
         print(f"Written to {given.output}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        f"{program()} compare",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def build_parser() -> FlagParser:
+    """Return the parser of the command."""
+    parser = FlagParser("compare", _DESCRIPTION)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     text = "write report.html, comparison.md, comparison.csv and comparison.json there"
     parser.add_argument("--output", type=Path, metavar="DIR", help=text)

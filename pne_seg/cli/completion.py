@@ -50,7 +50,7 @@ def completion_script(shell: str) -> str:
 def _flags(verb: str) -> set[str]:
     """Return a verb's flags; of the classes in its slots, those of the data sets and of PNE."""
     if verb not in TRAINER_VERBS:
-        parser = import_module(f"pne_seg.cli.{verb.replace('-', '_')}")._parser()
+        parser = import_module(f"pne_seg.cli.{verb.replace('-', '_')}").build_parser()
         options = [flag for action in parser._actions for flag in action.option_strings]
         keys = {flag for flag in options if flag.startswith("--")}
     else:

@@ -1,8 +1,7 @@
 """configs: list the shipped configs, or copy one to edit."""
 
-import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pne_seg.cli import fail, program
+from pne_seg.cli.flag_parser import FlagParser
 from pne_seg.errors import nearest
 from pne_seg.settings_files import read_yaml
 from pne_seg.shipped_configs import config_name, shipped_configs
@@ -17,9 +17,9 @@ from pne_seg.shipped_configs import config_name, shipped_configs
 _DESCRIPTION = "List the shipped configs, or copy one to edit. --config takes them by name."
 
 
-def run(args: Iterable[str]) -> None:
+def run(args: Sequence[str]) -> None:
     """Print the table of all configs, or write a copy of one."""
-    given = _parser().parse_args(list(args))
+    given = build_parser().parse(args)
     configs = shipped_configs()
     if given.name is None:
         if given.output is not None:
@@ -46,9 +46,9 @@ def run(args: Iterable[str]) -> None:
     print(f"Written to {file}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    prog = f"{program()} configs"
-    parser = argparse.ArgumentParser(prog, description=_DESCRIPTION, allow_abbrev=False)
+def build_parser() -> FlagParser:
+    """Return the parser of the command."""
+    parser = FlagParser("configs", _DESCRIPTION)
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the config to copy")
     text = "of the copy, in place of NAME.yaml; - for the screen"
     parser.add_argument("--output", metavar="FILE", help=text)

@@ -40,7 +40,7 @@ def run(args: Sequence[str]) -> Path:
     args = joined.split("\0") if args else []
     settings = Settings.of(args)  # bounds of the values, too
     imports = settings.imports
-    config = _parser().parse(settings)  # a mistyped key is reported before the run is looked for
+    config = build_parser().parse(settings)  # reports a mistyped key before a run is looked for
     with loading():  # after --help and mistyped keys: these take seconds
         from pne_seg.cli.start import weights_to_score
         from pne_seg.export.agreement import DisagreementError
@@ -97,7 +97,8 @@ def run(args: Sequence[str]) -> Path:
     return output
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """Return the parser of the command."""
     parser = Parser(prog=f"{program()} export", description=_DESCRIPTION)
     add, text = parser.add_argument, str | None
     add("-c", "--config", action="config", help="Its newest run is meant, or --weights for it.")

@@ -9,12 +9,7 @@ import textwrap
 from typing import Any
 
 from pne_seg.cli import program
-from pne_seg.cli.arguments import (
-    DEFAULT_SEED,
-    DESCRIPTIONS,
-    GROUPS,
-    SLOTS,
-)
+from pne_seg.cli.arguments import DEFAULT_SEED, DESCRIPTIONS, GROUPS, SLOTS
 from pne_seg.cli.mistyped import class_of
 from pne_seg.cli.settings import Settings
 from pne_seg.cli.signatures import (
@@ -30,25 +25,25 @@ _WIDTH = 100
 _COLUMN = 42  # where descriptions begin
 
 _USUAL = {
-    "data": "FileDataModule",
-    "model.network": "UPerNet",
-    "model.loss": "CrossEntropy",
-    "model.contrast": "PNE",
-    "model.auxiliary": "FCNHead",
-    "model.optimizer": "AdamW",
-    "model.schedule": "WarmupPoly",
+    "data": "pne_seg.data.file_datamodule.FileDataModule",
+    "model.network": "pne_seg.networks.UPerNet",
+    "model.loss": "pne_seg.losses.CrossEntropy",
+    "model.contrast": "pne_seg.contrast.component.PNE",
+    "model.auxiliary": "pne_seg.networks.FCNHead",
+    "model.optimizer": "torch.optim.AdamW",
+    "model.schedule": "pne_seg.optim.WarmupPoly",
 }
 """The class of a slot whose settings the screen shows."""
 
 _CALLED_WITH = {"model.optimizer": "params", "model.schedule": "optimizer"}
-"""What the class of a slot is called with, and no setting."""
+"""The argument that the class of a slot is called with, which is no setting."""
 
 _CONFIG = {
     "config": "YAML file with settings; a later one wins",
     "name": "name of the run; by default that of the first config",
 }
 _DEVICES = {
-    "trainer.accelerator": "cpu, gpu, mps; by default the best one there is",
+    "trainer.accelerator": "cpu, gpu, mps; by default the best available",
     "trainer.devices": "how many of them, -1 for all",
     "trainer.precision": "32-true by default; faster on GPUs: bf16-mixed, 16-mixed",
     "trainer.fast_dev_run": "try one batch of everything, and write nothing",
@@ -149,10 +144,10 @@ _PREDICTION = {
 
 
 def show_help(verb: str, settings: Settings) -> list[str]:
-    """Print the help that is asked for; return arguments with which the parser prints it instead.
+    """Print the requested help; return arguments if the parser has to print it, else none.
 
-    `settings` are loaded. The parser prints everything (`--help all`) and what the sources do not
-    tell of a class. Empty if the help is printed.
+    `settings` must be loaded. The parser prints `--help all`, and classes whose arguments cannot be
+    read from their source.
     """
     asked = [override for override in settings.overrides if override.key == "help"]
     given = [override for override in settings.overrides if override.key != "help"]
@@ -177,7 +172,7 @@ def show_help(verb: str, settings: Settings) -> list[str]:
 
 def print_text(text: str) -> None:
     """Print a help text."""
-    with contextlib.suppress(BrokenPipeError):  # of a pager that was left
+    with contextlib.suppress(BrokenPipeError):  # from a pager that was quit
         print(text, flush=True)
 
 
@@ -208,8 +203,7 @@ def screen_default(key: str) -> str:
     if group in GROUPS:
         found = documented(GROUPS[group])[name]
     elif group in _USUAL:
-        home = "pne_seg.data.file_datamodule" if group == "data" else SLOTS[group]
-        found = documented(f"{home}.{_USUAL[group]}")[name]
+        found = documented(_USUAL[group])[name]
     else:
         outer, _, slot = group.rpartition(".")
         path = dataclass_in(documented(GROUPS[outer])[slot].kind, GROUPS[outer])
@@ -218,13 +212,13 @@ def screen_default(key: str) -> str:
 
 
 def class_help(verb: str, key: str, value: Any) -> str | None:
-    """Describe a class and its arguments; None if the sources do not tell them."""
+    """Describe a class and its arguments; None if they cannot be read."""
     named = _named(value)
     path = GROUPS.get(key) or (class_of(key, named) or named if named else None)
     others = ""
     group, _, name = key.rpartition(".")
     if path is None and key in _USUAL and key != "data":
-        path = f"{SLOTS[key]}.{_USUAL[key]}"
+        path = _USUAL[key]
         others = f"Others: {verb} --{key} CLASS --help, with {_choices(key)}, or a full path."
         others = textwrap.fill(others, _WIDTH)
     elif path is None and key in SLOTS:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch.loggers import (
     CSVLogger,
     Logger,
@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import (
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.cli.failures import naming, one_line
+from pne_seg.cli.parser import settings_parser
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError, nearest
 from pne_seg.files import write_bytes_atomically
@@ -32,7 +33,7 @@ from pne_seg.imports import Imports, imported
 from pne_seg.nameable import under
 from pne_seg.runs import RUNS, Run, create_run, describe_environment
 from pne_seg.settings_files import parse_yaml
-from pne_seg.tracking import TrackioLogger, attempt, surviving
+from pne_seg.tracking import TrackioLogger, attempt, fault_tolerant
 
 _WORDS: dict[str, type[Logger]] = {
     "tensorboard": TensorBoardLogger,
@@ -59,7 +60,7 @@ _NO_FOLDER = {
     CSVLogger: ("name", "version"),
     MLFlowLogger: ("tracking_uri", "artifact_location"),
 }
-"""Defaults that do not fit where the user gives a `save_dir`."""
+"""Defaults to leave out if the user gives a `save_dir`."""
 
 
 def words_of(settings: Settings) -> list[str]:
@@ -67,7 +68,7 @@ def words_of(settings: Settings) -> list[str]:
     given = settings.get("logger")
     if isinstance(given, str):
         given = [word.strip(" '\"") for word in given.strip("[] ").split(",")]
-    words = [word for word in given or [] if word not in ("", "csv")]  # that one is always on
+    words = [word for word in given or [] if word not in ("", "csv")]  # csv is always on
     for word in words:
         if word not in _WORDS:
             near = nearest(word, _WORDS)
@@ -77,14 +78,14 @@ def words_of(settings: Settings) -> list[str]:
                 f"There are {', '.join(_WORDS)}; metrics.csv is always written. For another give "
                 "its class: --trainer.logger CLASS"
             )
-        # A folder of that name, such as W&B makes, is found without an origin.
+        # A mere folder of that name, such as W&B creates, has no origin.
         if (spec := find_spec(word)) is None or spec.origin is None:
             raise UserError(f"--logger {word} needs the package: pip install 'pne-seg[{word}]'")
     return list(dict.fromkeys(words))
 
 
 def set_defaults(settings: Settings) -> None:
-    """Put placeholders where the user leaves settings of `trainer.logger` out."""
+    """Fill in placeholders for the settings of `trainer.logger` that the user leaves out."""
     trainer = settings.tree().get("trainer") or {}
     given: Any = trainer.get("logger")
     if isinstance(given, str) and given.startswith("["):
@@ -151,8 +152,7 @@ def close_loggers(loggers: Sequence[Logger], succeeded: bool) -> None:
 
 def _built(kind: type[Logger], init_args: Any) -> dict[str, Any]:
     """Build what parsed settings of a class name, such as other classes."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, fail_untyped=False)
+    parser = settings_parser(kind)
     return dict(vars(parser.instantiate_classes(parser.parse_object(init_args or {}))))
 
 
@@ -180,12 +180,12 @@ def _open(kind: type[Logger], arguments: dict[str, Any], values: dict[str, str |
     elif issubclass(kind, MLFlowLogger) and str(filled["tracking_uri"]).startswith("sqlite:"):
         look = f"mlflow ui --backend-store-uri {shlex.quote(filled['tracking_uri'])}"
     elif issubclass(kind, TrackioLogger):
-        # Trackio reads it once in a process, so that runs share it; its dashboard compares them.
+        # Trackio reads it once per process, so runs share it; its dashboard compares them.
         home = os.environ.setdefault("TRACKIO_DIR", values["{trackio}"] or "")
         look = f"TRACKIO_DIR={shlex.quote(home)} trackio show"
     try:
         with _quick_and_quiet():
-            logger = surviving(kind)(**filled)
+            logger = fault_tolerant(kind)(**filled)
             _ = getattr(logger, "experiment", None)  # loggers start when it is asked for
     except Exception as error:  # of any package, network or server
         offline = " WANDB_MODE=offline needs no network." if issubclass(kind, WandbLogger) else ""
@@ -200,7 +200,7 @@ def _open(kind: type[Logger], arguments: dict[str, Any], values: dict[str, str |
 
 @contextmanager
 def _quick_and_quiet() -> Iterator[None]:
-    """Let MLflow ask a server that does not answer only twice, and not report what it creates.
+    """Let MLflow call a server only twice if it does not answer, and not report what it creates.
 
     It also writes the store of a run to the environment, where the next run would take it for the
     user's: what was there is restored.

@@ -1,4 +1,4 @@
-"""What Lightning says during a command: without advertising, and without breaking the bar."""
+"""Lightning's messages during a command: no advertising, and the progress bar stays intact."""
 
 import logging
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _SILENT = {
-    "setup": "accelerators that are not there; the command names the one it uses",
+    "setup": "missing accelerators; the command names the one it uses",
     "logger_connector": "advertises a logger",
     "callback_connector": "advertises a hub",
     "checkpoint_connector": "the checkpoint, which the command has named",

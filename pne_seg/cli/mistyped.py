@@ -1,13 +1,13 @@
 """Answer a mistyped key of this project's classes at once, before PyTorch and Lightning load.
 
-Only what is certain by the sources is answered; everything else is left to the parser's full walk
-(`parser.py`), which gives the same message.
+Only keys that the source files rule out are reported here. The parser (`parser.py`) checks all of
+them, with the same message.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pne_seg.cli.arguments import GROUPS, SLOTS, top_level_keys
+from pne_seg.cli.arguments import GROUPS, SLOTS
 from pne_seg.cli.settings import SLOT_KEYS, Settings
 from pne_seg.cli.signatures import arguments, dataclass_in
 from pne_seg.errors import UserError, unknown_setting
@@ -15,21 +15,18 @@ from pne_seg.errors import UserError, unknown_setting
 INTERNAL = frozenset({"data.input", "data.description"})
 """Settings that are not the user's: `predict --input` makes them."""
 _PACKAGES = ("pne_seg.", "torch.", "lightning.")
-"""Where classes are read; those of other packages may be made in any way."""
+"""Packages whose classes are read; others may define theirs in any way."""
 
 
-def check_keys(verb: str, settings: Settings) -> None:
-    """Refuse a key that is certainly none of a trainer verb's; `settings` are loaded."""
-    walk = _Walk(top_level_keys(verb))
+def check_keys(settings: Settings, top: set[str]) -> None:
+    """Report a key that a command does not have, whose keys begin with those of `top`.
+
+    `settings` must be loaded.
+    """
+    walk = _Walk(top)
     walk.compare_top(settings.tree())
-    walk.refuse(settings)
-
-
-def check_data_keys(settings: Settings, flags: Iterable[str]) -> None:
-    """Refuse a key that is certainly none of `check-data`'s, whose own flags are given."""
-    walk = _Walk({"data", *flags})
-    walk.compare_top(settings.tree())
-    walk.refuse(settings)
+    if walk.unknown:
+        raise UserError(unknown_key(walk.unknown[0], walk.keys, settings))
 
 
 def unknown_key(key: str, known: Iterable[str], settings: Settings) -> str:
@@ -47,7 +44,7 @@ def deepest(key: str, value: Any) -> str:
 
 
 def class_of(key: str, named: str) -> str | None:
-    """Return the path of the class that a slot names, None if it is to be found by importing."""
+    """Return the path of the class that a slot names, None if only an import finds it."""
     path = named if "." in named else f"{SLOTS[key]}.{named}" if key in SLOTS else ""
     return path if path.startswith(_PACKAGES) else None
 
@@ -61,11 +58,6 @@ class _Walk:
         for group in top & set(GROUPS):
             self.keys |= {f"{group}.{name}" for name in arguments(GROUPS[group]) or ()}
         self.unknown: list[str] = []
-
-    def refuse(self, settings: Settings) -> None:
-        """Raise the error of the first unknown key, if any."""
-        if self.unknown:
-            raise UserError(unknown_key(self.unknown[0], self.keys, settings))
 
     def compare_top(self, given: Mapping[str, Any]) -> None:
         for key, value in given.items():

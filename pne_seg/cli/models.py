@@ -2,15 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pne_seg.cli import fail, loading, program
-from pne_seg.errors import unknown_setting
+from pne_seg.cli import fail, loading
+from pne_seg.cli.flag_parser import FlagParser
 
 if TYPE_CHECKING:
     from pne_seg.networks.catalogue import Fit, Method, Misfit
@@ -37,16 +37,10 @@ logits      their stride; the training resizes them to the image
 projection  parameters of the contrast's projection head, in training only"""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        fail(message.removeprefix("argument ").replace(": ", " ", 1))
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog=f"{program()} models",
-        description="Show which methods and encoders go together, with their numbers.",
-        allow_abbrev=False,
+def build_parser() -> FlagParser:
+    """Return the parser of the command."""
+    parser = FlagParser(
+        "models", "Show which methods and encoders go together, with their numbers."
     )
     add = parser.add_argument
     add("--classes", type=_class_count, default=150, metavar="N", help="default 150 (ADE20K)")
@@ -57,12 +51,7 @@ def _parser() -> _Parser:
 
 def run(args: Sequence[str]) -> None:
     """Print the table."""
-    parser = _parser()
-    options, unknown = parser.parse_known_args(list(args))
-    if unknown and unknown[0].startswith("-"):
-        fail(unknown_setting(unknown[0].partition("=")[0], parser._option_string_actions))
-    if unknown:
-        fail(f"{unknown[0]!r} belongs to no option.")
+    options = build_parser().parse(args)
     with loading():  # after --help and mistyped keys: it takes seconds
         from pne_seg.networks.catalogue import ENCODERS, METHODS, Fit, Misfit, describe
 

@@ -24,7 +24,7 @@ _PLAIN = ("builtins", "datetime", "os", "pathlib", "jsonargparse.typing")
 
 
 class Parser(ArgumentParser):
-    """A parser without abbreviations, raising `UserError` in place of a usage wall."""
+    """A parser without abbreviations that raises `UserError` instead of printing the usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, "exit_on_error": False, **kwargs})
@@ -64,7 +64,7 @@ def _find_mistake(parser: ArgumentParser, settings: Settings) -> str | None:
 
 
 def _function_as_network(settings: Settings) -> str | None:
-    """Say what to do about a function in place of the network's class; None if it is none."""
+    """Return how to fix a network that is a function, None if it is a class."""
     network = settings.get("model.network")
     name = network.get("class_path") if isinstance(network, dict) else network
     try:
@@ -181,7 +181,7 @@ class _Walk:
                 return self.settings.imports.resolve(name, key)
             except ModuleNotFoundError as error:
                 reason = (
-                    f"{name} is not to be found here (No module named {error.name!r}).\n"
+                    f"{name} cannot be found here (No module named {error.name!r}).\n"
                     "  Start where Python finds its file, or install its package."
                 )
             except UserError as error:
@@ -228,7 +228,7 @@ def _classes(kind: Any) -> list[type]:
     found: list[type] = []
     for part in _parts(kind):
         if get_origin(part) is Callable:
-            for returned in get_args(part)[-1:]:  # there are none of a plain Callable
+            for returned in get_args(part)[-1:]:  # empty for a plain Callable
                 found += _classes(returned)
         elif isinstance(part, type) and get_origin(part) is None and part.__module__ not in _PLAIN:
             found.append(part)

@@ -1,20 +1,21 @@
 """Read the settings of classes from their source files, without importing them.
 
-An import of this project's classes loads PyTorch and Lightning, for seconds; help and mistyped
-keys need only names, defaults and docstrings. Whatever cannot be read with certainty is None.
+An import of this project's classes loads PyTorch and Lightning, which takes seconds; help and
+mistyped keys need only names, defaults and docstrings. Whatever cannot be read with certainty is
+None.
 """
 
 import ast
-import inspect
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
+from docstring_parser import ParseError, google
+
 _KEEPING = ("_defaults_from_env_vars",)
-"""Decorators that keep a signature; the one is that of Lightning's Trainer."""
+"""Decorators that keep a signature: that of Lightning's Trainer."""
 _OF_LOSS = "settings_of"
 """The decorator of `pne_seg.contrast.component` that adds a loss's settings to a `Contrast`'s."""
 
@@ -49,6 +50,11 @@ class Definition:
         return " ".join((ast.get_docstring(self.node) or "").partition("\n\n")[0].split())
 
     @property
+    def methods(self) -> dict[str, ast.FunctionDef]:
+        """The functions in its body, by name."""
+        return {one.name: one for one in self.node.body if isinstance(one, ast.FunctionDef)}
+
+    @property
     def is_dataclass(self) -> bool:
         """Whether it is a dataclass."""
         return any("dataclass" in ast.unparse(one) for one in self.node.decorator_list)
@@ -58,7 +64,7 @@ class Definition:
 def arguments(path: str) -> Arguments | None:
     """Return the arguments of a class or function, including those forwarded by **kwargs.
 
-    None if they cannot be read with certainty; an argument too many is possible, one too few not.
+    None if they cannot be read with certainty. There may be one too many, never one too few.
     """
     found = definition(path)
     if found is None:
@@ -67,28 +73,29 @@ def arguments(path: str) -> Arguments | None:
         return None if found.node.decorator_list else _of_function(found.node, found)
     if found.is_dataclass:
         return _of_fields(found)
-    body = {one.name: one for one in found.node.body if isinstance(one, ast.FunctionDef)}
-    if "__init__" in body:
-        return _of_function(body["__init__"], found)
-    return None if "__new__" in body else _of_bases(found)
+    if "__init__" in found.methods:
+        return _of_function(found.methods["__init__"], found)
+    return None if "__new__" in found.methods else _of_bases(found)
 
 
 @cache
 def documented(path: str) -> Arguments:
-    """Return the arguments of a class for its help: those in its source, described there or above.
+    """Return the arguments of a class for its help, described in its docstring or a base's.
 
-    Unlike in `arguments`, further ones may go through its **kwargs.
+    Unlike in `arguments`, its **kwargs may take further ones.
     """
     known = arguments(path)
     found = definition(path)
     if known is not None or found is None or isinstance(found.node, ast.FunctionDef):
         return known or {}
-    body = {one.name: one for one in found.node.body if isinstance(one, ast.FunctionDef)}
-    own = _own(body["__init__"], found) if "__init__" in body else {}
+    init = found.methods.get("__init__")
+    own = _own(init, found) if init else {}
     for base in found.node.bases:
         for name, one in documented(_resolved(ast.unparse(base), found)).items():
-            if "__init__" not in body or (name in own and not own[name].text):
-                own[name] = one if "__init__" not in body else replace(own[name], text=one.text)
+            if init is None:
+                own[name] = one
+            elif name in own and not own[name].text:
+                own[name] = replace(own[name], text=one.text)
     return own
 
 
@@ -107,7 +114,7 @@ def definition(path: str) -> Definition | None:
 
 
 def dataclass_in(kind: str, owner: str) -> str | None:
-    """Return the dataclass that an argument of `owner` is, or None: it has no subclasses."""
+    """Return the dataclass that an argument of `owner` takes, or None; it has no subclasses."""
     found = definition(owner)
     names = [name.strip() for name in kind.split("|") if name.strip() != "None"]
     if found is None or len(names) != 1 or not names[0].isidentifier():
@@ -184,7 +191,7 @@ def _of_fields(found: Definition) -> Arguments | None:
 
 
 def _of_bases(found: Definition) -> Arguments | None:
-    """Return the arguments of all bases, of which one takes them."""
+    """Return the arguments of all bases."""
     assert isinstance(found.node, ast.ClassDef)
     merged: Arguments = {}
     for base in found.node.bases:
@@ -217,25 +224,11 @@ def _argument(kind: ast.expr | None, default: ast.expr | None, text: str) -> Arg
 
 def _documentation(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
     """Return the entries below `Args:` or `Attributes:` of a docstring, each on one line."""
-    lines = inspect.cleandoc(ast.get_docstring(node) or "").splitlines()
-    texts: dict[str, str] = {}
-    name, indent, inside = "", 0, False
-    for line in lines:
-        if line.strip() in ("Args:", "Attributes:"):
-            inside, indent = True, 0
-        elif inside and line.strip():
-            depth = len(line) - len(line.lstrip())
-            if not depth:
-                inside = False
-                continue
-            indent = indent or depth
-            entry = (
-                re.match(r"\s*\**(\w+)(?: \([^)]*\))?:\s*(.*)", line) if depth == indent else None
-            )
-            if entry:
-                name = entry[1]
-            texts[name] = f"{texts.get(name, '')} {entry[2] if entry else line.strip()}".strip()
-    return texts
+    try:
+        found = google.parse(ast.get_docstring(node) or "").params
+    except ParseError:  # another style
+        return {}
+    return {one.arg_name: " ".join((one.description or "").split()) for one in found}
 
 
 def _resolved(name: str, within: Definition) -> str:
@@ -280,20 +273,14 @@ def _parsed(module: str) -> ast.Module | None:
 @cache
 def _file(module: str) -> Path | None:
     """Return the source file of a module; its package is not imported."""
-    root, *parts = module.split(".")
+    path, *parts = module.split(".")
     try:
-        spec = find_spec(root)
+        spec = find_spec(path)
     except (ImportError, ValueError):
         return None
-    if spec is not None and spec.submodule_search_locations is None and not parts:
-        return Path(str(spec.origin)) if str(spec.origin).endswith(".py") else None
-    return _below(spec.submodule_search_locations if spec else None, parts)
-
-
-def _below(folders: Sequence[str] | None, parts: Sequence[str]) -> Path | None:
-    for folder in folders or ():
-        path = Path(folder, *parts)
-        for file in (path / "__init__.py", path.with_suffix(".py")):
-            if file.is_file():
-                return file
-    return None
+    for part in parts:
+        path = f"{path}.{part}"
+        folders = spec.submodule_search_locations if spec else None
+        spec = PathFinder.find_spec(path, folders) if folders else None
+    origin = str(spec.origin) if spec else ""
+    return Path(origin) if origin.endswith(".py") else None

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from pne_seg.cli import program
 from pne_seg.cli.compare import write_comparison
+from pne_seg.cli.flag_parser import FlagParser
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError
 from pne_seg.runs import check_name
@@ -38,18 +39,14 @@ _EXTRA = "sweep needs Optuna and scipy: pip install 'pne-seg[sweep]'."
 
 def run(args: Sequence[str]) -> None:
     """Work on a sweep until all its cells are done; exit code 1 if one failed or is not done."""
-    given, overrides = _parser().parse_known_args(args)
+    given, overrides = build_parser().parse_known_args(args)
     if code := _sweep(given, overrides, args):
         raise SystemExit(code)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        f"{program()} sweep",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def build_parser() -> FlagParser:
+    """Return the parser of the command."""
+    parser = FlagParser("sweep", _DESCRIPTION)
     add = parser.add_argument
     text = "file or shipped config of all cells; may be repeated"
     add("--config", action="append", type=find_config, default=[], help=text)

@@ -34,8 +34,8 @@ class BatchRequirements:
             for hook in (image, *norms):
                 hook.detach()
         self._accepted = {(side, side)}
-        # Any size will do for most networks.
-        self._picky = network if side != DUMMY_SIZES[0] else None
+        # Most networks accept any size.
+        self._limited = network if side != DUMMY_SIZES[0] else None
         kind = type(network).__name__
         if not isinstance(output, Tensor) or output.ndim != 4:
             raise ValueError(
@@ -77,10 +77,10 @@ class BatchRequirements:
     def check_size(self, height: int, width: int) -> None:
         """Refuse images of a size that the network cannot compute, as vision transformers do."""
         size = (-(-height // self.stride) * self.stride, -(-width // self.stride) * self.stride)
-        if self._picky is None or size in self._accepted:
+        if self._limited is None or size in self._accepted:
             return
         try:
-            dummy_forward(self._picky, size=size)
+            dummy_forward(self._limited, size=size)
         except ValueError as error:
             own = " or ".join(f"{height}×{width}" for height, width in sorted(self._accepted))
             raise UserError(

@@ -55,7 +55,7 @@ def _parameters(class_path: str, imports: Imports) -> set[str]:
         raise
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"The network's class {class_path} is not to be found here ({error}). Start where the "
+            f"The network's class {class_path} cannot be found here ({error}). Start where the "
             "training was started, so that Python finds its file, or install its package."
         ) from error
     try:

@@ -9,7 +9,7 @@ Curve = Mapping[int, float]
 """A metric by optimizer step."""
 
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""They can be told apart by color-blind eyes, on light and on dark (Okabe and Ito)."""
+"""Distinct to color-blind people, on light and on dark (Okabe and Ito)."""
 _ROW = 24
 _WIDTH = 600
 _MARKED = 30  # points of a curve that is shorter have a dot
@@ -34,12 +34,12 @@ class Interval(NamedTuple):
 
 
 def color(index: int) -> str:
-    """Return the color of the curve at an index, and so on from the beginning."""
+    """Return the color of the curve at an index; colors repeat."""
     return _COLORS[index % len(_COLORS)]
 
 
 def forest_plot(rows: Sequence[Interval], label: str, colors: Sequence[str]) -> str:
-    """Draw means with their intervals, from top to bottom, and a line at 0; colors go round."""
+    """Draw means with their intervals, from top to bottom, and a line at 0; colors repeat."""
     left = min(260, 20 + 8 * max(len(row.name) for row in rows))
     right, top = _WIDTH - 160, 6
     bottom = top + _ROW * len(rows)
@@ -86,8 +86,8 @@ def band_plot(
 ) -> str:
     """Draw means by step, each on a band from the lowest to the highest value.
 
-    With `focus` the scale is that of the means without a few that lie far above the others; what is
-    beyond ends at its edge.
+    With `focus` the scale is that of the means without a few that lie far above the others; values
+    beyond it are drawn at its edge.
     """
     left, right, top, bottom = 56, _WIDTH - 16, 8, 300
     points = [point for band in bands for point in band]

@@ -1,4 +1,4 @@
-"""The page of a run, `report.html`: from its folder, what it says of itself, and some images."""
+"""The page of a run, `report.html`, from its folder, plain facts and some images."""
 
 import base64
 import json
@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from pne_seg.description import DataDescription
+from pne_seg.description import SPLIT_NAMES, DataDescription
 from pne_seg.metrics import SegmentationMetrics, percent
 from pne_seg.page import data_url, render
 from pne_seg.page.plots import Span, band_plot, color
 from pne_seg.runs import Run, read_history
 from pne_seg.visualization.colors import Labels, Pixels, color_labels, error_map
+from pne_seg.visualization.confusion_plot import label_percent, largest_confusions
 from pne_seg.visualization.mosaics import shown_classes, shrink
 
 PAGE = "report.html"
 
 _BOX = (480, 360)  # width and height that an image is fitted into, pixels
-_MOST_SPANS = 200  # of a curve; further values are put together
+_MOST_SPANS = 200  # of a curve; neighboring values are merged
 _LARGEST_MATRIX = 24  # classes
 _LARGEST_CONFUSIONS = 8
-_SPLITS = {"val": "validation", "test": "test"}
 _FACTS = re.compile(r'<script type="application/json" id="facts">(.*?)</script>', re.DOTALL)
 _CURVES = (
     ("Losses", r"(train/loss(_.*)?|val/loss)"),
@@ -63,7 +63,7 @@ Group = tuple[str, str, Sequence[ShownImage]]
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
-    """Return what a run's page was made of; None if there is no page."""
+    """Return the facts that a run's page was made from; None if there is no page."""
     file = folder / PAGE
     found = _FACTS.search(file.read_text(encoding="utf-8")) if file.is_file() else None
     facts = json.loads(found[1]) if found else None
@@ -79,13 +79,13 @@ def run_html(folder: Path, facts: Mapping[str, Any], groups: Sequence[Group]) ->
     data = DataDescription.from_dict(facts["data"])
     metrics = {
         split: SegmentationMetrics.from_matrix(torch.tensor(facts[split]["matrix"]))
-        for split in _SPLITS
+        for split in SPLIT_NAMES
         if facts.get(split)
     }
     environment = _text(Run(folder).environment)
     machine, _, packages = environment.partition("\n\n")
     command = re.search(r"^command: (.*)$", machine, re.MULTILINE)
-    latest = _SPLITS[[*metrics][-1]] if metrics else ""
+    latest = SPLIT_NAMES[[*metrics][-1]] if metrics else ""
     return render(
         "run.html",
         title=f"{facts['name']} {facts['version']}",
@@ -93,7 +93,7 @@ def run_html(folder: Path, facts: Mapping[str, Any], groups: Sequence[Group]) ->
         command=command[1] if command else "",
         cards=_cards(facts, metrics),
         curves=_curves(folder, facts.get("resumed_run")),
-        splits=[_SPLITS[split] for split in metrics],
+        splits=[SPLIT_NAMES[split] for split in metrics],
         classes=_class_rows(data, metrics),
         latest=latest,
         confusion=_confusion(data, [*metrics.values()][-1]) if metrics else None,
@@ -134,7 +134,7 @@ def _cards(facts: Mapping[str, Any], metrics: Mapping[str, SegmentationMetrics])
         cards.append(("best validation mIoU", f"{percent(metrics['val'].miou)}%", note))
     if metrics:
         split, last = [*metrics.items()][-1]
-        note = f"{_SPLITS[split]} split"
+        note = f"{SPLIT_NAMES[split]} split"
         cards.append(("pixel accuracy", f"{percent(last.pixel_accuracy)}%", note))
     trained = f"{facts['steps']:,} steps, {facts['epochs']} epochs"
     cards.append(("training", duration(facts["seconds"]), trained))
@@ -169,7 +169,7 @@ def _curves(folder: Path, resumed_run: str | None) -> list[Any]:
 
 
 def _spans(points: Sequence[tuple[float, float]]) -> list[Span]:
-    """Put neighboring points together so that a curve of any length stays small."""
+    """Merge neighboring points so that a curve of any length stays small."""
     each = max(1, math.ceil(len(points) / _MOST_SPANS))
     chunks = [points[start : start + each] for start in range(0, len(points), each)]
     spans = []
@@ -195,17 +195,10 @@ def _class_rows(data: DataDescription, metrics: Mapping[str, SegmentationMetrics
 
 def _confusion(data: DataDescription, metrics: SegmentationMetrics) -> Any:
     """Return the largest confusions, and the rows of the matrix in percent if it is small."""
-    counts = metrics.matrix.numpy().astype(float)
-    sums = counts.sum(1, keepdims=True)
-    shares = np.where(sums > 0, 100 * counts / np.where(sums > 0, sums, 1), np.nan)
-    names = data.class_names
-    wrong = np.nan_to_num(shares)
-    np.fill_diagonal(wrong, 0)
-    places = np.argsort(-wrong, axis=None, kind="stable")[:_LARGEST_CONFUSIONS]
+    shares, names = label_percent(metrics.matrix.numpy().astype(float)), data.class_names
     largest = [
-        (names[row], names[column], f"{wrong[row, column]:.1f}")
-        for row, column in (divmod(int(place), len(names)) for place in places)
-        if wrong[row, column] > 0
+        (names[row], names[column], f"{shares[row, column]:.1f}")
+        for row, column in largest_confusions(shares, _LARGEST_CONFUSIONS)
     ]
     if len(names) > _LARGEST_MATRIX:
         return {"largest": largest, "names": names, "rows": []}
@@ -261,7 +254,7 @@ def _data_rows(
         images, height, width = facts["batch"]
         rows.append(("training batch", f"{images} images of {width}×{height} pixels"))
     rows += [
-        (f"labeled {_SPLITS[split]} pixels", f"{int(of.matrix.sum()):,}")
+        (f"labeled {SPLIT_NAMES[split]} pixels", f"{int(of.matrix.sum()):,}")
         for split, of in metrics.items()
     ]
     return rows

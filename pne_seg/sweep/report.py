@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pne_seg.description import SPLIT_NAMES
 from pne_seg.errors import UserError
 from pne_seg.page import data_url, render
 from pne_seg.page.plots import Curve, Interval, color, curve_plot, forest_plot
@@ -61,7 +62,7 @@ def report_html(
     return render(
         "sweep.html",
         title=title,
-        split={"val": "validation", "test": "test"}[comparison.split],
+        split=SPLIT_NAMES[comparison.split],
         arms=list(zip([arm.name for arm in arms], colors, strict=True)),
         baseline=baseline,
         miou=miou_table(comparison),
@@ -104,7 +105,7 @@ def _forests(comparison: Comparison, metric: str, caption: str) -> list[tuple[st
 
 
 def _pictures(found: Disagreement, baseline: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return what is said of an image, and its pictures with their captions."""
+    """Return the text on an image, and its pictures with their captions."""
     before, after = (f"{100 * value:.1f}" for value in found.miou)
     captions = ["image", "label", f"{baseline}, mIoU {before}", f"{found.arm}, mIoU {after}"]
     photo, *maps = found.pictures

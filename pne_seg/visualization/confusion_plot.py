@@ -39,9 +39,7 @@ def plot_confusion_matrix(
     from matplotlib.colors import PowerNorm
 
     names = [str(name) for name in class_names]
-    counts = checked_values(matrix, (len(names), len(names)), "matrix")
-    sums = counts.sum(axis=1, keepdims=True)
-    percent = np.where(sums > 0, 100 * counts / np.where(sums > 0, sums, 1), np.nan)
+    percent = label_percent(checked_values(matrix, (len(names), len(names)), "matrix"))
     annotated = len(names) <= _ANNOTATED_CLASSES
     edge = float(np.clip(0.62 * len(names), 3.2, 8.4)) if annotated else 10.0  # inches
     figure, (axes,) = figure_with_axes([edge], edge)
@@ -150,6 +148,12 @@ def _list_confusions(
         place: Any = {"xytext": (76, -down), "textcoords": "offset points", "linespacing": 1.55}
         place |= {"xycoords": "axes fraction", "va": "top", "fontweight": weight}
         axes.annotate(text, (1, 1), **place, **style)
+
+
+def label_percent(counts: Floats) -> Floats:
+    """Return (C, C) counts in percent of their row, NaN for labels that do not occur."""
+    sums = counts.sum(axis=1, keepdims=True)
+    return np.where(sums > 0, 100 * counts / np.where(sums > 0, sums, 1), np.nan)
 
 
 def largest_confusions(percent: Floats, count: int) -> list[tuple[int, int]]:

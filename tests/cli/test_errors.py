@@ -196,7 +196,7 @@ def test_a_config_whose_network_is_not_here(
     line = config.read_text().splitlines().index("  network:") + 1
     said = refused(capsys, verb, *(["--config", config] if verb == "fit" else ["--run", run]))
     assert said == (
-        "error: --model.network my_nets.Net is not to be found here (No module named 'my_nets').\n"
+        "error: --model.network my_nets.Net cannot be found here (No module named 'my_nets').\n"
         "  Start where Python finds its file, or install its package.\n"
         f"  It stands in {config}, line {line}."
     )
@@ -406,3 +406,18 @@ def test_a_network_of_one_size(tiny: Path, capsys: pytest.CaptureFixture[str]) -
     crops = ["--data.height=224", "--data.width=256", f"--data.transforms=[{crop}]"]
     said = refused(capsys, "fit", "--config", tiny, *smps, *crops, *DRY)
     assert "accepts no image of 224×256 pixels" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["compare", "a", "--outptu", "b"], "There is no setting --outptu.\n  The nearest is"),
+        (["configs", "--outptu", "b"], "There is no setting --outptu.\n  The nearest is --output."),
+        (["configs", "a", "b"], "'b' belongs to no option."),
+        (["sweep", "--trials", "x"], "--trials invalid int value: 'x'"),
+    ],
+)
+def test_flags_of_other_commands(
+    args: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *args).startswith(f"error: {expected}")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pne_seg.cli import main
-from pne_seg.cli.export import _formats, _parser
+from pne_seg.cli.export import _formats, build_parser
 from pne_seg.errors import UserError
 from pne_seg.export import writer
 from pne_seg.export.tracing import PixelsToLogits
@@ -83,7 +83,7 @@ def test_another_checkpoint_another_folder(
 
 @pytest.mark.parametrize("formats", ["torch", "torch,safetensors", "[safetensors, torch]"])
 def test_formats_as_words(formats: str) -> None:
-    chosen = _formats(_parser().parse_args(["--formats", formats]).formats)
+    chosen = _formats(build_parser().parse_args(["--formats", formats]).formats)
     assert chosen == [word for word in ("safetensors", "torch") if word in formats]
 
 

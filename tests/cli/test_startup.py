@@ -3,17 +3,22 @@
 import ast
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonargparse import ArgumentParser
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from pne_seg.cli import PACKAGES, VERBS, main
 from pne_seg.cli import help as cli_help
-from pne_seg.cli import main
 from pne_seg.cli.arguments import GROUPS, top_level_keys
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.cli.mistyped import check_keys
@@ -22,6 +27,7 @@ from pne_seg.cli.signatures import arguments, documented
 from pne_seg.errors import UserError
 from pne_seg.imports import imported
 from tests.cli.commands import REPOSITORY, SCENES, refused
+from tools.settings_page import parser_of_verb
 
 CLASSES = [
     *GROUPS.values(),
@@ -48,25 +54,6 @@ def defaults_of(parser: ArgumentParser) -> dict[str, Any]:
         for action in parser._actions
         if action.dest.rpartition(".")[2] != "help"
     }
-
-
-class Built(Exception):  # noqa: N818 (it is no error)
-    """Carries a command's parser out of it."""
-
-
-@pytest.fixture
-def parsers(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def stop(_command: Any, parser: ArgumentParser, _args: Any) -> None:
-        raise Built(parser)
-
-    def build(verb: str) -> ArgumentParser:
-        with pytest.raises(Built) as caught:
-            SegmentationCLI(verb, ["--help"])
-        parser: ArgumentParser = caught.value.args[0]
-        return parser
-
-    monkeypatch.setattr(SegmentationCLI, "parse_arguments", stop)
-    return build
 
 
 @pytest.mark.parametrize("path", CLASSES)
@@ -129,8 +116,8 @@ class Plain(Base):
 
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
-def test_first_keys_and_groups_are_the_parsers(verb: str, parsers: Any) -> None:
-    keys = {action.dest for action in parsers(verb)._actions} - {"help", "print_config"}
+def test_first_keys_and_groups_are_the_parsers(verb: str) -> None:
+    keys = {action.dest for action in parser_of_verb(verb)._actions} - {"help", "print_config"}
     tops = {key.partition(".")[0] for key in keys if not key.endswith(".help")}
     assert top_level_keys(verb) == tops
     for group in GROUPS:
@@ -164,7 +151,7 @@ OVERRIDES = """
 def check(verb: str, *args: str) -> None:
     settings = Settings.of(args)
     settings.load()
-    check_keys(verb, settings)
+    check_keys(settings, top_level_keys(verb))
 
 
 @pytest.mark.parametrize("overlay", [None, "colab", "cpu", "ddp", "debug", "multiscale"])
@@ -209,13 +196,13 @@ def test_the_parser_gives_the_same_answer(
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
 def test_the_screen_names_settings_with_their_defaults(
-    verb: str, parsers: Any, capsys: pytest.CaptureFixture[str]
+    verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([verb, "--help"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 60
     assert max(map(len, lines)) <= 100
-    defaults = {action.dest: action.default for action in parsers(verb)._actions}
+    defaults = {action.dest: action.default for action in parser_of_verb(verb)._actions}
     for slot, path in (
         ("data", "pne_seg.data.file_datamodule.FileDataModule"),
         ("model.network", "pne_seg.networks.UPerNet"),
@@ -316,7 +303,7 @@ def test_neither_pytorch_nor_lightning_is_loaded_for_an_answer() -> None:
     ]
     script = """
 import json, sys
-from pne_seg.cli import main
+from pne_seg.cli import PACKAGES, VERBS, main
 codes = []
 for args in json.loads(sys.argv[1]):
     try:
@@ -340,6 +327,32 @@ print("\\n" + json.dumps([codes, loaded]))
     assert codes == [0] * 12 + [2] * 7
     assert loaded == []
     assert done.stderr.count("error: There is no setting --") == 6
+
+
+def test_the_packages_looked_for_are_the_dependencies() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    required = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    brought_by = packages_distributions()
+    looked_for = {canonicalize_name(name) for one in PACKAGES for name in brought_by[one]}
+    assert required <= looked_for
+    assert len(PACKAGES) == len(required)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "--print_completion"])
+def test_a_python_without_the_dependencies(verb: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "cli.py", verb, "--help"],  # -S: without installed packages
+        cwd=REPOSITORY,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(
+        r"error: \S+ has no torch and \d+ more packages\. .*pip install -e \.\n", done.stderr
+    )
 
 
 def test_the_loss_loads_no_compiler() -> None:
