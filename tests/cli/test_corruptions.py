@@ -155,11 +155,12 @@ def of_another_size(path: Path, chance: random.Random) -> None:
 
 
 def colored(path: Path, chance: random.Random) -> None:
-    Image.open(path).convert("RGB").save(path)
+    labels = np.array(Image.open(path))
+    Image.fromarray(np.stack([labels, labels, 255 - labels], -1)).save(path)
 
 
 def deep(path: Path, chance: random.Random) -> None:
-    Image.fromarray(np.array(Image.open(path)).astype(np.uint16)).save(path)
+    Image.fromarray(np.array(Image.open(path)).astype(np.uint16) + 256).save(path)
 
 
 UNREADABLE = "not a readable image .*Fetch or save the file again"
@@ -188,7 +189,12 @@ FAULTS: dict[str, tuple[str, Callable[[Path, random.Random], None], str, bool]] 
         True,
     ),
     "colors": ("labels", colored, "one channel, this has 3 channels .*Convert it", True),
-    "16 bits": ("labels", deep, "8-bit .*16 bits.* Save its class indices with 8 bits", True),
+    "16 bits": (
+        "labels",
+        deep,
+        "numbers from 0 to 255.*16 bits.*Save its class",
+        True,
+    ),
 }
 
 
