@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import textwrap
 import traceback
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -121,7 +122,7 @@ def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | Non
     if isinstance(error, OSError) and any(settings.get(key) for key in PRETRAINED):
         return UserError(
             f"The pretrained weights of {encoder} cannot be fetched "
-            f"({' '.join(str(error).split())[:160]}).\n"
+            f"({textwrap.shorten(str(error), 160, placeholder=' …')}).\n"
             "  Connect to the network once, or start from random weights: "
             "--model.network.encoder_weights null"
         )

@@ -178,7 +178,8 @@ def print_text(text: str) -> None:
 
 def _screen(verb: str) -> str:
     groups = {"fit": _FIT, "predict": _PREDICTION}.get(verb, _SCORING)
-    lines = [f"usage: {program()} {verb} --config FILE [--KEY VALUE …]", "", DESCRIPTIONS[verb], ""]
+    source = "--config FILE" if verb == "fit" else "(--run DIR | --config FILE)"
+    lines = [f"usage: {program()} {verb} {source} [--KEY VALUE …]", "", DESCRIPTIONS[verb], ""]
     for title, keys in groups.items():
         lines += [title]
         for key, text in keys.items():

@@ -11,7 +11,7 @@ from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned
 from pne_seg.imports import is_own
-from pne_seg.pretrained.locating import locate
+from pne_seg.pretrained.locating import locate, shown_source
 from pne_seg.runs import (
     BEST,
     LAST,
@@ -83,6 +83,8 @@ def weights_to_score(settings: Settings, say: Callable[[str], None]) -> Evaluate
         return None  # --help or --print_config
     name, root = run_name(settings), settings.root
     if weights is not None:
+        if "://" in weights:  # half a minute without a network: the hub is asked several times
+            say(f"Looking for {shown_source(weights)}")
         file = locate(weights)
         say(f"Weights: {file}")
         check_run_name(name)

@@ -89,10 +89,11 @@ class IndexLabels(LabelFormat):
         if (mapped == self._invalid).any():
             counts = np.bincount(labels.ravel(), minlength=256)
             counts[list(self.valid)] = 0
-            value = int(counts.nonzero()[0][0])
+            value, *others = map(int, counts.nonzero()[0])
+            too = f", but {_ranges(others)} occur{'s' * (len(others) == 1)} too" if others else ""
             raise UserError(
                 f"{file}: label {value} ({int(counts[value])} pixels) is no class: valid are "
-                f"{_ranges(self.valid)}. {self.hints.get(value, self.hint)}"
+                f"{_ranges(self.valid)}{too}. {self.hints.get(value, self.hint)}"
             )
         return mapped
 

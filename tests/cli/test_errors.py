@@ -374,6 +374,9 @@ def test_a_commands_own_help_lists_its_settings(capsys: pytest.CaptureFixture[st
         "--data",
     ):
         assert key in listed
+    assert " fit --config FILE [" in listed
+    main(["test", "--help"])
+    assert " test (--run DIR | --config FILE) [" in capsys.readouterr().out
 
 
 def test_a_function_as_network(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from pne_seg import Scenes
+from pne_seg.cli import main
 from pne_seg.data.base import Split
 from pne_seg.data.samples import Sample
 from pne_seg.data.scenes import SceneDataset
@@ -116,7 +117,21 @@ def test_pretrained_weights_that_cannot_be_fetched(
     args = [*network, "--model.network.encoder_weights", "imagenet"]
     said = refused(capsys, "fit", "--config", config, *args)
     assert f"The pretrained weights of {encoder} cannot be fetched" in said
+    assert " …)" in said  # the hub's long reason, cut between two words
     assert "--model.network.encoder_weights null" in said
+
+
+def test_the_source_is_named_before_the_hub_is_asked(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    config = REPOSITORY / "configs" / "scenes_upernet_resnet18.yaml"
+    with pytest.raises(SystemExit):
+        main(["validate", "--config", str(config), "--weights", "hf://some/one"])
+    before, after = capfd.readouterr().err.split("error: ")
+    assert before == "Looking for hf://some/one\n"
+    assert after.startswith("hf://some/one: not in the cache")
 
 
 def test_scoring_fetches_no_pretrained_weights(

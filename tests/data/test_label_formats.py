@@ -118,8 +118,16 @@ def test_the_message_names_value_count_and_what_is_valid(
     labels[0, 0] = 99
     with pytest.raises(UserError) as caught:
         table.apply(labels, "a/b.png")
-    expected = f"a/b.png: label 77 (2 pixels) is no class: valid are {valid}. Correct the labels."
-    assert str(caught.value) == expected
+    start = f"a/b.png: label 77 (2 pixels) is no class: valid are {valid}"
+    assert str(caught.value) == f"{start}, but 99 occurs too. Correct the labels."
+    labels[3, 3], labels[3, 4] = 98, 177
+    with pytest.raises(UserError) as caught:
+        table.apply(labels, "a/b.png")
+    assert str(caught.value) == f"{start}, but 98 to 99 and 177 occur too. Correct the labels."
+    labels[labels > 77] = values[0]
+    with pytest.raises(UserError) as caught:
+        table.apply(labels, "a/b.png")
+    assert str(caught.value) == f"{start}. Correct the labels."
 
 
 def test_cityscapes_as_its_own_scripts_have_it(tmp_path: Path) -> None:
