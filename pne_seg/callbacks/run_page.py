@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from pne_seg.callbacks.figures import Example, Figures
 from pne_seg.callbacks.image_scores import ImageScores
@@ -101,6 +101,7 @@ class RunPage(Callback):
                 facts[split] = _evaluation(self.summary.best, module)
             page = run_html(self.folder, facts, self._groups(module, split))
             write_bytes_atomically(self.folder / PAGE, page.encode())
+            rank_zero_info(f"Page of the run: {self.folder / PAGE}")
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             rank_zero_warn(f"{self.folder / PAGE} was not written: {reason[:300]}")
