@@ -102,10 +102,10 @@ def page() -> str:
         own = [one for one in parser_of_verb(verb)._actions if one.dest not in known]
         parts += [f"### {also}\n\n", *_table([one for one in own if "." not in one.dest])]
         known |= {one.dest for one in own}
-    for module in (export, sweep, check_data):
-        name = module.__name__.rpartition(".")[2].replace("_", "-")
-        own = [one for one in module.build_parser()._actions if "." not in one.dest]
-        parts += [f"### `{name}`\n\n", *_table(own)]
+    for command in (export, sweep, check_data):
+        verb = command.__name__.rpartition(".")[2].replace("_", "-")
+        own = [one for one in command.build_parser()._actions if "." not in one.dest]
+        parts += [f"### `{verb}`\n\n", *_table(own)]
     return "".join(parts).rstrip() + "\n"
 
 
