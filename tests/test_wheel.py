@@ -46,17 +46,22 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = environment / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     (wheel,) = built.glob("*.whl")
-    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, timeout=100)
+    command = [*pip, "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(command, env=_environment(), check=True, timeout=100)
     return python.parent
 
 
-def _run(program: Path, *args: str, folder: Path, code: int = 0) -> str:
+def _environment() -> dict[str, str]:
+    """The variables of this process, less those with which Python and pip find the checkout."""
     hidden = ("PYTHONPATH", "PYTHONSAFEPATH")
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def _run(program: Path, *args: str, folder: Path, code: int = 0) -> str:
     done = subprocess.run(
         [str(program), *args],
         cwd=folder,
-        env=kept | {"OMP_NUM_THREADS": "1"},
+        env=_environment() | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
