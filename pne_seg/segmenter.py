@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
+from pne_seg.data.data_file import open_file
 from pne_seg.data.images import Pixels, as_input, read_image
-from pne_seg.data.sources import open_file
 from pne_seg.description import Color, listed
 from pne_seg.errors import UserError
 from pne_seg.imports import Imports

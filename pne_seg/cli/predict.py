@@ -16,7 +16,7 @@ from pne_seg.cli.mistyped import INTERNAL
 from pne_seg.cli.parser import settings_of
 from pne_seg.cli.settings import Settings
 from pne_seg.data import SegmentationDataModule
-from pne_seg.data.sources import open_file
+from pne_seg.data.data_file import open_file
 from pne_seg.description import description_in
 from pne_seg.errors import UserError
 from pne_seg.inference import Inference

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pne_seg.checkpoint_file import check_checkpoint, usable_checkpoint
 from pne_seg.cli.settings import Settings
-from pne_seg.data.sources import open_file
+from pne_seg.data.data_file import open_file
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned
 from pne_seg.imports import is_own

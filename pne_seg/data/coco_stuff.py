@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pne_seg.data.classes import class_list
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.download import RemoteFile, fetch, fetch_archive
 from pne_seg.data.file_datamodule import FileDataModule, find, locate, missing
 from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelFormat
 from pne_seg.data.mat import MatLabels
 from pne_seg.data.paired_files import PairedDataset, match
-from pne_seg.data.sources import DataFile, Tree
+from pne_seg.data.sources import Tree
 from pne_seg.errors import UserError
 from pne_seg.files import expanded
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from pne_seg.data.sources import DataFile
+from pne_seg.data.data_file import DataFile
 from pne_seg.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
@@ -70,7 +70,6 @@ class ImageInfo:
     orientation: int  # how EXIF data turn the stored picture for display, 1 (not at all) to 8
     lossy: bool = False  # whether compression changes values
     depth: int = 8  # bits per channel in a TIFF file
-    palette: bytes | None = None  # colors of the indices
     range: int | None = None  # the largest value that more than 8 bits hold, if a tag says it
     bits: int | None = None  # that were reduced to 8 in decoding, by `range` or as they are used
 
@@ -101,9 +100,8 @@ def header_info(image: Image.Image) -> ImageInfo:
         depth = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
         most = image.tag_v2.get(_MAX_VALUE)
         most = most[0] if isinstance(most, tuple) else most
-    palette = bytes(image.palette.palette) if image.mode == "P" and image.palette else None
     return ImageInfo(
-        (height, width), str(image.format), image.mode, orientation, lossy, depth, palette, most
+        (height, width), str(image.format), image.mode, orientation, lossy, depth, most
     )
 
 

@@ -8,12 +8,13 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.data.base import Split
 from pne_seg.data.classes import OwnClasses, read_classes
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.file_datamodule import FileDataModule, locate, missing
 from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat
-from pne_seg.data.layouts import SPLIT_NAMES, Place, files_of_both, split_places
+from pne_seg.data.layouts import SPLIT_FOLDERS, Place, files_of_both, split_places
 from pne_seg.data.pair_lists import choose, listed_names, read_pairs
 from pne_seg.data.paired_files import Pair, PairedDataset, by_key, match
-from pne_seg.data.sources import DataFile, Tree, open_tree, plain_path
+from pne_seg.data.sources import Tree, open_tree, plain_path
 from pne_seg.errors import UserError
 
 _CLASS_FILES = ("classes.yaml", "classes.yml")
@@ -128,7 +129,7 @@ class Folder(FileDataModule):
             return open_tree(self.root)
         by_split = [
             [plain_path(f"{written}/{images}")]
-            for name in SPLIT_NAMES["train"]
+            for name in SPLIT_FOLDERS["train"]
             for written in (name, name.capitalize(), name.upper())
         ]
         tree = locate(self.root, *([[images, masks]] if images else []), *by_split)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.decoding import (
     MAX_PIXELS,
     ImageInfo,
@@ -23,7 +24,6 @@ from pne_seg.data.decoding import (
     unreadable,
 )
 from pne_seg.data.label_images import read_labels
-from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
 __all__ = [

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pne_seg.data import images, label_images
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.images import Pixels
-from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
 IGNORE = 255

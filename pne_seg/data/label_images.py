@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.decoding import (
     ImageInfo,
     Pixels,
@@ -17,7 +18,6 @@ from pne_seg.data.decoding import (
     header_info,
     opened_image,
 )
-from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 
 _FORMATS = ("PNG", "BMP", "TIFF")  # those that give back the values that were saved

@@ -4,17 +4,17 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from pne_seg.data.base import Split
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.sources import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
-    DataFile,
     Tree,
     composed,
     plain_path,
 )
 from pne_seg.errors import UserError
 
-SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
@@ -115,7 +115,7 @@ def split_places(tree: Tree, images: Place, masks: Place) -> dict[Split, tuple[P
     layouts = (WHOLE,) if "{split}" in images.folder + masks.folder else LAYOUTS
     names = {
         written
-        for known in SPLIT_NAMES.values()
+        for known in SPLIT_FOLDERS.values()
         for name in known
         for written in (name, name.capitalize(), name.upper())
     }
@@ -123,7 +123,7 @@ def split_places(tree: Tree, images: Place, masks: Place) -> dict[Split, tuple[P
         tops = ["", *images.folders(tree), *masks.folders(tree)]
         names &= {name for top in tops for name in tree.folders(top)}
     found: dict[Split, tuple[Place, Place]] = {}
-    for split, known in SPLIT_NAMES.items():
+    for split, known in SPLIT_FOLDERS.items():
         for name in sorted(name for name in names if name.lower() in known):
             for pattern in layouts:
                 fill = {"images": images.folder, "masks": masks.folder, "split": name}

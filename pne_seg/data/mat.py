@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pne_seg.data.data_file import DataFile, open_file
 from pne_seg.data.images import MAX_PIXELS, Pixels
 from pne_seg.data.label_formats import IndexLabels, LabelFormat
 from pne_seg.data.label_images import read_labels
-from pne_seg.data.sources import DataFile, open_file
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pne_seg.data.base import Split
-from pne_seg.data.layouts import SPLIT_NAMES
+from pne_seg.data.data_file import DataFile, open_file
+from pne_seg.data.layouts import SPLIT_FOLDERS
 from pne_seg.data.paired_files import Pair
-from pne_seg.data.sources import LABEL_SUFFIXES, DataFile, Tree, composed, open_file
+from pne_seg.data.sources import LABEL_SUFFIXES, Tree, composed
 from pne_seg.errors import UserError
 from pne_seg.files import expanded
 
@@ -25,7 +26,7 @@ def listed_names(tree: Tree, folder: str) -> dict[Split, tuple[DataFile, list[st
         raise UserError(f"{tree}: there is no folder {folder} of lists. Correct split_lists.")
     texts = {file.stem.lower(): file for file in tree.files(folder, (".txt",))}
     found: dict[Split, tuple[DataFile, list[str]]] = {}
-    for split, known in SPLIT_NAMES.items():
+    for split, known in SPLIT_FOLDERS.items():
         for file in (texts[name] for name in known if name in texts):
             if split in found:
                 raise UserError(
@@ -109,7 +110,7 @@ def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
 
 
 def _split(text: str, where: str) -> Split:
-    for split, known in SPLIT_NAMES.items():
+    for split, known in SPLIT_FOLDERS.items():
         if text.lower() in known:
             return split
     raise UserError(f"{where}: split must be train, val or test, got {text!r}.")

@@ -8,10 +8,11 @@ from operator import attrgetter
 import cv2
 import numpy as np
 
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.images import Pixels, read_image, read_info
 from pne_seg.data.label_formats import IGNORE, LabelFormat
 from pne_seg.data.samples import Sample, SegmentationDataset
-from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, DataFile, composed
+from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, composed
 from pne_seg.errors import UserError
 
 _SEPARATORS = "_-. "

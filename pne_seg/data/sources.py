@@ -1,19 +1,16 @@
 """The files of a data set: in a folder, or in a zip archive that is read in place."""
 
 import functools
-import hashlib
-import io
 import os
 import unicodedata
 import zipfile
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
 
-from pne_seg.data.archives import Place, check_size, open_archive, read_member
+from pne_seg.data.archives import Place, open_archive, read_member
+from pne_seg.data.data_file import DataFile, PlainFile, identity_of, readable
 from pne_seg.errors import UserError
 from pne_seg.files import check_regular
 
@@ -27,45 +24,6 @@ _OF_SYSTEMS = {
     "__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",
     "$recycle.bin", "lost+found", "system volume information", "~snapshot",
 }  # fmt: skip
-
-
-class DataFile(ABC):
-    """One file of a data set: small, and cheap to send to other processes.
-
-    `str` gives its full path, or `archive.zip/member`. Reading raises a `UserError` if the file is
-    missing, unreadable or, in an archive, damaged.
-    """
-
-    __slots__ = ()
-    relative: str  # its path below the tree's root, with `/` between folders
-
-    @property
-    def name(self) -> str:
-        """The file's name, with its extension."""
-        return self.relative.rpartition("/")[2]
-
-    @property
-    def stem(self) -> str:
-        """The file's name up to the last dot."""
-        return self.name.rpartition(".")[0] or self.name
-
-    @abstractmethod
-    def read_bytes(self) -> bytes:
-        """Read all of the file."""
-
-    def open(self) -> BinaryIO:
-        """Open the file as a stream, to read its beginning only."""
-        return io.BytesIO(self.read_bytes())
-
-    def digest(self) -> str:
-        """Return 32 hexadecimal digits that change with the content; large files take no memory."""
-        with self.open() as file, _readable(self):
-            blake2b = functools.partial(hashlib.blake2b, digest_size=16)
-            return hashlib.file_digest(cast(io.BufferedReader, file), blake2b).hexdigest()
-
-    @abstractmethod
-    def identity(self) -> str:
-        """Return a text that changes with the file: its place, with size and date or checksum."""
 
 
 def plain_path(folder: str) -> str:
@@ -82,49 +40,9 @@ def _is_shown(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _OF_SYSTEMS
 
 
-def _identity(path: Path) -> str:
-    found = path.stat()
-    return f"{path.absolute()}:{found.st_size}:{found.st_mtime_ns}"
-
-
 def _is_folder(path: Path) -> bool:
-    with _readable(path):  # a folder above it may be closed to this user
+    with readable(path):  # a folder above it may be closed to this user
         return path.is_dir()
-
-
-@contextmanager
-def _readable(what: object) -> Iterator[None]:
-    """Name the file or folder that cannot be read, or `what` where the system names none."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or what}: cannot be read ({error.strerror}). Fetch it, or check its "
-            "permissions."
-        ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _PlainFile(DataFile):
-    root: str
-    relative: str
-
-    def read_bytes(self) -> bytes:
-        with self.open() as file, _readable(self):
-            check_size(os.fstat(file.fileno()).st_size, self)
-            return file.read()
-
-    def open(self) -> BinaryIO:
-        with _readable(self):
-            check_regular(str(self))
-            return Path(str(self)).open("rb")
-
-    def identity(self) -> str:
-        with _readable(self):
-            return _identity(Path(str(self)))
-
-    def __str__(self) -> str:
-        return str(Path(self.root, self.relative))
 
 
 class Tree:
@@ -156,13 +74,13 @@ class Tree:
         if not self.has(folder):
             return []
         place = self._root / self.spelled_path(folder)
-        with _readable(place):
+        with readable(place):
             return sorted(name for name, is_folder in _entries(str(place)) if is_folder)
 
     def file(self, relative: str) -> DataFile | None:
         """Return one file by its path, None if there is none."""
         place = self._root / self.spelled_path(relative)
-        with _readable(self):
+        with readable(self):
             # A pipe or a link to nowhere is one too, so that reading it says what is wrong.
             there = os.path.lexists(place) and not place.is_dir()
             return self._file(self.spelled_path(relative)) if there else None
@@ -186,11 +104,11 @@ class Tree:
         return place.relative_to(self._root).as_posix()
 
     def _below(self, folder: str) -> Iterator[str]:
-        with _readable(self):
+        with readable(self):
             yield from _walk(str(self._root / folder), f"{folder}/" if folder else "", frozenset())
 
     def _file(self, name: str) -> DataFile:
-        return _PlainFile(str(self._root), name)
+        return PlainFile(str(self._root), name)
 
 
 def _walk(folder: str, below: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
@@ -226,15 +144,10 @@ def open_tree(path: Path) -> Tree:
         check_regular(path)
         if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
             raise UserError(f"{path} is a plain file: give a folder, or a zip archive of one.")
-        return _open_zip(str(path), _identity(path))
+        return _open_zip(str(path), identity_of(path))
     near = next(parent for parent in path.absolute().parents if _is_folder(parent))
     names = ", ".join(Tree(near).folders()[:8]) or "no folders"
     raise UserError(f"{path} does not exist. The nearest folder above is {near}; it holds {names}.")
-
-
-def open_file(path: Path) -> DataFile:
-    """Return one file on disk, whether it exists or not."""
-    return _PlainFile(str(path.parent), path.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +159,7 @@ class _Member(DataFile):
     place: Place
 
     def read_bytes(self) -> bytes:
-        with _readable(self):
+        with readable(self):
             return read_member(self.archive, self.place, self)
 
     def identity(self) -> str:

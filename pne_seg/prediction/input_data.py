@@ -14,9 +14,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from pne_seg.data.base import SegmentationDataModule, Split, whole
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.images import as_input, read_image, read_info
 from pne_seg.data.samples import SameSizeBatches, Sample, SegmentationDataset, check_arrays
-from pne_seg.data.sources import DataFile
 from pne_seg.description import DataDescription
 from pne_seg.errors import UserError
 from pne_seg.prediction.inputs import Inputs, Source, find_inputs

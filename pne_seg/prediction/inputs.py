@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pne_seg.data.sources import IMAGE_SUFFIXES, DataFile, open_file, open_tree
+from pne_seg.data.data_file import DataFile, open_file
+from pne_seg.data.sources import IMAGE_SUFFIXES, open_tree
 from pne_seg.errors import UserError
 from pne_seg.files import check_regular
 from pne_seg.prediction.manifest import MANIFEST, read_entries

@@ -15,9 +15,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.data.base import SegmentationDataModule, usable_processors
+from pne_seg.data.data_file import DataFile
 from pne_seg.data.images import Pixels
 from pne_seg.data.paired_files import PairedDataset
-from pne_seg.data.sources import DataFile
 from pne_seg.errors import UserError
 from pne_seg.files import remove_abandoned, write_bytes_atomically
 from pne_seg.prediction.input_data import InputDataset, Remaining, RemainingView

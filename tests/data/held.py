@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 import numpy.typing as npt
 from PIL import Image
 
-from pne_seg.data.sources import DataFile
+from pne_seg.data.data_file import DataFile
 
 
 class Held(DataFile):

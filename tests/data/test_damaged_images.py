@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.measure import peak_memory
+from pne_seg.data.data_file import open_file
 from pne_seg.data.images import MAX_PIXELS, read_image, read_info
 from pne_seg.data.label_images import read_labels
-from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
 from tests.data.png_encoder import GRAY, PALETTE, RGB, SIGNATURE, chunk, encode, header

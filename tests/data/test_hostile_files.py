@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+from pne_seg.data.data_file import open_file
 from pne_seg.data.images import read_image, read_info
 from pne_seg.data.inspection.examiner import Examiner
 from pne_seg.data.label_formats import ColorLabels, IndexLabels
@@ -21,7 +22,6 @@ from pne_seg.data.label_images import read_labels
 from pne_seg.data.mat import read_mat
 from pne_seg.data.paired_files import Pair, PairedDataset
 from pne_seg.data.samples import SegmentationDataset
-from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
 from tests.data.png_encoder import SIGNATURE

@@ -11,9 +11,9 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
+from pne_seg.data.data_file import open_file
 from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.mat import MatLabels, read_mat
-from pne_seg.data.sources import open_file
 from pne_seg.errors import UserError
 from tests.data.held import Held
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pne_seg.data import paired_files as module
+from pne_seg.data.data_file import DataFile, open_file
 from pne_seg.data.label_formats import IGNORE, IndexLabels
 from pne_seg.data.paired_files import Pair, PairedDataset, match, spread
-from pne_seg.data.sources import DataFile, open_file, open_tree
+from pne_seg.data.sources import open_tree
 from pne_seg.errors import UserError
 
 LABELS = IndexLabels(range(4), ignored=[255])

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from pne_seg.data.sources import DataFile, Tree, open_file, open_tree
+from pne_seg.data.data_file import DataFile, open_file
+from pne_seg.data.sources import Tree, open_tree
 from pne_seg.errors import UserError
 
 CONTENT = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pne_seg.data.sources import open_file
+from pne_seg.data.data_file import open_file
 from pne_seg.errors import UserError
 from pne_seg.files import write_bytes_atomically
 from pne_seg.prediction.manifest import Manifest, Origin, digest, read_entries

@@ -16,8 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pne_seg.data.data_file import DataFile, open_file
 from pne_seg.data.label_formats import IndexLabels
-from pne_seg.data.sources import DataFile, open_file
 from pne_seg.description import Color
 from pne_seg.errors import UserError
 from pne_seg.settings_files import parse_yaml
