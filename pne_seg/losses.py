@@ -22,10 +22,11 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     return total / (target != ignore_index).sum().clamp(min=1)
 
 
+_POWER = 0.5
 ClassWeights = Sequence[float] | Literal["auto"] | None
 
 
-def balanced_class_weights(pixels: Tensor, power: float = 0.5) -> Tensor:
+def balanced_class_weights(pixels: Tensor, power: float = _POWER) -> Tensor:
     """Return weights w_c = f_c^−p / Σ_k f_k^(1−p), (C,) float32: the rarer a class, the larger.
 
     f_c is the class's share of the labeled pixels, so that the mean weight of a labeled pixel is 1
@@ -61,21 +62,26 @@ class ClassWeightedLoss(nn.Module):
     ignore_index: int = 255
     class_weights: Tensor | None
 
-    def __init__(self, class_weights: ClassWeights, class_weight_power: float = 0.5) -> None:
+    def __init__(self, class_weights: ClassWeights, class_weight_power: float = _POWER) -> None:
         super().__init__()
-        self.automatic = class_weights == "auto"
+        self.automatic = isinstance(class_weights, str)
         self.power = class_weight_power
         self.class_weights = None
         if not 0 <= class_weight_power <= 1:
             raise ValueError(
                 f"class_weight_power must be 0 to 1, got {class_weight_power}: at 0 all weights "
-                "are 1, at 1 all classes count the same, however rare."
+                "are 1, at 1 all classes have the same part in the loss."
             )
-        if isinstance(class_weights, str) and not self.automatic:
-            raise ValueError(
-                f"class_weights must be 'auto' or one number for each class, got {class_weights!r}."
-            )
-        if class_weights is not None and not isinstance(class_weights, str):
+        if isinstance(class_weights, str):
+            if class_weights != "auto":
+                raise ValueError(
+                    "class_weights must be 'auto' or one number for each class, "
+                    f"got {class_weights!r}."
+                )
+            return
+        if class_weight_power != _POWER:
+            raise ValueError("class_weight_power is for class_weights='auto'. Set that, too.")
+        if class_weights is not None:
             if not any(class_weights) or not all(0 <= each < math.inf for each in class_weights):
                 raise ValueError(
                     "class_weights must be finite and 0 or more, at least one of them above 0; "
@@ -114,7 +120,7 @@ class CrossEntropy(ClassWeightedLoss):
             included (as mmsegmentation does it), which weakens sparsely labeled crops.
         class_weights: w, C numbers, or "auto": from the training labels, see
             `balanced_class_weights`. 1 each by default.
-        class_weight_power: of the automatic weights, 0 (all 1) to 1 (all classes count the same).
+        class_weight_power: p of the automatic weights, 0 to 1: the higher, the more they differ.
     """
 
     name = "ce"
@@ -123,7 +129,7 @@ class CrossEntropy(ClassWeightedLoss):
         self,
         average: Literal["labeled", "all"] = "labeled",
         class_weights: ClassWeights = None,
-        class_weight_power: float = 0.5,
+        class_weight_power: float = _POWER,
     ) -> None:
         super().__init__(class_weights, class_weight_power)
         if average not in ("labeled", "all"):
@@ -162,7 +168,7 @@ class OHEMCrossEntropy(ClassWeightedLoss):
         min_kept: fewest pixels to count in a device's batch; all if there are fewer.
         class_weights: w, C numbers, or "auto": from the training labels, see
             `balanced_class_weights`. 1 each by default. They do not change the selection.
-        class_weight_power: of the automatic weights, 0 (all 1) to 1 (all classes count the same).
+        class_weight_power: p of the automatic weights, 0 to 1: the higher, the more they differ.
     """
 
     name = "ohem"
@@ -172,7 +178,7 @@ class OHEMCrossEntropy(ClassWeightedLoss):
         threshold: float = 0.9,
         min_kept: int = 131072,
         class_weights: ClassWeights = None,
-        class_weight_power: float = 0.5,
+        class_weight_power: float = _POWER,
     ) -> None:
         super().__init__(class_weights, class_weight_power)
         if not 0 <= threshold <= 1:

@@ -15,6 +15,7 @@ from pne_seg.losses import ClassWeightedLoss, check_class_weights
 
 TRAINING_TERMS = ("contrast", "auxiliary")
 """Terms of a training module that inference does without."""
+_MOST_LOGGED = 20  # class weights in a line
 
 
 @dataclass
@@ -170,12 +171,16 @@ def weigh_classes(module: nn.Module, data: Any, class_names: Sequence[str]) -> s
             "Give one number for each class, such as those of balanced_class_weights(pixels)."
         )
     pixels = data.class_counts().pixels
-    lines = {}
+    lines: dict[float, str] = {}
     for loss in losses:
         loss.weigh_classes(pixels)
         assert loss.class_weights is not None
-        named = zip(class_names, loss.class_weights.tolist(), strict=True)
-        lines[loss.power] = ", ".join(f"{name} {weight:.3g}" for name, weight in named)
+        weights = zip(loss.class_weights.tolist(), class_names, strict=True)
+        named = [f"{name} {weight:.3g}" for weight, name in sorted(weights)]
+        if len(named) > _MOST_LOGGED:
+            half = _MOST_LOGGED // 2
+            named[half:-half] = ["…"]
+        lines[loss.power] = ", ".join(named)
     return "\n".join(f"Class weights (power {power}): {line}" for power, line in lines.items())
 
 

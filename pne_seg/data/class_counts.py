@@ -18,6 +18,8 @@ from pne_seg.data.images import Pixels
 from pne_seg.data.samples import SegmentationDataset
 from pne_seg.errors import UserError
 
+_RARE = 0.1
+_MOST_NAMED = 5
 Counts = npt.NDArray[np.int64]
 
 
@@ -61,6 +63,25 @@ def count_labels(labels: Pixels, file: str, num_classes: int, ignore_index: int)
                 f"{num_classes - 1} and {ignore_index}. Correct the labels."
             )
     return counts
+
+
+def rare_classes(class_names: Sequence[str], pixels: Counts) -> str | None:
+    """Describe the classes that occur but are rare, and the settings for them; None without any.
+
+    Rare is less than a tenth of the share that each class would have if all had the same.
+    """
+    shares = pixels / max(1, int(pixels.sum()))
+    rare = np.flatnonzero((shares > 0) & (shares < _RARE / len(shares)))
+    if not len(rare):
+        return None
+    first = rare[np.argsort(shares[rare], kind="stable")][:_MOST_NAMED]
+    named = ", ".join(f"{class_names[index]} {100 * shares[index]:.2g}%" for index in first)
+    return (
+        f"Classes are imbalanced, {len(rare)} of {len(shares)} are rare: {named}"
+        f"{', …' if len(rare) > _MOST_NAMED else ''}. If they matter, weigh them more "
+        "(--model.loss.class_weights auto) or draw their images more often "
+        "(--data.rare_class_sampling 0.01)."
+    )
 
 
 def names_digest(dataset: SegmentationDataset) -> str:

@@ -62,6 +62,9 @@ class CountedDataModule(LightningDataModule):
         """Return what draws the images of an epoch; None where it is each of them once."""
         if self.rare_class_sampling is None:
             return None
+        if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            rank_zero_info("overfit_batches keeps to the same images: without rare_class_sampling.")
+            return None
         counts = self.class_counts()
         if counts.images != names_digest(self.split("train")):
             rank_zero_info("The training images are not those of the checkpoint: counted again.")
@@ -80,5 +83,6 @@ class CountedDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the counts of a checkpoint, so that a resume draws and weighs as before."""
-        if _KEY in state_dict:
+        trains = self.trainer is None or self.trainer.state.fn == "fit"
+        if _KEY in state_dict and trains:
             self._counts = ClassCounts(**state_dict[_KEY])
