@@ -187,16 +187,17 @@ class EpochSampler(DistributedSampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.dataset), generator=generator).tolist()  # type: ignore[arg-type]
+        repeats = [0] * len(order)
         if self.draw is not None:
             order = self.draw(order, generator)
-        drawn: Counter[int] = Counter()
-        keys = []
-        for index in order:
-            keys.append(SampleKey(self.epoch, index, drawn[index]))
-            drawn[index] += 1
-        own = keys[self.rank : self.num_samples * self.num_replicas : self.num_replicas]
+            drawn: Counter[int] = Counter()
+            for place, index in enumerate(order):
+                repeats[place] = drawn[index]
+                drawn[index] += 1
+        own = range(self.rank, self.num_samples * self.num_replicas, self.num_replicas)
         epoch, samples = self._skipped
-        yield from own[samples if self.epoch == epoch else 0 :]
+        for place in own[samples if self.epoch == epoch else 0 :]:
+            yield SampleKey(self.epoch, order[place], repeats[place])
 
 
 class SameSizeBatches(DistributedSampler[list[int]]):
