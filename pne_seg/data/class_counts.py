@@ -20,6 +20,7 @@ from pne_seg.errors import UserError
 
 _RARE = 0.1
 _MOST_NAMED = 5
+_PUBLISHED, _ALIKE = 0.01, 0.5  # temperatures: of DAFormer, and where common classes count too
 Counts = npt.NDArray[np.int64]
 
 
@@ -65,10 +66,18 @@ def count_labels(labels: Pixels, file: str, num_classes: int, ignore_index: int)
     return counts
 
 
-def rare_classes(class_names: Sequence[str], pixels: Counts) -> str | None:
+def rare_classes(
+    class_names: Sequence[str], pixels: Counts, images_with: Counts, images: int
+) -> str | None:
     """Describe the classes that occur but are rare, and the settings for them; None without any.
 
     Rare is less than a tenth of the share that each class would have if all had the same.
+
+    Args:
+        class_names: C names.
+        pixels: (C,) pixels of each class.
+        images_with: (C,) images that have any of them.
+        images: all images.
     """
     shares = pixels / max(1, int(pixels.sum()))
     rare = np.flatnonzero((shares > 0) & (shares < _RARE / len(shares)))
@@ -76,11 +85,14 @@ def rare_classes(class_names: Sequence[str], pixels: Counts) -> str | None:
         return None
     first = rare[np.argsort(shares[rare], kind="stable")][:_MOST_NAMED]
     named = ", ".join(f"{class_names[index]} {100 * shares[index]:.2g}%" for index in first)
+    # At the lower temperature, images without a class of a few percent would hardly be drawn.
+    drawn = images_with[(shares > 0) & (shares < 3 * _PUBLISHED)].max(initial=0)
+    temperature = _PUBLISHED if drawn >= 0.9 * images else _ALIKE
     return (
         f"Classes are imbalanced, {len(rare)} of {len(shares)} are rare: {named}"
         f"{', …' if len(rare) > _MOST_NAMED else ''}. If they matter, weigh them more "
         "(--model.loss.class_weights auto) or draw their images more often "
-        "(--data.rare_class_sampling 0.01)."
+        f"(--data.rare_class_sampling {temperature})."
     )
 
 

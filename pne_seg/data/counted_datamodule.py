@@ -9,12 +9,15 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from pne_seg.data.class_counts import ClassCounts, count_once, draw, names_digest
 from pne_seg.data.samples import SegmentationDataset
 
 _KEY = "class_counts"  # of the state that checkpoints keep
+
+_SELDOM = 0.1  # draws per epoch
+_MANY = 0.1  # of the images
 
 
 class CountedDataModule(LightningDataModule):
@@ -35,6 +38,7 @@ class CountedDataModule(LightningDataModule):
             )
         self.rare_class_sampling = rare_class_sampling
         self._counts: ClassCounts | None = None
+        self._reported = False
 
     @property
     @abstractmethod
@@ -71,10 +75,19 @@ class CountedDataModule(LightningDataModule):
             # The pixels stay: class weights do not change on a resume.
             counts = self._counts = replace(self._count(), pixels=counts.pixels)
         expected = counts.expected_draws(self.rare_class_sampling)
-        rank_zero_info(
-            f"rare_class_sampling {self.rare_class_sampling}: by its classes an image is drawn "
-            f"{expected.min():.2g} to {expected.max():.2g} times per epoch."
-        )
+        if not self._reported:  # loaders may be made again in each epoch
+            self._reported = True
+            said = f"rare_class_sampling {self.rare_class_sampling}: an epoch draws an image up to "
+            said += f"{expected.max():.2g} times, by its classes"
+            seldom = int((expected < _SELDOM).sum())
+            if seldom > _MANY * len(expected):
+                rank_zero_warn(
+                    f"{said}, but {seldom} of {len(expected)} images, which have common classes "
+                    "only or no labels, less than once in ten epochs. A higher value, such as "
+                    f"{max(0.5, 2 * self.rare_class_sampling):g}, draws common classes more often."
+                )
+            else:
+                rank_zero_info(f"{said}, and {seldom} images less than once in ten epochs.")
         return partial(draw, expected)
 
     def state_dict(self) -> dict[str, Any]:

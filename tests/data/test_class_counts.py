@@ -306,17 +306,43 @@ def test_a_temperature_is_above_zero(value: float) -> None:
         Noises(rare_class_sampling=value)
 
 
-def test_rare_classes_are_named() -> None:
-    said = rare_classes(CLASSES, np.array([9800, 100, 0, 100]))
+@pytest.mark.parametrize(
+    ("with_rare", "images", "temperature"),
+    [(95, 100, "0.01"), (30, 100, "0.5"), (0, 0, "0.01")],
+)
+def test_rare_classes_are_named_with_settings(
+    with_rare: int, images: int, temperature: str
+) -> None:
+    present = np.array([images, with_rare, 0, 1])
+    said = rare_classes(CLASSES, np.array([9800, 100, 0, 100]), present, images)
     assert said is not None
-    assert "2 of 4 are rare: rare 1%, seldom 1%." in said
+    assert "2 of 4 are rare: rare 1%, seldom 1%. If" in said
     assert "--model.loss.class_weights auto" in said
-    assert "--data.rare_class_sampling 0.01" in said
+    assert f"--data.rare_class_sampling {temperature}" in said
+
+
+def test_only_the_rarest_classes_are_named() -> None:
     many = np.array([10_000_000, *range(1, 21)])
-    said = rare_classes([f"c{index}" for index in range(21)], many)
+    said = rare_classes([f"c{index}" for index in range(21)], many, np.ones_like(many), 1)
     assert said is not None
     assert "20 of 21 are rare: c1 " in said
     assert "c5 " in said
     assert "c6 " not in said
-    assert rare_classes(CLASSES, np.array([100, 30, 0, 20])) is None
-    assert rare_classes(CLASSES, np.zeros(4, np.int64)) is None
+    for even in (np.array([100, 30, 0, 20]), np.zeros(4, np.int64)):
+        assert rare_classes(CLASSES, even, even, 3) is None
+
+
+def test_images_that_are_hardly_drawn_are_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Data(Noises):
+        def dataset(self, split: Any) -> Any:
+            return SPLIT
+
+    data: Any = Data(rare_class_sampling=0.01)
+    data.class_names = CLASSES
+    with pytest.warns(UserWarning, match=r"but 3 of 6 images, which have common .* such as 0\.5"):
+        data.train_dataloader()
+    caplog.set_level("INFO")
+    data.train_dataloader()
+    assert "rare_class_sampling" not in caplog.text
+    Noises(rare_class_sampling=0.01).train_dataloader()
+    assert "up to 1 times, by its classes, and 0 images less than once in ten" in caplog.text

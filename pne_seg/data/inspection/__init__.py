@@ -85,8 +85,10 @@ def inspect(
         figures["test"] = replace(val, same_as="val")
     findings += _duplicates(parts)
     findings += _absent_classes(data, figures)
-    if (train := figures.get("train")) and (rare := rare_classes(data.class_names, train.pixels)):
-        findings.append(Finding("note", "imbalance", ["train"], rare))
+    if train := figures.get("train"):
+        counted = train.pixels, train.images_with, train.images
+        if rare := rare_classes(data.class_names, *counted):
+            findings.append(Finding("note", "imbalance", ["train"], rare))
     levels: list[Level] = ["error", "warning", "note"]
     return Inspection(
         data=type(data).__name__,
