@@ -18,7 +18,7 @@ from pne_seg.data.images import Pixels
 from pne_seg.data.samples import SegmentationDataset
 from pne_seg.errors import UserError
 
-_RARE = 0.1
+_RARE = 0.1  # of an equal share of the pixels
 _MOST_NAMED = 5
 _PUBLISHED, _ALIKE = 0.01, 0.5  # temperatures: of DAFormer, and where common classes count too
 Counts = npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ class ClassCounts:
         share of the labeled pixels, and then any of the n_c images that have it: image i is drawn
         N · Σ_c P(c) / n_c times, c over its classes. Classes without an image have P(c) = 0.
 
-        Source: rare class sampling in DAFormer (Hoyer et al., CVPR 2022), equation 8.
+        Source: rare class sampling in DAFormer (Hoyer et al., CVPR 2022).
         """
         images = self.present.double().sum(0)  # n_c
         shares = self.pixels.double() / self.pixels.sum()

@@ -15,7 +15,6 @@ from pne_seg.data.class_counts import ClassCounts, count_once, draw, names_diges
 from pne_seg.data.samples import SegmentationDataset
 
 _KEY = "class_counts"  # of the state that checkpoints keep
-
 _SELDOM = 0.1  # draws per epoch
 _MANY = 0.1  # of the images
 
