@@ -22,6 +22,26 @@ def cross_entropy(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     return total / (target != ignore_index).sum().clamp(min=1)
 
 
+_POWER = 0.5
+ClassWeights = Sequence[float] | Literal["auto"] | None
+
+
+def balanced_class_weights(pixels: Tensor, power: float = _POWER) -> Tensor:
+    """Return weights w_c = f_c^−p / Σ_k f_k^(1−p), (C,) float32: the rarer a class, the larger.
+
+    f_c is the class's share of the labeled pixels, so that the mean weight of a labeled pixel is 1
+    and a loss keeps its size. A class without a pixel gets 1: no training pixel has that weight.
+
+    Args:
+        pixels: (C,) pixels of each class, at least one of them above 0.
+        power: p; 0 gives all classes the weight 1, 1 the same share of the loss, 0.5 is between.
+    """
+    shares = pixels.double() / pixels.sum()
+    weights = torch.where(shares > 0, shares.clamp(min=torch.finfo(torch.double).tiny) ** -power, 0)
+    weights = weights / (shares * weights).sum()
+    return torch.where(shares > 0, weights, 1).float()
+
+
 class ClassWeightedLoss(nn.Module):
     """Base of the losses here, called with (B, C, H, W) logits and (B, H, W) integer labels.
 
@@ -30,31 +50,65 @@ class ClassWeightedLoss(nn.Module):
     Attributes:
         name: logged as `train/loss_<name>`.
         ignore_index: the label that carries no class; the data decides it (`set_ignore_index`).
-        class_weights: (C,), or None. Part of the configuration, not of the state dict.
+        class_weights: (C,) float32, or None. Part of the configuration, not of the state dict.
+        automatic: whether `class_weights` come from the training labels.
+
+    Args:
+        class_weights: C numbers, "auto" for those of `balanced_class_weights`, or None for 1 each.
+        class_weight_power: p of the automatic weights, 0 to 1.
     """
 
     name: str
     ignore_index: int = 255
     class_weights: Tensor | None
 
-    def __init__(self, class_weights: Sequence[float] | None) -> None:
+    def __init__(self, class_weights: ClassWeights, class_weight_power: float = _POWER) -> None:
         super().__init__()
-        weights = None
+        self.automatic = isinstance(class_weights, str)
+        self.power = class_weight_power
+        self.class_weights = None
+        if not 0 <= class_weight_power <= 1:
+            raise ValueError(
+                f"class_weight_power must be 0 to 1, got {class_weight_power}: at 0 all weights "
+                "are 1, at 1 all classes have the same part in the loss."
+            )
+        if isinstance(class_weights, str):
+            if class_weights != "auto":
+                raise ValueError(
+                    "class_weights must be 'auto' or one number for each class, "
+                    f"got {class_weights!r}."
+                )
+            return
+        if class_weight_power != _POWER:
+            raise ValueError("class_weight_power is for class_weights='auto'. Set that, too.")
         if class_weights is not None:
             if not any(class_weights) or not all(0 <= each < math.inf for each in class_weights):
                 raise ValueError(
                     "class_weights must be finite and 0 or more, at least one of them above 0; "
                     f"got {list(class_weights)}."
                 )
-            weights = torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("class_weights", weights, persistent=False)
+            self.class_weights = torch.tensor(class_weights, dtype=torch.float32)
+
+    def weigh_classes(self, pixels: Tensor) -> None:
+        """Set the weights that "auto" stands for; a training with a data module does it.
+
+        Args:
+            pixels: (C,) pixels of each class in the training labels.
+        """
+        self.class_weights = balanced_class_weights(pixels, self.power)
 
     def _weights_for(self, logits: Tensor) -> Tensor | None:
-        """Return the class weights in float32 if their number fits."""
+        """Return the class weights on the logits' device if their number fits."""
         if self.class_weights is None:
+            if self.automatic:
+                raise UserError(
+                    "class_weights is 'auto', but the classes were not counted: call "
+                    "weigh_classes(pixels) first, or train with a data module, which counts them."
+                )
             return None
         check_class_weights(self, logits.shape[1])
-        return self.class_weights.float()  # a module moved to bfloat16 takes its buffers along
+        self.class_weights = self.class_weights.to(logits.device)  # moved once
+        return self.class_weights
 
 
 class CrossEntropy(ClassWeightedLoss):
@@ -64,7 +118,9 @@ class CrossEntropy(ClassWeightedLoss):
         average: what the sum of w·ce over the labeled pixels is divided by: "labeled", the sum of
             their weights (as `torch` does it); "all", the number of all pixels, ignored ones
             included (as mmsegmentation does it), which weakens sparsely labeled crops.
-        class_weights: w, C numbers; 1 each by default.
+        class_weights: w, C numbers, or "auto": from the training labels, see
+            `balanced_class_weights`. 1 each by default.
+        class_weight_power: p of the automatic weights, 0 to 1: the higher, the more they differ.
     """
 
     name = "ce"
@@ -72,9 +128,10 @@ class CrossEntropy(ClassWeightedLoss):
     def __init__(
         self,
         average: Literal["labeled", "all"] = "labeled",
-        class_weights: Sequence[float] | None = None,
+        class_weights: ClassWeights = None,
+        class_weight_power: float = _POWER,
     ) -> None:
-        super().__init__(class_weights)
+        super().__init__(class_weights, class_weight_power)
         if average not in ("labeled", "all"):
             raise ValueError(f"average must be 'labeled' or 'all', got {average!r}.")
         self.average = average
@@ -109,7 +166,9 @@ class OHEMCrossEntropy(ClassWeightedLoss):
         threshold: probability from which a pixel is easy, 0 to 1; 0 selects by
             `min_kept` only.
         min_kept: fewest pixels to count in a device's batch; all if there are fewer.
-        class_weights: w, C numbers; 1 each by default. They do not change the selection.
+        class_weights: w, C numbers, or "auto": from the training labels, see
+            `balanced_class_weights`. 1 each by default. They do not change the selection.
+        class_weight_power: p of the automatic weights, 0 to 1: the higher, the more they differ.
     """
 
     name = "ohem"
@@ -118,9 +177,10 @@ class OHEMCrossEntropy(ClassWeightedLoss):
         self,
         threshold: float = 0.9,
         min_kept: int = 131072,
-        class_weights: Sequence[float] | None = None,
+        class_weights: ClassWeights = None,
+        class_weight_power: float = _POWER,
     ) -> None:
-        super().__init__(class_weights)
+        super().__init__(class_weights, class_weight_power)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is a probability, 0 to 1; got {threshold}.")
         if min_kept < 1:

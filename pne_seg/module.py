@@ -27,7 +27,12 @@ from pne_seg.networks.auxiliary import Auxiliary, untrained_logits
 from pne_seg.networks.requirements import BatchRequirements
 from pne_seg.optim import ParameterGroups
 from pne_seg.resume import ResumableModule
-from pne_seg.training_loss import LogitLosses, TrainingTerm, reconcile_training_terms
+from pne_seg.training_loss import (
+    LogitLosses,
+    TrainingTerm,
+    reconcile_training_terms,
+    weigh_classes,
+)
 from pne_seg.weight_loading import initialize_from
 
 Batch = dict[str, Any]  # image (B, 3, H, W) uint8, mask (B, H, W) integers, name
@@ -147,6 +152,12 @@ class SegmentationModule(ResumableModule):
     def forward(self, images: Tensor) -> Tensor:
         """Compute (B, C, H, W) logits of (B, 3, H, W) images in 0–255, see `Predictor.logits`."""
         return self.scorer.logits(images)
+
+    def on_fit_start(self) -> None:
+        """Weigh the classes by the training labels where a loss asks for it."""
+        data = getattr(self.trainer, "datamodule", None)
+        if line := weigh_classes(self, data, self.class_names):
+            rank_zero_info(line)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Refuse a batch that the network cannot be trained on, by the first one's size."""

@@ -3,17 +3,19 @@
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from pne_seg.errors import UserError
 from pne_seg.feature_hooks import FeatureHook
 from pne_seg.losses import ClassWeightedLoss, check_class_weights
 
 TRAINING_TERMS = ("contrast", "auxiliary")
 """Terms of a training module that inference does without."""
+_MOST_LOGGED = 20  # class weights in a line
 
 
 @dataclass
@@ -146,6 +148,40 @@ def set_ignore_index(loss: nn.Module, ignore_index: int) -> None:
             "Leave it out: the loss gets the data's."
         )
     holder.ignore_index = ignore_index
+
+
+def weigh_classes(module: nn.Module, data: Any, class_names: Sequence[str]) -> str | None:
+    """Weigh the classes in all losses of a module that take the weights from the training data.
+
+    Args:
+        module: the training module; losses of its terms count too.
+        data: the data module that counts the pixels; None or another kind is an error.
+        class_names: C names.
+
+    Returns:
+        A line with the weights, None if no loss asks for them.
+    """
+    found = [each for each in module.modules() if isinstance(each, ClassWeightedLoss)]
+    losses = [loss for loss in found if loss.automatic]
+    if not losses:
+        return None
+    if not hasattr(data, "class_counts"):
+        raise UserError(
+            "class_weights is 'auto', which needs a SegmentationDataModule to count the classes. "
+            "Give one number for each class, such as those of balanced_class_weights(pixels)."
+        )
+    pixels = data.class_counts().pixels
+    lines: dict[float, str] = {}
+    for loss in losses:
+        loss.weigh_classes(pixels)
+        assert loss.class_weights is not None
+        weights = zip(loss.class_weights.tolist(), class_names, strict=True)
+        named = [f"{name} {weight:.3g}" for weight, name in sorted(weights)]
+        if len(named) > _MOST_LOGGED:
+            half = _MOST_LOGGED // 2
+            named[half:-half] = ["…"]
+        lines[loss.power] = ", ".join(named)
+    return "\n".join(f"Class weights (power {power}): {line}" for power, line in lines.items())
 
 
 def evaluate(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:

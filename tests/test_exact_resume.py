@@ -24,6 +24,7 @@ from pne_seg.callbacks.exact_resume import POSITION
 from pne_seg.contrast.component import PNE
 from pne_seg.data.scenes import Scenes
 from pne_seg.errors import UserError
+from pne_seg.losses import CrossEntropy
 from pne_seg.module import SegmentationModule
 from pne_seg.optim import WarmupPoly
 from tests.tiny_networks import TinyNet, same_tensors
@@ -95,16 +96,23 @@ def train(
 ) -> Training:
     """Train with everything that is random or has a state: dropout, sampling, average, schedule."""
     averaged, workers = settings.pop("averaged", True), settings.pop("workers", 0)
-    batch_size = settings.pop("batch_size", 2)
+    batch_size, balanced = settings.pop("batch_size", 2), settings.pop("balanced", False)
     seed_everything(0, verbose=False)
     data = Scenes(
-        train_size=10, val_size=3, height=32, width=48, batch_size=batch_size, num_workers=workers
+        train_size=10,
+        val_size=3,
+        height=32,
+        width=48,
+        batch_size=batch_size,
+        num_workers=workers,
+        rare_class_sampling=0.01 if balanced else None,
     )
     network = TinyNet(data.num_classes, dropout=0.3)
     assert isinstance(network.segmentation_head[0], nn.Dropout)
     module = SegmentationModule(
         network,
         data.num_classes,
+        loss=CrossEntropy(class_weights="auto") if balanced else None,
         contrast=PNE(embedding_dim=6, sampling="random", warmup_steps=4),
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=0.01),
         schedule=lambda optimizer: WarmupPoly(optimizer, warmup_steps=3),
@@ -172,6 +180,19 @@ def test_with_another_number_of_workers(tmp_path: Path) -> None:
     straight = train(tmp_path, keep=True, max_epochs=2)
     for workers, index in ((1, 2), (4, 5), (2, 7)):
         check_resume(tmp_path, straight, straight.kept[index], max_epochs=2, workers=workers)
+
+
+def test_with_weights_and_draws_by_rare_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = train(tmp_path, keep=True, balanced=True, max_epochs=2)
+    plain = train(tmp_path / "plain", max_epochs=2)
+    assert [step[4:] for step in straight.noted.steps] != [step[4:] for step in plain.noted.steps]
+    # The counts are in the checkpoint.
+    monkeypatch.delattr("pne_seg.data.class_counts.count_classes")
+    for workers, index in ((0, 2), (2, 7)):
+        kept = straight.kept[index]
+        check_resume(tmp_path, straight, kept, balanced=True, max_epochs=2, workers=workers)
 
 
 def test_a_run_goes_on_beyond_its_first_limit(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pne_seg.errors import UserError
 from pne_seg.losses import (
     CrossEntropy,
     OHEMCrossEntropy,
+    balanced_class_weights,
     cross_entropy,
 )
 from pne_seg.training_loss import loss_name, set_ignore_index
@@ -202,6 +204,78 @@ def test_bad_class_weights_are_refused(weights: list[float]) -> None:
             kind(class_weights=weights)
 
 
+# Shares of 0.64, 0.32, 0.04 and none: by hand, w_c = f_c^−p / Σ f_k^(1−p).
+PIXELS = torch.tensor([64, 32, 4, 0])
+
+
+@pytest.mark.parametrize(
+    ("power", "expected"),
+    [
+        (0.0, [1, 1, 1, 1]),
+        (0.5, [0.7984, 1.1291, 3.1935, 1]),  # 1 / (0.8, 0.5657, 0.2), over their sum 1.5657
+        (1.0, [0.5208, 1.0417, 8.3333, 1]),  # 1 / (3 · share)
+    ],
+)
+def test_automatic_weights_are_those_of_the_formula(power: float, expected: list[float]) -> None:
+    weights = balanced_class_weights(PIXELS, power)
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == pytest.approx(expected, rel=1e-3)
+    shares = PIXELS / PIXELS.sum()
+    assert (shares * weights).sum().item() == pytest.approx(1)  # the loss keeps its size
+
+
+@pytest.mark.parametrize("pixels", [[10**18, 1], [1, 0, 0], [5], [3, 3]])
+def test_automatic_weights_are_finite(pixels: list[int]) -> None:
+    for power in (0.0, 0.5, 1.0):
+        weights = balanced_class_weights(torch.tensor(pixels), power)
+        assert weights.isfinite().all()
+        assert (weights > 0).all()
+        if len({*pixels} - {0}) == 1:
+            assert weights.tolist() == pytest.approx([1] * len(pixels))
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_a_loss_with_automatic_weights_is_the_one_of_torch(power: float) -> None:
+    logits, target = draw(255)
+    weights = balanced_class_weights(PIXELS, power)
+    loss = CrossEntropy(class_weights="auto", class_weight_power=power)
+    loss.weigh_classes(PIXELS)
+    torchs = nn.CrossEntropyLoss(weights, ignore_index=255)(logits, target)
+    torch.testing.assert_close(loss(logits, target), torchs)
+    hard = OHEMCrossEntropy(class_weights="auto", class_weight_power=power)
+    hard.weigh_classes(PIXELS)
+    torch.testing.assert_close(hard(logits, target), torchs)  # all pixels are among the hardest
+
+
+def test_automatic_weights_need_counts() -> None:
+    logits, target = draw(255)
+    for kind in (CrossEntropy, OHEMCrossEntropy):
+        loss = kind(class_weights="auto")
+        with pytest.raises(UserError, match=r"'auto', but the classes were not counted: call weig"):
+            loss(logits, target)
+        loss.weigh_classes(torch.tensor([1, 2, 3]))
+        with pytest.raises(UserError, match="3 class weights for 4 classes"):
+            loss(logits, target)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"class_weights": "automatic"}, "'auto' or one number for each class, got 'automatic'"),
+        ({"class_weights": "auto", "class_weight_power": -0.1}, "must be 0 to 1, got -0.1"),
+        ({"class_weights": "auto", "class_weight_power": math.nan}, "must be 0 to 1, got nan"),
+        ({"class_weight_power": 1.0}, "is for class_weights='auto'. Set that, too"),
+        ({"class_weights": [1, 2], "class_weight_power": 1.0}, "is for class_weights='auto'"),
+    ],
+)
+def test_settings_of_automatic_weights_that_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    for kind in (CrossEntropy, OHEMCrossEntropy):
+        with pytest.raises(ValueError, match=message):
+            kind(**settings)
+
+
 def test_as_many_weights_as_classes() -> None:
     logits, target = draw(255)
     for loss in every_loss([1.0, 2.0, 3.0]):
@@ -230,7 +304,9 @@ def test_losses_leave_no_trace_in_a_state_dict() -> None:
     for loss in every_loss(WEIGHTS):
         assert not loss.state_dict()
         assert not list(loss.parameters())
-        assert next(iter(loss.buffers())).tolist() == list(WEIGHTS)
+        assert not list(loss.buffers())
+        assert loss.class_weights is not None
+        assert loss.class_weights.tolist() == list(WEIGHTS)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import albumentations as A
 import cv2
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pne_seg.data.counted_datamodule import CountedDataModule
 from pne_seg.data.samples import (
     EpochSampler,
     SameSizeBatches,
@@ -36,7 +36,7 @@ _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
 _SECONDS_LEFT = 8  # in which a loader's worker ends after a SIGTERM
 
 
-class SegmentationDataModule(LightningDataModule):
+class SegmentationDataModule(CountedDataModule):
     """Loads the three splits of one data set, and knows its classes and the ignore value.
 
     A subclass sets `class_names` and `palette`, returns a `SegmentationDataset` for each split
@@ -49,6 +49,9 @@ class SegmentationDataModule(LightningDataModule):
         transforms: albumentations for training, in place of the data set's. Where they create
             pixels, such as in the corners of a rotated image, these are ignored in the mask.
         seed: of order and augmentation; by default that of `seed_everything`.
+        rare_class_sampling: temperature T, above 0, at which an epoch draws images with rare
+            classes more often, see `ClassCounts.expected_draws`; the published one is 0.01. None
+            draws each image once.
     """
 
     class_names: Sequence[str]
@@ -64,8 +67,9 @@ class SegmentationDataModule(LightningDataModule):
         num_workers: int | None = None,
         transforms: list[A.BasicTransform | A.BaseCompose] | None = None,
         seed: int | None = None,
+        rare_class_sampling: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(rare_class_sampling)
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(
                 f"Batch sizes must be 1 or more, got {batch_size} and {eval_batch_size}."
@@ -167,8 +171,9 @@ class SegmentationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled, augmented batches; a short last batch is left out."""
-        view, processes = self._train_view(), self._processes()
-        if left_over := len(view) % (self.batch_size * processes[0]):
+        view, processes, draw = self._train_view(), self._processes(), self._draw()
+        left_over = len(view) % (self.batch_size * processes[0])
+        if left_over and draw is None:
             rank_zero_info(
                 f"An epoch trains on {len(view) - left_over} of {len(view)} images: the "
                 f"{left_over} that fill no batch are left out, others in each epoch."
@@ -176,7 +181,8 @@ class SegmentationDataModule(LightningDataModule):
         epoch, batch = self.start
         if self.trainer is not None and self.trainer.current_epoch > epoch:  # asked for again
             epoch, batch = self.trainer.current_epoch, 0
-        sampler = EpochSampler(view, self.seed, *processes, epoch, batch * self.batch_size)
+        skipped = batch * self.batch_size
+        sampler = EpochSampler(view, self.seed, *processes, epoch, skipped, draw)
         return self.loader(
             view, sampler, batch_size=self.batch_size, drop_last=True, collate_fn=collate
         )

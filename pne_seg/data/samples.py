@@ -3,6 +3,7 @@
 import hashlib
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -44,6 +45,10 @@ class SegmentationDataset(ABC):
     def read(self, index: int) -> Sample:
         """Read one image with its labels, checked; a `UserError` names a file that is not valid."""
 
+    def read_labels(self, index: int) -> Pixels | None:
+        """Read the labels of one image at their own size, to count them; None if it has none."""
+        return self.read(index).labels if self.labeled else None
+
     def source_size(self, index: int) -> tuple[int, int]:
         """Return height and width of the image as distributed; from a header if there is one."""
         return self.read(index).source_size
@@ -64,13 +69,14 @@ class SampleKey:
 
     epoch: int
     index: int
+    repeat: int = 0  # how often the epoch's order has the image before
 
 
 @dataclass(eq=False)
 class SampleView(Dataset[dict[str, Any]]):
     """Samples as the network takes them, from a split and an optional augmentation.
 
-    A sample is a function of (seed, epoch, index), whichever worker or process makes it. The image,
+    A sample is a function of (seed, key), whichever worker or process makes it. The image,
     not its labels, is fitted to `resize_base` (width, height) if that is given, see `fitted_size`.
     """
 
@@ -89,12 +95,13 @@ class SampleView(Dataset[dict[str, Any]]):
         """
         if isinstance(key, list):
             return collate([self[index] for index in key])
-        epoch, index = (key.epoch, key.index) if isinstance(key, SampleKey) else (0, key)
+        key = key if isinstance(key, SampleKey) else SampleKey(0, key)
+        index = key.index
         if not 0 <= index < len(self):
             raise IndexError(index)  # a plain loop over the view ends by it
         image, mask, source_size = self.source.read(index)
         if self.transform is not None:
-            seed = sample_seed(self.seed, epoch, index)
+            seed = sample_seed(self.seed, key.epoch, index, key.repeat)
             # One state for all: `set_random_seed` gives each transform the same numbers, so that
             # what is enlarged, say, would be what is mirrored.
             self.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
@@ -109,9 +116,10 @@ class SampleView(Dataset[dict[str, Any]]):
         }
 
 
-def sample_seed(seed: int, epoch: int, index: int) -> int:
+def sample_seed(seed: int, epoch: int, index: int, repeat: int = 0) -> int:
     """Return a well-mixed 32-bit seed: neighboring samples and epochs share nothing."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=4).digest()
+    text = f"{seed}/{epoch}/{index}" + (f"/{repeat}" if repeat else "")
+    digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
@@ -157,7 +165,8 @@ class EpochSampler(DistributedSampler[SampleKey]):
     process gets every `num_replicas`-th key of the common order; the few keys that do not fill
     every process are left out, so that no image counts twice. `epoch` is the first one: a loader
     with workers asks for samples before Lightning sets it. Of it, this process leaves out the first
-    `skipped` samples.
+    `skipped` samples. `draw` turns an order and a generator into the images of an epoch, as many,
+    where that is not each of them once.
     """
 
     def __init__(
@@ -168,18 +177,27 @@ class EpochSampler(DistributedSampler[SampleKey]):
         rank: int = 0,
         epoch: int = 0,
         skipped: int = 0,
+        draw: Callable[[list[int], torch.Generator], list[int]] | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=True)
+        self.draw = draw
         self.epoch = epoch
         self._skipped = (epoch, skipped)
 
     def __iter__(self) -> Iterator[SampleKey]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.dataset), generator=generator).tolist()  # type: ignore[arg-type]
-        own = order[self.rank : self.num_samples * self.num_replicas : self.num_replicas]
+        repeats = [0] * len(order)
+        if self.draw is not None:
+            order = self.draw(order, generator)
+            drawn: Counter[int] = Counter()
+            for place, index in enumerate(order):
+                repeats[place] = drawn[index]
+                drawn[index] += 1
+        own = range(self.rank, self.num_samples * self.num_replicas, self.num_replicas)
         epoch, samples = self._skipped
-        for index in own[samples if self.epoch == epoch else 0 :]:
-            yield SampleKey(self.epoch, index)
+        for place in own[samples if self.epoch == epoch else 0 :]:
+            yield SampleKey(self.epoch, order[place], repeats[place])
 
 
 class SameSizeBatches(DistributedSampler[list[int]]):

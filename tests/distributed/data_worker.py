@@ -8,11 +8,12 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pne_seg.losses import CrossEntropy
 from pne_seg.module import SegmentationModule
 from tests.data.noise import Fitted
 from tests.tiny_networks import TinyNet
@@ -51,16 +52,15 @@ class Record(Callback):
         self.batches.append([*batch["image"].shape])
 
 
-def build() -> SegmentationModule:
+def build(class_weights: Literal["auto"] | None = None) -> SegmentationModule:
     """Statistics of the batches make the processes differ, were they not brought together."""
     torch.manual_seed(0)
-    return SegmentationModule(TinyNet(3), 3)
+    return SegmentationModule(TinyNet(3), 3, loss=CrossEntropy(class_weights=class_weights))
 
 
-def train_on_noise(folder: Path) -> None:
-    """Train, validating in between and at the end; save what was seen and scored."""
-    record, module = Record(), build()
-    trainer = Trainer(
+def trainer(record: Record) -> Trainer:
+    """Two processes for two epochs."""
+    return Trainer(
         accelerator="cpu",
         devices=2,
         strategy="ddp",
@@ -71,15 +71,37 @@ def train_on_noise(folder: Path) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def train_by_rare_classes(folder: Path) -> None:
+    """Train with draws and weights by the counts of the first process; save both."""
+    record, module = Record(), build("auto")
+    rank = os.environ["RANK"]
+    data = Fitted(batch_size=1, rare_class_sampling=0.01, **SETTINGS)
+    read: list[int] = []
+    split = data.split("train")
+    split.read_labels = lambda index: read.append(index) or split.read(index).labels  # type: ignore
+    trainer(record).fit(module, datamodule=data)
+    loss = module.losses.main
+    assert isinstance(loss, CrossEntropy)
+    assert loss.class_weights is not None
+    seen = {"read": sorted(read), "samples": record.samples, "weights": loss.class_weights.tolist()}
+    (folder / f"rare-{rank}.json").write_text(json.dumps(seen))
+
+
+def train_on_noise(folder: Path) -> None:
+    """Train, validating in between and at the end; save what was seen and scored."""
+    record, module = Record(), build()
+    fitting = trainer(record)
     # The processes' samples together make the batch of one process.
-    trainer.fit(module, datamodule=Fitted(batch_size=1, **SETTINGS))
+    fitting.fit(module, datamodule=Fitted(batch_size=1, **SETTINGS))
     assert module.metrics is not None
     rank = os.environ["RANK"]
     torch.save(
         {
             "weights": module.state_dict(),
             "matrix": module.metrics.matrix,
-            "loss": trainer.callback_metrics["val/loss"],
+            "loss": fitting.callback_metrics["val/loss"],
         },
         folder / f"data-{rank}.pt",
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pne_seg.data.samples import EpochSampler
+from pne_seg.losses import balanced_class_weights
 from tests.cli.commands import (
     ALLOW,
     QUICK,
@@ -195,6 +196,21 @@ def test_two_processes_train_on_the_samples_of_one(seen: list[dict[str, Any]]) -
         # Dealt out in turn.
         assert [pair for turn in zip(*parts, strict=True) for pair in turn] == expected
         assert len(expected) == len(SIZES)
+
+
+def test_two_processes_draw_and_weigh_by_the_counts_of_the_first(trained: Path) -> None:
+    seen = [json.loads((trained / f"rare-{rank}.json").read_text()) for rank in range(2)]
+    assert [process["read"] for process in seen] == [[*range(len(SIZES))], []]
+    data = Fitted(batch_size=2, rare_class_sampling=0.01)
+    weights = balanced_class_weights(data.class_counts().pixels).tolist()
+    assert [process["weights"] for process in seen] == [weights, weights]
+    loader = data.train_dataloader()
+    assert isinstance(loader.sampler, EpochSampler)
+    for epoch in range(data_worker.EPOCHS):
+        loader.sampler.set_epoch(epoch)
+        expected = [list(pair) for batch in loader for pair in data_worker.digests(batch)]
+        parts = [process["samples"][epoch] for process in seen]
+        assert [pair for turn in zip(*parts, strict=True) for pair in turn] == expected
 
 
 def test_two_processes_score_as_one_does(seen: list[dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from pne_seg.contrast.component import PNE
 from pne_seg.losses import OHEMCrossEntropy
 from pne_seg.module import Batch, SegmentationModule
 from pne_seg.networks import FCNHead
-from tests.distributed.data_worker import train_on_noise
+from tests.distributed.data_worker import train_by_rare_classes, train_on_noise
 from tests.methods import NETWORKS, loader, training_module
 from tests.tiny_networks import TinyNet
 
@@ -103,6 +103,7 @@ def main(folder: Path) -> None:
         weights: dict[str, Tensor] = dict(module.named_parameters())
         torch.save(weights, folder / f"{method}-{rank}.pt")
     train_on_noise(folder)
+    train_by_rare_classes(folder)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pne_seg.data.base import SegmentationDataModule, Split, usable_processors
+from pne_seg.data.class_counts import rare_classes
 from pne_seg.data.file_datamodule import FileDataModule
 from pne_seg.data.image_folder import Folder
 from pne_seg.data.inspection.check_report import (
@@ -84,6 +85,10 @@ def inspect(
         figures["test"] = replace(val, same_as="val")
     findings += _duplicates(parts)
     findings += _absent_classes(data, figures)
+    if train := figures.get("train"):
+        counted = train.pixels, train.images_with, train.images
+        if rare := rare_classes(data.class_names, *counted):
+            findings.append(Finding("note", "imbalance", ["train"], rare))
     levels: list[Level] = ["error", "warning", "note"]
     return Inspection(
         data=type(data).__name__,

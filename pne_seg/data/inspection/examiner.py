@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pne_seg.data.class_counts import count_labels
 from pne_seg.data.images import ImageInfo, Pixels, decode_image, fitted_size
 from pne_seg.data.paired_files import PairedDataset
 from pne_seg.data.samples import SegmentationDataset
@@ -131,15 +132,7 @@ class Examiner:
                 found.notes.append("small")
 
     def _count(self, labels: Pixels, file: str, found: Examined) -> None:
-        if labels.dtype != np.uint8:
-            raise UserError(f"{file}: labels must be uint8, got {labels.dtype}.")
-        counts = np.bincount(labels.ravel(), minlength=256)
-        for value in np.flatnonzero(counts[self.num_classes :]) + self.num_classes:
-            if value != self.ignore_index:
-                raise UserError(
-                    f"{file}: label {value} ({counts[value]} pixels) is no class: valid are 0 to "
-                    f"{self.num_classes - 1} and {self.ignore_index}. Correct the labels."
-                )
+        counts = count_labels(labels, file, self.num_classes, self.ignore_index)
         found.counts = counts
         if counts[self.ignore_index] == labels.size:
             found.notes.append("unlabeled")
