@@ -1,6 +1,7 @@
 """Splits and pairs that text files list: names line by line, or a CSV of images and masks."""
 
 import csv
+import hashlib
 import posixpath
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -107,6 +108,21 @@ def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
         seen[name] = line
         found.setdefault(split, {})[name] = Pair(name, file, labels)
     return {split: [pairs[name] for name in sorted(pairs)] for split, pairs in found.items()}
+
+
+def split_off(pairs: Iterable[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Draw some pairs by their names, the same ones each time; return the others and these.
+
+    A pair that is added later leaves the others where they are, as far as the counts allow.
+    """
+
+    def draw(pair: Pair) -> bytes:
+        return hashlib.blake2b(f"{seed}/{pair.name}".encode(), digest_size=8).digest()
+
+    pairs = list(pairs)
+    chosen = {pair.name for pair in sorted(pairs, key=draw)[:count]}
+    others = [pair for pair in pairs if pair.name not in chosen]
+    return others, [pair for pair in pairs if pair.name in chosen]
 
 
 def _split(text: str, where: str) -> Split:

@@ -1,0 +1,176 @@
+"""What annotations hold: the areas of one image with their labels, and how these are drawn."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from pne_seg.data.data_file import DataFile
+from pne_seg.data.images import Pixels
+from pne_seg.errors import UserError
+
+Region = list[npt.NDArray[np.float64]] | tuple[int, ...]
+"""Outlines, (N, 2) x and y each, whose union it is; or the runs of COCO's RLE, by columns."""
+
+_REACH = 10  # times an image's longer side that an outline may lie away from it
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One area."""
+
+    label: str
+    region: Region
+
+
+@dataclass(slots=True)
+class Drawing:
+    """The areas of one image."""
+
+    source: DataFile  # the JSON file
+    name: str  # what the file calls the image
+    size: tuple[int, int] | None  # height and width as the file has them
+    shapes: list[Shape] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return str(self.source) if self.source.stem == self.name else f"{self.source}: {self.name}"
+
+
+@dataclass
+class Annotations:
+    """What some JSON files hold."""
+
+    labels: list[str] = field(default_factory=list)  # every one, in the order of the classes
+    drawings: list[Drawing] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)  # shapes by the reason
+    first_left_out: dict[str, str] = field(default_factory=dict)  # where, by the reason
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Shapes of each label, 0 included."""
+        used = Counter(shape.label for drawing in self.drawings for shape in drawing.shapes)
+        return {label: used[label] for label in self.labels}
+
+    def check_units(self) -> None:
+        """Refuse points in fractions of the image's size, where all are below 1."""
+        outlines = [
+            (drawing, part)
+            for drawing in self.drawings
+            for shape in drawing.shapes
+            for part in shape.region
+            if isinstance(part, np.ndarray)
+        ]
+        if outlines and all(np.abs(points).max() <= 1 for _, points in outlines):
+            raise UserError(
+                f"{outlines[0][0].source}: all points are between 0 and 1, as fractions of the "
+                "image's size are. Points must be in pixels; export them so."
+            )
+
+    def leave_out(self, why: str, where: object, count: int = 1) -> None:
+        """Count shapes that are not drawn."""
+        self.left_out[why] += count
+        self.first_left_out.setdefault(why, str(where))
+
+    def remarks(self) -> list[str]:
+        """Describe what is not drawn, one line for each reason."""
+        return [
+            f"{count} shape{'s' * (count > 1)} left out: {why} (first: {self.first_left_out[why]})."
+            for why, count in sorted(self.left_out.items())
+        ]
+
+
+def outline(values: Any, where: str) -> npt.NDArray[np.float64] | None:
+    """Read numbers as (N, 2) points; None if they are fewer than three points.
+
+    Args:
+        values: x, y, x, y, …, or pairs of them.
+        where: names the shape in error messages.
+    """
+    try:
+        points = np.asarray(values, np.float64).reshape(-1)
+    except (ValueError, TypeError, OverflowError):
+        points = np.array([np.nan])
+    if len(points) % 2 or not np.isfinite(points).all():
+        raise UserError(f"{where}: its points must be pairs of numbers x and y. Correct it.")
+    return points.reshape(-1, 2) if len(points) >= 6 else None
+
+
+def draw(
+    drawing: Drawing,
+    size: tuple[int, int],
+    values: Mapping[str, int],
+    smallest_on_top: bool,
+) -> tuple[Pixels, int]:
+    """Draw the areas of an image into (H, W) values of their labels, 0 elsewhere.
+
+    A pixel belongs to an outline that has its center inside, as in COCO's own tools.
+
+    Args:
+        drawing: the areas.
+        size: height and width.
+        values: of each label, 1 to 255.
+        smallest_on_top: whether larger areas are drawn first; in the order of the file otherwise.
+
+    Returns:
+        The image, and the number of shapes that cover no pixel of it.
+    """
+    areas: list[tuple[int, tuple[slice, slice], npt.NDArray[np.bool_], int]] = []
+    for shape in drawing.shapes:
+        if isinstance(shape.region, tuple):
+            window = slice(0, size[0]), slice(0, size[1])
+            inside = _filled_runs(shape.region, size, drawing)
+        else:
+            window, inside = _filled_outlines(shape.region, size, drawing, shape.label)
+        if count := int(inside.sum()):
+            areas.append((count, window, inside, values[shape.label]))
+    if smallest_on_top:
+        areas.sort(key=lambda area: -area[0])
+    canvas = np.zeros(size, np.uint8)
+    for _, window, inside, value in areas:
+        canvas[window][inside] = value
+    return canvas, len(drawing.shapes) - len(areas)
+
+
+def _filled_outlines(
+    outlines: Sequence[npt.NDArray[np.float64]],
+    size: tuple[int, int],
+    drawing: Drawing,
+    label: str,
+) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
+    """Fill outlines in the window of the image that holds them."""
+    from pycocotools import mask
+
+    points = np.concatenate(outlines)
+    if np.abs(points).max() > (1 + _REACH) * max(size):
+        x, y = points[np.abs(points).max(1).argmax()]
+        raise UserError(
+            f"{drawing}: a point of {label!r} is at x {x:g}, y {y:g}, far outside of an image of "
+            f"{size[1]}×{size[0]}. Points must be in pixels of the image; correct it."
+        )
+    limits = np.array(size[::-1])
+    low = np.clip(np.floor(points.min(0)).astype(int) - 1, 0, limits)
+    high = np.clip(np.ceil(points.max(0)).astype(int) + 1, low, limits)
+    width, height = (int(side) for side in high - low)
+    window = (slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])))
+    if not width or not height:
+        return window, np.zeros((height, width), np.bool_)
+    shifted = [(one - low).reshape(-1).tolist() for one in outlines]
+    merged = mask.merge(mask.frPyObjects(shifted, height, width))
+    return window, mask.decode(merged).astype(np.bool_)
+
+
+def _filled_runs(
+    runs: Sequence[int], size: tuple[int, int], drawing: Drawing
+) -> npt.NDArray[np.bool_]:
+    from pycocotools import mask
+
+    if min(runs) < 0 or sum(runs) != size[0] * size[1]:
+        raise UserError(
+            f"{drawing}: an RLE mask has {sum(runs)} pixels, the image {size[0] * size[1]}. Export "
+            "the annotations again."
+        )
+    encoded = mask.frPyObjects({"size": list(size), "counts": list(runs)}, *size)
+    return cast(npt.NDArray[np.bool_], mask.decode(encoded).astype(np.bool_))
