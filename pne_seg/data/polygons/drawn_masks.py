@@ -67,7 +67,7 @@ class DrawnMasks:
         found, contents = Annotations(), [_FORM, str(smallest_on_top)]
         for file, name in files.items():
             data = file.read_bytes()
-            contents += [name, _digest([data])]
+            contents += [file.relative, name, _digest([data])]
             read(file, parse_json(file, data), found)
         found.check_units()
         if len(found.labels) > _MOST_LABELS:

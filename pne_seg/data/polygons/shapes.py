@@ -117,54 +117,44 @@ def draw(
     Returns:
         The image, and the number of shapes that cover no pixel of it.
     """
-    areas: list[tuple[int, tuple[slice, slice], npt.NDArray[np.bool_], int]] = []
-    for shape in drawing.shapes:
-        if isinstance(shape.region, tuple):
-            window = slice(0, size[0]), slice(0, size[1])
-            inside = _filled_runs(shape.region, size, drawing)
-        else:
-            window, inside = _filled_outlines(shape.region, size, drawing, shape.label)
-        if count := int(inside.sum()):
-            areas.append((count, window, inside, values[shape.label]))
-    if smallest_on_top:
-        areas.sort(key=lambda area: -area[0])
+    from pycocotools import mask
+
+    encoded = [
+        _encoded_runs(shape.region, size, drawing)
+        if isinstance(shape.region, tuple)
+        else _encoded_outlines(shape.region, size, drawing, shape.label)
+        for shape in drawing.shapes
+    ]
+    areas = [int(mask.area(one)) for one in encoded]
+    order = range(len(areas))
     canvas = np.zeros(size, np.uint8)
-    for _, window, inside, value in areas:
-        canvas[window][inside] = value
-    return canvas, len(drawing.shapes) - len(areas)
+    for number in sorted(order, key=lambda one: -areas[one]) if smallest_on_top else order:
+        inside = mask.decode(encoded[number]).view(np.bool_)
+        canvas[inside] = values[drawing.shapes[number].label]
+    return canvas, areas.count(0)
 
 
-def _filled_outlines(
+def _encoded_outlines(
     outlines: Sequence[npt.NDArray[np.float64]],
     size: tuple[int, int],
     drawing: Drawing,
     label: str,
-) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
-    """Fill outlines in the window of the image that holds them."""
+) -> dict[str, Any]:
+    """Return the RLE of the union of outlines."""
     from pycocotools import mask
 
     points = np.concatenate(outlines)
-    if np.abs(points).max() > (1 + _REACH) * max(size):
+    if np.abs(points).max() > (1 + _REACH) * max(size):  # it would take as much memory
         x, y = points[np.abs(points).max(1).argmax()]
         raise UserError(
             f"{drawing}: a point of {label!r} is at x {x:g}, y {y:g}, far outside of an image of "
             f"{size[1]}×{size[0]}. Points must be in pixels of the image; correct it."
         )
-    limits = np.array(size[::-1])
-    low = np.clip(np.floor(points.min(0)).astype(int) - 1, 0, limits)
-    high = np.clip(np.ceil(points.max(0)).astype(int) + 1, low, limits)
-    width, height = (int(side) for side in high - low)
-    window = (slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])))
-    if not width or not height:
-        return window, np.zeros((height, width), np.bool_)
-    shifted = [(one - low).reshape(-1).tolist() for one in outlines]
-    merged = mask.merge(mask.frPyObjects(shifted, height, width))
-    return window, mask.decode(merged).astype(np.bool_)
+    merged = mask.merge(mask.frPyObjects([one.reshape(-1).tolist() for one in outlines], *size))
+    return cast(dict[str, Any], merged)
 
 
-def _filled_runs(
-    runs: Sequence[int], size: tuple[int, int], drawing: Drawing
-) -> npt.NDArray[np.bool_]:
+def _encoded_runs(runs: Sequence[int], size: tuple[int, int], drawing: Drawing) -> dict[str, Any]:
     from pycocotools import mask
 
     if min(runs) < 0 or sum(runs) != size[0] * size[1]:
@@ -173,4 +163,4 @@ def _filled_runs(
             "the annotations again."
         )
     encoded = mask.frPyObjects({"size": list(size), "counts": list(runs)}, *size)
-    return cast(npt.NDArray[np.bool_], mask.decode(encoded).astype(np.bool_))
+    return cast(dict[str, Any], encoded)
