@@ -13,6 +13,7 @@ def label_format(
     ignore_values: list[int] | None,
     ignore_colors: list[list[int]] | None,
     reduce_zero_label: bool,
+    mask_tolerance: int,
 ) -> LabelFormat:
     """Return how masks of these classes are read; the settings are those of `Folder`."""
     if own.colors is not None:
@@ -21,7 +22,8 @@ def label_format(
                 "ignore_values and reduce_zero_label are for masks of values; the classes have "
                 "colors: use ignore_colors."
             )
-        return ColorLabels(own.colors, [(r, g, b) for r, g, b in ignore_colors or []])
+        ignored_colors = [(r, g, b) for r, g, b in ignore_colors or []]
+        return ColorLabels(own.colors, ignored_colors, tolerance=mask_tolerance)
     if ignore_colors is not None:
         raise ValueError("ignore_colors needs a color for each class.")
     if reduce_zero_label and own.values is not None:
@@ -38,7 +40,7 @@ def label_format(
             "If the masks hold 1 for the first class, pass reduce_zero_label=True. Otherwise c"
         )
         hints[len(own.names)] = counted + hint[1:]
-    return IndexLabels(values, ignored, hint=hint, hints=hints)
+    return IndexLabels(values, ignored, hint=hint, hints=hints, tolerance=mask_tolerance)
 
 
 def polygon_classes(

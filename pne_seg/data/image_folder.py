@@ -16,12 +16,11 @@ from pne_seg.data.layouts import SPLIT_FOLDERS, Place, files_of_both, split_plac
 from pne_seg.data.pair_lists import choose, listed_names, read_pairs, split_off
 from pne_seg.data.paired_files import Pair, PairedDataset, by_key, match
 from pne_seg.data.polygons import PolygonMasks
-from pne_seg.data.polygons.json_files import other_annotations
-from pne_seg.data.sources import LABEL_SUFFIXES, Tree, open_tree, plain_path
+from pne_seg.data.polygons.json_files import no_masks
+from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, Tree, open_tree, plain_path
 from pne_seg.errors import UserError
 
 _CLASS_FILES = ("classes.yaml", "classes.yml")
-_LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 class Folder(FileDataModule):
@@ -62,6 +61,9 @@ class Folder(FileDataModule):
         ignore_colors: the same in masks of colors.
         reduce_zero_label: whether the masks hold 0 for pixels without a class, 1 for the first
             class and so on.
+        mask_tolerance: what a value, or each of red, green and blue, may differ by from those of
+            `classes`; masks in JPEG and WebP files are then read too. Pixels that differ by more
+            are ignored, an area of them is an error.
         val_fraction: share of the images to validate on, if there are no folders for it.
         test_fraction: share of the images to test on; 0 tests on `val`.
         split_seed: of the split by chance, independent of `seed_everything`.
@@ -89,6 +91,7 @@ class Folder(FileDataModule):
         ignore_values: list[int] | None = None,
         ignore_colors: list[list[int]] | None = None,
         reduce_zero_label: bool = False,
+        mask_tolerance: int = 0,
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,
@@ -102,7 +105,8 @@ class Folder(FileDataModule):
                 "below 0, and their sum below 1."
             )
         self.images = Place(plain_path(images), image_prefix, image_suffix)
-        self.masks = Place(plain_path(masks), mask_prefix, mask_suffix, LABEL_SUFFIXES)
+        endings = IMAGE_SUFFIXES if mask_tolerance else LABEL_SUFFIXES
+        self.masks = Place(plain_path(masks), mask_prefix, mask_suffix, endings)
         if polygons is None and replace(self.masks, endings=self.images.endings) == self.images:
             raise ValueError(
                 "images and masks in one folder need a mask_suffix or another prefix or suffix to "
@@ -121,12 +125,14 @@ class Folder(FileDataModule):
         file = self._class_file() if classes is None else classes
         if self.polygons is None:
             own = read_classes(str(self.root / _CLASS_FILES[0]) if file is None else file)
-            self.label_format = label_format(own, ignore_values, ignore_colors, reduce_zero_label)
+            self.label_format = label_format(
+                own, ignore_values, ignore_colors, reduce_zero_label, mask_tolerance
+            )
         else:
-            if pairs_csv or ignore_values or ignore_colors or reduce_zero_label:
+            if pairs_csv or ignore_values or ignore_colors or reduce_zero_label or mask_tolerance:
                 raise ValueError(
-                    "pairs_csv, ignore_values, ignore_colors and reduce_zero_label are for masks: "
-                    "leave them out with polygons."
+                    "pairs_csv, ignore_values, ignore_colors, reduce_zero_label and mask_tolerance "
+                    "are for masks: leave them out with polygons."
                 )
             self._found = self._given_splits(self._tree())
             if not self.polygons.is_coco:
@@ -211,7 +217,7 @@ class Folder(FileDataModule):
         if self.pairs_csv is not None:
             return {
                 split: self._labeled(pairs, split)
-                for split, pairs in read_pairs(tree, self.pairs_csv).items()
+                for split, pairs in read_pairs(tree, self.pairs_csv, self.masks.endings).items()
             }
         drawn: dict[Split | None, list[Pair]] = {}
         if self.polygons is not None and self.polygons.is_coco:
@@ -256,14 +262,9 @@ class Folder(FileDataModule):
         self, tree: Tree, images: Place, masks: Place, split: Split | None = None
     ) -> list[Pair]:
         image_files, mask_files = files_of_both(tree, images, masks)
-        if not mask_files and images.folder != masks.folder:
-            if lossy := masks.files(tree, _LOSSY):
-                raise UserError(
-                    f"{lossy[0]}: masks must be PNG, BMP or TIFF files; this format changes values "
-                    "as it compresses. Export them again as PNG."
-                )
-            if others := other_annotations(masks.folder, masks.files(tree, [""])):
-                raise others
+        apart = images.folder != masks.folder
+        if not mask_files and apart and (error := no_masks(masks.files(tree, [""]), masks.folder)):
+            raise error
         if (split == "test" and not mask_files) or self.skip_unlabeled:
             labels = by_key(mask_files, masks.key)
             pairs = [

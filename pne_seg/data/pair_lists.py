@@ -63,7 +63,9 @@ def choose(pairs: Mapping[str, Pair], file: DataFile, names: Iterable[str]) -> l
     return [chosen[key] for key in sorted(chosen)]
 
 
-def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
+def read_pairs(
+    tree: Tree, given: str, endings: tuple[str, ...] = LABEL_SUFFIXES
+) -> dict[Split | None, list[Pair]]:
     """Read a CSV file with the columns image, mask and perhaps split; None stands for no split.
 
     Paths are below the data set's folder, beside the CSV file, or absolute.
@@ -98,7 +100,7 @@ def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
         )
         if file is None:
             raise UserError(f"{table}, line {line}: names no image.")
-        if labels is not None and not labels.name.lower().endswith(LABEL_SUFFIXES):
+        if labels is not None and not labels.name.lower().endswith(endings):
             raise UserError(f"{labels}: masks must be PNG, BMP or TIFF files. Save it as PNG.")
         name = "/".join([*_plain(image).split("/")[:-1], file.stem]).lstrip("/")
         if name in seen:

@@ -28,8 +28,8 @@ _HEADINGS: dict[Level, str] = {"error": "Errors", "warning": "Warnings", "note":
 class Finding:
     """A problem or a remark.
 
-    Its kind is `split`, `image`, `labels`, `sizes`, `damage`, `duplicate`, `absent`, or a key of
-    the remarks on images, such as `grayscale`.
+    Its kind is `split`, `image`, `labels`, `sizes`, `damage`, `duplicate`, `absent`, `palette`, or
+    a key of the remarks on images, such as `grayscale`.
     """
 
     level: Level

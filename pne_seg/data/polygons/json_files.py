@@ -72,16 +72,22 @@ def unsupported(file: object, kind: str) -> UserError:
     return UserError(f"{file} is {kind}, which `polygons` does not read. {SUPPORTED}")
 
 
-def other_annotations(folder: str, files: Sequence[DataFile]) -> UserError | None:
-    """Return the error of a folder that has no masks, or no JSON, but annotations of other kinds.
+def no_masks(files: Sequence[DataFile], folder: str) -> UserError | None:
+    """Return the error of a folder without masks, if it has annotations of other kinds.
 
     Args:
-        folder: as the settings have it.
         files: all that lie in it.
+        folder: its path as the settings have it.
     """
     for file in files:
         ending = file.name.lower().rpartition(".")[2]
         kind = None
+        if ending in ("jpg", "jpeg", "webp"):
+            return UserError(
+                f"{file}: masks must be PNG, BMP or TIFF files; this format changes values as it "
+                "compresses. Export them again as PNG, or pass mask_tolerance, such as 20, to take "
+                "the nearest class."
+            )
         if ending == "json":
             kind = kind_of_json(parse_json(file, file.read_bytes()))
             if kind in ("LabelMe", "COCO"):
