@@ -15,7 +15,7 @@ from pne_seg.data.palettes import read_palette
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
 
-COLORS = {
+COLORS: Any = {
     "background": (0, 0, 0),
     "road": (128, 64, 128),
     "car": (0, 0, 142),
