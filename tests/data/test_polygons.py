@@ -264,6 +264,13 @@ def one_file(root: Path) -> dict[str, Any]:
     return {"polygons": "x.json"}
 
 
+def converted(root: Path) -> dict[str, Any]:
+    photos(root, "images/a.jpg", "images/in/b.x.jpg")
+    (root / "images/in/b.x.jpg").rename(root / "images/in/b.jpg")
+    coco(root / "x.json", ["images/a.png", "in/b"])
+    return {"polygons": "x.json"}
+
+
 def official(root: Path) -> dict[str, Any]:
     photos(root, "train2017/a.jpg", "train2017/b.jpg", "val2017/c.jpg", "test2017/d.jpg")
     coco(root / "annotations/instances_train2017.json", ["a.jpg", "b.jpg"])
@@ -324,8 +331,8 @@ def by_split(root: Path) -> dict[str, Any]:
 
 
 LAYOUTS = [
-    one_file, official, roboflow, one_for_splits, splits_of_one_folder, lists, beside, elsewhere,
-    by_split,
+    one_file, converted, official, roboflow, one_for_splits, splits_of_one_folder, lists, beside,
+    elsewhere, by_split,
 ]  # fmt: skip
 
 
@@ -410,10 +417,10 @@ def test_a_folder_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "entries", "changes", "said"),
     [
-        (["a.jpg", "c.jpg", "d.jpg"], [], {}, r"x\.json has c\.jpg, .* not there \(2 such"),
-        (["a.jpg"], [], {}, r"b\.jpg has no labels \(1 such.*skip_unlabeled=True"),
+        (["a.jpg", "c.jpg", "d.jpg"], None, {}, r"x\.json has c\.jpg, .* not there \(2 such"),
+        (["a.jpg"], None, {}, r"b\.jpg has no labels \(1 such.*skip_unlabeled=True"),
         (["a.jpg", "a.jpg"], [], {}, r"image 1, a\.jpg, is there twice"),
-        (["x/a.jpg", "y/a.jpg"], [], {}, r"x/a\.jpg and y/a\.jpg can only mean .*a\.jpg"),
+        (["x/a.jpg", "y/a.jpg"], None, {}, r"x/a\.jpg and y/a\.jpg can only mean .*a\.jpg"),
         (None, [one([SQUARE], 8)], {}, r"annotation 5 has category_id 8; categories has 3, 7"),
         (None, [one([SQUARE], 7, 9)], {}, r"annotation 5 has image_id 9, which is not in images"),
         (None, [one([[1, 2, "x", 4, 5, 6]])], {}, r"annotation 5 \(image a\.jpg\): its points"),
@@ -427,18 +434,26 @@ def test_a_folder_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
         (None, [one({"size": [30, 40], "counts": "é"})], {}, "RLE mask is damaged"),
         (None, [one({"size": [30, 40], "counts": "05"})], {}, "has 5 pixels, the image 1200"),
         (None, [one({"size": [30, 40], "counts": [1210, -10]})], {}, "an RLE mask has"),
+        (None, [one({"size": 30, "counts": [1200]})], {}, "its RLE mask is 30"),
+        (None, [], {}, "there is no area to draw. Annotate"),
+        (
+            None,
+            [],
+            {"images": [{"id": 1, "file_name": "a.jpg", "height": "x", "width": 3}]},
+            r"a\.jpg: its size is 3×'x', which are no numbers",
+        ),
         (None, [], {"images": {"a": 1}}, "images must be a list of entries"),
         (None, [], {"categories": [{"id": 1}]}, "a category has no name"),
         (None, [], {"images": [{"id": 1}]}, "image 1 has no file_name"),
         (
             None,
-            [],
+            [one([SQUARE])],
             {"categories": [{"id": n, "name": str(n)} for n in range(300)]},
             "300 labels; 8-bit masks hold 255",
         ),
         (
             None,
-            [],
+            [one([SQUARE])],
             {
                 "images": [
                     {"id": n, "file_name": f"{name}.jpg", "height": 4, "width": 9}
@@ -450,7 +465,11 @@ def test_a_folder_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
     ],
 )
 def test_coco_files_with_mistakes(
-    names: list[str] | None, entries: list[Any], changes: dict[str, Any], said: str, root: Path
+    names: list[str] | None,
+    entries: list[Any] | None,
+    changes: dict[str, Any],
+    said: str,
+    root: Path,
 ) -> None:
     coco(root / "x.json", names or ["a.jpg", "b.jpg"], entries, **changes)
     with pytest.raises(UserError, match=said):
@@ -465,6 +484,8 @@ def test_coco_files_with_mistakes(
         ([shape("x", "rectangle")], {}, "its points are missing"),
         ([shape("x", "circle", [1, 2])], {}, "only polygon"),
         ([shape("x", "mask", [1, 2], mask="!")], {}, "its mask is damaged"),
+        ([shape("", None, [1, 2])], {}, "shape 0 has no label"),
+        ([], {"imageHeight": "x"}, "which are no numbers of pixels"),
         ([], {"imageHeight": 7, "imageWidth": 9}, r"a\.json is 9×7 there, but .*is 40×30"),
         ([], {"shapes": 3}, "shapes must be a list"),
     ],

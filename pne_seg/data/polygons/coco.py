@@ -7,7 +7,7 @@ import numpy as np
 
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.polygons.json_files import kind_of_json, unsupported
-from pne_seg.data.polygons.shapes import Annotations, Drawing, Region, Shape, outline
+from pne_seg.data.polygons.shapes import Annotations, Drawing, Region, Shape, outline, stated_size
 from pne_seg.errors import UserError
 
 _NO_OUTLINE = "they have a box but no outline"
@@ -40,7 +40,8 @@ def read_coco(file: DataFile, content: Any, found: Annotations) -> None:
         name = str(_value(file, entry, "file_name", f"image {number}"))
         if number in drawings or by_name.setdefault(name, number) != number:
             raise UserError(f"{file}: image {number}, {name}, is there twice. Remove one of them.")
-        drawings[number] = Drawing(file, name, _size(entry))
+        size = stated_size(entry.get("height"), entry.get("width"), f"{file}: {name}")
+        drawings[number] = Drawing(file, name, size)
     boxes = 0
     for entry in annotations:
         where = f"{file}: annotation {entry.get('id', '?')}"
@@ -105,11 +106,6 @@ def _sortable(number: Any) -> tuple[bool, Any]:
     return isinstance(number, str), number if isinstance(number, int | str) else 0
 
 
-def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    height, width = entry.get("height"), entry.get("width")
-    return (int(height), int(width)) if height and width else None
-
-
 def _region(written: Any, size: tuple[int, int] | None, where: str) -> Region | None:
     if isinstance(written, dict):
         return _runs(written, size, where)
@@ -123,7 +119,7 @@ def _region(written: Any, size: tuple[int, int] | None, where: str) -> Region | 
 def _runs(written: Mapping[str, Any], size: tuple[int, int] | None, where: str) -> tuple[int, ...]:
     """Read the runs of an RLE mask, compressed as a text or not."""
     counts, stated = written.get("counts"), written.get("size")
-    if size is not None and stated is not None and list(stated) != list(size):
+    if size is not None and stated is not None and stated != list(size):
         raise UserError(
             f"{where}: its RLE mask is {stated} (height, width), the image {list(size)}. Export "
             "the annotations again."

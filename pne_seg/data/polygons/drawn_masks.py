@@ -70,6 +70,10 @@ class DrawnMasks:
             contents += [file.relative, name, _digest([data])]
             read(file, parse_json(file, data), found)
         found.check_units()
+        if not any(drawing.shapes for drawing in found.drawings):
+            others = f" or the {len(files) - 1} other files" if len(files) > 1 else ""
+            said = [f"{next(iter(files))}{others}: there is no area to draw.", *found.remarks()]
+            raise UserError(f"{' '.join(said)} Annotate some images.")
         if len(found.labels) > _MOST_LABELS:
             raise UserError(
                 f"{next(iter(files))}: {len(found.labels)} labels; 8-bit masks hold "

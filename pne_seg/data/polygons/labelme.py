@@ -11,7 +11,7 @@ from PIL import Image
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.polygons.coco import as_runs
 from pne_seg.data.polygons.json_files import kind_of_json, unsupported
-from pne_seg.data.polygons.shapes import Annotations, Drawing, Region, Shape, outline
+from pne_seg.data.polygons.shapes import Annotations, Drawing, Region, Shape, outline, stated_size
 from pne_seg.errors import UserError
 
 _POINTS_OF_CIRCLE = 128
@@ -28,23 +28,24 @@ def read_labelme(file: DataFile, content: Any, found: Annotations) -> None:
                 f"polygons={file.relative!r}, with {{split}} where there is one for each split."
             )
         raise unsupported(file, kind)
-    size = content.get("imageHeight"), content.get("imageWidth")
-    drawing = Drawing(file, file.stem, (int(size[0]), int(size[1])) if all(size) else None)
+    size = stated_size(content.get("imageHeight"), content.get("imageWidth"), str(file))
+    drawing = Drawing(file, file.stem, size)
     if not isinstance(content["shapes"] or [], list):
         raise UserError(f"{file}: shapes must be a list. Save it in LabelMe again.")
     for number, shape in enumerate(content["shapes"] or []):
         where = f"{file}: shape {number}"
-        if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+        label = shape.get("label") if isinstance(shape, dict) else None
+        if not label or not isinstance(label, str):
             raise UserError(f"{where} has no label. Correct it in LabelMe.")
         kind = shape.get("shape_type") or "polygon"
         if kind in _NO_AREA:
             found.leave_out(f"a {kind} has no area", where)
             continue
-        region = _region(kind, shape, drawing.size, f"{where} ({shape['label']}, {kind})")
+        region = _region(kind, shape, drawing.size, f"{where} ({label}, {kind})")
         if region is None:
             found.leave_out("they have fewer than three points", where)
         else:
-            drawing.shapes.append(Shape(shape["label"], region))
+            drawing.shapes.append(Shape(label, region))
     found.drawings.append(drawing)
     used = dict.fromkeys(shape.label for shape in drawing.shapes)
     found.labels = sorted({*found.labels, *used})

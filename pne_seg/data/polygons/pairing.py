@@ -112,15 +112,20 @@ def _by_ending(lying: Iterable[_Lying]) -> dict[str, _Lying | None]:
     """Return the image of each ending of the images' paths; None where several share it."""
     endings: dict[str, _Lying | None] = {}
     for one in lying:
-        for ending in _endings(composed(one[2].relative).split("/")):
-            endings[ending] = None if ending in endings else one
+        path = composed(one[2].relative)
+        for written in (path, path.rpartition(".")[0]):
+            for ending in _endings(written.split("/")):
+                endings[ending] = None if ending in endings else one
     return endings
 
 
 def _meant(name: str, endings: Mapping[str, _Lying | None]) -> _Lying | None:
-    """Return the image whose path agrees with the longest end of a name."""
-    found = (endings[ending] for ending in _endings(path_parts(name)) if ending in endings)
-    return next(found, None)
+    """Return the image whose path agrees with the longest end of a name, or but for its ending."""
+    for written in (name, name.rpartition(".")[0]):
+        for ending in _endings(path_parts(written)):
+            if ending in endings:
+                return endings[ending]
+    return None
 
 
 def _endings(parts: Sequence[str]) -> Iterable[str]:

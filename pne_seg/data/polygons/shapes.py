@@ -82,6 +82,19 @@ class Annotations:
         ]
 
 
+def stated_size(height: Any, width: Any, where: str) -> tuple[int, int] | None:
+    """Read the size of an image; None if it is not stated."""
+    if not height or not width:
+        return None
+    try:
+        return int(height), int(width)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{where}: its size is {width!r}×{height!r}, which are no numbers of pixels. Correct "
+            "it."
+        ) from error
+
+
 def outline(values: Any, where: str) -> npt.NDArray[np.float64] | None:
     """Read numbers as (N, 2) points; None if they are fewer than three points.
 
