@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pne_seg.data.data_file import DataFile
@@ -23,6 +24,7 @@ MAX_PIXELS = 178_956_970
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _ORIENTATION = 0x0112  # tags of EXIF and TIFF
 _BITS_PER_SAMPLE, _COMPRESSION, _MAX_VALUE = 0x0102, 0x0103, 0x0119
+_SUBFILE_TYPE, _NO_PAGE = 0x00FE, 0x1 | 0x4
 _LOSSY_COMPRESSIONS = (6, 7, 34892, 50001)  # in TIFF: JPEG of three kinds, WebP
 _ON_ITS_SIDE = (5, 6, 7, 8)  # orientations that swap height and width
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes, after that
@@ -69,7 +71,7 @@ class ImageInfo:
     mode: str  # Pillow's: `RGB`, `L` (gray), `P` (palette), `CMYK`, `I;16`, …
     orientation: int  # how EXIF data turn the stored picture for display, 1 (not at all) to 8
     lossy: bool = False  # whether compression changes values
-    depth: int = 8  # bits per channel in a TIFF file
+    depth: int = 8  # bits per channel in a TIFF or PNG file
     range: int | None = None  # the largest value that more than 8 bits hold, if a tag says it
     bits: int | None = None  # that were reduced to 8 in decoding, by `range` or as they are used
 
@@ -100,6 +102,8 @@ def header_info(image: Image.Image) -> ImageInfo:
         depth = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
         most = image.tag_v2.get(_MAX_VALUE)
         most = most[0] if isinstance(most, tuple) else most
+    elif isinstance(image, PngImageFile) and image.tile:
+        depth = 16 if str(image.tile[0][3]).endswith("16B") else 8
     return ImageInfo(
         (height, width), str(image.format), image.mode, orientation, lossy, depth, most
     )
@@ -124,6 +128,8 @@ def opened_image(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
         with Image.open(stream, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            if isinstance(image, TiffImageFile):
+                _check_pages(file, image)
             yield image
     except UserError:
         raise
@@ -143,6 +149,18 @@ def opened_image(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
             ) from error
         why = "no JPEG, PNG, BMP, WebP or TIFF, or its header is damaged"
         raise unreadable(file, why) from error
+
+
+def _check_pages(file: DataFile, image: TiffImageFile) -> None:
+    """Refuse a TIFF file of several pages, small versions and transparency masks not counted."""
+    for number in range(1, image.n_frames):
+        image.seek(number)
+        if not image.tag_v2.get(_SUBFILE_TYPE, 0) & _NO_PAGE:
+            raise UserError(
+                f"{file}: has {image.n_frames} pages, of which only one would be read. Save each "
+                "page as a file of its own."
+            )
+    image.seek(0)
 
 
 def decode_png(file: DataFile, data: bytes) -> npt.NDArray[Any]:

@@ -1,24 +1,26 @@
 """A folder of your own images and masks."""
 
-import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.data.base import Split
-from pne_seg.data.classes import OwnClasses, read_classes
+from pne_seg.data.classes import read_classes
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.file_datamodule import FileDataModule, locate, missing
-from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat
+from pne_seg.data.folder_labels import label_format, polygon_classes
 from pne_seg.data.layouts import SPLIT_FOLDERS, Place, files_of_both, split_places
-from pne_seg.data.pair_lists import choose, listed_names, read_pairs
+from pne_seg.data.pair_lists import choose, listed_names, read_pairs, split_off
 from pne_seg.data.paired_files import Pair, PairedDataset, by_key, match
-from pne_seg.data.sources import Tree, open_tree, plain_path
+from pne_seg.data.polygons import PolygonMasks
+from pne_seg.data.polygons.json_files import no_masks
+from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, Tree, open_tree, plain_path
 from pne_seg.errors import UserError
 
 _CLASS_FILES = ("classes.yaml", "classes.yml")
-_LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 class Folder(FileDataModule):
@@ -34,7 +36,8 @@ class Folder(FileDataModule):
         root: folder or zip archive that holds them.
         classes: names in the order of class indices (the masks then hold 0, 1, …); or names with
             the value of each in the masks; or names with the color of each in the masks; or a YAML
-            file with one of these. By default `classes.yaml` in `root`.
+            file with one of these. By default `classes.yaml` in `root`, or else the labels of the
+            polygons: COCO's by their ids, LabelMe's sorted.
         images: folder of images, below `root`. `*` stands for any one folder, and `{split}` for
             `train`, `val` or `test`, such as in `{split}2017`.
         masks: folder of masks; may be the one of the images.
@@ -46,11 +49,21 @@ class Folder(FileDataModule):
             an image on each line; other images are left out.
         pairs_csv: CSV file with the columns image and mask, paths below `root`, and perhaps split;
             in place of all of the above.
+        polygons: COCO's JSON file, or a folder of LabelMe's, below `root`, in place of masks; with
+            `{split}` where there is one for each split. Masks are drawn once and kept.
+        background: class of pixels in no polygon, the first one unless `classes` has it elsewhere;
+            None leaves them without a class.
+        ignore_labels: labels of polygons whose pixels have no class.
+        drawn_masks: folder for the masks that are drawn; by default `NAME_drawn_masks` beside
+            `root`, if that is called NAME.
         skip_unlabeled: whether images without a mask are left out; an error otherwise.
         ignore_values: values in the masks of pixels without a class.
         ignore_colors: the same in masks of colors.
         reduce_zero_label: whether the masks hold 0 for pixels without a class, 1 for the first
             class and so on.
+        mask_tolerance: what a value, or each of red, green and blue, may differ by from those of
+            `classes`; masks in JPEG and WebP files are then read too. Pixels that differ by more
+            are ignored, an area of them is an error.
         val_fraction: share of the images to validate on, if there are no folders for it.
         test_fraction: share of the images to test on; 0 tests on `val`.
         split_seed: of the split by chance, independent of `seed_everything`.
@@ -70,10 +83,15 @@ class Folder(FileDataModule):
         mask_suffix: str = "",
         split_lists: str | None = None,
         pairs_csv: str | None = None,
+        polygons: str | None = None,
+        background: str | None = "background",
+        ignore_labels: Sequence[str] = ("__ignore__",),
+        drawn_masks: Path | None = None,
         skip_unlabeled: bool = False,
         ignore_values: list[int] | None = None,
         ignore_colors: list[list[int]] | None = None,
         reduce_zero_label: bool = False,
+        mask_tolerance: int = 0,
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,
@@ -87,8 +105,9 @@ class Folder(FileDataModule):
                 "below 0, and their sum below 1."
             )
         self.images = Place(plain_path(images), image_prefix, image_suffix)
-        self.masks = Place(plain_path(masks), mask_prefix, mask_suffix)
-        if self.images == self.masks:
+        endings = IMAGE_SUFFIXES if mask_tolerance else LABEL_SUFFIXES
+        self.masks = Place(plain_path(masks), mask_prefix, mask_suffix, endings)
+        if polygons is None and replace(self.masks, endings=self.images.endings) == self.images:
             raise ValueError(
                 "images and masks in one folder need a mask_suffix or another prefix or suffix to "
                 "tell them."
@@ -98,11 +117,34 @@ class Folder(FileDataModule):
         self.skip_unlabeled = skip_unlabeled
         self.fractions = {"val": val_fraction, "test": test_fraction}
         self.split_seed = split_seed
-        own = read_classes(self._class_file() if classes is None else classes)
+        self._pairs: dict[Split, list[Pair]] | None = None
+        self.polygons: PolygonMasks | None = None
+        if polygons is not None:
+            self.polygons = PolygonMasks(self.root, polygons, drawn_masks)
+            self.masks = self.polygons.place(self.images, mask_prefix, mask_suffix)
+        file = self._class_file() if classes is None else classes
+        if self.polygons is None:
+            own = read_classes(str(self.root / _CLASS_FILES[0]) if file is None else file)
+            self.label_format = label_format(
+                own, ignore_values, ignore_colors, reduce_zero_label, mask_tolerance
+            )
+        else:
+            if pairs_csv or ignore_values or ignore_colors or reduce_zero_label or mask_tolerance:
+                raise ValueError(
+                    "pairs_csv, ignore_values, ignore_colors, reduce_zero_label and mask_tolerance "
+                    "are for masks: leave them out with polygons."
+                )
+            self._found = self._given_splits(self._tree())
+            if not self.polygons.is_coco:
+                self._found = self.polygons.of_labelme(self._found)
+            own, self.label_format = polygon_classes(
+                self.polygons.counts,
+                None if file is None else read_classes(file),
+                background,
+                ignore_labels,
+            )
         self.class_names = own.names
         self.palette = own.palette
-        self.label_format = _label_format(own, ignore_values, ignore_colors, reduce_zero_label)
-        self._pairs: dict[Split, list[Pair]] | None = None
 
     @property
     def display_name(self) -> str:
@@ -115,13 +157,13 @@ class Folder(FileDataModule):
             self._pairs = self._all_pairs()
         return PairedDataset(self._pairs[split], self.label_format, home="")
 
-    def _class_file(self) -> DataFile | str:
+    def _class_file(self) -> DataFile | None:
         places = [open_tree(self.root)] if self.root.is_dir() else []
         for place in [*places, self._tree()]:
             for name in _CLASS_FILES:
                 if (file := place.file(name)) is not None:
                     return file
-        return str(self.root / _CLASS_FILES[0])  # whose reading says that it is missing
+        return None
 
     def _tree(self) -> Tree:
         images, masks = self.images.folder, self.masks.folder
@@ -139,14 +181,19 @@ class Folder(FileDataModule):
             return tree
         raise missing(
             self.root,
-            f"{images or 'images'} and {masks or 'masks'}",
+            " and ".join(dict.fromkeys([images or "images", masks or "masks"])),
             "Put the images into the one and the masks, under the images' names, into the other, "
             "or give other names of the two as images and masks. Images and masks side by side "
-            'need images=".", masks="." and a mask_suffix such as _mask.',
+            'need images=".", masks="." and a mask_suffix such as _mask. COCO or LabelMe '
+            "JSON needs polygons.",
         )
 
     def _all_pairs(self) -> dict[Split, list[Pair]]:
-        found = self._given_splits(self._tree())
+        if self.polygons is None:
+            found = self._given_splits(self._tree())
+        else:
+            found = self._found
+            self.polygons.draw(found)
         if "train" not in found and None not in found:
             raise UserError(
                 f"{self.root} has {', '.join(map(str, found))}, but nothing for train. Add a "
@@ -170,18 +217,26 @@ class Folder(FileDataModule):
         if self.pairs_csv is not None:
             return {
                 split: self._labeled(pairs, split)
-                for split, pairs in read_pairs(tree, self.pairs_csv).items()
+                for split, pairs in read_pairs(tree, self.pairs_csv, self.masks.endings).items()
             }
+        drawn: dict[Split | None, list[Pair]] = {}
+        if self.polygons is not None and self.polygons.is_coco:
+            drawn = self.polygons.of_coco(tree, self.images, self.split_lists is not None)
         if self.split_lists is not None:
             lists = listed_names(tree, self.split_lists)
-            image_files, mask_files = files_of_both(tree, self.images, self.masks)
-            masks = by_key(mask_files, self.masks.key)
-            images = by_key(image_files, self.images.key)
-            everything = {key: Pair(key, file, masks.get(key)) for key, file in images.items()}
+            everything = {pair.name: pair for pairs in drawn.values() for pair in pairs}
+            if not drawn:
+                image_files, mask_files = files_of_both(tree, self.images, self.masks)
+                masks = by_key(mask_files, self.masks.key)
+                images = by_key(image_files, self.images.key)
+                everything = {key: Pair(key, file, masks.get(key)) for key, file in images.items()}
             return {
                 split: self._labeled(choose(everything, *names), split)
                 for split, names in lists.items()
             }
+        if drawn:
+            labeled = {split: self._labeled(pairs, split) for split, pairs in drawn.items()}
+            return {split: pairs for split, pairs in labeled.items() if pairs}
         places = split_places(tree, self.images, self.masks)
         if not places:
             return {None: self._matched(tree, self.images, self.masks)}
@@ -207,15 +262,9 @@ class Folder(FileDataModule):
         self, tree: Tree, images: Place, masks: Place, split: Split | None = None
     ) -> list[Pair]:
         image_files, mask_files = files_of_both(tree, images, masks)
-        if (
-            not mask_files
-            and (lossy := masks.files(tree, _LOSSY))
-            and images.folder != masks.folder
-        ):
-            raise UserError(
-                f"{lossy[0]}: masks must be PNG, BMP or TIFF files; this format changes values as "
-                "it compresses. Export them again as PNG."
-            )
+        apart = images.folder != masks.folder
+        if not mask_files and apart and (error := no_masks(masks.files(tree, [""]), masks.folder)):
+            raise error
         if (split == "test" and not mask_files) or self.skip_unlabeled:
             labels = by_key(mask_files, masks.key)
             pairs = [
@@ -233,60 +282,17 @@ class Folder(FileDataModule):
         return match(
             image_files,
             mask_files,
-            f"Expected {image}.jpg (or .png, …) with {mask}.png.",
+            f"Expected {image}.jpg (or .png, …) with {mask}{masks.endings[0]}.",
             images.key,
             masks.key,
             lambda what: (images if what == "image" else masks).files(tree, [""]),
         )
 
     def _split_off(self, found: dict[Split, list[Pair]], split: Split, total: int) -> None:
-        """Move a share of `total` images from training to another split, the same ones each time.
-
-        An image that is added later leaves the others where they are, as far as the counts allow.
-        """
-
-        def draw(pair: Pair) -> bytes:
-            text = f"{self.split_seed}/{pair.name}"
-            return hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-        train = found["train"]
-        count = min(len(train), max(1, round(total * self.fractions[split])))
-        chosen = {pair.name for pair in sorted(train, key=draw)[:count]}
-        found["train"] = [pair for pair in train if pair.name not in chosen]
-        found[split] = [pair for pair in train if pair.name in chosen]
+        """Move a share of `total` images from training to another split."""
+        count = min(len(found["train"]), max(1, round(total * self.fractions[split])))
+        found["train"], found[split] = split_off(found["train"], count, self.split_seed)
         rank_zero_info(
             f"{self.root}: {count} of {total} images are split off for {split}, "
             f"{len(found['train'])} stay for training (split_seed {self.split_seed})."
         )
-
-
-def _label_format(
-    own: OwnClasses,
-    ignore_values: list[int] | None,
-    ignore_colors: list[list[int]] | None,
-    reduce_zero_label: bool,
-) -> LabelFormat:
-    if own.colors is not None:
-        if ignore_values is not None or reduce_zero_label:
-            raise ValueError(
-                "ignore_values and reduce_zero_label are for masks of values; the classes have "
-                "colors: use ignore_colors."
-            )
-        return ColorLabels(own.colors, [(r, g, b) for r, g, b in ignore_colors or []])
-    if ignore_colors is not None:
-        raise ValueError("ignore_colors needs a color for each class.")
-    if reduce_zero_label and own.values is not None:
-        raise ValueError("reduce_zero_label is for classes without values of their own.")
-    values = own.values or tuple(range(reduce_zero_label, len(own.names) + reduce_zero_label))
-    default = [255] if 255 not in values else []
-    ignored = {*(default if ignore_values is None else ignore_values)}
-    hint = "Correct the masks, add the missing class to classes, or the value to ignore_values."
-    if reduce_zero_label:
-        ignored.add(0)
-    hints = {}
-    if own.values is None and not reduce_zero_label:
-        counted = (
-            "If the masks hold 1 for the first class, pass reduce_zero_label=True. Otherwise c"
-        )
-        hints[len(own.names)] = counted + hint[1:]
-    return IndexLabels(values, ignored, hint=hint, hints=hints)

@@ -65,18 +65,24 @@ def decode_image(file: DataFile, data: bytes) -> tuple[Pixels, ImageInfo]:
             pixels, info = _eight_bits(file, np.asarray(opened)[..., None], info)
             return pixels[..., [0, 0, 0]], info
     if info.format == "PNG":
-        pixels, info = _eight_bits(file, decode_png(file, data), info)
+        values = decode_png(file, data)
+        if values.dtype == np.uint16:
+            info = replace(info, range=_stated_by_png(data, values))
+        pixels, info = _eight_bits(file, values, info)
         # Gray has one channel, all may have one more of transparency.
         channels = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., [0, 0, 0]]
         return displayed(file, channels, info), info
     if info.format == "JPEG":
         _check_jpeg(file, data)
-    decoded = None
+    decoded: npt.NDArray[Any] | None = None
     with suppress(cv2.error):
-        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        flags, content = cv2.IMREAD_IGNORE_ORIENTATION, np.frombuffer(data, np.uint8)
         if info.format == "TIFF":
-            flags |= cv2.IMREAD_ANYDEPTH
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            # Not to RGB at once: OpenCV 5.0 leaves 16 bits of three channels uninitialized then.
+            decoded = cv2.imdecode(content, flags | cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+            decoded = None if decoded is None else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        else:
+            decoded = cv2.imdecode(content, flags | cv2.IMREAD_COLOR_RGB)
     if decoded is None:
         raise unreadable(file, "it cannot be decoded")
     pixels, info = _eight_bits(file, decoded, info)
@@ -99,10 +105,32 @@ def _eight_bits(
         return (values * 255 + 0.5).astype(np.uint8), replace(info, bits=32)
     stated = (info.range or 0).bit_length()
     used = int(most).bit_length()
-    bits = next((depth for depth in _DEPTHS if depth >= max(stated, used)), used)
+    bits = max(8, stated, used)
+    if not stated:
+        bits = next((depth for depth in _DEPTHS if depth >= used), used)
     if values.dtype.kind == "f":
         return (values / 2.0 ** (bits - 8)).astype(np.uint8), replace(info, bits=bits)
     return (values >> (bits - 8)).astype(np.uint8), replace(info, bits=bits)
+
+
+def _stated_by_png(data: bytes, values: npt.NDArray[np.uint16]) -> int | None:
+    """Return the largest value by the `sBIT` chunk of a PNG file, if it states fewer than 16 bits.
+
+    By the standard (11.3.2.3) values are scaled up to 16 bits: the bits below are 0, or the upper
+    ones again. Many programs write them as they are.
+    """
+    place = 8
+    while data[place + 4 : place + 8] not in (b"IDAT", b""):
+        length = int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] == b"sBIT" and 0 < length <= 4:
+            bits = max(data[place + 8 : place + 8 + length])
+            if not 0 < bits < 16:
+                return None
+            low = values & np.uint16((1 << (16 - bits)) - 1)
+            scaled = not low.any() or bool((low == values >> bits).all())
+            return 65535 if scaled else (1 << bits) - 1
+        place += length + 12
+    return None
 
 
 def _check_jpeg(file: DataFile, data: bytes) -> None:

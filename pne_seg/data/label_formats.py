@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pne_seg.data import images, label_images
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.images import Pixels
+from pne_seg.data.nearest import Nearest
 from pne_seg.errors import UserError
 
 IGNORE = 255
@@ -44,6 +45,8 @@ class IndexLabels(LabelFormat):
         ignore_index: what these become.
         hint: what to do about a value that is in neither, for the error message.
         hints: the same for single values.
+        tolerance: what values may differ by from those that are given, as in lossy files; others
+            get `ignore_index`, and an area of these is an error.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class IndexLabels(LabelFormat):
         ignore_index: int = IGNORE,
         hint: str = "Correct the labels.",
         hints: Mapping[int, str] | None = None,
+        tolerance: int = 0,
     ) -> None:
         if not isinstance(classes, Mapping):
             if twice := [value for value, count in Counter(classes).items() if count > 1]:
@@ -72,15 +76,27 @@ class IndexLabels(LabelFormat):
         self.entries[list(ignored)] = ignore_index
         self.entries[list(classes)] = list(classes.values())
         self.identity = self.entries.tobytes().hex()
+        self.tolerance = tolerance
+        outputs_of = self.entries[values].tolist()
+        self._near = Nearest([(value,) for value in values], outputs_of, ignore_index, tolerance)
+        if tolerance:
+            self.identity += f" ± {tolerance}"
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and map."""
-        return self.apply(label_images.read_labels(file), file)
+        if not self.tolerance:
+            return self.apply(label_images.read_labels(file), file)
+        info = images.read_info(file)
+        if not info.lossy and info.mode not in ("RGB", "RGBA"):
+            return self._near.read(label_images.read_labels(file)[..., None], file)
+        image = images.read_image(file)
+        return self._near.read(image, file)
 
     def size(self, file: DataFile) -> tuple[int, int]:
         """Return what the header says, whose depth and channels are checked too."""
         info = images.read_info(file)
-        label_images.check_labels(file, info)
+        if not self.tolerance:
+            label_images.check_labels(file, info)
         return info.size
 
     def apply(self, labels: Pixels, file: object) -> Pixels:
@@ -105,6 +121,8 @@ class ColorLabels(LabelFormat):
         colors: (red, green, blue) of each class, in the order of class indices.
         ignored: colors of pixels without a class.
         ignore_index: the label of these.
+        tolerance: what red, green and blue may each differ by from those that are given, as in
+            lossy files; pixels of other colors get `ignore_index`, and an area of them is an error.
     """
 
     def __init__(
@@ -112,6 +130,7 @@ class ColorLabels(LabelFormat):
         colors: Sequence[tuple[int, int, int]],
         ignored: Sequence[tuple[int, int, int]] = (),
         ignore_index: int = IGNORE,
+        tolerance: int = 0,
     ) -> None:
         _outputs(range(len(colors)), ignore_index)
         listed = [*colors, *ignored]
@@ -126,10 +145,16 @@ class ColorLabels(LabelFormat):
         indices = [*range(len(colors)), *[ignore_index] * len(ignored)]
         self._indices = np.array(indices, np.uint8)[order]
         self.identity = f"{self._keys.tolist()} {self._indices.tolist()}"
+        self.tolerance = tolerance
+        self._near = Nearest(listed, indices, ignore_index, tolerance)
+        if tolerance:
+            self.identity += f" ± {tolerance}"
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and look the colors up."""
         image, info = images.decode_image(file, file.read_bytes())
+        if self.tolerance:
+            return self._near.read(image, file)
         label_images.check_lossless(file, info)
         packed = _packed(image)
         place = np.searchsorted(self._keys, packed).clip(max=len(self._keys) - 1)

@@ -86,7 +86,8 @@ def check_lossless(file: DataFile, info: ImageInfo) -> None:
         kind = info.format if info.format not in _FORMATS else f"{info.format} with JPEG or WebP"
         raise UserError(
             f"{file}: labels must be PNG, BMP or TIFF files; this is {kind}, which changes values "
-            "as it compresses. Save the labels as PNG."
+            "as it compresses. Save the labels as PNG; Folder also takes the nearest class: pass "
+            "mask_tolerance, such as 20."
         )
 
 

@@ -7,7 +7,6 @@ from pne_seg.data.base import Split
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.sources import (
     IMAGE_SUFFIXES,
-    LABEL_SUFFIXES,
     Tree,
     composed,
     plain_path,
@@ -37,11 +36,13 @@ class Place:
             of the key, and `{split}` for that of a split.
         prefix: what the files' names begin with, before what images and masks have in common.
         suffix: what they end with, such as `_mask`, or `_mask.png` with the extension.
+        endings: extensions of such files, in lower case.
     """
 
     folder: str
     prefix: str = ""
     suffix: str = ""
+    endings: tuple[str, ...] = IMAGE_SUFFIXES
 
     @property
     def parts(self) -> list[str]:
@@ -74,8 +75,12 @@ class Place:
         """Return whether there is such a folder, or a file of that name."""
         return bool(self.folders(tree)) or tree.file(self.folder) is not None
 
-    def files(self, tree: Tree, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[DataFile]:
-        """Return the files in its folders and below them, whatever their names have around."""
+    def files(self, tree: Tree, suffixes: Collection[str] | None = None) -> list[DataFile]:
+        """Return the files in its folders and below them, whatever their names have around.
+
+        They have its `endings`, or others that are given as `suffixes`.
+        """
+        suffixes = self.endings if suffixes is None else suffixes
         return [file for folder in self.folders(tree) for file in tree.files(folder, suffixes)]
 
     def inner(self, file: DataFile) -> str | None:
@@ -153,7 +158,9 @@ def files_of_both(tree: Tree, images: Place, masks: Place) -> tuple[list[DataFil
     In one folder for both the names tell them apart: a mask has the masks' prefix and suffix, or
     lacks the images'. What is no mask is an image, so that nothing is left out.
     """
-    image_files, mask_files = images.files(tree), masks.files(tree, LABEL_SUFFIXES)
+    image_files, mask_files = images.files(tree), masks.files(tree)
+    if not {*images.endings} & {*masks.endings}:  # the extension tells them apart
+        return image_files, mask_files
     if images.folder == masks.folder:
         if masks.affixed:
             kept = {file for file in mask_files if masks.inner(file) is not None}

@@ -1,6 +1,7 @@
 """Splits and pairs that text files list: names line by line, or a CSV of images and masks."""
 
 import csv
+import hashlib
 import posixpath
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -62,7 +63,9 @@ def choose(pairs: Mapping[str, Pair], file: DataFile, names: Iterable[str]) -> l
     return [chosen[key] for key in sorted(chosen)]
 
 
-def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
+def read_pairs(
+    tree: Tree, given: str, endings: tuple[str, ...] = LABEL_SUFFIXES
+) -> dict[Split | None, list[Pair]]:
     """Read a CSV file with the columns image, mask and perhaps split; None stands for no split.
 
     Paths are below the data set's folder, beside the CSV file, or absolute.
@@ -97,7 +100,7 @@ def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
         )
         if file is None:
             raise UserError(f"{table}, line {line}: names no image.")
-        if labels is not None and not labels.name.lower().endswith(LABEL_SUFFIXES):
+        if labels is not None and not labels.name.lower().endswith(endings):
             raise UserError(f"{labels}: masks must be PNG, BMP or TIFF files. Save it as PNG.")
         name = "/".join([*_plain(image).split("/")[:-1], file.stem]).lstrip("/")
         if name in seen:
@@ -107,6 +110,21 @@ def read_pairs(tree: Tree, given: str) -> dict[Split | None, list[Pair]]:
         seen[name] = line
         found.setdefault(split, {})[name] = Pair(name, file, labels)
     return {split: [pairs[name] for name in sorted(pairs)] for split, pairs in found.items()}
+
+
+def split_off(pairs: Iterable[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Draw some pairs by their names, the same ones each time; return the others and these.
+
+    A pair that is added later leaves the others where they are, as far as the counts allow.
+    """
+
+    def draw(pair: Pair) -> bytes:
+        return hashlib.blake2b(f"{seed}/{pair.name}".encode(), digest_size=8).digest()
+
+    pairs = list(pairs)
+    chosen = {pair.name for pair in sorted(pairs, key=draw)[:count]}
+    others = [pair for pair in pairs if pair.name not in chosen]
+    return others, [pair for pair in pairs if pair.name in chosen]
 
 
 def _split(text: str, where: str) -> Split:

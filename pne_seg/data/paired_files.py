@@ -7,10 +7,12 @@ from operator import attrgetter
 
 import cv2
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.images import Pixels, read_image, read_info
-from pne_seg.data.label_formats import IGNORE, LabelFormat
+from pne_seg.data.images import ImageInfo, Pixels, decode_image, read_image, read_info
+from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelFormat
+from pne_seg.data.palettes import check_palettes
 from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, composed
 from pne_seg.errors import UserError
@@ -74,8 +76,18 @@ class PairedDataset(SegmentationDataset):
 
     def check(self) -> None:
         """Check the headers of some pairs, evenly over the split."""
-        for index in spread(len(self), CHECKED_HEADERS):
-            self.check_header(index)
+        looked_at = spread(len(self), CHECKED_HEADERS)
+        deep = [index for index in looked_at if self.check_header(index).depth > 8]
+        labels = [self.pairs[index].labels for index in looked_at]
+        if isinstance(self.label_format, IndexLabels):
+            check_palettes(file for file in labels if file is not None)
+        if deep:
+            file = self.pairs[deep[0]].image
+            bits = decode_image(file, file.read_bytes())[1].bits
+            rank_zero_info(
+                f"{len(deep)} of {len(looked_at)} images that were looked at have more than 8 bits "
+                f"per channel; {file} is read as {bits} bits."
+            )
 
     def read(self, index: int) -> Sample:
         """Decode one pair, check and scale it; without label files, all is ignored."""
@@ -102,12 +114,13 @@ class PairedDataset(SegmentationDataset):
         file = self.pairs[index].labels
         return None if file is None else self.label_format.read(file)
 
-    def check_header(self, index: int) -> None:
-        """Check the headers of a pair, without decoding."""
-        labels = self.pairs[index].labels
-        size = self.source_size(index)
-        if labels is not None:
-            self.check_sizes(index, size, self.label_format.size(labels))
+    def check_header(self, index: int) -> ImageInfo:
+        """Check the headers of a pair, without decoding; return the image's."""
+        pair = self.pairs[index]
+        info = read_info(pair.image)
+        if pair.labels is not None:
+            self.check_sizes(index, info.size, self.label_format.size(pair.labels))
+        return info
 
     def check_sizes(self, index: int, image: tuple[int, int], labels: tuple[int, int]) -> None:
         """Refuse an image and labels of different sizes (height, width)."""

@@ -363,3 +363,49 @@ def test_colors_are_the_same_however_transparent(
     picture.putalpha(Image.fromarray(np.arange(23 * 31, dtype=np.uint8).reshape(23, 31)))
     expected = np.asarray(picture.convert("RGBA"))[..., :3]
     np.testing.assert_array_equal(read_image(Held(saved(picture, format, **options))), expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (16, 16), (64, 48)])
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_deep_colors_keep_their_order_and_values(format: str, shape: tuple[int, int]) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (*shape, 3)).astype(np.uint16)
+    data = cv2.imencode(f".{format}", values[..., ::-1])[1].tobytes()
+    np.testing.assert_array_equal(read_image(Held(data)), values >> 8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bits", [8, 10, 11, 12, 14])
+@pytest.mark.parametrize("written", ["as they are", "shifted", "repeated"])
+def test_png_files_that_state_their_bits(written: str, bits: int, channels: int) -> None:
+    values = np.random.default_rng(1).integers(0, 2**bits // 5, (8, 12, channels))  # dark
+    values[0, 0] = 1
+    scaled = values << (16 - bits)
+    stored = {
+        "as they are": values,
+        "shifted": scaled,
+        "repeated": scaled | (scaled >> bits),
+    }[written]
+    stated = [chunk(b"sBIT", bytes([bits] * channels))]
+    kind = RGB if channels == 3 else GRAY
+    data = encode(stored.astype(np.uint16), kind, 16, extra=stated)
+    pixels, info = decode_image(Held(data), data)
+    assert np.abs(pixels - values * 256.0 / 2**bits).max() <= 1
+    assert info.bits == (bits if written == "as they are" else 16)
+
+
+def pages(kind: int) -> bytes:
+    """A TIFF file of two pages, the second of which says what it is."""
+    first, second = (Image.new("L", (6, 4), value) for value in (1, 2))
+    second.encoderinfo = {"tiffinfo": {254: kind}}
+    return saved(first, "TIFF", save_all=True, append_images=[second])
+
+
+@pytest.mark.parametrize("read", [read_image, read_labels, read_info])
+def test_tiff_files_of_several_pages(read: Any) -> None:
+    assert "has 2 pages, of which only one would be read" in refusal(pages(0), read)
+    with Image.open(io.BytesIO(pages(1))) as image:
+        image.seek(1)
+        assert image.tag_v2[254] == 1  # type: ignore[attr-defined]
+    for kind in (1, 4):  # a small version, a mask of transparency
+        read(Held(pages(kind)))
+    np.testing.assert_array_equal(read_labels(Held(pages(1))), 1)

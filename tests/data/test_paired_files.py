@@ -12,6 +12,7 @@ from PIL import Image
 
 from pne_seg.data import paired_files as module
 from pne_seg.data.data_file import DataFile, open_file
+from pne_seg.data.images import ImageInfo
 from pne_seg.data.label_formats import IGNORE, IndexLabels
 from pne_seg.data.paired_files import Pair, PairedDataset, match, spread
 from pne_seg.data.sources import open_tree
@@ -219,7 +220,13 @@ def test_the_check_reads_headers_alone_and_not_all_of_them(
 ) -> None:
     data = dataset(root)
     looked_at: list[int] = []
-    monkeypatch.setattr(data, "check_header", looked_at.append)
+    check_header = data.check_header
+
+    def noting(index: int) -> ImageInfo:
+        looked_at.append(index)
+        return check_header(index)
+
+    monkeypatch.setattr(data, "check_header", noting)
     monkeypatch.setattr(module, "CHECKED_HEADERS", 3)
     data.check()
     assert looked_at == [0, 2, 4]
@@ -239,3 +246,19 @@ def test_spread(total: int, limit: int) -> None:
         assert steps.max() - steps.min() <= 1
     else:
         assert chosen == list(range(total))
+
+
+@pytest.mark.parametrize(("most", "bits"), [(255, 8), (4000, 12), (65535, 16)])
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_the_bits_of_deep_images_are_reported_once(
+    ending: str, most: int, bits: int, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    files = []
+    for name in "abc":
+        image = write(root / f"deep/{name}{ending}", np.full(SIZE, most, np.uint16))
+        files.append(Pair(name, open_file(image), open_file(root / f"masks/{name}.png")))
+    PairedDataset(files, LABELS, "").check()
+    assert caplog.text.count("have more than 8 bits per channel") == 1
+    assert "3 of 3 images that were looked at have more than 8 bits" in caplog.text
+    assert f"a{ending} is read as {bits} bits" in caplog.text

@@ -25,6 +25,7 @@ from pne_seg.data.inspection.check_report import (
 from pne_seg.data.inspection.examiner import Examined, Examiner, Problem, examine_all
 from pne_seg.data.label_formats import IGNORE, IndexLabels
 from pne_seg.data.paired_files import PairedDataset, spread
+from pne_seg.data.palettes import Palettes
 from pne_seg.data.samples import SegmentationDataset
 from pne_seg.description import listed
 from pne_seg.errors import UserError
@@ -155,6 +156,7 @@ class _Part:
         self.images = np.zeros(256, np.int64)
         self.problems: list[tuple[int, Problem]] = []
         self.noted: dict[str, list[int]] = defaultdict(list)
+        self.palettes = Palettes()
 
     def add(self, index: int, found: Examined) -> None:
         """Take the result of a sample in."""
@@ -165,6 +167,9 @@ class _Part:
         self.problems += [(index, problem) for problem in found.problems]
         for kind in found.notes:
             self.noted[kind].append(index)
+        if found.palette and isinstance(self.source, PairedDataset):
+            labels = str(self.source.pairs[index].labels)
+            self.palettes.add(labels, found.palette, found.indices)
 
     def figures(self, data: SegmentationDataModule) -> SplitFigures:
         """Return the split's numbers."""
@@ -188,6 +193,10 @@ class _Part:
         for _, (kind, file, message) in self.problems:
             level: Level = "warning" if kind == "damage" else "error"
             yield Finding(level, kind, [self.split], message, [file])
+        if self.palettes.first:
+            count = many(self.palettes.conflicts, "mask")
+            message = f"Palettes differ in {count} of {self.split}. {self.palettes.first}"
+            yield Finding("error", "palette", [self.split], message)
         for kind, (level, remark) in _REMARKS.items():
             if files := [self.file(index) for index in self.noted[kind]]:
                 count, verb = many(len(files), "image"), "is" if len(files) == 1 else "are"

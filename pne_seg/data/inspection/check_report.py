@@ -28,7 +28,7 @@ _HEADINGS: dict[Level, str] = {"error": "Errors", "warning": "Warnings", "note":
 class Finding:
     """A problem or a remark.
 
-    Its kind is `split`, `image`, `labels`, `sizes`, `damage`, `duplicate`, `absent`,
+    Its kind is `split`, `image`, `labels`, `sizes`, `damage`, `duplicate`, `absent`, `palette`,
     `imbalance`, or a key of the remarks on images, such as `grayscale`.
     """
 

@@ -22,8 +22,11 @@ import numpy.typing as npt
 
 from pne_seg.data.class_counts import count_labels
 from pne_seg.data.images import ImageInfo, Pixels, decode_image, fitted_size
+from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.paired_files import PairedDataset
+from pne_seg.data.palettes import read_palette
 from pne_seg.data.samples import SegmentationDataset
+from pne_seg.description import Color
 from pne_seg.errors import UserError
 
 Size = tuple[int, int]
@@ -51,6 +54,8 @@ class Examined:
     counts: npt.NDArray[np.int64] | None = None  # (256,) pixels of each label
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # keys of remarks, such as `grayscale`
+    palette: tuple[Color, ...] = ()  # of the label file
+    indices: list[int] = field(default_factory=list)  # of classes that occur in it
 
     @contextmanager
     def collecting(self, kind: str, file: str) -> Iterator[None]:
@@ -117,6 +122,12 @@ class Examiner:
             labels = dataset.read_labels(index)
             assert labels is not None
             self._count(labels, str(pair.labels), found)
+            if isinstance(dataset.label_format, IndexLabels) and found.counts is not None:
+                found.palette = read_palette(pair.labels)
+                if found.palette:
+                    classes = np.flatnonzero(found.counts[: self.num_classes])
+                    entries = dataset.label_format.entries
+                    found.indices = np.flatnonzero(np.isin(entries, classes)).tolist()
             if found.size is not None:
                 with found.collecting("sizes", str(pair.labels)):
                     dataset.check_sizes(index, found.size, _size(labels))
