@@ -34,7 +34,9 @@ def naming_image(name: str, image: Pixels) -> Iterator[None]:
         fix = f"Correct the settings of {kind} so that they suit every image."
         if "Crop" in kind:
             fix = "Put a PadIfNeeded of the crop's size before it, or crop less."
-        reason = " ".join(str(error).split()).rstrip(".")[:300]
+        if isinstance(error, KeyError):
+            fix = f"{kind} needs more than an image and its labels: leave it out."
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:300]}"
         raise UserError(f"{where}: {kind} cannot transform it: {reason}. {fix}") from error
 
 
