@@ -31,6 +31,10 @@ def check_loss(loss: nn.Module, num_classes: int, ignore_index: int) -> None:
         raise ValueError(
             f"{kind} has from_logits=False, but gets the network's logits. Leave from_logits out."
         )
+    if isinstance(loss, nn.NLLLoss):
+        raise ValueError(
+            f"{kind} takes log-probabilities, but gets the network's logits. Use CrossEntropyLoss."
+        )
     value = _computed(loss, num_classes, ignore_index)
     if not isinstance(value, Tensor):
         raise ValueError(f"{kind} gives {type(value).__name__}, expected a tensor of one number.")
@@ -56,6 +60,6 @@ def _computed(loss: nn.Module, num_classes: int, ignore_index: int) -> Any:
             shapes = f"{tuple(logits.shape)} logits and {tuple(target.shape)} class indices"
             raise ValueError(
                 f"{type(loss).__name__} cannot be computed of {shapes}: "
-                f"{type(error).__name__}: {' '.join(str(error).split())[:200]} Correct its "
+                f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:200]}. Correct its "
                 "settings, or use another loss, such as smp's DiceLoss with mode='multiclass'."
             ) from error

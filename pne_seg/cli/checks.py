@@ -117,10 +117,8 @@ def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | Non
     encoder = settings.get("encoder_name", "the encoder")
     if isinstance(error, UserError):
         return error
-    if isinstance(error, ValueError) and hasattr(error, "errors"):  # pydantic's, of a transform
-        found = error.errors()[0]
-        where = ".".join(map(str, found["loc"])) or "settings"
-        return UserError(f"--data.transforms: {where} {found['input']!r}: {found['msg']}.")
+    if isinstance(error, AssertionError) or hasattr(error.__cause__, "errors"):
+        return _refused_by_class(error)
     if isinstance(error, ValueError) and not isinstance(error, OSError):  # older hubs raise both
         return UserError(str(error))
     if isinstance(error, KeyError | RuntimeError):  # by smp and timm for names that they lack
@@ -141,6 +139,19 @@ def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | Non
             "--model.network.encoder_weights null"
         )
     return None
+
+
+def _refused_by_class(error: Exception) -> UserError:
+    """Describe settings that a class refuses by an assertion or by pydantic, as albumentations."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    owners = [type(frame.f_locals["self"]).__name__ for frame in frames if "self" in frame.f_locals]
+    found = getattr(error.__cause__, "errors", list)()
+    if not found:
+        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        return UserError(f"{owners[-1]} refuses its settings: {reason}. Correct them.")
+    name = ".".join(map(str, found[0]["loc"]))
+    given = f"{name} {found[0]['input']!r}" if name else "its settings"
+    return UserError(f"{owners[-1]} refuses {given}: {found[0]['msg'].rstrip('.')}. Correct that.")
 
 
 def dropped_setting(network: Mapping[str, Any], data: Any) -> str | None:

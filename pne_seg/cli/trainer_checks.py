@@ -130,7 +130,8 @@ def check_batches(data: SegmentationDataModule, trainer: Trainer) -> None:
             f"number of batches, as in --trainer.{key} 1."
         )
     batches = int(share * batches) if isinstance(share, float) else min(batches, share)
-    every, epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
+    every = getattr(trainer, "val_check_interval", None)  # None if it is a time
+    epochs = trainer.check_val_every_n_epoch
     validates = trainer.limit_val_batches != 0
     if isinstance(every, int | float) and every <= 0:
         raise UserError(
