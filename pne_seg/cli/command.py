@@ -175,7 +175,7 @@ class SegmentationCLI(LightningCLI):
         trainer = Trainer(**config)
         if self.verb == "fit":
             trainer_checks.check_batches(self.datamodule, trainer)
-            trainer_checks.check_monitors(self.model, config["callbacks"], schedule)
+            trainer_checks.check_callbacks(self.model, trainer, schedule)
             if writes:  # only now: a training that cannot begin leaves no folder
                 trainer.loggers = self._open_run()
                 for one in callbacks:

@@ -174,7 +174,8 @@ class _Walk:
         found = list(dict.fromkeys(one for base in classes for one in _concrete(base)))
         known = {one.__name__: one for one in found}
         if len(same := [one for one in found if one.__name__ == name]) > 1:
-            path = f"{same[-1].__module__}.{name}"
+            meant = next((one for one in same if one in classes), same[0])
+            path = f"{meant.__module__}.{name}"
             self._refuse(key, f"{name}: several classes have that name. Give the full {path}.")
             return None
         if name in known:

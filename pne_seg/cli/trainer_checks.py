@@ -1,5 +1,6 @@
 """Settings of Lightning's trainer that cannot work, refused before a run has a folder."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +15,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_warn
+from torch.optim.lr_scheduler import ReduceLROnPlateau as TorchReduceLROnPlateau
 
-from pne_seg.callbacks import ContrastDiagnostics
+from pne_seg.callbacks import BestCheckpoint, ContrastDiagnostics
 from pne_seg.data import SegmentationDataModule
 from pne_seg.errors import UserError, nearest
 from pne_seg.metrics import SegmentationMetrics
@@ -39,6 +41,15 @@ _LEAST = {
 }
 _NOTHING = ("max_epochs", "max_steps", "limit_train_batches")
 """Of these, 0 ends a training that has not begun."""
+_UNFIT = {
+    "BatchSizeFinder": "would train with a batch size that the run's config does not name. Give "
+    "--data.batch_size; where memory runs out, the message names a smaller one.",
+    "LearningRateFinder": "needs the rate as an attribute of the module, which has an optimizer. "
+    "Give --model.optimizer.lr; sweep compares several.",
+    "BackboneFinetuning": "needs a module with a backbone, which this has not. Give "
+    "--model.parameter_groups.head_lr 10 for a larger rate outside the encoder.",
+}
+"""Callbacks of Lightning, and why they cannot be used."""
 _GPUS = ("cuda", "mps")
 
 
@@ -129,6 +140,12 @@ def check_batches(data: SegmentationDataModule, trainer: Trainer) -> None:
             f"--trainer.{key} {share}: less than one of the {batches} batches of an epoch. Give a "
             f"number of batches, as in --trainer.{key} 1."
         )
+    evaluated = math.ceil(len(data.split("val")) / (data.eval_batch_size * trainer.world_size))
+    if trainer.overfit_batches and isinstance(share, float) and share * evaluated < 1:
+        raise UserError(
+            f"--trainer.overfit_batches {share}: less than one of the {evaluated} batches of the "
+            "validation split. Give a number of batches, as in --trainer.overfit_batches 1."
+        )
     batches = int(share * batches) if isinstance(share, float) else min(batches, share)
     every = getattr(trainer, "val_check_interval", None)  # None if it is a time
     epochs = trainer.check_val_every_n_epoch
@@ -151,27 +168,40 @@ def check_batches(data: SegmentationDataModule, trainer: Trainer) -> None:
         )
 
 
-def check_monitors(
-    model: SegmentationModule, callbacks: Sequence[Callback], schedule: object
-) -> None:
-    """Refuse a callback or schedule that waits for a metric which is never logged.
+def check_callbacks(model: SegmentationModule, trainer: Trainer, schedule: object) -> None:
+    """Refuse callbacks that cannot work here, and those that wait for what is never logged.
 
     Other callbacks and terms than Lightning's and this project's may log what is not known here:
-    with them, nothing is refused.
+    with them, no name is refused.
     """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for one in callbacks:
+        if reason := _UNFIT.get(type(one).__name__):
+            raise UserError(f"{type(one).__name__} {reason}")
+    if type(schedule) is TorchReduceLROnPlateau:
+        raise UserError(
+            "torch's ReduceLROnPlateau does not know what to monitor. Give "
+            "lightning.pytorch.cli.ReduceLROnPlateau with monitor, such as 'val/loss'."
+        )
     parts = (*callbacks, *model.terms)
     are_known = all(type(one).__module__.startswith(("lightning.", "pne_seg.")) for one in parts)
     if not are_known or any(isinstance(one, ContrastDiagnostics) for one in callbacks):
         return
-    names = {name.lower(): name for name in logged_names(model)}
+    validates = trainer.limit_val_batches != 0
+    known = logged_names(model)
+    names = {name.lower(): name for name in known if validates or not name.startswith("val/")}
     for one in (*callbacks, schedule):
         monitor = getattr(one, "monitor", None)
         if monitor is None or monitor in (*names.values(), "epoch", "step"):
             continue
-        near = names.get(nearest(monitor.lower(), names) or "", "val/mIoU")
+        if not validates and isinstance(one, BestCheckpoint):
+            continue  # there is none then
+        why = "" if validates or monitor not in known else " without validation (limit_val_batches)"
+        usual = "val/mIoU" if validates else "train/loss"
+        near = names.get(nearest(monitor.lower(), names) or "", usual)
         raise UserError(
-            f"{type(one).__name__} monitors {monitor!r}, which is never logged. The nearest is "
-            f"{near!r}: set its monitor to that."
+            f"{type(one).__name__} monitors {monitor!r}, which is never logged{why}. The nearest "
+            f"is {near!r}: set its monitor to that."
         )
 
 
