@@ -57,9 +57,10 @@ def _computed(loss: nn.Module, num_classes: int, ignore_index: int) -> Any:
         try:
             return copy.deepcopy(loss)(logits, target)
         except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".")[:200]
             shapes = f"{tuple(logits.shape)} logits and {tuple(target.shape)} class indices"
             raise ValueError(
                 f"{type(loss).__name__} cannot be computed of {shapes}: "
-                f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')[:200]}. Correct its "
-                "settings, or use another loss, such as smp's DiceLoss with mode='multiclass'."
+                f"{type(error).__name__}: {reason}. Correct its settings, or use another loss, "
+                "such as smp's DiceLoss with mode='multiclass'."
             ) from error

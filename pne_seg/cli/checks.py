@@ -145,7 +145,7 @@ def _refused_by_class(error: Exception) -> UserError:
     """Describe settings that a class refuses by an assertion or by pydantic, as albumentations."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     owners = [type(frame.f_locals["self"]).__name__ for frame in frames if "self" in frame.f_locals]
-    found = getattr(error.__cause__, "errors", list)()
+    found: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
     if not found:
         reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
         return UserError(f"{owners[-1]} refuses its settings: {reason}. Correct them.")

@@ -174,8 +174,7 @@ class SegmentationCLI(LightningCLI):
         config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         trainer = Trainer(**config)
         if self.verb == "fit":
-            trainer_checks.check_batches(self.datamodule, trainer)
-            trainer_checks.check_callbacks(self.model, trainer, schedule)
+            trainer_checks.check_built(trainer, self.model, self.datamodule, schedule)
             if writes:  # only now: a training that cannot begin leaves no folder
                 trainer.loggers = self._open_run()
                 for one in callbacks:

@@ -2,15 +2,13 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import (
-    LSFEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.lsf import LSFEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import StrategyRegistry
@@ -117,7 +115,9 @@ def _check_accelerator(accelerator: Any, devices: Any) -> None:
         )
     count = torch.cuda.device_count() if "cuda" in set(wanted) & set(there) else None
     if count is not None and text.isdecimal() and int(text) > count:
-        raise UserError(f"--trainer.devices {devices}: this machine has {count}. Give that or less.")
+        raise UserError(
+            f"--trainer.devices {devices}: this machine has {count}. Give that or less."
+        )
 
 
 def _check_strategy(strategy: Any) -> None:
@@ -128,12 +128,21 @@ def _check_strategy(strategy: Any) -> None:
         raise UserError(f"--trainer.strategy {strategy}: no strategy of that name. {hint}")
 
 
-def check_batches(data: SegmentationDataModule, trainer: Trainer) -> None:
+def check_built(
+    trainer: Trainer, model: SegmentationModule, data: SegmentationDataModule, schedule: object
+) -> None:
+    """Refuse what only the built trainer of a training tells: its batches and its callbacks."""
+    _check_batches(data, trainer)
+    _check_callbacks(model, trainer, schedule)
+
+
+def _check_batches(data: SegmentationDataModule, trainer: Trainer) -> None:
     """Refuse parts of an epoch that are less than a batch, and intervals longer than an epoch."""
     batches = len(data.split("train")) // (data.batch_size * trainer.world_size)
     if not batches:
         return  # the data module refuses to be set up
-    key = "overfit_batches" if trainer.overfit_batches else "limit_train_batches"
+    overfits = bool(trainer.overfit_batches)  # type: ignore[attr-defined]
+    key = "overfit_batches" if overfits else "limit_train_batches"
     share = trainer.limit_train_batches
     if isinstance(share, float) and share * batches < 1:
         raise UserError(
@@ -141,7 +150,7 @@ def check_batches(data: SegmentationDataModule, trainer: Trainer) -> None:
             f"number of batches, as in --trainer.{key} 1."
         )
     evaluated = math.ceil(len(data.split("val")) / (data.eval_batch_size * trainer.world_size))
-    if trainer.overfit_batches and isinstance(share, float) and share * evaluated < 1:
+    if overfits and isinstance(share, float) and share * evaluated < 1:
         raise UserError(
             f"--trainer.overfit_batches {share}: less than one of the {evaluated} batches of the "
             "validation split. Give a number of batches, as in --trainer.overfit_batches 1."
@@ -168,7 +177,7 @@ def check_batches(data: SegmentationDataModule, trainer: Trainer) -> None:
         )
 
 
-def check_callbacks(model: SegmentationModule, trainer: Trainer, schedule: object) -> None:
+def _check_callbacks(model: SegmentationModule, trainer: Trainer, schedule: object) -> None:
     """Refuse callbacks that cannot work here, and those that wait for what is never logged.
 
     Other callbacks and terms than Lightning's and this project's may log what is not known here:
@@ -190,7 +199,8 @@ def check_callbacks(model: SegmentationModule, trainer: Trainer, schedule: objec
     validates = trainer.limit_val_batches != 0
     known = logged_names(model)
     names = {name.lower(): name for name in known if validates or not name.startswith("val/")}
-    for one in (*callbacks, schedule):
+    watching: list[object] = [*callbacks, schedule]
+    for one in watching:
         monitor = getattr(one, "monitor", None)
         if monitor is None or monitor in (*names.values(), "epoch", "step"):
             continue

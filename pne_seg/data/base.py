@@ -174,7 +174,7 @@ class SegmentationDataModule(LightningDataModule):
         With the trainer's `overfit_batches` every epoch has the same ones, in the split's order.
         """
         view, processes = self._train_view(), self._processes()
-        fixed = self.trainer is not None and self.trainer.overfit_batches > 0
+        fixed = getattr(self.trainer, "overfit_batches", 0) > 0
         left_over = len(view) % (self.batch_size * processes[0])
         if left_over and not fixed:
             rank_zero_info(

@@ -279,8 +279,6 @@ def test_a_metric_that_is_logged(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["validate", "test"])
-def test_an_evaluation_on_a_device_that_is_not_there(
-    run: Path, capsys: Capture, verb: str
-) -> None:
+def test_an_evaluation_on_a_device_that_is_not_there(run: Path, capsys: Capture, verb: str) -> None:
     said = refused(capsys, verb, "--run", run, *flags("accelerator tpu"))
     assert "accelerator tpu: there is no such device" in said
