@@ -198,20 +198,21 @@ def _check_callbacks(model: SegmentationModule, trainer: Trainer, schedule: obje
         return
     validates = trainer.limit_val_batches != 0
     known = logged_names(model)
-    names = {name.lower(): name for name in known if validates or not name.startswith("val/")}
+    logged = [name for name in known if validates or not name.startswith("val/")]
+    names = {name.lower(): name for name in logged}
     watching: list[object] = [*callbacks, schedule]
-    for one in watching:
-        monitor = getattr(one, "monitor", None)
-        if monitor is None or monitor in (*names.values(), "epoch", "step"):
+    for waiting in watching:
+        monitor = getattr(waiting, "monitor", None)
+        if monitor is None or monitor in (*logged, "epoch", "step"):
             continue
-        if not validates and isinstance(one, BestCheckpoint):
+        if not validates and isinstance(waiting, BestCheckpoint):
             continue  # there is none then
         why = "" if validates or monitor not in known else " without validation (limit_val_batches)"
         usual = "val/mIoU" if validates else "train/loss"
         near = names.get(nearest(monitor.lower(), names) or "", usual)
         raise UserError(
-            f"{type(one).__name__} monitors {monitor!r}, which is never logged{why}. The nearest "
-            f"is {near!r}: set its monitor to that."
+            f"{type(waiting).__name__} monitors {monitor!r}, which is never logged{why}. The "
+            f"nearest is {near!r}: set its monitor to that."
         )
 
 
