@@ -74,6 +74,18 @@ def are_named(class_names: Sequence[str]) -> bool:
     return any(name not in (str(i), f"LABEL_{i}") for i, name in enumerate(class_names))
 
 
+def too_few_classes(count: int) -> str | None:
+    """Describe a number of classes with which nothing can be learned, and the fix."""
+    if count > 1:
+        return None
+    return (
+        f"The number of classes must be 2 or more, got {count}: with one class every pixel is of "
+        "it, whatever the network says, so that nothing can be learned. Name the background as a "
+        "class too, as in classes [background, object], and mark it in the masks by a value of its "
+        "own that is not ignored."
+    )
+
+
 def class_difference(
     here: Sequence[str], there: Sequence[str], where: str = "in the checkpoint", most: int = 3
 ) -> str | None:

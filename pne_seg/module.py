@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pne_seg.boundaries import BoundaryConfusion, BoundaryMetrics
 from pne_seg.contrast.component import Contrast
+from pne_seg.description import too_few_classes
 from pne_seg.feature_hooks import ClassifierDropout, FeatureHook, capture
 from pne_seg.inference import (
     IMAGENET_MEAN,
@@ -86,6 +87,8 @@ class SegmentationModule(ResumableModule):
         boundary_widths: tuple[int, ...] = (1, 3, 5, 9),
     ) -> None:
         super().__init__()
+        if problem := too_few_classes(num_classes):
+            raise ValueError(problem)
         self.network = network
         self.num_classes = num_classes
         self.ignore_index = ignore_index

@@ -5,6 +5,7 @@ only brackets exceeds Python's recursion limit. Both are refused before anything
 """
 
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,30 @@ def _text(file: Path) -> str:
             f"{file} is larger than {MAX_BYTES // 1_000_000} MB, too large for settings. "
             "Give another file."
         )
+    return decoded(content, str(file))
+
+
+def decoded(content: bytes, source: str) -> str:
+    """Decode the text of a file: UTF-8, or UTF-16 that begins with its mark.
+
+    Raises:
+        UserError: if it is another encoding, with the line of the first byte that does not fit.
+    """
+    encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return content.decode("utf-8")
+        text = content.decode(encoding)
+        where = text.find("\0")  # as UTF-16 without its mark reads
+        before, byte = text[:where].encode(), 0
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 text ({error.reason}). Give another file.") from error
+        where = error.start
+        before, byte = error.object[:where], error.object[where]
+    if where < 0:
+        return text
+    line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+    raise UserError(
+        f"{source} is not UTF-8 text: byte 0x{byte:02x} in line {line}, column {column}. Save it "
+        "as UTF-8."
+    )
 
 
 def _too_deep(source: str) -> UserError:

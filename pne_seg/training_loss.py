@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pne_seg.errors import UserError
 from pne_seg.feature_hooks import FeatureHook
+from pne_seg.loss_checks import check_loss
 from pne_seg.losses import ClassWeightedLoss, check_class_weights
 
 TRAINING_TERMS = ("contrast", "auxiliary")
@@ -100,6 +101,7 @@ class LogitLosses(nn.Module):
         for loss in (main, *extra.values()):
             set_ignore_index(loss, ignore_index)
             check_class_weights(loss, num_classes)
+            check_loss(loss, num_classes, ignore_index)
 
     def forward(self, logits: Tensor, target: Tensor) -> list[LossTerm]:
         """Compute a term for each loss, main first, of (B, C, H, W) logits and (B, H, W) labels."""

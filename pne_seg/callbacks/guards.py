@@ -55,6 +55,8 @@ class FiniteTraining(Callback):
         checked = list(losses)
         if gradients and getattr(trainer.precision_plugin, "scaler", None) is None:
             checked.append(get_total_norm(gradients))
+        if not checked:  # a step without a loss, as Lightning takes to average weights
+            return
         finite = torch.stack([value.float().reshape(()) for value in checked]).isfinite().all()
         where = f"Epoch {trainer.current_epoch}, batch {self._batch}"
         if names:

@@ -4,7 +4,7 @@ import inspect
 import math
 import textwrap
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -41,6 +41,17 @@ def check_against_data(settings: Settings, data: SegmentationDataModule) -> None
             )
 
 
+def check_groups(settings: Settings, groups: Iterable[str]) -> None:
+    """Refuse one value for a group of settings; before parsing, where links into it would fail."""
+    tree = settings.tree()
+    for group in groups:
+        if not isinstance(tree.get(group, {}), dict):
+            raise UserError(
+                f"--{group} {tree[group]}: expected settings by name, as --help lists them. "
+                "Leave the key out for the defaults."
+            )
+
+
 def check_numbers(config: Any, key: str = "") -> None:
     """Refuse NaN, with which every comparison with a limit fails."""
     if isinstance(config, float) and math.isnan(config):
@@ -72,8 +83,8 @@ def check_processes(data: SegmentationDataModule, trainer: dict[str, Any]) -> No
 
 def check_training(
     model: SegmentationModule, data: SegmentationDataModule, trainer: dict[str, Any]
-) -> None:
-    """Refuse a training that would stop at its first step."""
+) -> object:
+    """Refuse a training that would stop at its first step; return its schedule, if any."""
     synchronized = bool(trainer["sync_batchnorm"])
     if synchronized and not _on_cuda(trainer):
         raise UserError(
@@ -86,8 +97,7 @@ def check_training(
         model.requirements.check(images, *data.training_size())
         # These refuse rates and decays out of range.
         optimizer = build_optimizer(model, model.optimizer, model.parameter_groups)
-        if model.schedule is not None:
-            model.schedule(optimizer)
+        return None if model.schedule is None else model.schedule(optimizer)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -107,6 +117,8 @@ def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | Non
     encoder = settings.get("encoder_name", "the encoder")
     if isinstance(error, UserError):
         return error
+    if isinstance(error, AssertionError) or hasattr(error.__cause__, "errors"):
+        return _refused_by_class(error)
     if isinstance(error, ValueError) and not isinstance(error, OSError):  # older hubs raise both
         return UserError(str(error))
     if isinstance(error, KeyError | RuntimeError):  # by smp and timm for names that they lack
@@ -127,6 +139,19 @@ def build_error(error: Exception, network: Mapping[str, Any]) -> UserError | Non
             "--model.network.encoder_weights null"
         )
     return None
+
+
+def _refused_by_class(error: Exception) -> UserError:
+    """Describe settings that a class refuses by an assertion or by pydantic, as albumentations."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    owners = [type(frame.f_locals["self"]).__name__ for frame in frames if "self" in frame.f_locals]
+    found: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
+    if not found:
+        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        return UserError(f"{owners[-1]} refuses its settings: {reason}. Correct them.")
+    name = ".".join(map(str, found[0]["loc"]))
+    given = f"{name} {found[0]['input']!r}" if name else "its settings"
+    return UserError(f"{owners[-1]} refuses {given}: {found[0]['msg'].rstrip('.')}. Correct that.")
 
 
 def dropped_setting(network: Mapping[str, Any], data: Any) -> str | None:

@@ -27,7 +27,7 @@ from pne_seg.callbacks import (
 )
 from pne_seg.callbacks.progress import device_name, terminal_callbacks
 from pne_seg.checkpoint_file import read_checkpoint
-from pne_seg.cli import checks, loggers, predict, program
+from pne_seg.cli import checks, loggers, predict, program, trainer_checks
 from pne_seg.cli.arguments import DEFAULT_SEED, DESCRIPTIONS, EMA_HELP, LOGGER_HELP, flags
 from pne_seg.cli.changed_settings import changed_settings
 from pne_seg.cli.evaluation import plan_evaluation
@@ -115,14 +115,7 @@ class SegmentationCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, with messages that name the setting."""
         assert isinstance(parser, Parser)
-        tree = self.settings.tree()
-        for group in ("trainer", "model", *_CALLBACKS):
-            # Before parsing: links into a group fail in other ways.
-            if not isinstance(tree.get(group, {}), dict):
-                raise UserError(
-                    f"--{group} {tree[group]}: expected settings by name, as --help lists them. "
-                    "Leave the key out for the defaults."
-                )
+        checks.check_groups(self.settings, ("trainer", "model", *_CALLBACKS))
         loggers.set_defaults(self.settings)
         self.config = parser.parse(self.settings)
         if self.verb == "fit":
@@ -160,6 +153,7 @@ class SegmentationCLI(LightningCLI):
         checks.check_against_data(self.settings, self.datamodule)
         config = {**self.config_init["trainer"], **kwargs}
         checks.check_processes(self.datamodule, config)
+        trainer_checks.check_trainer(self.verb, config)
         names = self.datamodule.class_names
         if self.checkpoint is not None:
             check_same_classes(names, read_checkpoint(self.checkpoint), self.checkpoint)
@@ -169,9 +163,8 @@ class SegmentationCLI(LightningCLI):
         self.datamodule.setup(self.verb)
         writes = not config["fast_dev_run"]
         if self.verb == "fit":
-            checks.check_training(self.model, self.datamodule, config)
-            if writes:
-                config["logger"] = self._open_run()
+            schedule = checks.check_training(self.model, self.datamodule, config)
+            config["logger"] = False if writes else None  # a run's need its folder
             callbacks = self._training_callbacks(config)
         else:
             config |= {"logger": False, "enable_checkpointing": False}
@@ -180,6 +173,13 @@ class SegmentationCLI(LightningCLI):
         config["callbacks"] = [*given, *terminal_callbacks(config, given), *callbacks]
         config["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         trainer = Trainer(**config)
+        if self.verb == "fit":
+            trainer_checks.check_built(trainer, self.model, self.datamodule, schedule)
+            if writes:  # only now: a training that cannot begin leaves no folder
+                trainer.loggers = self._open_run()
+                for one in callbacks:
+                    if hasattr(one, "folder"):
+                        one.folder = self.run_folder
         rank_zero_info(f"Device: {device_name(trainer)}")
         return trainer
 

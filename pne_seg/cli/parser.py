@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
+from torch import nn
 
 from pne_seg.cli.mistyped import deepest, unknown_key
 from pne_seg.cli.settings import SLOT_KEYS, Settings
@@ -57,7 +58,7 @@ def _find_mistake(parser: ArgumentParser, settings: Settings) -> str | None:
         return walk.refused[0]
     required = [action.dest for action in parser._actions if action.required]
     required += sorted(parser._extra_required_keys)  # classes in slots
-    missing = [key for key in required if settings.get(key) is None]
+    missing = [key for key in required if settings.get(key) is None] or walk.missing
     if missing:
         return f"Missing: {', '.join(missing)}. Give a --config file that sets it, or --KEY VALUE."
     return None
@@ -101,6 +102,7 @@ class _Walk:
         self.keys: set[str] = set()  # all valid ones, including those of the classes in the slots
         self.unknown: list[str] = []  # keys of the settings that are not valid
         self.refused: list[str] = []  # what is wrong with values
+        self.missing: list[str] = []  # settings without which a loss cannot be built
 
     def compare(
         self, given: Mapping[str, Any], parser: ArgumentParser, slot: str = "", group: str = ""
@@ -163,10 +165,19 @@ class _Walk:
         except Exception:  # signatures of third-party code; the parser's own report remains
             return
         self.compare(given, parser, f"{key}.")
+        if issubclass(found, nn.Module) and key != "model.network":  # the data decide some of that
+            needed = [action.dest for action in parser._actions if action.required]
+            self.missing += [f"{key}.{name}" for name in needed if name not in given]
 
     def _resolve(self, key: str, name: str, classes: list[type]) -> Any:
         """Return the class that a slot names, None if there is none."""
-        known = {one.__name__: one for base in classes for one in _concrete(base)}
+        found = list(dict.fromkeys(one for base in classes for one in _concrete(base)))
+        known = {one.__name__: one for one in found}
+        if len(same := [one for one in found if one.__name__ == name]) > 1:
+            meant = next((one for one in same if one in classes), same[0])
+            path = f"{meant.__module__}.{name}"
+            self._refuse(key, f"{name}: several classes have that name. Give the full {path}.")
+            return None
         if name in known:
             return known[name]
         reason = f"{name}: no class of that name."

@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pne_seg.data.counted_datamodule import CountedDataModule
 from pne_seg.data.samples import (
     EpochSampler,
+    FixedSampler,
     SameSizeBatches,
     SampleView,
     SegmentationDataset,
     collate,
 )
-from pne_seg.description import Color, DataDescription
+from pne_seg.description import Color, DataDescription, too_few_classes
 from pne_seg.errors import UserError
 
 Split = Literal["train", "val", "test"]
@@ -130,6 +131,8 @@ class SegmentationDataModule(CountedDataModule):
 
     def setup(self, stage: str) -> None:
         """Open the splits that the stage needs, so that a mistake in the files stops it early."""
+        if stage == "fit" and (problem := too_few_classes(self.num_classes)):
+            raise UserError(problem)
         for split in _SPLITS_OF_STAGE[stage]:
             source = self.split(split)
             if complaint := self.too_few(split, len(source), self._processes()[0]):
@@ -170,10 +173,14 @@ class SegmentationDataModule(CountedDataModule):
         return SampleView(self.split("train"), A.Compose(transforms), self.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return shuffled, augmented batches; a short last batch is left out."""
+        """Return shuffled, augmented batches; a short last batch is left out.
+
+        With the trainer's `overfit_batches` every epoch has the same ones, in the split's order.
+        """
         view, processes, draw = self._train_view(), self._processes(), self._draw()
+        fixed = getattr(self.trainer, "overfit_batches", 0) > 0
         left_over = len(view) % (self.batch_size * processes[0])
-        if left_over and draw is None:
+        if left_over and not fixed and draw is None:
             rank_zero_info(
                 f"An epoch trains on {len(view) - left_over} of {len(view)} images: the "
                 f"{left_over} that fill no batch are left out, others in each epoch."
@@ -181,8 +188,8 @@ class SegmentationDataModule(CountedDataModule):
         epoch, batch = self.start
         if self.trainer is not None and self.trainer.current_epoch > epoch:  # asked for again
             epoch, batch = self.trainer.current_epoch, 0
-        skipped = batch * self.batch_size
-        sampler = EpochSampler(view, self.seed, *processes, epoch, skipped, draw)
+        order = FixedSampler if fixed else EpochSampler
+        sampler = order(view, self.seed, *processes, epoch, batch * self.batch_size, draw)
         return self.loader(
             view, sampler, batch_size=self.batch_size, drop_last=True, collate_fn=collate
         )

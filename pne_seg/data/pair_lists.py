@@ -13,6 +13,7 @@ from pne_seg.data.paired_files import Pair
 from pne_seg.data.sources import LABEL_SUFFIXES, Tree, composed
 from pne_seg.errors import UserError
 from pne_seg.files import expanded
+from pne_seg.settings_files import decoded
 
 _COLUMNS = {
     "image": ("image", "image_path", "img", "filename", "file_name"),
@@ -33,7 +34,7 @@ def listed_names(tree: Tree, folder: str) -> dict[Split, tuple[DataFile, list[st
                 raise UserError(
                     f"{found[split][0]} and {file} both list the {split} split. Remove one."
                 )
-            lines = [_plain(line) for line in _text(file).splitlines()]
+            lines = [_plain(line) for line in decoded(file.read_bytes(), str(file)).splitlines()]
             found[split] = file, [line for line in lines if line]
     if not found:
         raise UserError(f"{tree}: {folder} holds no train.txt, val.txt or test.txt.")
@@ -71,7 +72,7 @@ def read_pairs(
     Paths are below the data set's folder, beside the CSV file, or absolute.
     """
     table = tree.file(given) or open_file(Path(expanded(given)))
-    lines = _text(table).splitlines()
+    lines = decoded(table.read_bytes(), str(table)).splitlines()
     head = lines[0] if lines else ""
     rows = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))
     columns = {
@@ -150,10 +151,3 @@ def _plain(path: str) -> str:
     """Write a path as in a tree, whatever system wrote it."""
     plain = composed(path.strip()).replace("\\", "/")
     return plain.removeprefix("./")
-
-
-def _text(file: DataFile) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 text. Save it as UTF-8.") from error

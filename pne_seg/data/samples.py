@@ -12,9 +12,10 @@ import albumentations as A
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, SequentialSampler, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
+from pne_seg.data.augmenting import naming_image
 from pne_seg.data.images import Pixels, as_input
 from pne_seg.errors import UserError
 
@@ -105,7 +106,8 @@ class SampleView(Dataset[dict[str, Any]]):
             # One state for all: `set_random_seed` gives each transform the same numbers, so that
             # what is enlarged, say, would be what is mirrored.
             self.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
-            out = self.transform(image=image, mask=mask)
+            with naming_image(self.source.name(index), image):
+                out = self.transform(image=image, mask=mask)
             image, mask = out["image"], out["mask"]
         check_arrays(image, mask, self.source.name(index))
         return {
@@ -200,13 +202,28 @@ class EpochSampler(DistributedSampler[SampleKey]):
             yield SampleKey(self.epoch, order[place], repeats[place])
 
 
-class SameSizeBatches(DistributedSampler[list[int]]):
+class FixedSampler(EpochSampler, SequentialSampler):
+    """The keys of the first epoch in the split's order, in every epoch: to overfit a few batches.
+
+    Images come with the same augmentation each time, so that a network can learn them by heart. It
+    is a `SequentialSampler` so that Lightning leaves it in place.
+    """
+
+    def __iter__(self) -> Iterator[SampleKey]:  # type: ignore[override]
+        own = range(self.rank, self.num_samples * self.num_replicas, self.num_replicas)
+        epoch, samples = self._skipped
+        for index in own[samples if self.epoch == epoch else 0 :]:
+            yield SampleKey(0, index)
+
+
+class SameSizeBatches(DistributedSampler[list[int]], SequentialSampler):
     """Every image of a split once, in batches of equal size, dealt out over the processes.
 
     Nothing is padded: padding an image would change what the network says of its border, and
     torch's own `DistributedSampler` counts images twice to even the processes out. A batch comes as
     soon as it is full, so that a split of one size keeps its order. The images of a batch have
-    `most_pixels` together; a larger image is a batch by itself.
+    `most_pixels` together; a larger image is a batch by itself. It is a `SequentialSampler` so that
+    Lightning leaves it in place when it overfits a few batches.
     """
 
     def __init__(
@@ -238,5 +255,5 @@ class SameSizeBatches(DistributedSampler[list[int]]):
         """Return the number of this process's batches."""
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[int]]:  # type: ignore[override]
         return iter(self.batches)

@@ -33,18 +33,12 @@ class Preprocessing(nn.Module):
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f"mean and std need three values, std above 0; got {mean} and {std}.")
+        # As in the settings; the buffers may be in a lower precision.
+        self.normalization = {"mean": [*map(float, mean)], "std": [*map(float, std)]}
         # Not in the state dict: they belong to the configuration.
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.stride = stride
-
-    @property
-    def normalization(self) -> dict[str, list[float]]:
-        """`mean` and `std` as written in the settings: the shortest digits of their float32."""
-        return {
-            name: [float(str(value)) for value in buffer.cpu().numpy().flat]
-            for name, buffer in (("mean", self.mean), ("std", self.std))
-        }
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalize and pad (B, 3, H, W) in 0–255, uint8 or float, to float (B, 3, H′, W′).

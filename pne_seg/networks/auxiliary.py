@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pne_seg.feature_hooks import FeatureHook, capture_dummy, find_module
 from pne_seg.inference import resize_logits
+from pne_seg.loss_checks import check_loss
 from pne_seg.losses import check_class_weights
 from pne_seg.training_loss import LossTerm, TrainingTerm, evaluate, set_ignore_index
 
@@ -38,6 +39,7 @@ class Auxiliary(TrainingTerm):
         if self.loss is not None:
             set_ignore_index(self.loss, ignore_index)
             check_class_weights(self.loss, num_classes)
+            check_loss(self.loss, num_classes, ignore_index)
         for hook in self.hooks:
             hook.attach(network)
 

@@ -199,6 +199,16 @@ def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
     assert inspection.splits["train"].pixels.sum() > 0
 
 
+def test_one_class(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    data = Folder(tmp_path, classes=["object"], crop_size=(32, 32), batch_size=1)
+    inspection = inspect(data)
+    assert "must be 2 or more, got 1" in report_text(inspection)
+    assert any("Name the background" in one.message for one in inspection.of("error"))
+    with pytest.raises(ValueError, match="2 or more, got 1"):
+        data.setup("fit")
+
+
 def test_what_concerns_all_splits_is_said_once(tmp_path: Path) -> None:
     inspection = inspect(Folder(tmp_path, ["a", "b"]), processes=1)
     (error,) = inspection.of("error")

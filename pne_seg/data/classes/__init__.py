@@ -20,7 +20,7 @@ from pne_seg.data.data_file import DataFile, open_file
 from pne_seg.data.label_formats import IndexLabels
 from pne_seg.description import Color
 from pne_seg.errors import UserError
-from pne_seg.settings_files import parse_yaml
+from pne_seg.settings_files import decoded, parse_yaml
 
 _FORMS = """\
 Give the classes in the order of their indices, in YAML, as one of
@@ -90,10 +90,9 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> O
     elif isinstance(given, str | DataFile):
         source = str(given)
         file = open_file(Path(given)) if isinstance(given, str) else given
+        text = decoded(file.read_bytes(), source)
         try:
-            content = parse_yaml(file.read_bytes().decode(), source)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{given} is not UTF-8 text ({error.reason}).") from error
+            content = parse_yaml(text, source)
         except UserError as error:
             raise UserError(f"{error} {_FORMS}") from error
     names = list(content) if isinstance(content, list | Mapping) else []

@@ -27,7 +27,7 @@ from pne_seg.data.label_formats import IGNORE, IndexLabels
 from pne_seg.data.paired_files import PairedDataset, spread
 from pne_seg.data.palettes import Palettes
 from pne_seg.data.samples import SegmentationDataset
-from pne_seg.description import listed
+from pne_seg.description import listed, too_few_classes
 from pne_seg.errors import UserError
 
 __all__ = ["SPLITS", "Inspection", "as_json", "inspect", "report_text"]
@@ -69,6 +69,8 @@ def inspect(
     """
     wanted = [split for split in SPLITS if split in splits]
     findings: list[Finding] = []
+    if problem := too_few_classes(data.num_classes):
+        findings.append(Finding("error", "classes", [], problem))
     opened = _open(data, wanted, findings)
     same = _test_is_val(opened)
     parts = {
