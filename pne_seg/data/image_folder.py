@@ -14,8 +14,9 @@ from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat
 from pne_seg.data.layouts import SPLIT_FOLDERS, Place, files_of_both, split_places
 from pne_seg.data.pair_lists import choose, listed_names, read_pairs
 from pne_seg.data.paired_files import Pair, PairedDataset, by_key, match
+from pne_seg.data.partners import layout_error
 from pne_seg.data.sources import Tree, open_tree, plain_path
-from pne_seg.errors import UserError
+from pne_seg.errors import DataError, Fix, UserError
 
 _CLASS_FILES = ("classes.yaml", "classes.yml")
 _LOSSY = (".jpg", ".jpeg", ".webp")
@@ -137,9 +138,10 @@ class Folder(FileDataModule):
             tree = locate(self.root, [images, masks])
         if tree is not None:
             return tree
-        raise missing(
+        looked_for = f"{images or 'images'} and {masks or 'masks'}"
+        raise layout_error(self.root, looked_for) or missing(
             self.root,
-            f"{images or 'images'} and {masks or 'masks'}",
+            looked_for,
             "Put the images into the one and the masks, under the images' names, into the other, "
             "or give other names of the two as images and masks. Images and masks side by side "
             'need images=".", masks="." and a mask_suffix such as _mask.',
@@ -193,9 +195,10 @@ class Folder(FileDataModule):
         if not alone or (split == "test" and len(alone) == len(pairs)):  # for prediction only
             return pairs
         if not self.skip_unlabeled:
-            raise UserError(
-                f"{alone[0].image} has no labels ({len(alone)} such files in all). Add the masks, "
-                "or pass skip_unlabeled=True to leave such images out."
+            raise DataError(
+                f"{alone[0].image} has no labels ({len(alone)} such files in all). Add the masks",
+                [Fix("to leave such images out", {"skip_unlabeled": True})],
+                [str(pair.image) for pair in alone],
             )
         rank_zero_info(
             f"{self.root}: {len(alone)} of {len(pairs)} images of "
@@ -237,6 +240,7 @@ class Folder(FileDataModule):
             images.key,
             masks.key,
             lambda what: (images if what == "image" else masks).files(tree, [""]),
+            settable=True,
         )
 
     def _split_off(self, found: dict[Split, list[Pair]], split: Split, total: int) -> None:
@@ -280,13 +284,10 @@ def _label_format(
     values = own.values or tuple(range(reduce_zero_label, len(own.names) + reduce_zero_label))
     default = [255] if 255 not in values else []
     ignored = {*(default if ignore_values is None else ignore_values)}
-    hint = "Correct the masks, add the missing class to classes, or the value to ignore_values."
+    hint = "Correct the masks, or add the missing class to classes."
     if reduce_zero_label:
         ignored.add(0)
-    hints = {}
+    takes = ["ignore_values"]
     if own.values is None and not reduce_zero_label:
-        counted = (
-            "If the masks hold 1 for the first class, pass reduce_zero_label=True. Otherwise c"
-        )
-        hints[len(own.names)] = counted + hint[1:]
-    return IndexLabels(values, ignored, hint=hint, hints=hints)
+        takes.append("reduce_zero_label")
+    return IndexLabels(values, ignored, hint=hint, takes=takes)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pne_seg.data.causes import SameWords
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.decoding import (
     ImageInfo,
@@ -139,8 +140,12 @@ def _one_channel(file: DataFile, values: npt.NDArray[Any]) -> Pixels:
 
 
 def _in_colors(file: DataFile, channels: int) -> UserError:
-    return UserError(
-        f"{file}: labels must be images of one channel, this has {channels} channels (colors). "
+    fix = (
         "Convert it to class indices; Folder also reads colors: pass "
         "classes={name: [red, green, blue]}."
     )
+    said = "labels must be images of one channel"
+    return SameWords(
+        f"{file}: {said}, this has {channels} channels (colors). {fix}",
+        f"are in colors, while {said}. {fix}",
+    ).error(str(file))

@@ -55,7 +55,9 @@ def test_masks_that_count_from_one(tmp_path: Path) -> None:
     flat(tmp_path, 4)
     for path in (tmp_path / "masks").iterdir():
         Image.fromarray(np.full((8, 8), 2, np.uint8)).save(path)
-    with pytest.raises(UserError, match=r"label 2 .*If the masks hold 1 .*reduce_zero_label=True"):
+    with pytest.raises(
+        UserError, match=r"label 2 .*if 1 is the first class, pass reduce_zero_label=True"
+    ):
         Folder(tmp_path, ["a", "b"]).split("train").read(0)
     assert (
         Folder(tmp_path, ["a", "b"], reduce_zero_label=True).split("train").read(0)[1] == 1
