@@ -91,6 +91,13 @@ def test_names_that_yaml_takes_for_something_else(text: str, tmp_path: Path) -> 
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         (b"\x93NUMPY\1\0", "is a NumPy array"),
         (bytes(128) + b"DICM", "is a DICOM file"),
+        (bytes(344) + b"n+1\0", "is a NIfTI volume"),
+        (b"\xef\xbb\xbf\n<svg xmlns=", "is an SVG drawing"),
+        (b"P4\n8 8\n", "is a PNM image"),
+        (b"#?RADIANCE\n", "is a Radiance HDR image"),
+        (b"gimp xcf v011", "is a GIMP file"),
+        (b"II*\0\x10\0\0\0CR\2\0", "is a camera's raw file"),
+        (b"\x1aE\xdf\xa3\x9f", "is a Matroska or WebM video"),
         (b"II*\0\x08\0\0\0\0\0", "is a TIFF file of a kind that is not supported"),
     ],
 )

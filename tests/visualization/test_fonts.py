@@ -9,6 +9,7 @@ import pytest
 
 from pne_seg.description import DataDescription
 from pne_seg.visualization import (
+    fonts,
     plot_class_iou,
     plot_confusion_matrix,
     plot_label_histogram,
@@ -16,7 +17,6 @@ from pne_seg.visualization import (
     save_figure,
     training_mosaic,
 )
-from pne_seg.visualization import fonts
 
 NAMES = (
     "猫",
