@@ -140,12 +140,10 @@ def _one_channel(file: DataFile, values: npt.NDArray[Any]) -> Pixels:
 
 
 def _in_colors(file: DataFile, channels: int) -> UserError:
-    fix = (
-        "Convert it to class indices; Folder also reads colors: pass "
-        "classes={name: [red, green, blue]}."
-    )
-    said = "labels must be images of one channel"
     return SameWords(
-        f"{file}: {said}, this has {channels} channels (colors). {fix}",
-        f"are in colors, while {said}. {fix}",
+        f"{file}: labels must be images of one channel, this has {channels} channels (colors). "
+        "Convert it to class indices; Folder also reads colors: pass "
+        "classes={name: [red, green, blue]}.",
+        "are in colors, while labels must be images of one channel. Convert them to class "
+        "indices; Folder also reads colors: pass classes={name: [red, green, blue]}.",
     ).error(str(file))
