@@ -12,6 +12,7 @@ from pne_seg.cli import loading, program
 from pne_seg.cli.arguments import ALLOW_HELP
 from pne_seg.cli.failures import naming
 from pne_seg.cli.help import class_help, print_text
+from pne_seg.cli.messages import as_flags
 from pne_seg.cli.mistyped import check_keys
 from pne_seg.cli.parser import Parser
 from pne_seg.cli.settings import Settings
@@ -78,8 +79,9 @@ def run(args: Sequence[str]) -> Path | None:
     output = _output(config.output, data)
     data.prepare_data()  # downloads, where the settings ask for it
     inspection = inspect(data, splits, config.processes)
-    text = report_text(inspection)
-    content = json.dumps(as_json(inspection), indent=1, ensure_ascii=False) + "\n"
+    text = report_text(inspection, as_flags)
+    complete = report_text(inspection, as_flags, most_files=None)
+    content = json.dumps(as_json(inspection, as_flags), indent=1, ensure_ascii=False) + "\n"
     # A program that reads the JSON must find nothing else there.
     sys.stdout.write(content if config.json == "-" else text)
     if config.json not in (None, "-"):
@@ -90,7 +92,7 @@ def run(args: Sequence[str]) -> Path | None:
             for name in FILES:
                 (output / name).unlink(missing_ok=True)  # there may be fewer than last time
             write_bytes_atomically(output / "report.json", content.encode())
-            write_bytes_atomically(output / "report.txt", text.encode())
+            write_bytes_atomically(output / "report.txt", complete.encode())
             with Console(stderr=True).status("Drawing label_histogram.png and mosaics …"):
                 _draw(output, inspection, data)
             print(f"Written to {output}", file=sys.stderr)

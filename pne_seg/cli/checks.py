@@ -4,7 +4,7 @@ import inspect
 import math
 import textwrap
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -50,6 +50,30 @@ def check_groups(settings: Settings, groups: Iterable[str]) -> None:
                 f"--{group} {tree[group]}: expected settings by name, as --help lists them. "
                 "Leave the key out for the defaults."
             )
+
+
+def look_for(data: SegmentationDataModule, verb: str) -> None:
+    """Look for the files of a data set before weights are fetched, which may take long.
+
+    Not of one that may be downloaded, which takes longer still.
+    """
+    if not getattr(data, "download", False):
+        try:
+            data.setup(verb)
+        except UserError:
+            raise
+        except Exception:  # a mistake in code: raised again when all is built
+            return
+
+
+def reader(name: str, verb: str) -> Callable[[SegmentationDataModule], Any]:
+    """Return what reads a setting of the module from the data, after a look for their files."""
+
+    def read(data: SegmentationDataModule) -> Any:
+        look_for(data, verb)
+        return getattr(data, name)
+
+    return read
 
 
 def check_numbers(config: Any, key: str = "") -> None:

@@ -68,7 +68,7 @@ class SegmentationCLI(LightningCLI):
         if verb == "fit":
             self.checkpoint = checkpoint_to_resume(self.settings, rank_zero_info)
             check_run_name(run_name(self.settings))
-        elif evaluated := weights_to_score(self.settings, rank_zero_info):
+        elif evaluated := weights_to_score(self.settings, rank_zero_info, verb):
             self.evaluated = evaluated
             self.checkpoint = evaluated.file if evaluated.source is None else None
         self.name = run_name(self.settings)
@@ -106,11 +106,11 @@ class SegmentationCLI(LightningCLI):
         parser.add_argument("--ema", type=EMAWeightAveraging | None, help=EMA_HELP)
         for key, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
-        for name in checks.FROM_DATA:
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
-        for name in CLASS_COUNTS:
-            target = f"model.network.init_args.{name}"
-            parser.link_arguments("data.num_classes", target, apply_on="instantiate")
+        targets = {f"model.{name}": name for name in checks.FROM_DATA}
+        targets |= {f"model.network.init_args.{name}": "num_classes" for name in CLASS_COUNTS}
+        for target, name in targets.items():
+            read = checks.reader(name, self.verb)
+            parser.link_arguments("data", target, read, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, with messages that name the setting."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pne_seg.cli import fail
-from pne_seg.errors import UserError
+from pne_seg.cli.messages import as_flags
+from pne_seg.errors import DataError, UserError
 from pne_seg.runs import Run
 
 TRACEBACK = "PNE_SEG_TRACEBACK"
@@ -54,8 +55,9 @@ def report(error: Exception, failing: Failing) -> None:
 
 def _message(error: Exception, failing: Failing) -> str | None:
     if isinstance(error, UserError):
+        text = error.text(as_flags) if isinstance(error, DataError) else str(error)
         # From a loader's worker the message comes wrapped in the worker's traceback.
-        return str(error).rpartition("UserError: ")[2].strip()
+        return text.rpartition(f"{type(error).__name__}: ")[2].strip()
     # Of the trainer's settings.
     if _is_a(error, "lightning.fabric.utilities.exceptions", "MisconfigurationException"):
         return one_line(error)

@@ -1,9 +1,12 @@
-"""Lightning's messages during a command: no advertising, and the progress bar stays intact."""
+"""Messages on the command line: flags in place of arguments, and what is shown of Lightning's."""
 
+import json
 import logging
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 _SILENT = {
     "setup": "missing accelerators; the command names the one it uses",
@@ -13,6 +16,16 @@ _SILENT = {
     "trainer": "how the number of steps is found",
 }
 """Modules of Lightning whose remarks do not help, and what these are."""
+
+
+def as_flags(arguments: Mapping[str, Any]) -> str:
+    """Write arguments of the data as flags to paste, such as `--data.ignore_values '[11]'`."""
+    flags = []
+    for name, value in arguments.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        between = "=" if text.startswith("-") else " "  # otherwise it would be a flag
+        flags.append(f"--data.{name}{between}{shlex.quote(text)}")
+    return " ".join(flags)
 
 
 class _Stderr(logging.Handler):

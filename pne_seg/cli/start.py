@@ -55,11 +55,13 @@ def checkpoint_to_resume(settings: Settings, say: Callable[[str], None]) -> Path
     return checkpoint
 
 
-def weights_to_score(settings: Settings, say: Callable[[str], None]) -> Evaluated | None:
+def weights_to_score(
+    settings: Settings, say: Callable[[str], None], verb: str | None = None
+) -> Evaluated | None:
     """Load the settings of an evaluation; return the weights that the command line means.
 
     `--run` also brings the run's config; `--weights` needs one. None if only help is asked for.
-    `say` prints a line.
+    `say` prints a line. The data that `verb` needs are looked for before weights are fetched.
     """
     folder, which = settings.pop("run"), settings.pop("ckpt_path")
     weights = settings.pop("weights")
@@ -84,6 +86,8 @@ def weights_to_score(settings: Settings, say: Callable[[str], None]) -> Evaluate
     name, root = run_name(settings), settings.root
     if weights is not None:
         if "://" in weights:  # half a minute without a network: the hub is asked several times
+            if verb is not None and settings.get("input") is None:
+                _look_for_data(settings, verb)
             say(f"Looking for {shown_source(weights)}")
         file = locate(weights)
         say(f"Weights: {file}")
@@ -100,6 +104,17 @@ def weights_to_score(settings: Settings, say: Callable[[str], None]) -> Evaluate
     check_checkpoint(checkpoint)
     say(f"Checkpoint: {checkpoint}")
     return Evaluated.of_checkpoint(checkpoint)
+
+
+def _look_for_data(settings: Settings, verb: str) -> None:
+    from pne_seg.cli.checks import look_for
+    from pne_seg.trained import build_data
+
+    try:
+        data = build_data(settings.tree(), settings.imports)
+    except Exception:  # the parser says better what is wrong with settings
+        return
+    look_for(data, verb)
 
 
 def _short_name(source: str) -> str:

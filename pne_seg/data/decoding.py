@@ -30,7 +30,7 @@ _ON_ITS_SIDE = (5, 6, 7, 8)  # orientations that swap height and width
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes, after that
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk, which libpng reads nothing of
 
-_BEGINNING = 256  # bytes that tell the kind of a file
+_BEGINNING = 352  # bytes that tell the kind of a file
 _OTHER_KINDS = {
     b"GIF8": "a GIF image",
     b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
@@ -41,8 +41,17 @@ _OTHER_KINDS = {
     b"v/1\x01": "an OpenEXR image",
     b"DDS ": "a DDS image",
     b"qoif": "a QOI image",
-    b"P5": "a PGM image",
-    b"P6": "a PPM image",
+    **{b"P%d" % number: "a PNM image (PBM, PGM, PPM)" for number in range(1, 8)},
+    b"PF\n": "a PFM image",
+    b"#?RA": "a Radiance HDR image",
+    b"II\xbc\x01": "a JPEG XR image",
+    b"gimp xcf": "a GIMP file",
+    b"\x1aE\xdf\xa3": "a Matroska or WebM video",
+    b"MATLAB 5.0": "a MATLAB file",
+    b"II*\0\x10\0\0\0CR": "a camera's raw file (Canon)",
+    b"FUJIFILM": "a camera's raw file (Fujifilm)",
+    b"IIRO": "a camera's raw file (Olympus)",
+    b"IIU\0": "a camera's raw file (Panasonic)",
     b"\0\0\1\0": "an icon",
     b"%PDF": "a PDF document",
     b"<svg": "an SVG drawing",
@@ -117,8 +126,13 @@ def kind_of(beginning: bytes) -> str | None:
         )
     if beginning[128:132] == b"DICM":
         return "a DICOM file"
-    starts = (kind for start, kind in _OTHER_KINDS.items() if beginning.startswith(start))
-    return next(starts, None)
+    if beginning[344:348] in (b"n+1\0", b"ni1\0"):
+        return "a NIfTI volume"
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()  # of XML
+    for start, kind in _OTHER_KINDS.items():
+        if beginning.startswith(start) or (start.startswith(b"<") and text.startswith(start)):
+            return kind
+    return None
 
 
 @contextmanager

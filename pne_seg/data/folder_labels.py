@@ -31,16 +31,13 @@ def label_format(
     values = own.values or tuple(range(reduce_zero_label, len(own.names) + reduce_zero_label))
     default = [255] if 255 not in values else []
     ignored = {*(default if ignore_values is None else ignore_values)}
-    hint = "Correct the masks, add the missing class to classes, or the value to ignore_values."
+    hint = "Correct the masks, or add the missing class to classes."
     if reduce_zero_label:
         ignored.add(0)
-    hints = {}
+    takes = ["ignore_values"]
     if own.values is None and not reduce_zero_label:
-        counted = (
-            "If the masks hold 1 for the first class, pass reduce_zero_label=True. Otherwise c"
-        )
-        hints[len(own.names)] = counted + hint[1:]
-    return IndexLabels(values, ignored, hint=hint, hints=hints, tolerance=mask_tolerance)
+        takes.append("reduce_zero_label")
+    return IndexLabels(values, ignored, hint=hint, takes=takes, tolerance=mask_tolerance)
 
 
 def polygon_classes(

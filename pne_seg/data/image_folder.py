@@ -15,10 +15,11 @@ from pne_seg.data.folder_labels import label_format, polygon_classes
 from pne_seg.data.layouts import SPLIT_FOLDERS, Place, files_of_both, split_places
 from pne_seg.data.pair_lists import choose, listed_names, read_pairs, split_off
 from pne_seg.data.paired_files import Pair, PairedDataset, by_key, match
+from pne_seg.data.partners import layout_error
 from pne_seg.data.polygons import PolygonMasks
 from pne_seg.data.polygons.json_files import no_masks
 from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, Tree, open_tree, plain_path
-from pne_seg.errors import UserError
+from pne_seg.errors import DataError, Fix, UserError
 
 _CLASS_FILES = ("classes.yaml", "classes.yml")
 
@@ -159,11 +160,8 @@ class Folder(FileDataModule):
 
     def _class_file(self) -> DataFile | None:
         places = [open_tree(self.root)] if self.root.is_dir() else []
-        for place in [*places, self._tree()]:
-            for name in _CLASS_FILES:
-                if (file := place.file(name)) is not None:
-                    return file
-        return None
+        files = (place.file(name) for place in [*places, self._tree()] for name in _CLASS_FILES)
+        return next((file for file in files if file is not None), None)
 
     def _tree(self) -> Tree:
         images, masks = self.images.folder, self.masks.folder
@@ -179,9 +177,10 @@ class Folder(FileDataModule):
             tree = locate(self.root, [images, masks])
         if tree is not None:
             return tree
-        raise missing(
+        looked_for = " and ".join(dict.fromkeys([images or "images", masks or "masks"]))
+        raise layout_error(self.root, looked_for) or missing(
             self.root,
-            " and ".join(dict.fromkeys([images or "images", masks or "masks"])),
+            looked_for,
             "Put the images into the one and the masks, under the images' names, into the other, "
             "or give other names of the two as images and masks. Images and masks side by side "
             'need images=".", masks="." and a mask_suffix such as _mask. COCO or LabelMe '
@@ -248,9 +247,10 @@ class Folder(FileDataModule):
         if not alone or (split == "test" and len(alone) == len(pairs)):  # for prediction only
             return pairs
         if not self.skip_unlabeled:
-            raise UserError(
-                f"{alone[0].image} has no labels ({len(alone)} such files in all). Add the masks, "
-                "or pass skip_unlabeled=True to leave such images out."
+            raise DataError(
+                f"{alone[0].image} has no labels ({len(alone)} such files in all). Add the masks",
+                [Fix("to leave such images out", {"skip_unlabeled": True})],
+                [str(pair.image) for pair in alone],
             )
         rank_zero_info(
             f"{self.root}: {len(alone)} of {len(pairs)} images of "
@@ -286,6 +286,7 @@ class Folder(FileDataModule):
             images.key,
             masks.key,
             lambda what: (images if what == "image" else masks).files(tree, [""]),
+            settable=True,
         )
 
     def _split_off(self, found: dict[Split, list[Pair]], split: Split, total: int) -> None:

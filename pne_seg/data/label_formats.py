@@ -1,5 +1,6 @@
 """From the values in label files to class indices, by a table of 256 entries or by colors."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -10,15 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from pne_seg.data import images, label_images
+from pne_seg.data.causes import UnknownColors, UnknownValues
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.images import Pixels
 from pne_seg.data.nearest import Nearest
-from pne_seg.errors import UserError
 
 IGNORE = 255
 """The label of pixels without a class, in what the data sets return."""
 MAX_CLASSES = 254
 """One value is left for pixels without a class, and one to mark labels that are no class."""
+
+_MANY_COLORS = (
+    "Add it to the classes or to ignore_colors; so many are left by JPEG compression, scaling or "
+    "smoothed borders, without which the masks must be saved."
+)
 
 
 class LabelFormat(ABC):
@@ -44,7 +50,7 @@ class IndexLabels(LabelFormat):
         ignored: values of pixels without a class.
         ignore_index: what these become.
         hint: what to do about a value that is in neither, for the error message.
-        hints: the same for single values.
+        takes: which of `ignore_values` and `reduce_zero_label` are arguments of the data set.
         tolerance: what values may differ by from those that are given, as in lossy files; others
             get `ignore_index`, and an area of these is an error.
     """
@@ -55,7 +61,7 @@ class IndexLabels(LabelFormat):
         ignored: Collection[int] = (),
         ignore_index: int = IGNORE,
         hint: str = "Correct the labels.",
-        hints: Mapping[int, str] | None = None,
+        takes: Collection[str] = (),
         tolerance: int = 0,
     ) -> None:
         if not isinstance(classes, Mapping):
@@ -71,7 +77,8 @@ class IndexLabels(LabelFormat):
         self._invalid = max(set(range(256)) - outputs)
         self.valid = frozenset(values)
         self.hint = hint
-        self.hints = hints or {}
+        self.takes = tuple(takes)
+        self.ignored = frozenset(ignored)
         self.entries: Pixels = np.full(256, self._invalid, np.uint8)
         self.entries[list(ignored)] = ignore_index
         self.entries[list(classes)] = list(classes.values())
@@ -104,13 +111,9 @@ class IndexLabels(LabelFormat):
         mapped = cast(Pixels, cv2.LUT(labels, self.entries))
         if (mapped == self._invalid).any():
             counts = np.bincount(labels.ravel(), minlength=256)
-            counts[list(self.valid)] = 0
-            value, *others = map(int, counts.nonzero()[0])
-            too = f", but {_ranges(others)} occur{'s' * (len(others) == 1)} too" if others else ""
-            raise UserError(
-                f"{file}: label {value} ({int(counts[value])} pixels) is no class: valid are "
-                f"{_ranges(self.valid)}{too}. {self.hints.get(value, self.hint)}"
-            )
+            held = {int(value): int(counts[value]) for value in counts.nonzero()[0]}
+            cause = UnknownValues(held, self.valid, self.ignored, self.takes, self.hint)
+            raise cause.error(str(file))
         return mapped
 
 
@@ -133,6 +136,7 @@ class ColorLabels(LabelFormat):
         tolerance: int = 0,
     ) -> None:
         _outputs(range(len(colors)), ignore_index)
+        self._ignored = tuple(ignored)
         listed = [*colors, *ignored]
         for color in listed:
             if len(color) != 3 or not all(0 <= part <= 255 for part in color):
@@ -160,11 +164,13 @@ class ColorLabels(LabelFormat):
         place = np.searchsorted(self._keys, packed).clip(max=len(self._keys) - 1)
         if (unknown := self._keys[place] != packed).any():
             y, x = (int(side[0]) for side in unknown.nonzero())
-            raise UserError(
-                f"{file}: color {image[y, x].tolist()} at row {y}, column {x} is no class's "
-                f"({int(unknown.sum())} such pixels). Add it to the classes or to ignore_colors; "
-                "masks must not be saved as JPEG or with smoothed borders."
-            )
+            found, counts = np.unique(packed[unknown], return_counts=True)
+            colors = {
+                _unpacked(int(key)): int(count) for key, count in zip(found, counts, strict=True)
+            }
+            first = _unpacked(int(packed[y, x]))
+            colors = {first: colors.pop(first), **colors}
+            raise UnknownColors(colors, (y, x), self._ignored, _MANY_COLORS).error(str(file))
         return cast(Pixels, self._indices[place])
 
 
@@ -178,19 +184,12 @@ def _outputs(classes: Collection[int], ignore_index: int) -> set[int]:
     return outputs
 
 
-def _ranges(values: Collection[int]) -> str:
-    """Write the numbers 0 to 10 and 255 as `0 to 10 and 255`."""
-    runs: list[list[int]] = []
-    for value in sorted(values):
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    texts = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
-    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
-
-
 def _packed(image: Pixels) -> npt.NDArray[np.uint32]:
     """Return the colors of an (H, W, 3) image as one number each."""
     four_bytes = cast(Pixels, cv2.cvtColor(image, cv2.COLOR_RGB2RGBA))
     return four_bytes.view(np.uint32)[..., 0]
+
+
+def _unpacked(key: int) -> tuple[int, int, int]:
+    red, green, blue, _ = key.to_bytes(4, sys.byteorder)
+    return red, green, blue

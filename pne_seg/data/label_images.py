@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pne_seg.data.causes import SameWords
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.decoding import (
     ImageInfo,
@@ -140,8 +141,10 @@ def _one_channel(file: DataFile, values: npt.NDArray[Any]) -> Pixels:
 
 
 def _in_colors(file: DataFile, channels: int) -> UserError:
-    return UserError(
+    return SameWords(
         f"{file}: labels must be images of one channel, this has {channels} channels (colors). "
         "Convert it to class indices; Folder also reads colors: pass "
-        "classes={name: [red, green, blue]}."
-    )
+        "classes={name: [red, green, blue]}.",
+        "are in colors, while labels must be images of one channel. Convert them to class "
+        "indices; Folder also reads colors: pass classes={name: [red, green, blue]}.",
+    ).error(str(file))

@@ -1,26 +1,28 @@
 """A split as pairs of files: found by name, nothing left over on either side, sizes checked."""
 
-import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
 from operator import attrgetter
 
 import cv2
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
+from pne_seg.data.causes import SameWords, grouped
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.images import ImageInfo, Pixels, decode_image, read_image, read_info
 from pne_seg.data.label_formats import IGNORE, IndexLabels, LabelFormat
 from pne_seg.data.palettes import check_palettes
+from pne_seg.data.partners import nearest_partner
 from pne_seg.data.samples import Sample, SegmentationDataset
-from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, composed
-from pne_seg.errors import UserError
+from pne_seg.errors import DataError, Fix, UserError
 
-_SEPARATORS = "_-. "
-_MOST_COMPARED = 100  # names that a hint is looked for in
+_LARGEST_FACTOR = 16  # between the sizes of masks and images, that is taken for one
 CHECKED_HEADERS = 200
 """Pairs whose headers are checked before a training; `check-data` checks all."""
+_READ, _MOST_PIXELS = 4, 8_000_000  # labels that are decoded then, and how large they may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,21 @@ class PairedDataset(SegmentationDataset):
         return f"{pair.image.identity()}\n{labels}\n{self.label_format.identity}{scale}"
 
     def check(self) -> None:
-        """Check the headers of some pairs, evenly over the split."""
+        """Check the headers of some pairs, evenly over the split, and the labels of a few."""
         looked_at = spread(len(self), CHECKED_HEADERS)
-        deep = [index for index in looked_at if self.check_header(index).depth > 8]
+        deep: list[int] = []
+
+        def look(index: int) -> None:
+            if self.check_header(index).depth > 8:
+                deep.append(index)
+
+        self._check_each(looked_at, look)
         labels = [self.pairs[index].labels for index in looked_at]
         if isinstance(self.label_format, IndexLabels):
             check_palettes(file for file in labels if file is not None)
+        pixels = np.cumsum([prod(self.source_size(i)) for i in spread(len(self), _READ)])
+        few = spread(len(self), _READ)[: max(1, int((pixels <= _MOST_PIXELS).sum()))]
+        self._check_each(few, self.read_labels)
         if deep:
             file = self.pairs[deep[0]].image
             bits = decode_image(file, file.read_bytes())[1].bits
@@ -88,6 +99,19 @@ class PairedDataset(SegmentationDataset):
                 f"{len(deep)} of {len(looked_at)} images that were looked at have more than 8 bits "
                 f"per channel; {file} is read as {bits} bits."
             )
+
+    def _check_each(self, indices: Sequence[int], check: Callable[[int], object]) -> None:
+        """Raise what is wrong with some pairs, once for all that have it in common."""
+        problems: list[tuple[str, UserError]] = []
+        for index in indices:
+            pair = self.pairs[index]
+            try:
+                check(index)
+            except UserError as error:
+                at_image = pair.labels is None or str(pair.labels) not in str(error)
+                problems.append((str(pair.image if at_image else pair.labels), error))
+        for shared, _ in grouped(problems, len(indices), "files"):
+            raise shared
 
     def read(self, index: int) -> Sample:
         """Decode one pair, check and scale it; without label files, all is ignored."""
@@ -130,9 +154,25 @@ class PairedDataset(SegmentationDataset):
         fix = f"Fetch both again from {self.home}." if self.home else "Make them match."
         if image == labels[::-1] and read_info(pair.image).rotated:
             fix = "The image's EXIF data turn it for display: turn the labels, or drop the EXIF."
-        raise UserError(
-            f"{pair.labels} is {labels} (height, width), its image {pair.image} is {image}. {fix}"
-        )
+        one = f"{pair.labels} is {labels} (height, width), its image {pair.image} is {image}. {fix}"
+        raise SameWords(one, f"{_compared(labels, image)}. {fix}").error(str(pair.labels))
+
+
+def _compared(labels: tuple[int, int], image: tuple[int, int]) -> str:
+    """Say how masks of one size relate to images of another, (height, width)."""
+    if labels == image[::-1]:
+        return "lie on their side: height and width are those of the image, swapped"
+    down, across = (
+        Fraction(mine, other).limit_denominator(_LARGEST_FACTOR)
+        for mine, other in zip(labels, image, strict=True)
+    )
+    # A scaled size is rounded in either direction.
+    fits = all(
+        abs(mine - other * float(down)) <= 1 for mine, other in zip(labels, image, strict=True)
+    )
+    if down == across != 1 and down and fits:
+        return f"are of another size than their images, all by the factor {down}"
+    return "are of another size than their images"
 
 
 def match(
@@ -142,6 +182,7 @@ def match(
     image_key: Callable[[DataFile], str] = attrgetter("stem"),
     label_key: Callable[[DataFile], str] = attrgetter("stem"),
     lying: Callable[[str], Iterable[DataFile]] = lambda _: (),
+    settable: bool = False,
 ) -> list[Pair]:
     """Pair images with labels by a common key, sorted by it.
 
@@ -154,6 +195,7 @@ def match(
         image_key: what an image has in common with its labels; becomes the pair's name.
         label_key: the same, of a label file.
         lying: every file that lies where an "image" or "labels" could, for the error message.
+        settable: whether the data set has `Folder`'s arguments on names, to be advised.
     """
     images, labels = by_key(image_files, image_key), by_key(label_files, label_key)
     for here, there, what in ((images, labels, "labels"), (labels, images, "image")):
@@ -161,74 +203,15 @@ def match(
             file = here[alone[0]]
             paired = {there[key] for key in here.keys() & there.keys()}
             others = [other for other in [*there.values(), *lying(what)] if other not in paired]
-            near = _nearest(alone, file, others, what)
-            raise UserError(
-                f"{file} has no {what} ({len(alone)} such files in all). {near}{expected}"
-            )
+            near, fixes = nearest_partner(alone, file, others, what, settable)
+            if settable and not near and what == "labels" and paired:
+                fixes = [Fix("to leave such images out", {"skip_unlabeled": True})]
+            said = f"{file} has no {what} ({len(alone)} such files in all). "
+            parts = (expected, near) if fixes else (near, expected)
+            message = said + " ".join(filter(None, parts))
+            files = [str(here[key]) for key in alone]
+            raise DataError(message.removesuffix("." if fixes else ""), fixes, files)
     return [Pair(key, images[key], labels[key]) for key in sorted(images)]
-
-
-def _nearest(alone: Sequence[str], file: DataFile, others: Sequence[DataFile], what: str) -> str:
-    """Describe what could be meant as the partner of the first key, and why it is not taken."""
-    name = alone[0].rpartition("/")[2]
-    for other in others:
-        if other == file or composed(other.stem).casefold() != name.casefold():
-            continue
-        kind = other.name.rpartition(".")[2]
-        if not other.name.lower().endswith(IMAGE_SUFFIXES if what == "image" else LABEL_SUFFIXES):
-            return f"{other} lies there, but {what} cannot be {kind.upper()} files: save as PNG. "
-        if composed(other.stem) != name:
-            return f"{other} lies there: upper and lower case must agree. "
-        return f"{other} lies there, in another folder: sub-folders must agree. "
-    names = {composed(other.stem): other for other in others if other != file}
-    best: tuple[int, DataFile, dict[str, str]] | None = None
-    for stem, other in [*names.items()][:_MOST_COMPARED]:
-        for here, there in _affixes(name, stem):
-            cores = (_without(key.rpartition("/")[2], here) for key in alone[:_MOST_COMPARED])
-            count = sum(core is not None and there[0] + core + there[1] in names for core in cores)
-            if count and (best is None or count > best[0]):
-                kinds = ("mask", "image") if what == "image" else ("image", "mask")
-                around = zip(kinds, (here, there), strict=True)
-                best = (
-                    count,
-                    other,
-                    {
-                        f"{kind}_{side}": text
-                        for kind, affixes in around
-                        for side, text in zip(("prefix", "suffix"), affixes, strict=True)
-                        if text
-                    },
-                )
-    if best is None:
-        return ""
-    settings = " and ".join(f"{key}={text!r}" for key, text in best[2].items())
-    return f"{best[1]} lies there: if they belong together, pass {settings}. "
-
-
-def _affixes(here: str, there: str) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """Yield what two names could have before and after something in common."""
-    for common, ends in (
-        (posixpath.commonprefix([here, there]).rstrip(_SEPARATORS), True),
-        (posixpath.commonprefix([here[::-1], there[::-1]])[::-1].lstrip(_SEPARATORS), False),
-    ):
-        rests = [
-            name[len(common) :] if ends else name[: len(name) - len(common)]
-            for name in (here, there)
-        ]
-        edges = [rest[0 if ends else -1] for rest in rests if rest]
-        # What is cut must not be a part of a word, such as the `r` of `car` beside `cat`.
-        if common and all(
-            edge in _SEPARATORS or common[-1 if ends else 0].isdigit() for edge in edges
-        ):
-            one, other = (("", rest) if ends else (rest, "") for rest in rests)
-            yield one, other
-
-
-def _without(name: str, affixes: tuple[str, str]) -> str | None:
-    prefix, suffix = affixes
-    if name.startswith(prefix) and name.endswith(suffix):
-        return name[len(prefix) : len(name) - len(suffix)]
-    return None
 
 
 def by_key(files: Iterable[DataFile], key: Callable[[DataFile], str]) -> dict[str, DataFile]:

@@ -16,6 +16,7 @@ from pne_seg.visualization.figure import (
     figure_with_axes,
     text_style,
 )
+from pne_seg.visualization.fonts import drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,8 @@ def plot_class_iou(
     order = np.argsort(-percent, kind="stable")  # NaN sorts last
     percent = percent[order]
     absent = np.isnan(percent)
-    figure, (axes,), size = _figure_with_rows([class_names[index] for index in order], [6.6])
+    names = drawable(class_names)
+    figure, (axes,), size = _figure_with_rows([names[index] for index in order], [6.6])
     colors = [GRAY if missing else BLACK for missing in absent]
     texts = ["n/a" if np.isnan(value) else f"{value:.1f}" for value in percent]
     _draw_bars(axes, np.nan_to_num(percent), texts, size, colors, color=BLUE)
@@ -89,7 +91,7 @@ def plot_label_histogram(
     start = 10.0 ** np.floor(np.log10(lowest) - 0.15)
     powers = np.arange(2, round(np.log10(start)) - 1, -1)
     ticks = 10.0 ** powers[:: 1 + (len(powers) - 1) // 5]  # five labels fit
-    names = [data.class_names[index] for index in order]
+    names = [drawable(data.class_names)[index] for index in order]
     figure, panels, size = _figure_with_rows(names, [3.1] * len(percent))
     for axes, (split, shares) in zip(panels, percent.items(), strict=True):
         values = shares[order]

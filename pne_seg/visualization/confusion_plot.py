@@ -17,6 +17,7 @@ from pne_seg.visualization.figure import (
     style_ticks,
     text_style,
 )
+from pne_seg.visualization.fonts import drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def plot_confusion_matrix(
     from matplotlib import colormaps
     from matplotlib.colors import PowerNorm
 
-    names = [str(name) for name in class_names]
+    names = drawable(class_names)
     percent = label_percent(checked_values(matrix, (len(names), len(names)), "matrix"))
     annotated = len(names) <= _ANNOTATED_CLASSES
     edge = float(np.clip(0.62 * len(names), 3.2, 8.4)) if annotated else 10.0  # inches

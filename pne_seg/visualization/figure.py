@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pne_seg.files import save_atomically
+from pne_seg.visualization.fonts import FONT, families, legible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.transforms import Bbox
 
-FONT = "DejaVu Sans"
 BLACK = "#222222"
 GRAY = "#6b6b6b"
 LIGHT_GRAY = "#b5b5b5"
@@ -94,7 +94,8 @@ def add_legend(
     if not entries:
         return
     width, height = figure.get_size_inches()
-    names = [wrap(name, width, 9) for name, _ in entries]
+    # A legend leaves out what begins with an underscore.
+    names = [wrap(f" {name}" if name.startswith("_") else name, width, 9) for name, _ in entries]
     longest = max(len(line) for name in names for line in name.split("\n"))
     legend = figure.legend(
         [
@@ -145,5 +146,7 @@ def _drawn_box(figure: "Figure") -> "Bbox":
 
     for text in figure.findobj(Text):
         text.set(parse_math=False, usetex=False)  # a dollar sign in a name is no formula
+        if not (written := text.get_text()).isascii():
+            text.set(text=legible(written), fontfamily=families(written))
     box: Bbox = figure.get_tightbbox()
     return box

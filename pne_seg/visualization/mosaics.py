@@ -1,6 +1,7 @@
 """Mosaics: the images of a batch beside their labels, and beside predictions and errors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from pne_seg.visualization.figure import (
     text_style,
     wrap,
 )
+from pne_seg.visualization.fonts import drawable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +61,7 @@ def training_mosaic(
         headings = [*headings, "", *headings]
     beside = zip_longest(pairs[::2], pairs[1::2])
     figure = _mosaic(headings, [[*left, None, *(right or ())] for left, right in beside])
-    add_legend(figure, shown_classes(shown, data), "Classes")
+    add_legend(figure, shown_classes(shown, _drawable(data)), "Classes")
     add_title(figure, title)
     return figure
 
@@ -90,7 +92,7 @@ def validation_mosaic(
         maps = [color_labels(classes, data.palette, ignore) for classes in (label, prediction)]
         rows.append([image, *maps, error_map(image, label, prediction, ignore)])
     figure = _mosaic(["image", "label", "prediction", "wrong pixels"], rows, captions)
-    add_legend(figure, shown_classes(shown, data), "Classes")
+    add_legend(figure, shown_classes(shown, _drawable(data)), "Classes")
     kinds = [("wrong", WRONG), ("right (the image, dimmed)", RIGHT), ("ignored", IGNORED)]
     add_legend(figure, kinds, "Wrong pixels")
     add_title(figure, title)
@@ -103,7 +105,7 @@ def plot_legend(class_names: Sequence[str], palette: Sequence[Sequence[int]]) ->
     axes.set_axis_off()
     entries = [
         (f"{index}  {name}", tuple(color))
-        for index, (name, color) in enumerate(zip(class_names, palette, strict=True))
+        for index, (name, color) in enumerate(zip(drawable(class_names), palette, strict=True))
     ]
     add_legend(figure, entries, "Classes")
     return figure
@@ -159,6 +161,10 @@ def _mosaic(
         for left, caption in zip((lefts[0], lefts[-2]), row_captions, strict=True):
             axes.text(left, top - 5, caption, va="bottom", **text_style(9, GRAY))
     return figure
+
+
+def _drawable(data: DataDescription) -> DataDescription:
+    return replace(data, class_names=tuple(drawable(data.class_names)))
 
 
 def shown_classes(

@@ -19,6 +19,7 @@ from pne_seg.visualization.figure import (
     figure_with_axes,
     text_style,
 )
+from pne_seg.visualization.fonts import drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,7 +201,8 @@ def plot_embeddings(
         axes.set_ylabel(f"{shares[1]:.0%}", **text_style(9))
     every_label = np.concatenate([panel.labels for panel in panels]).astype(np.int64).tolist()
     shown = [index for index, _ in Counter(sorted(every_label)).most_common()]
-    entries = [(class_names[index], "o", colors[index]) for index in shown[:_MOST_CLASSES]]
+    names = drawable(class_names)
+    entries = [(names[index], "o", colors[index]) for index in shown[:_MOST_CLASSES]]
     if more := len(shown[_MOST_CLASSES:]):
         entries.append((f"and {more} more", "", BLACK))
     entries.append(("wrong pixel", "x", BLACK))

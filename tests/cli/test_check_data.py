@@ -1,6 +1,7 @@
 """check-data on the command line: settings, exit codes, where the report goes, what stays as is."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from tests.cli.commands import CAMVID, contents, refused, write_config
 from tests.data.camvid_tree import write_tree
 from tests.data.miniature import write_folder
 
+TINY = """
+model: {network: tests.tiny_networks.TinyNet}
+trainer: {max_steps: 1, accelerator: cpu, fast_dev_run: true}
+"""
 REPORTS = {"report.txt", "report.json", "label_histogram.png"}
 
 
@@ -85,6 +90,49 @@ def test_errors_end_with_code_1(tree: Path, capsys: pytest.CaptureFixture[str]) 
     pictures = {"mosaic_train.png", "mosaic_test.png"}
     assert names("data_check/CamVid") == REPORTS | pictures
     assert state(tree) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "mask", "flags"),
+    [
+        ([0, 1, 2, 11], "masks/{}.png", "--data.ignore_values '[11]'"),
+        ([1, 2, 3], "masks/{}.png", "--data.reduce_zero_label true"),
+        ([0, 1, 2], "masks/{}_mask.png", "--data.mask_suffix _mask"),
+        ([0, 1, 2], "images/{}-gt.png", "--data.masks images --data.mask_suffix=-gt"),
+    ],
+)
+def test_a_fix_is_ready_to_paste(
+    values: list[int],
+    mask: str,
+    flags: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = tmp_path / "mine"
+    for index in range(9):
+        for name, pixels in (
+            ("images/{}.png", np.full((8, 9, 3), index, np.uint8)),
+            (mask, np.resize(np.array(values, np.uint8), (8, 9))),
+        ):
+            file = root / name.format(f"a{index}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+    given = ["--data.classes", "[a, b, c]", "--data.batch_size", "1", "--processes", "1"]
+    given += ["--data.crop_size", "[8, 8]"]
+    with pytest.raises(SystemExit):
+        main(["check-data", str(root), *given, "--json", "out.json"])
+    said = capsys.readouterr().out
+    assert flags in said
+    if "ignore" in flags:
+        assert "label 11 in 9 of 9 masks" in said
+        assert "and 4 more" in said
+        files = json.loads(Path("out.json").read_text())["errors"][0]["files"]
+        assert len(files) == 9
+        report = next(Path("data_check").glob("*/report.txt")).read_text()
+        assert all(file in report for file in files)
+    fit = ["--config", write_config(Path("tiny.yaml"), TINY), "--data", "Folder", "--data.root"]
+    assert flags in refused(capsys, "fit", *fit, root, *given[:4], *given[6:])
+    main(["check-data", str(root), *given, *shlex.split(flags)])
 
 
 def test_json_for_programs(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

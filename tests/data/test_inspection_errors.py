@@ -232,14 +232,18 @@ def test_damage_that_decodes_is_a_warning(tmp_path: Path) -> None:
     assert "Corrupt JPEG data" in warning.message
 
 
-def test_the_text_lists_the_first_twenty_and_the_json_all(tmp_path: Path) -> None:
+def test_one_cause_is_one_finding_whose_files_the_text_shortens(tmp_path: Path) -> None:
     root = write_tree(tmp_path, {"train": 25, "val": 2, "test": 1}, shape=(8, 8))
     files = sorted((root / "train").iterdir())
     for file in files:
         no_image(file)
     inspection = inspect(CamVid(root, batch_size=2), processes=1)
     text = report_text(inspection)
-    assert sum(str(file) in text for file in files) == 20
-    assert "… and 5 more of the kind 'image'" in text
-    assert {entry["files"][0] for entry in as_json(inspection)["errors"]} == {*map(str, files)}
-    assert text.splitlines()[-1].startswith("25 errors, ")
+    (error,) = as_json(inspection)["errors"]
+    assert error["message"].startswith("25 of 28 images: not a readable image (no JPEG,")
+    assert error["files"] == [*map(str, files)]
+    assert error["message"] in text
+    assert sum(str(file) in text for file in files) == 5
+    assert "and 20 more" in text
+    assert all(str(file) in report_text(inspection, most_files=None) for file in files)
+    assert text.splitlines()[-1].startswith("1 error, ")

@@ -184,8 +184,11 @@ def test_an_unknown_color_is_named_with_its_place() -> None:
     image[2, 3:5] = (0, 1, 0)
     with pytest.raises(UserError) as caught:
         ColorLabels(COLORS).read(Held(saved(image, "PNG")))
-    said = r"held.bin: color [0, 1, 0] at row 2, column 3 is no class's (2 such pixels). Add it to"
-    assert said in str(caught.value)
+    said = r"held.bin: color [0, 1, 0] at row 2, column 3 is no class's (2 such pixels). "
+    assert (
+        f"{said}Add it to classes if it is one; to ignore it, pass ignore_colors=[[0, 1, 0]]."
+        in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize(

@@ -326,13 +326,13 @@ def test_masks_without_images_stay_an_error(tmp_path: Path) -> None:
         ),
         ("a.png", "a.jpg", {}, r"a\.jpg lies there, but labels cannot be JPG"),
         ("A.png", "a.png", {}, r"masks/a\.png lies there: upper and lower case must agree"),
-        ("a.png", "a_mask.png", {}, r"a_mask\.png lies there: .* pass mask_suffix='_mask'"),
-        ("a.png", "gt_a.png", {}, r"gt_a\.png lies there: .* pass mask_prefix='gt_'"),
-        ("a_rgb.png", "a.png", {}, r"masks/a\.png lies there: .* pass image_suffix='_rgb'"),
+        ("a.png", "a_mask.png", {}, r"a_mask\.png lies there; .* pass mask_suffix='_mask'"),
+        ("a.png", "gt_a.png", {}, r"gt_a\.png lies there; .* pass mask_prefix='gt_'"),
+        ("a_rgb.png", "a.png", {}, r"masks/a\.png lies there; .* pass image_suffix='_rgb'"),
         ("a_rgb.png", "a_gt.png", {}, r"image_suffix='_rgb' and mask_suffix='_gt'"),
         ("1/a.png", "2/a.png", {}, r"masks/2/a\.png lies there, in another folder"),
         ("img001.png", "mask001.png", {}, r"image_prefix='img' and mask_prefix='mask'"),
-        ("a.png", "a_MASK.png", {"mask_suffix": "_mask"}, r"a_MASK\.png lies there: .*'_MASK'"),
+        ("a.png", "a_MASK.png", {"mask_suffix": "_mask"}, r"a_MASK\.png lies there; .*'_MASK'"),
     ],
 )
 def test_what_lies_there_in_place_of_a_partner(

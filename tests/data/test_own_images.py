@@ -55,7 +55,9 @@ def test_masks_that_count_from_one(tmp_path: Path) -> None:
     flat(tmp_path, 4)
     for path in (tmp_path / "masks").iterdir():
         Image.fromarray(np.full((8, 8), 2, np.uint8)).save(path)
-    with pytest.raises(UserError, match=r"label 2 .*If the masks hold 1 .*reduce_zero_label=True"):
+    with pytest.raises(
+        UserError, match=r"label 2 .*if 1 is the first class, pass reduce_zero_label=True"
+    ):
         Folder(tmp_path, ["a", "b"]).split("train").read(0)
     assert (
         Folder(tmp_path, ["a", "b"], reduce_zero_label=True).split("train").read(0)[1] == 1
@@ -89,6 +91,13 @@ def test_names_that_yaml_takes_for_something_else(text: str, tmp_path: Path) -> 
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
         (b"\x93NUMPY\1\0", "is a NumPy array"),
         (bytes(128) + b"DICM", "is a DICOM file"),
+        (bytes(344) + b"n+1\0", "is a NIfTI volume"),
+        (b"\xef\xbb\xbf\n<svg xmlns=", "is an SVG drawing"),
+        (b"P4\n8 8\n", "is a PNM image"),
+        (b"#?RADIANCE\n", "is a Radiance HDR image"),
+        (b"gimp xcf v011", "is a GIMP file"),
+        (b"II*\0\x10\0\0\0CR\2\0", "is a camera's raw file"),
+        (b"\x1aE\xdf\xa3\x9f", "is a Matroska or WebM video"),
         (b"II*\0\x08\0\0\0\0\0", "is a TIFF file of a kind that is not supported"),
     ],
 )

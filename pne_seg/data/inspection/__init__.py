@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pne_seg.data.base import SegmentationDataModule, Split, usable_processors
+from pne_seg.data.causes import grouped
 from pne_seg.data.class_counts import rare_classes
 from pne_seg.data.file_datamodule import FileDataModule
-from pne_seg.data.image_folder import Folder
 from pne_seg.data.inspection.check_report import (
     Finding,
     Inspection,
@@ -22,19 +22,19 @@ from pne_seg.data.inspection.check_report import (
     many,
     report_text,
 )
+from pne_seg.data.inspection.class_findings import absent_classes
 from pne_seg.data.inspection.examiner import Examined, Examiner, Problem, examine_all
-from pne_seg.data.label_formats import IGNORE, IndexLabels
+from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.paired_files import PairedDataset, spread
 from pne_seg.data.palettes import Palettes
 from pne_seg.data.samples import SegmentationDataset
-from pne_seg.description import listed, too_few_classes
+from pne_seg.description import too_few_classes
 from pne_seg.errors import UserError
 
 __all__ = ["SPLITS", "Inspection", "as_json", "inspect", "report_text"]
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _PICTURES = 8  # what a mosaic shows
-_NAMED = 5  # files in a message; a finding lists them all
 
 _REMARKS: dict[str, tuple[Level, str]] = {
     "unlabeled": ("warning", "without a single labeled pixel: nothing to learn or to score."),
@@ -81,13 +81,14 @@ def inspect(
     _examine(list(parts.values()), processes or usable_processors())
 
     figures: dict[Split, SplitFigures | None] = dict.fromkeys(wanted)
+    findings += _problems(parts)
     for split, part in parts.items():
         figures[split] = part.figures(data)
-        findings += part.findings()
+        findings += part.remarks()
     if same and (val := figures["val"]) is not None:
         figures["test"] = replace(val, same_as="val")
     findings += _duplicates(parts)
-    findings += _absent_classes(data, figures)
+    findings += absent_classes(data, figures)
     if train := figures.get("train"):
         counted = train.pixels, train.images_with, train.images
         if rare := rare_classes(data.class_names, *counted):
@@ -107,24 +108,28 @@ def _open(
 ) -> dict[Split, SegmentationDataset]:
     """Open the splits; what `fit` would refuse without reading any file is an error."""
     opened: dict[Split, SegmentationDataset] = {}
-    errors: dict[str, list[Split]] = defaultdict(list)  # a missing root is reported once
+    errors: dict[str, tuple[UserError, list[Split]]] = {}  # a missing root is reported once
+
+    def refuse(error: UserError, split: Split) -> None:
+        errors.setdefault(str(error), (error, []))[1].append(split)
+
     for split in splits:
         try:
             source = data.split(split)
         except UserError as error:
-            errors[str(error)].append(split)
+            refuse(error, split)
             continue
         opened[split] = source
         if complaint := data.too_few(split, len(source)):
-            errors[complaint].append(split)
+            refuse(UserError(complaint), split)
         if not source.labeled:
             message = f"The {split} split of {type(data).__name__} has no public labels"
             if split == "test":
                 message += ": `predict` writes its classes, but there are no metrics of it."
                 findings.append(Finding("note", "split", [split], message))
             else:
-                errors[f"{message}, for training and metrics. Add them."].append(split)
-    findings += [Finding("error", "split", those, message) for message, those in errors.items()]
+                refuse(UserError(f"{message}, for training and metrics. Add them."), split)
+    findings += [Finding.of(error, "split", those) for error, those in errors.values()]
     return opened
 
 
@@ -190,11 +195,15 @@ class _Part:
             good=good[spread(len(good), _PICTURES)].tolist(),
         )
 
-    def findings(self) -> Iterator[Finding]:
-        """Describe what is wrong with the split's files, in their order, and what is notable."""
-        for _, (kind, file, message) in self.problems:
-            level: Level = "warning" if kind == "damage" else "error"
-            yield Finding(level, kind, [self.split], message, [file])
+    def values(self) -> set[int]:
+        """Return what sound masks hold, if their values are those of a table."""
+        labels = getattr(self.source, "label_format", None)
+        if not isinstance(labels, IndexLabels):
+            return set()
+        return {*np.flatnonzero(self.images[labels.entries] > 0).tolist()} & labels.valid
+
+    def remarks(self) -> Iterator[Finding]:
+        """Describe what is notable of the split's images."""
         if self.palettes.first:
             count = many(self.palettes.conflicts, "mask")
             message = f"Palettes differ in {count} of {self.split}. {self.palettes.first}"
@@ -231,6 +240,24 @@ def _examine(parts: Sequence[_Part], processes: int) -> None:
         progress.stop()
 
 
+def _problems(parts: Mapping[Split, _Part]) -> Iterator[Finding]:
+    """Describe what is wrong with files, in their order, and each cause once for all splits."""
+    splits = {problem.file: split for split, part in parts.items() for _, problem in part.problems}
+    total = sum(len(part.source) for part in parts.values())
+    held = {value for part in parts.values() for value in part.values()}
+    kinds: dict[str, list[tuple[str, UserError]]] = defaultdict(list)
+    for part in parts.values():
+        for _, (kind, file, error) in part.problems:
+            kinds[kind].append((file, error))
+    for kind, problems in kinds.items():
+        noun = "masks" if kind in ("labels", "sizes") else "images"
+        for error, files in grouped(problems, total, noun, held):
+            those = [split for split in parts if split in {splits[file] for file in files}]
+            found = Finding.of(error, kind, those, files)
+            found.level = "warning" if kind == "damage" else "error"
+            yield found
+
+
 def _duplicates(parts: Mapping[Split, _Part]) -> Iterator[Finding]:
     """Find images of the same bytes: between splits they make the metrics too good."""
     groups: dict[int, list[tuple[Split, int]]] = defaultdict(list)
@@ -238,51 +265,20 @@ def _duplicates(parts: Mapping[Split, _Part]) -> Iterator[Finding]:
         for index, digest in enumerate(part.digests.tolist()):
             if digest:
                 groups[digest].append((split, index))
+    found: dict[tuple[Split, ...], list[list[str]]] = defaultdict(list)
     for places in groups.values():
-        if len(places) == 1:
-            continue
-        files = [parts[split].file(index) for split, index in places]
-        splits = list(dict.fromkeys(split for split, _ in places))
+        if len(places) > 1:
+            files = [parts[split].file(index) for split, index in places]
+            found[tuple(dict.fromkeys(split for split, _ in places))].append(files)
+    for splits, groups_of_files in found.items():
+        files = [file for files in groups_of_files for file in files]
+        count = len(groups_of_files)
+        same = "The same image" if count == 1 else f"{count:,} images are the same"
         if len(splits) > 1:
-            said = f"The same image in {' and '.join(splits)}, which makes scores too good"
-            fix = " Keep it in one of them."
+            said = f"{same} in {' and '.join(splits)}, which makes scores too good"
+            yield Finding("warning", "duplicate", [*splits], f"{said}. Keep one of each.", files)
         else:
-            said, fix = f"The same image {len(files)} times in {splits[0]}", ""
-        level: Level = "warning" if fix else "note"
-        message = f"{said}: {listed(files, _NAMED)}.{fix}"
-        yield Finding(level, "duplicate", splits, message, files)
-
-
-def _absent_classes(
-    data: SegmentationDataModule, figures: dict[Split, SplitFigures | None]
-) -> Iterator[Finding]:
-    consequences: list[tuple[Split, str]] = [
-        ("train", "so that they cannot be learned"),
-        ("val", "so that they have no IoU"),
-    ]
-    for split, consequence in consequences:
-        part = figures.get(split)
-        if part is None or not part.pixels.any():
-            continue
-        absent = [data.class_names[index] for index in np.flatnonzero(part.pixels == 0).tolist()]
-        if absent:
-            hint = _hint_at_white(data, part) if split == "train" else ""
-            said = f"Classes that occur nowhere in {split}, {consequence}"
-            counted = f"{len(absent)} of {data.num_classes}"
-            message = f"{said} ({counted}): {', '.join(absent)}.{hint}"
-            yield Finding("warning", "absent", [split], message)
-
-
-def _hint_at_white(data: SegmentationDataModule, part: SplitFigures) -> str:
-    """Advise on masks of black and white, whose white is taken for pixels without class."""
-    if not (isinstance(data, Folder) and isinstance(data.label_format, IndexLabels)):
-        return ""
-    entries = data.label_format.entries
-    only_white_is_ignored = np.flatnonzero(entries == IGNORE).tolist() == [255]
-    if part.pixels[1:].any() or not part.ignored or entries[0] != 0 or not only_white_is_ignored:
-        return ""
-    first, second = [*data.class_names, "object"][:2]
-    return (
-        " The masks hold only 0 and 255: if 255 is a class, pass "
-        f"classes={{{first!r}: 0, {second!r}: 255}}."
-    )
+            several = f"{len(files)} times" if count == 1 else "as others"
+            yield Finding(
+                "note", "duplicate", [*splits], f"{same} {several} in {splits[0]}.", files
+            )

@@ -1,7 +1,7 @@
 """What a check of a data set found: figures and findings, as text to read and as JSON."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pne_seg.data.base import Split
+from pne_seg.errors import DataError, Fix, UserError, as_arguments, with_fixes
 
+Written = Callable[[Mapping[str, Any]], str]
 Level = Literal["error", "warning", "note"]
 Counts = npt.NDArray[np.int64]
 
@@ -35,8 +37,23 @@ class Finding:
     level: Level
     kind: str
     splits: list[Split]
-    message: str  # with the fix if there is one
+    message: str  # with a fix that is no argument
     files: list[str] = field(default_factory=list)  # all of them
+    fixes: Sequence[Fix] = ()
+
+    @classmethod
+    def of(
+        cls, error: UserError, kind: str, splits: list[Split], files: Sequence[str] = ()
+    ) -> "Finding":
+        """Return the finding of an error."""
+        if isinstance(error, DataError):
+            all_files = [*(files or error.files)]
+            return cls("error", kind, splits, error.message, all_files, error.fixes)
+        return cls("error", kind, splits, str(error), [*files])
+
+    def text(self, written: Written = as_arguments) -> str:
+        """Return the message with its fixes, as `written` writes arguments."""
+        return with_fixes(self.message, self.fixes, written)
 
 
 @dataclass
@@ -83,7 +100,7 @@ class Inspection:
         }
 
 
-def as_json(inspection: Inspection) -> dict[str, Any]:
+def as_json(inspection: Inspection, written: Written = as_arguments) -> dict[str, Any]:
     """Return all figures and findings in types that `json` writes.
 
     Keys: `data`, `root`, `ok` (no errors), `class_names`, `splits`, `errors`, `warnings`, `notes`.
@@ -110,7 +127,13 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
         }
     findings: dict[str, Any] = {
         f"{level}s": [
-            {key: value for key, value in vars(finding).items() if key != "level"}
+            {
+                "kind": finding.kind,
+                "splits": finding.splits,
+                "message": finding.text(written),
+                "files": finding.files,
+                "fixes": [vars(fix) for fix in finding.fixes],
+            }
             for finding in inspection.of(level)
         ]
         for level in _HEADINGS
@@ -125,14 +148,24 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
     }
 
 
-def report_text(inspection: Inspection) -> str:
-    """Write a report: splits, findings, classes, and a last line with the verdict."""
+def report_text(
+    inspection: Inspection, written: Written = as_arguments, most_files: int | None = _FILES_SHOWN
+) -> str:
+    """Write a report: splits, findings, classes, and a last line with the verdict.
+
+    Args:
+        inspection: what to report on.
+        written: writes arguments that fix something.
+        most_files: how many files of a finding are named; all if None.
+    """
     where = f" in {inspection.root}" if inspection.root else ""
     classes = many(len(inspection.class_names), "class", "es")
     parts = [f"{inspection.data}{where}: {classes}", _split_table(inspection)]
     for level, heading in _HEADINGS.items():
         if found := inspection.of(level):
-            parts.append("\n".join([f"{heading} ({len(found)})", *_listed(found)]))
+            parts.append(
+                "\n".join([f"{heading} ({len(found)})", *_listed(found, written, most_files)])
+            )
     if inspection.counted:
         parts.append(_class_table(inspection))
     errors, warnings = len(inspection.of("error")), len(inspection.of("warning"))
@@ -177,7 +210,7 @@ def _class_table(inspection: Inspection) -> str:
     return _rendered(table)
 
 
-def _listed(findings: Iterable[Finding]) -> list[str]:
+def _listed(findings: Iterable[Finding], written: Written, most_files: int | None) -> list[str]:
     """List the first findings of each kind, and how many more there are."""
     kinds: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -185,12 +218,14 @@ def _listed(findings: Iterable[Finding]) -> list[str]:
     lines = []
     for kind, found in kinds.items():
         for finding in found[:MOST_SHOWN]:
-            prefix = f"{finding.splits[0]}: " if kind in _OF_ONE_FILE else ""
-            lines.append("  " + (prefix + finding.message).replace("\n", "\n    "))
-            if kind not in (*_OF_ONE_FILE, "duplicate"):
-                lines += [f"    {file}" for file in finding.files[:_FILES_SHOWN]]
-                if (left := len(finding.files) - _FILES_SHOWN) > 0:
-                    lines.append(f"    … and {left:,} more files")
+            text, files = finding.text(written), finding.files
+            named = len(files) == 1 and files[0] in text
+            prefix = f"{finding.splits[0]}: " if named and kind in _OF_ONE_FILE else ""
+            lines.append("  " + (prefix + text).replace("\n", "\n    "))
+            shown = [] if named else files[:most_files]
+            lines += [f"    {file}" for file in shown]
+            if not named and (left := len(files) - len(shown)) > 0:
+                lines.append(f"    and {left:,} more")
         if (left := len(found) - MOST_SHOWN) > 0:
             lines.append(f"  … and {left:,} more of the kind {kind!r}")
     return lines

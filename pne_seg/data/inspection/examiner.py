@@ -42,7 +42,7 @@ class Problem(NamedTuple):
 
     kind: str  # `image`, `labels` or `sizes`, or `damage`, which decodes all the same
     file: str  # the sample's name if it has none
-    message: str  # names the file and says how to fix it
+    error: UserError  # names the file and says how to fix it
 
 
 @dataclass
@@ -63,11 +63,11 @@ class Examined:
         try:
             yield
         except UserError as error:
-            self.problems.append(Problem(kind, file, str(error)))
+            self.problems.append(Problem(kind, file, error))
         # One odd file must not end the check of all others; mistakes of the code's own do.
         except (ValueError, LookupError, OSError, MemoryError, RuntimeError, cv2.error) as error:
-            message = f"{file}: cannot be read ({type(error).__name__}: {error})."
-            self.problems.append(Problem(kind, file, message))
+            reason = UserError(f"{file}: cannot be read ({type(error).__name__}: {error}).")
+            self.problems.append(Problem(kind, file, reason))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Examiner:
                     f"{pair.image}: is damaged ({said}): it decodes, but part of the picture may "
                     "be wrong. Fetch it again, or look at it."
                 )
-                found.problems.append(Problem("damage", str(pair.image), message))
+                found.problems.append(Problem("damage", str(pair.image), UserError(message)))
         if pair.labels is None:
             return
         with found.collecting("labels", str(pair.labels)):
