@@ -42,8 +42,9 @@ def line_of(file: Path, names: Sequence[str]) -> int | None:
     node, line = yaml.compose(_text(file), _LOADER), None
     for name in names:
         found = _entries(node)
-        if name not in found and "init_args" in found:
+        if not {name, f"{name}+"} & found.keys() and "init_args" in found:
             found = _entries(found["init_args"][1])
+        name = name if name in found else f"{name}+"  # which extends a list
         if name not in found:
             return None
         line, node = found[name]

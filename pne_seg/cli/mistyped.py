@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pne_seg.cli.arguments import GROUPS, SLOTS
-from pne_seg.cli.settings import SLOT_KEYS, Settings
+from pne_seg.cli.merging import SLOT_KEYS
+from pne_seg.cli.settings import Settings
 from pne_seg.cli.signatures import arguments, dataclass_in
 from pne_seg.errors import UserError, unknown_setting
 
@@ -61,7 +62,7 @@ class _Walk:
 
     def compare_top(self, given: Mapping[str, Any]) -> None:
         for key, value in given.items():
-            if key not in self.top:
+            if str(key).removesuffix("+") not in self.top:
                 self.unknown.append(deepest(key, value))
             elif key in GROUPS and isinstance(value, dict):
                 self._compare(key, value, GROUPS[key])

@@ -13,8 +13,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
 
+from pne_seg.cli.merging import SLOT_KEYS
 from pne_seg.cli.mistyped import deepest, unknown_key
-from pne_seg.cli.settings import SLOT_KEYS, Settings
+from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError, nearest
 from pne_seg.imports import imported
 from pne_seg.settings_files import parse_yaml
@@ -114,12 +115,16 @@ class _Walk:
         self.keys |= {f"{slot}{key}" for key in actions}
         for name, value in given.items():
             key = f"{group}{name}"
+            appends = key not in actions and key.endswith("+")
+            key = key.removesuffix("+") if appends else key
             kind = getattr(actions.get(key), "_typehint", None)
             is_group = kind is None and any(known.startswith(f"{key}.") for known in actions)
             if is_group and isinstance(value, dict):
                 self.compare(value, parser, slot, f"{key}.")
             elif key not in actions:
                 self.unknown.append(deepest(f"{slot}{key}", value))
+            elif appends and not _is_list(kind):
+                self._refuse(f"{slot}{key}", "is no list that + could append to: give all of it.")
             elif kind is not None:
                 self._check(f"{slot}{key}", value, kind, actions[key].default)
 
@@ -221,6 +226,12 @@ def _inner(kind: Any, container: type) -> tuple[Any, ...]:
         if isinstance(origin, type) and issubclass(origin, container):
             return get_args(part)
     return ()
+
+
+def _is_list(kind: Any) -> bool:
+    """Return whether a list is among the parts of a type; tuples are not extended."""
+    origins = [get_origin(part) or part for part in _parts(kind)]
+    return any(isinstance(one, type) and issubclass(list, one) for one in origins)
 
 
 def _classes(kind: Any) -> list[type]:
