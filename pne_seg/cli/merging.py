@@ -17,6 +17,8 @@ SLOT_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 _AS_ONE = ("classes",)
 """Keys whose mappings are one value: another replaces it."""
+_DEFAULT_IF_NULL = (*DEFAULT_CLASSES, "model.inference", "model.parameter_groups")
+"""Keys that null does not switch off: `SegmentationModule` then takes their default."""
 _TABLES = ("extra_losses", "extra_loss_weights", "lr_scales")
 """Keys whose mappings a later file extends and a flag replaces."""
 
@@ -45,7 +47,7 @@ def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
         is_whole_flag = source == f"--{name}"
         if isinstance(value, dict):
             below_null = key in base and old is None and not is_whole_flag
-            if below_null and "class_path" not in value and name not in DEFAULT_CLASSES:
+            if below_null and "class_path" not in value and name not in _DEFAULT_IF_NULL:
                 raise UserError(
                     f"{source}: '{name}.{next(iter(value), '')}' is set while '{name}' is null, "
                     "which switches it off. Leave the key out, or give the class first "

@@ -4,6 +4,7 @@ jsonargparse says what is wrong in a report of many lines that changes with its 
 is read from that report: each setting is looked up in the parser and in the class that takes it.
 """
 
+import dataclasses
 import inspect
 import sys
 import types
@@ -14,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jsonargparse import ArgumentParser, Namespace
 
 from pne_seg.cli.merging import SLOT_KEYS
-from pne_seg.cli.mistyped import deepest, unknown_key
+from pne_seg.cli.mistyped import deepest, unknown_key, without_class
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError, nearest
 from pne_seg.imports import imported
@@ -139,7 +140,10 @@ class _Walk:
             named = value.get("class_path", _class_path(default))
             is_default = named is None and classes
             found = classes[0] if is_default else self._resolve(key, str(named), classes)
-            self._check_class(key, given, found, classes)
+            if is_default and given and not _takes(found, given):
+                self._refuse(f"{key}.{next(iter(given))}", without_class(key))
+            else:
+                self._check_class(key, given, found, classes)
         elif isinstance(value, dict) and (inner := _inner(kind, Mapping)):
             for name, content in value.items():
                 self._check(f"{key}.{name}", content, inner[-1])
@@ -210,6 +214,15 @@ def settings_parser(found: Any) -> ArgumentParser:
     add = parser.add_class_arguments if isinstance(found, type) else parser.add_function_arguments
     add(found, fail_untyped=False)
     return parser
+
+
+def _takes(found: type, given: Mapping[str, Any]) -> bool:
+    """Return whether a slot's own class could be built from settings: is no base of others."""
+    if dataclasses.is_dataclass(found):
+        return True
+    return found in _concrete(found) and given.keys() <= {
+        action.dest for action in settings_parser(found)._actions
+    }
 
 
 def _parts(kind: Any) -> list[Any]:

@@ -448,7 +448,7 @@ def test_a_network_that_does_not_fit_is_refused_and_left_bare(
 def test_a_hook_on_something_else_than_a_map_is_refused() -> None:
     network = smp.FPN("resnet18", encoder_weights=None, classes=CLASSES)
     contrast = PNE(feature_module="decoder", logits_module="segmentation_head")
-    with pytest.raises(ValueError, match=r"feature gives list, .*'feature_module'"):
+    with pytest.raises(ValueError, match=r"feature_module 'decoder': .* list, "):
         contrast.attach(network, CLASSES, 255)
 
 
