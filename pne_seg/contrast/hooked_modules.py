@@ -36,11 +36,11 @@ def capture_classifier(
             "that activation."
         )
     if reason := _unfit(found, given, network):
-        fits = not _unfit(entered, given, network)
-        near = name if fits else _last_convolution(network, num_classes)
+        near = _last_convolution(network, num_classes)
+        near = near if _unfit(entered, given, network) else name
         use = f"Name {near!r}: what enters it is the feature." if near else "Name a later module."
-        if near == feature.module_name:
-            use = "Train without a contrast, or unfreeze the layers before it."
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            use = "Unfreeze the network."
         raise ValueError(
             f"feature_module {feature.module_name!r}: what enters it is {reason}. The feature is "
             f"what enters the module, not what leaves it. {use}"

@@ -519,7 +519,7 @@ def test_a_feature_of_the_network_reaches_its_layers(feature: str) -> None:
 def test_a_frozen_network_is_refused() -> None:
     network = TinyNet(CLASSES).requires_grad_(False)
     contrast = PNE(feature_module="segmentation_head", logits_module="segmentation_head")
-    with pytest.raises(ValueError, match=r"without a trained layer.*unfreeze the layers"):
+    with pytest.raises(ValueError, match=r"without a trained layer.*Unfreeze the network"):
         contrast.attach(network, CLASSES, 255)
 
 
