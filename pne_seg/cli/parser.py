@@ -10,6 +10,7 @@ import sys
 import types
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
@@ -19,7 +20,7 @@ from pne_seg.cli.mistyped import deepest, unknown_key, without_class
 from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError, nearest
 from pne_seg.imports import imported
-from pne_seg.settings_files import parse_yaml
+from pne_seg.settings_files import parse_yaml, read_yaml
 
 _PLAIN = ("builtins", "datetime", "os", "pathlib", "jsonargparse.typing")
 """Modules whose classes are values: a setting gives them as text or numbers."""
@@ -175,6 +176,8 @@ class _Walk:
 
     def _resolve(self, key: str, name: str, classes: list[type]) -> Any:
         """Return the class that a slot names, None if there is none."""
+        if Path(name).is_file():
+            read_yaml(Path(name))  # of a file with settings, refused for what is in it
         known = {one.__name__: one for base in classes for one in _concrete(base)}
         if name in known:
             return known[name]

@@ -464,7 +464,7 @@ class Branched(TinyNet):
         self.up, self.soft = nn.Upsample(scale_factor=2), nn.Softmax(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        feature = self.relu(self.decoder(self.encoder(self.norm(images) / 2)))
+        feature = self.relu(self.feature(self.norm(images) / 2))
         feature = self.relu(feature * self.gate(self.pool(feature)))
         logits = self.segmentation_head(self.named(input=feature))
         self.soft(logits)
@@ -511,7 +511,7 @@ def test_a_feature_of_the_network_reaches_its_layers(feature: str) -> None:
     with capture(contrast.hooks):
         network(torch.randn(2, 3, 32, 32))
     contrast(torch.randint(0, CLASSES, (2, 32, 32)), 0).weighted.backward()
-    gradient = network.encoder[0].weight.grad
+    gradient = next(network.encoder.parameters()).grad
     assert gradient is not None
     assert gradient.any()
 
