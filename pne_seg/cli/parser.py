@@ -141,10 +141,9 @@ class _Walk:
             named = value.get("class_path", _class_path(default))
             is_default = named is None and classes
             found = classes[0] if is_default else self._resolve(key, str(named), classes)
-            if is_default and given and not _takes(found, given):
-                self._refuse(f"{key}.{next(iter(given))}", without_class(key))
-            else:
-                self._check_class(key, given, found, classes)
+            if not (is_default and given) or _takes(found, given):
+                return self._check_class(key, given, found, classes)
+            self._refuse(f"{key}.{next(iter(given))}", without_class(key))
         elif isinstance(value, dict) and (inner := _inner(kind, Mapping)):
             for name, content in value.items():
                 self._check(f"{key}.{name}", content, inner[-1])
@@ -152,7 +151,7 @@ class _Walk:
             for content in value:
                 self._check(key, content, inner[0])
         elif _fits(value, kind):
-            return
+            return None
         elif isinstance(value, str) and all(map(_classes, _parts(kind))):
             self._check_class(key, {}, self._resolve(key, value, classes), classes)
         elif refusal := self.settings.imports.refused_in(value, key):
@@ -221,11 +220,8 @@ def settings_parser(found: Any) -> ArgumentParser:
 
 def _takes(found: type, given: Mapping[str, Any]) -> bool:
     """Return whether a slot's own class could be built from settings: is no base of others."""
-    if dataclasses.is_dataclass(found):
-        return True
-    return found in _concrete(found) and given.keys() <= {
-        action.dest for action in settings_parser(found)._actions
-    }
+    known = {action.dest for action in settings_parser(found)._actions}
+    return dataclasses.is_dataclass(found) or (found in _concrete(found) and given.keys() <= known)
 
 
 def _parts(kind: Any) -> list[Any]:
