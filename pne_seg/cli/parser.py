@@ -141,9 +141,10 @@ class _Walk:
             named = value.get("class_path", _class_path(default))
             is_default = named is None and classes
             found = classes[0] if is_default else self._resolve(key, str(named), classes)
-            if not (is_default and given) or _takes(found, given):
-                return self._check_class(key, given, found, classes)
-            self._refuse(f"{key}.{next(iter(given))}", without_class(key))
+            if is_default and given and not _takes(found, given):
+                self._refuse(f"{key}.{next(iter(given))}", without_class(key))
+            else:
+                self._check_class(key, given, found, classes)
         elif isinstance(value, dict) and (inner := _inner(kind, Mapping)):
             for name, content in value.items():
                 self._check(f"{key}.{name}", content, inner[-1])
@@ -151,7 +152,7 @@ class _Walk:
             for content in value:
                 self._check(key, content, inner[0])
         elif _fits(value, kind):
-            return None
+            return
         elif isinstance(value, str) and all(map(_classes, _parts(kind))):
             self._check_class(key, {}, self._resolve(key, value, classes), classes)
         elif refusal := self.settings.imports.refused_in(value, key):
@@ -176,7 +177,7 @@ class _Walk:
     def _resolve(self, key: str, name: str, classes: list[type]) -> Any:
         """Return the class that a slot names, None if there is none."""
         if Path(name).is_file():
-            read_yaml(Path(name))  # of a file with settings, refused for what is in it
+            read_yaml(Path(name))  # refused for what is in it
         known = {one.__name__: one for base in classes for one in _concrete(base)}
         if name in known:
             return known[name]
