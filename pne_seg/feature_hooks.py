@@ -38,7 +38,7 @@ class ModuleHook(ABC):
 class FeatureHook(ModuleHook):
     """Keep what enters or leaves a submodule, in forward passes inside `capture` only.
 
-    The `"input"` is the first positional argument, the `"output"` the result. `in_training` also
+    The `"input"` is the first argument, the `"output"` the result. `in_training` also
     keeps it outside `capture`, in training mode and with gradients, for a training loop that knows
     nothing of hooks.
     """
@@ -50,6 +50,7 @@ class FeatureHook(ModuleHook):
         self.side = side
         self.in_training = in_training
         self.capturing = False
+        self.passes = 0  # since the last `take`
         self._captured: Any = None
 
     def attach(self, network: nn.Module) -> None:
@@ -60,7 +61,9 @@ class FeatureHook(ModuleHook):
         # closure would still write into the original.
         if self.side == "input":
             # First in line, so that what a later pre-hook adds (dropout, say) is not seen.
-            self._handle = module.register_forward_pre_hook(self._on_input, prepend=True)
+            self._handle = module.register_forward_pre_hook(
+                self._on_input, prepend=True, with_kwargs=True
+            )
         else:
             self._handle = module.register_forward_hook(self._on_output)
 
@@ -68,6 +71,7 @@ class FeatureHook(ModuleHook):
         """Remove the hook and release any tensor."""
         super().detach()
         self._captured = None
+        self.passes = 0
 
     @property
     def has_captured(self) -> bool:
@@ -86,20 +90,23 @@ class FeatureHook(ModuleHook):
                 "mode inside `with pne_seg.feature_hooks.capture(term.hooks):`."
             )
         captured, self._captured = self._captured, None
+        self.passes = 0
         return captured
 
     def _captures(self, module: nn.Module) -> bool:
         trains = self.in_training and module.training and torch.is_grad_enabled()
         return self.capturing or trains
 
-    def _on_input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def _on_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._captures(module):
-            self._captured = args[0]
+            self._captured = args[0] if args else next(iter(kwargs.values()), None)
+            self.passes += 1
 
     def _on_output(self, module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         if self._captures(module):
             # A copy of a list, because the next module may change the list itself.
             self._captured = list(output) if isinstance(output, list) else output
+            self.passes += 1
 
 
 @contextmanager
@@ -208,6 +215,8 @@ def dummy_forward(
         with torch.set_grad_enabled(with_graph), capture(hooks), torch.random.fork_rng(gpus):
             for height, width in sizes:
                 image = draw(1, 3, height, width, device=anchor.device, dtype=torch.float32)
+                # With a graph even if all weights are frozen; a leaf could not be changed in place.
+                image = image.requires_grad_().clone() if with_graph else image
                 try:
                     output: Tensor = network(image)
                 except Exception as failure:  # a size that does not fit raises whatever it likes
@@ -224,11 +233,22 @@ def dummy_forward(
 
 
 def capture_dummy(network: nn.Module, hooks: Sequence[FeatureHook]) -> list[Any]:
-    """Attach hooks, capture what a dummy image leaves at each, and remove them again."""
+    """Attach hooks, capture what a dummy image leaves at each, and remove them again.
+
+    The tensors keep their graph, see `pne_seg.dummy_graph`. `ValueError` if a module is not run
+    once.
+    """
     try:
         for hook in hooks:
             hook.attach(network)
-        dummy_forward(network, hooks)
+        dummy_forward(network, hooks, with_graph=True)
+        for hook in hooks:
+            if hook.passes != 1:
+                often = f"runs {hook.passes} times" if hook.passes else "is not run"
+                raise ValueError(
+                    f"{hook.module_name!r} {often} in a forward pass of {type(network).__name__} "
+                    "in eval mode. Name a module that runs once in each."
+                )
         return [hook.take() for hook in hooks]
     finally:
         for hook in hooks:

@@ -104,7 +104,9 @@ class SegmentationModule(ResumableModule):
         self.losses = LogitLosses(main, extra_losses, extra_loss_weights, num_classes, ignore_index)
         self.preprocessing = Preprocessing(mean, std, network_stride(network))
         self.scorer = Predictor(network, self.preprocessing, inference or WHOLE_IMAGES)
-        self.requirements = BatchRequirements(network, num_classes, self.preprocessing.stride)
+        self.requirements = BatchRequirements(
+            network, num_classes, self.preprocessing.stride, isinstance(main, nn.NLLLoss)
+        )
         self.contrast = contrast
         self.auxiliary = auxiliary
         if isinstance(auxiliary, Contrast):

@@ -1,7 +1,8 @@
 """Read YAML and JSON that may come from anywhere, within bounds.
 
 YAML repeats a value by name: a few lines of such references mean billions of values, and a file of
-only brackets exceeds Python's recursion limit. Both are refused before anything is built.
+only brackets exceeds Python's recursion limit. Both are refused before anything is built; so is a
+key that a mapping gives twice, of which PyYAML keeps the last.
 """
 
 import json
@@ -19,6 +20,7 @@ MAX_VALUES = 20_000  # keys and values of a YAML text, each reference counted as
 MAX_DEPTH = 50  # brackets within brackets, or levels of indentation
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # no tag makes an object of a class
+_MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 _SHORT = 80  # characters: too few for many values or levels, except by references
 
 
@@ -41,8 +43,9 @@ def line_of(file: Path, names: Sequence[str]) -> int | None:
     node, line = yaml.compose(_text(file), _LOADER), None
     for name in names:
         found = _entries(node)
-        if name not in found and "init_args" in found:
+        if not {name, f"{name}+"} & found.keys() and "init_args" in found:
             found = _entries(found["init_args"][1])
+        name = name if name in found else f"{name}+"  # which extends a list
         if name not in found:
             return None
         line, node = found[name]
@@ -73,11 +76,17 @@ def read_json(file: Path) -> Any:
     return content
 
 
-def check_yaml(text: str, source: str, within: int = 0) -> None:
-    """Check that a text, parsed as YAML, stays within the bounds; a text that is not YAML passes.
+def check_yaml(text: str, source: str) -> None:
+    """Check that a text, parsed as YAML, stays within the bounds and gives no key twice.
 
-    The texts in it are checked too (`within` counts how deep): they are parsed again, by type.
+    The texts in it are checked too: they are parsed again, by type. A text that is not YAML passes.
     """
+    _check_bounds(text, source)
+    _check_keys(text, source)
+
+
+def _check_bounds(text: str, source: str, within: int = 0) -> None:
+    """Check a text, and the texts in it, `within` levels deep."""
     if len(text) < _SHORT and "&" not in text:
         return
     if within > 3:
@@ -95,7 +104,7 @@ def check_yaml(text: str, source: str, within: int = 0) -> None:
                 total += 1
                 sizes[event.anchor] = 1
                 if event.value != text:
-                    check_yaml(event.value, source, within + 1)
+                    _check_bounds(event.value, source, within + 1)
             elif isinstance(event, yaml.CollectionStartEvent):
                 levels.append((event.anchor, total))
                 total += 1
@@ -112,6 +121,66 @@ def check_yaml(text: str, source: str, within: int = 0) -> None:
                 raise _too_deep(source)
     except yaml.YAMLError:
         return  # plain text; where YAML is required, parsing reports the error
+
+
+def _check_keys(text: str, source: str) -> None:
+    """Check that no mapping of a text within the bounds, or of the texts in it, gives a key twice.
+
+    What is merged by `<<` may be replaced.
+    """
+    if text.count(":") < 2:
+        return
+    try:
+        root = yaml.compose(text, _LOADER)
+    except yaml.YAMLError:
+        return
+    seen: set[int] = set()  # a reference is the same node again
+    rest: list[tuple[str, Any]] = [("", root)]
+    while rest:
+        place, node = rest.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            rest += [(place, item) for item in node.value]
+        elif isinstance(node, yaml.ScalarNode) and node.value != text:
+            _check_keys(node.value, f"{source}: {place.removesuffix('.')}" if place else source)
+        elif isinstance(node, yaml.MappingNode):
+            first: dict[Any, Any] = {}
+            for key, value in node.value:
+                name = _constructed(key)
+                if name in first:
+                    raise UserError(_given_twice(source, place, first[name], key))
+                if key.tag != _MERGE:
+                    first[name] = key
+                inner = "" if key.value in ("init_args", "<<") else f"{key.value}."
+                rest.append((f"{place}{inner}", value))
+
+
+def _constructed(key: Any) -> Any:
+    """Return what the node of a key is in Python: `yes` and `on` are both True."""
+    if key.tag == _TEXT:
+        return key.value
+    try:
+        if isinstance(key, yaml.ScalarNode):
+            return yaml.SafeLoader("").construct_object(key)
+    except (yaml.YAMLError, ValueError):
+        pass
+    return id(key)  # none that a mapping can hold: parsing reports it
+
+
+def _given_twice(source: str, place: str, first: Any, second: Any) -> str:
+    lines = [key.start_mark.line + 1 for key in (first, second)]
+    where = f"in lines {lines[0]} and {lines[1]}" if lines[0] != lines[1] else f"in line {lines[0]}"
+    if first.value == second.value:
+        return (
+            f"{source}: {place}{first.value} is given twice, {where}; only the last would count. "
+            "Keep one of them."
+        )
+    return (
+        f"{source}: {place}{first.value} and {place}{second.value} are the same key in YAML, which "
+        f"is given twice, {where}. If they are names, put them into quotes."
+    )
 
 
 def _check_values(content: Any, source: str, depth: int = 0) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pne_seg.inference import network_stride
@@ -201,3 +202,98 @@ def test_synchronized_norms_count_the_images_of_all_devices(
         module.on_train_batch_start(batch, 0)
         module.on_train_batch_start(batch, 1)  # the first batch alone is looked at
     assert seen == [(3, 32, 64), (12, 32, 64)]
+
+
+class After(nn.Module):
+    """A tiny network, and a function on what it returns."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.network = TinyNet()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Any:
+        return self.function(self.network(images))
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    return (logits.softmax(1) + (2 * logits).softmax(1)) / 2
+
+
+ACTIVATED: dict[str, Callable[[], nn.Module]] = {
+    **{
+        f"smp {name}": lambda name=name: smp.Unet(  # type: ignore[misc]
+            "resnet18", encoder_weights=None, classes=CLASSES, activation=name
+        )
+        for name in ("softmax2d", "sigmoid", "logsoftmax", "tanh", "argmax2d", "argmax", "clamp")
+    },
+    **{
+        type(layer).__name__: lambda layer=layer: nn.Sequential(TinyNet(), layer)  # type: ignore[misc]
+        for layer in (
+            *(nn.Softmax(1), nn.Softmax2d(), nn.LogSoftmax(1), nn.Sigmoid(), nn.LogSigmoid()),
+            *(nn.Tanh(), nn.ReLU(inplace=True), nn.ReLU6(), nn.Hardsigmoid(), nn.Softplus()),
+        )
+    },
+    "softmax, then resized": lambda: After(lambda t: F.interpolate(t.softmax(1), scale_factor=2.0)),
+    "softmax, then cropped": lambda: After(lambda t: F.softmax(t, 1)[..., :9, :9]),
+    "channels last": lambda: After(lambda t: t.movedim(1, -1).softmax(-1).movedim(-1, 1)),
+    "clamped": lambda: After(lambda t: t.softmax(1).clamp(1e-6, 1 - 1e-6)),
+    "log of softmax": lambda: After(lambda t: (t.softmax(1) + 1e-7).log()),
+    "by hand": lambda: After(lambda t: t - t.logsumexp(1, keepdim=True)),
+    "mean of two": lambda: After(probabilities),
+    "without a graph": lambda: After(lambda t: t.detach().softmax(1)),
+    "class by class": lambda: After(lambda t: torch.cat([c.sigmoid() for c in t.split(1, 1)], 1)),
+    "frozen": lambda: nn.Sequential(TinyNet(), nn.Softmax(1)).requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATED)
+def test_an_activation_at_the_end_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected .*logits.*Leave the network's last activation"):
+        requirements(ACTIVATED[name]())
+
+
+class Gated(nn.Module):
+    """A gate and attention behind the classifier; the image is normalized in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = TinyNet()
+        self.gate = nn.Conv2d(CLASSES, CLASSES, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images.sub_(0.5)
+        logits = self.network(images)
+        logits = logits * torch.sigmoid(self.gate(logits.mean((2, 3), keepdim=True)))
+        flat = logits.flatten(2)
+        attended: Tensor = (flat @ (flat.mT @ flat).softmax(-1)).view_as(logits)
+        return attended
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        Gated,
+        lambda: After(lambda t: 30 * torch.tanh(t / 30)),
+        lambda: After(lambda t: t.clamp(-50, 50)),
+        lambda: After(lambda t: t * 0),
+        lambda: nn.Sequential(TinyNet(), nn.ReLU(), nn.Conv2d(CLASSES, CLASSES, 1)),
+        lambda: smp.Unet(
+            "resnet18", encoder_weights=None, classes=CLASSES, decoder_attention_type="scse"
+        ),
+        lambda: smp.Segformer("mit_b0", encoder_weights=None, classes=CLASSES),
+        hrnet,
+    ],
+)
+def test_activations_inside_are_no_matter(build: Callable[[], nn.Module]) -> None:
+    requirements(build())
+
+
+def test_log_probabilities_are_for_their_loss_only() -> None:
+    network = nn.Sequential(TinyNet(), nn.LogSoftmax(1))
+    SegmentationModule(network, CLASSES, loss=nn.NLLLoss())
+    for loss in (None, nn.CrossEntropyLoss()):
+        with pytest.raises(ValueError, match="ends in log-softmax; expected logits"):
+            SegmentationModule(network, CLASSES, loss=loss)
+    with pytest.raises(ValueError, match="NLLLoss expects log-probabilities"):
+        SegmentationModule(TinyNet(), CLASSES, loss=nn.NLLLoss())

@@ -70,6 +70,11 @@ SLOTS = {
     "ema": "lightning.pytorch.callbacks",
 }
 """Keys that take a class, and the module of classes that are named without theirs."""
+DEFAULT_CLASSES = {
+    "model.loss": "pne_seg.losses.CrossEntropy",
+    "model.optimizer": "torch.optim.AdamW",
+}
+"""What `SegmentationModule` builds where a slot names no class: settings may stand without it."""
 DEFAULT_SEED = 0
 
 

@@ -87,16 +87,17 @@ def words_of(settings: Settings) -> list[str]:
 def set_defaults(settings: Settings) -> None:
     """Fill in placeholders for the settings of `trainer.logger` that the user leaves out."""
     trainer = settings.tree().get("trainer") or {}
-    given: Any = trainer.get("logger")
+    given: Any = settings.get("trainer.logger")
     if isinstance(given, str) and given.startswith("["):
         given = parse_yaml(given, f"--trainer.logger {given}")
     filled = [_filled(one) for one in given] if isinstance(given, list) else _filled(given)
     if filled != given:
-        settings.config = {**settings.config, "trainer": {**trainer, "logger": filled}}
+        others = {key: value for key, value in trainer.items() if key != "logger+"}
+        settings.config = {**settings.config, "trainer": {**others, "logger": filled}}
         settings.overrides = [
             override
             for override in settings.overrides
-            if not under(override.key, ("trainer.logger",))
+            if not under(override.key, ("trainer.logger", "trainer.logger+"))
         ]
 
 

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pne_seg.cli.arguments import GROUPS, SLOTS
-from pne_seg.cli.settings import SLOT_KEYS, Settings
+from pne_seg.cli.merging import SLOT_KEYS
+from pne_seg.cli.settings import Settings
 from pne_seg.cli.signatures import arguments, dataclass_in
 from pne_seg.errors import UserError, unknown_setting
 
 INTERNAL = frozenset({"data.input", "data.description"})
 """Settings that are not the user's: `predict --input` makes them."""
+_NEEDS_CLASS = {*SLOTS} - {"data", "ema"}
+"""Slots without a default class; without data, the parser says that these are missing."""
 _PACKAGES = ("pne_seg.", "torch.", "lightning.")
 """Packages whose classes are read; others may define theirs in any way."""
 
@@ -27,6 +30,17 @@ def check_keys(settings: Settings, top: set[str]) -> None:
     walk.compare_top(settings.tree())
     if walk.unknown:
         raise UserError(unknown_key(walk.unknown[0], walk.keys, settings))
+    for key, setting in walk.without_class.items():
+        raise UserError(f"--{setting} {without_class(key)}{settings.place(setting)}")
+
+
+def without_class(key: str) -> str:
+    """Return what is wrong with a setting in a slot whose class is not given."""
+    listed = f" `--{key} --help` lists classes." if key in SLOTS else ""
+    return (
+        f"is set, but the class that it belongs to is not. Give that too, as --{key} CLASS or in "
+        f"a --config.{listed}"
+    )
 
 
 def unknown_key(key: str, known: Iterable[str], settings: Settings) -> str:
@@ -58,10 +72,11 @@ class _Walk:
         for group in top & set(GROUPS):
             self.keys |= {f"{group}.{name}" for name in arguments(GROUPS[group]) or ()}
         self.unknown: list[str] = []
+        self.without_class: dict[str, str] = {}  # settings in them, by slot
 
     def compare_top(self, given: Mapping[str, Any]) -> None:
         for key, value in given.items():
-            if key not in self.top:
+            if str(key).removesuffix("+") not in self.top:
                 self.unknown.append(deepest(key, value))
             elif key in GROUPS and isinstance(value, dict):
                 self._compare(key, value, GROUPS[key])
@@ -89,6 +104,8 @@ class _Walk:
             return
         named = value.get("class_path")
         path = default if named is None else class_of(key, str(named))
+        if named is None and default is None and key in _NEEDS_CLASS and value:
+            self.without_class[key] = deepest(key, value)
         if path is not None:
             inner = value.get("init_args")
             given = {name: part for name, part in value.items() if name not in SLOT_KEYS}

@@ -4,24 +4,32 @@ jsonargparse says what is wrong in a report of many lines that changes with its 
 is read from that report: each setting is looked up in the parser and in the class that takes it.
 """
 
+import dataclasses
 import inspect
 import sys
-import types
 from argparse import ArgumentError
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from torch import nn
 
-from pne_seg.cli.mistyped import deepest, unknown_key
-from pne_seg.cli.settings import SLOT_KEYS, Settings
+from pne_seg.cli.merging import SLOT_KEYS
+from pne_seg.cli.mistyped import deepest, unknown_key, without_class
+from pne_seg.cli.setting_types import (
+    concrete_classes,
+    expected_value,
+    fits,
+    inner_types,
+    parts,
+    slot_classes,
+    takes_list,
+)
+from pne_seg.cli.settings import Settings
 from pne_seg.errors import UserError, nearest
 from pne_seg.imports import imported
-from pne_seg.settings_files import parse_yaml
-
-_PLAIN = ("builtins", "datetime", "os", "pathlib", "jsonargparse.typing")
-"""Modules whose classes are values: a setting gives them as text or numbers."""
+from pne_seg.settings_files import parse_yaml, read_yaml
 
 
 class Parser(ArgumentParser):
@@ -116,19 +124,23 @@ class _Walk:
         self.keys |= {f"{slot}{key}" for key in actions}
         for name, value in given.items():
             key = f"{group}{name}"
+            appends = key not in actions and key.endswith("+")
+            key = key.removesuffix("+") if appends else key
             kind = getattr(actions.get(key), "_typehint", None)
             is_group = kind is None and any(known.startswith(f"{key}.") for known in actions)
             if is_group and isinstance(value, dict):
                 self.compare(value, parser, slot, f"{key}.")
             elif key not in actions:
                 self.unknown.append(deepest(f"{slot}{key}", value))
+            elif appends and not takes_list(kind):
+                self._refuse(f"{slot}{key}", "is no list that + could append to: give all of it.")
             elif kind is not None:
                 self._check(f"{slot}{key}", value, kind, actions[key].default)
 
     def _check(self, key: str, value: Any, kind: Any, default: Any = None) -> None:
         if isinstance(value, str) and value.startswith("["):
             value = parse_yaml(value, f"--{key} {value}")
-        classes = _classes(kind)
+        classes = slot_classes(kind)
         if isinstance(value, dict) and (classes or "class_path" in value):
             init_args = value.get("init_args")
             given = dict(init_args) if isinstance(init_args, dict) else {}
@@ -136,21 +148,24 @@ class _Walk:
             named = value.get("class_path", _class_path(default))
             is_default = named is None and classes
             found = classes[0] if is_default else self._resolve(key, str(named), classes)
-            self._check_class(key, given, found, classes)
-        elif isinstance(value, dict) and (inner := _inner(kind, Mapping)):
+            if is_default and given and not _takes(found, given):
+                self._refuse(f"{key}.{next(iter(given))}", without_class(key))
+            else:
+                self._check_class(key, given, found, classes)
+        elif isinstance(value, dict) and (inner := inner_types(kind, Mapping)):
             for name, content in value.items():
                 self._check(f"{key}.{name}", content, inner[-1])
-        elif isinstance(value, list) and (inner := _inner(kind, Sequence)):
+        elif isinstance(value, list) and (inner := inner_types(kind, Sequence)):
             for content in value:
                 self._check(key, content, inner[0])
-        elif _fits(value, kind):
+        elif fits(value, kind):
             return
-        elif isinstance(value, str) and all(map(_classes, _parts(kind))):
+        elif isinstance(value, str) and all(map(slot_classes, parts(kind))):
             self._check_class(key, {}, self._resolve(key, value, classes), classes)
         elif refusal := self.settings.imports.refused_in(value, key):
             self.refused.append(str(refusal))
         else:
-            self._refuse(key, f"{str(value)[:300]}: expected {_expected(value, kind)}.")
+            self._refuse(key, f"{str(value)[:300]}: expected {expected_value(value, kind)}.")
 
     def _check_class(
         self, key: str, given: dict[str, Any], found: Any, classes: list[type]
@@ -171,7 +186,9 @@ class _Walk:
 
     def _resolve(self, key: str, name: str, classes: list[type]) -> Any:
         """Return the class that a slot names, None if there is none."""
-        found = list(dict.fromkeys(one for base in classes for one in _concrete(base)))
+        if Path(name).is_file():
+            read_yaml(Path(name))  # refused for what is in it
+        found = list(dict.fromkeys(one for base in classes for one in concrete_classes(base)))
         known = {one.__name__: one for one in found}
         if len(same := [one for one in found if one.__name__ == name]) > 1:
             meant = next((one for one in same if one in classes), same[0])
@@ -218,71 +235,15 @@ def settings_parser(found: Any) -> ArgumentParser:
     return parser
 
 
-def _parts(kind: Any) -> list[Any]:
-    """Return the members of a union but None, of unions within it too."""
-    if get_origin(kind) not in (Union, types.UnionType):
-        return [] if kind is type(None) else [kind]
-    return [part for member in get_args(kind) for part in _parts(member)]
-
-
-def _inner(kind: Any, container: type) -> tuple[Any, ...]:
-    """Return what the container among the parts of a type holds."""
-    for part in _parts(kind):
-        origin = get_origin(part)
-        if isinstance(origin, type) and issubclass(origin, container):
-            return get_args(part)
-    return ()
-
-
-def _classes(kind: Any) -> list[type]:
-    """Return the classes that a slot takes, or that a callable in it returns."""
-    found: list[type] = []
-    for part in _parts(kind):
-        if get_origin(part) is Callable:
-            for returned in get_args(part)[-1:]:  # empty for a plain Callable
-                found += _classes(returned)
-        elif isinstance(part, type) and get_origin(part) is None and part.__module__ not in _PLAIN:
-            found.append(part)
-    return found
-
-
-def _concrete(base: type) -> set[type]:
-    """Return the public, imported classes of a kind that have no abstract methods."""
-    methods = (getattr(base, name, None) for name in dir(base))
-    is_abstract = any(getattr(method, "__isabstractmethod__", False) for method in methods)
-    found = set() if is_abstract or base.__name__.startswith("_") else {base}
-    return found.union(*map(_concrete, type.__subclasses__(base)))
+def _takes(found: type, given: Mapping[str, Any]) -> bool:
+    """Return whether a slot's own class could be built from settings: is no base of others."""
+    known = {action.dest for action in settings_parser(found)._actions}
+    return dataclasses.is_dataclass(found) or (
+        found in concrete_classes(found) and given.keys() <= known
+    )
 
 
 def _class_path(default: Any) -> str | None:
     """Return the class of a slot's default."""
     named = default.get("class_path") if hasattr(default, "get") else None
     return named if isinstance(named, str) and imported(named) is not None else None
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    try:
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--value", type=kind)
-        parser.parse_object({"value": value})
-    except ArgumentError:
-        return False
-    except Exception:  # a type that only the class itself can check
-        return True
-    return True
-
-
-def _expected(value: Any, kind: Any) -> str:
-    is_number = isinstance(value, int | float) or str(value).replace(".", "").isdecimal()
-    if is_number and (inner := _inner(kind, tuple) or _inner(kind, Sequence)):
-        length = len(inner) if Ellipsis not in inner else 1
-        return f"a list such as [{', '.join([str(value)] * length)}]"
-    return " or ".join(dict.fromkeys(map(_type_name, _parts(kind))))
-
-
-def _type_name(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(repr, get_args(kind)))}"
-    inner = [_type_name(part) for part in get_args(kind) if isinstance(part, type)]
-    name = getattr(get_origin(kind) or kind, "__name__", str(kind))
-    return f"{name} of {', '.join(dict.fromkeys(inner))}" if inner else str(name)

@@ -1,8 +1,6 @@
 """Config files and command-line overrides as one tree of settings.
 
-An override is merged like one more file. Unlike jsonargparse, a slot whose class changes starts
-afresh, where `init_args` that both classes know would leak into the new one; and a key under a
-slot that is null is refused, where it would silently bring the slot back.
+An override is merged like one more file (`pne_seg.cli.merging`).
 """
 
 import difflib
@@ -15,19 +13,13 @@ from typing import Any
 import yaml
 
 from pne_seg.cli import program
+from pne_seg.cli.merging import Config, merge
 from pne_seg.errors import UserError
 from pne_seg.files import expanded
-from pne_seg.imports import Imports, imported
+from pne_seg.imports import Imports
 from pne_seg.settings_files import check_yaml, line_of, parse_yaml, read_yaml
 from pne_seg.shipped_configs import find_config, shipped_configs
 
-Config = dict[str, Any]
-SLOT_KEYS = ("class_path", "init_args", "dict_kwargs")
-
-_AS_ONE = ("classes",)
-"""Keys whose mappings are one value: another replaces it."""
-_TABLES = ("extra_losses", "extra_loss_weights", "lr_scales")
-"""Keys whose mappings a later file extends and a flag replaces."""
 _OWN = Imports(own=True, setting="--{}", fix="add --allow {}")
 
 
@@ -114,9 +106,9 @@ class Settings:
         """Return a setting, `init_args` left out of its key; what an override says is a text."""
         node: Any = self.tree()
         for name in key.split("."):
-            if isinstance(node, dict) and name not in node:
+            if isinstance(node, dict) and not {name, f"{name}+"} & node.keys():
                 node = node.get("init_args")
-            node = node.get(name) if isinstance(node, dict) else None
+            node = node.get(name, node.get(f"{name}+")) if isinstance(node, dict) else None
         return node
 
     def pop(self, key: str) -> str | None:
@@ -127,7 +119,7 @@ class Settings:
 
     def place(self, key: str) -> str:
         """Return a line that names file and line of a setting; empty for one typed as a flag."""
-        typed = [_plain(override.key) for override in self.overrides]
+        typed = [_plain(override.key).removesuffix("+") for override in self.overrides]
         files = [] if any(f"{key}.".startswith(f"{given}.") for given in typed) else self.files
         for file in reversed(files):
             if (line := line_of(file, key.split("."))) is not None:
@@ -191,63 +183,6 @@ def _nearest(path: Path) -> str:
     known |= {file.stem: str(file) for file in path.parent.glob("*.yaml")}
     near = [known[name] for name in difflib.get_close_matches(path.stem, known)]
     return f"\n  The nearest: {', '.join(near)}." if near else ""
-
-
-def merge(base: Config, new: Config, source: str, prefix: str = "") -> Config:
-    """Merge `new` over `base`: mappings key by key, other values replaced, a new class afresh.
-
-    What is set of a class beside `class_path` is taken for its `init_args`. `source` is the file
-    of `new`, or the flag that says all of it.
-    """
-    merged = dict(base)
-    for key, value in new.items():
-        name = prefix[:-1] if key == "init_args" else f"{prefix}{key}"
-        old: Any = base.get(key)
-        is_whole_flag = source == f"--{name}"
-        if isinstance(value, dict):
-            below_null = key in base and old is None and not is_whole_flag
-            if below_null and "class_path" not in value:
-                raise UserError(
-                    f"{source}: '{name}.{next(iter(value), '')}' is set while '{name}' is null, "
-                    "which switches it off. Leave the key out, or give the class first "
-                    f"(--{name} CLASS)."
-                )
-            old = {"class_path": old} if isinstance(old, str) else old
-        elif isinstance(value, str) and isinstance(old, dict) and "class_path" in old:
-            same = same_class(str(old["class_path"]), value)
-            value = {"class_path": value} if same else value
-        are_mappings = isinstance(old, dict) and isinstance(value, dict)
-        replaces = key in _AS_ONE or (key in _TABLES and is_whole_flag)
-        if are_mappings and not replaces and not _changes_class(old, value):
-            value = _with_init_args(value) if "class_path" in old else value
-            value = merge(old, value, source, f"{name}.")
-        merged[key] = value
-    return merged
-
-
-def same_class(one: str, other: str) -> bool:
-    """Return whether two class paths, in full or only by the class's name, mean one class."""
-    if "." in one and "." in other and one != other:
-        found = imported(one)
-        return found is not None and found is imported(other)
-    return one.rpartition(".")[2] == other.rpartition(".")[2]
-
-
-def _with_init_args(slot: Config) -> Config:
-    """Move what stands beside `class_path` into `init_args`."""
-    spec = {part: slot[part] for part in slot if part in SLOT_KEYS}
-    if settings := {part: slot[part] for part in slot if part not in SLOT_KEYS}:
-        spec["init_args"] = {**(spec.get("init_args") or {}), **settings}
-    return spec
-
-
-def _changes_class(old: Config, new: Config) -> bool:
-    """Return whether `new` names another class than `old`, which may be settings of a default."""
-    if "class_path" not in new:
-        return False
-    if "class_path" in old:
-        return not same_class(str(old["class_path"]), str(new["class_path"]))
-    return any(part not in SLOT_KEYS for part in old)
 
 
 def _classes_first(overrides: Sequence[Override]) -> list[Override]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pne_seg.contrast.hooked_modules import capture_classifier, check_class_count
 from pne_seg.contrast.interface import (
     ContrastiveLoss,
     ContrastResult,
@@ -20,7 +21,7 @@ from pne_seg.contrast.interface import (
 )
 from pne_seg.contrast.pixel_contrast import PixelContrastLoss
 from pne_seg.contrast.pne import InfoNCELoss, PNELoss
-from pne_seg.feature_hooks import FeatureHook, capture_dummy, find_classifier, find_module
+from pne_seg.feature_hooks import FeatureHook, find_classifier, find_module
 from pne_seg.training_loss import LossTerm, TrainingTerm
 
 _ATTACH = "Call attach(network, num_classes, ignore_index) first."
@@ -146,20 +147,9 @@ class Contrast(TrainingTerm):
             channels, classes = classifier.in_channels, classifier.out_channels
             device = classifier.weight.device
         else:
-            feature, logits = capture_dummy(network, self.hooks)
-            for name, tensor in (("feature", feature), ("logits", logits)):
-                if not isinstance(tensor, Tensor) or tensor.ndim != 4:
-                    found = tuple(getattr(tensor, "shape", ())) or type(tensor).__name__
-                    raise ValueError(
-                        f"The module for the {name} gives {found}, expected (B, channels, h, w). "
-                        f"Name another module in '{name}_module'."
-                    )
+            feature, logits = capture_classifier(network, self.hooks, num_classes)
             channels, classes, device = feature.shape[1], logits.shape[1], feature.device
-        if classes != num_classes:
-            raise ValueError(
-                f"{logits_name!r} gives {classes} channels, but there are {num_classes} classes. "
-                "Name the classifier's last convolution in 'logits_module'."
-            )
+        check_class_count(logits_name, classes, num_classes)
         with torch.random.fork_rng(devices=[]):
             self.projection = Projection(channels, self.embedding_dim).to(device)
         self.loss.ignore_index = ignore_index

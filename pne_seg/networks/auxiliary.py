@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pne_seg.dummy_graph import has_parameters, last_activation
 from pne_seg.feature_hooks import FeatureHook, capture_dummy, find_module
 from pne_seg.inference import resize_logits
 from pne_seg.loss_checks import check_loss
@@ -77,6 +78,11 @@ class AuxiliaryLogits(Auxiliary):
                     f"{self.logits_module!r} gives {tuple(found.shape)}, expected logits of "
                     f"{num_classes} classes, (B, {num_classes}, h, w)."
                 )
+            if activation := last_activation(found):
+                raise ValueError(
+                    f"{self.logits_module!r} ends in {activation}; the loss expects logits. "
+                    "Name the module before it."
+                )
         super().attach(network, num_classes, ignore_index)
 
     def logits(self) -> Tensor:
@@ -120,6 +126,12 @@ class FCNHead(Auxiliary):
         self.detach()
         self.hooks = [FeatureHook(self.feature_module, "output")]
         feature = self._select(*capture_dummy(network, self.hooks))
+        if not has_parameters(feature, network):
+            what = "the image itself" if feature.shape[1] == 3 else "what no trained layer computes"
+            raise ValueError(
+                f"{self.feature_module!r} gives at stage {self.stage} {what}: the auxiliary loss "
+                "would not reach the network. Name another stage, such as -2, or feature_module."
+            )
         # Drawn without touching the random state: runs with and without the head stay comparable.
         with torch.random.fork_rng(devices=[]):
             head = nn.Sequential(

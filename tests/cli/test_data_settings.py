@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pne_seg.cli.settings import merge
+from pne_seg.cli.merging import merge
 from tests.cli.commands import DRY, command, refused
 from tests.data.miniature import write_folder
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pne_seg.cli.settings import Settings, merge, read_config, same_class
+from pne_seg.cli.merging import merge, same_class
+from pne_seg.cli.settings import Settings, read_config
 from pne_seg.errors import UserError
 from tests.cli.commands import write_config
 

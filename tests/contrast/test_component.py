@@ -448,7 +448,78 @@ def test_a_network_that_does_not_fit_is_refused_and_left_bare(
 def test_a_hook_on_something_else_than_a_map_is_refused() -> None:
     network = smp.FPN("resnet18", encoder_weights=None, classes=CLASSES)
     contrast = PNE(feature_module="decoder", logits_module="segmentation_head")
-    with pytest.raises(ValueError, match=r"feature gives list, .*'feature_module'"):
+    with pytest.raises(ValueError, match=r"feature_module 'decoder': .* list, "):
+        contrast.attach(network, CLASSES, 255)
+
+
+class Branched(TinyNet):
+    """A norm of the image, a pooled gate, a shared ReLU, a spare layer, a resized output."""
+
+    def __init__(self) -> None:
+        super().__init__(CLASSES, width=8)
+        self.norm = nn.Identity()
+        self.pool, self.gate = nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1)
+        self.relu, self.spare = nn.ReLU(), nn.ReLU()
+        self.named = nn.Conv2d(8, 8, 1)
+        self.up, self.soft = nn.Upsample(scale_factor=2), nn.Softmax(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        feature = self.relu(self.feature(self.norm(images) / 2))
+        feature = self.relu(feature * self.gate(self.pool(feature)))
+        logits = self.segmentation_head(self.named(input=feature))
+        self.soft(logits)
+        scores: Tensor = self.up(logits)
+        return scores
+
+
+HEAD = r".*Name 'segmentation_head': what enters it is the feature"
+
+
+@pytest.mark.parametrize(
+    ("feature", "logits", "message"),
+    [
+        *(
+            (name, "segmentation_head", f"the image itself{HEAD}")
+            for name in ("", "norm", "encoder")
+        ),
+        ("encoder", "", r"the image itself.*Name 'segmentation_head.1'"),
+        ("up", "segmentation_head", f"the logits, or computed from them{HEAD}"),
+        ("soft", "segmentation_head", f"the logits, or computed from them{HEAD}"),
+        ("gate", "segmentation_head", f"one value per channel{HEAD}"),
+        ("spare", "segmentation_head", "'spare' is not run in a forward pass"),
+        ("relu", "segmentation_head", "'relu' runs 2 times in a forward pass"),
+        ("decoder", "spare", "'spare' is not run"),
+        ("decoder", "soft", "'soft' ends in softmax"),
+        ("decoder", "named", "'named' gives 8 channels, but there are 3 classes"),
+    ],
+)
+def test_a_feature_that_is_none_is_refused(feature: str, logits: str, message: str) -> None:
+    network = Branched()
+    contrast = PNE(feature_module=feature, logits_module=logits)
+    with pytest.raises(ValueError, match=message):
+        contrast.attach(network, CLASSES, 255)
+    assert hook_count(network) == 0
+
+
+@pytest.mark.parametrize(
+    "feature", ["decoder", "named", "segmentation_head", "segmentation_head.1"]
+)
+def test_a_feature_of_the_network_reaches_its_layers(feature: str) -> None:
+    network = Branched()
+    contrast = PNE(embedding_dim=4, feature_module=feature, logits_module="segmentation_head")
+    contrast.attach(network, CLASSES, 255)
+    with capture(contrast.hooks):
+        network(torch.randn(2, 3, 32, 32))
+    contrast(torch.randint(0, CLASSES, (2, 32, 32)), 0).weighted.backward()
+    gradient = next(network.encoder.parameters()).grad
+    assert gradient is not None
+    assert gradient.any()
+
+
+def test_a_frozen_network_is_refused() -> None:
+    network = TinyNet(CLASSES).requires_grad_(False)
+    contrast = PNE(feature_module="segmentation_head", logits_module="segmentation_head")
+    with pytest.raises(ValueError, match=r"without a trained layer.*Unfreeze the network"):
         contrast.attach(network, CLASSES, 255)
 
 

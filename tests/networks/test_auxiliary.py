@@ -258,6 +258,27 @@ class Pooled(TinyNet):
         return super().forward(images)
 
 
+class Spare(TinyNet):
+    """With a module that no image reaches."""
+
+    def __init__(self) -> None:
+        super().__init__(CLASSES)
+        self.spare = nn.Sequential(nn.ReLU(), nn.ReLU())
+
+
+class Activated(TinyNet):
+    """With probabilities on the way, which are not returned."""
+
+    def __init__(self) -> None:
+        super().__init__(CLASSES)
+        self.soft = nn.Softmax(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores = super().forward(images)
+        self.soft(scores)
+        return scores
+
+
 @pytest.mark.parametrize(
     ("build", "term", "message"),
     [
@@ -266,6 +287,10 @@ class Pooled(TinyNet):
         (upernet, FCNHead(feature_module="encodr"), r"no module 'encodr'.*'encoder'"),
         (Pooled, FCNHead(feature_module="pool"), r"'pool' gives \(1, 3\), expected \(B, channels"),
         (lambda: TinyNet(4), AuxiliaryLogits("segmentation_head"), r"\(1, 4, .*of 3 classes"),
+        (upernet, FCNHead(stage=0), r"'encoder' gives at stage 0 the image itself"),
+        (Spare, FCNHead(feature_module="spare"), r"'spare' is not run in a forward pass of Spare"),
+        (Spare, AuxiliaryLogits("spare.1"), r"'spare.1' is not run"),
+        (Activated, AuxiliaryLogits("soft"), r"'soft' ends in softmax; the loss expects logits"),
         (TinyNet, AuxiliaryLogits(), r"no module 'decoder.region_classifier'"),
     ],
 )
