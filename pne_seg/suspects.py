@@ -12,9 +12,9 @@ likely, to the network, its own classes are than the labels.
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ import numpy.typing as npt
 
 from pne_seg.visualization.colors import Labels, Pixels
 from pne_seg.visualization.mosaics import SuspectCrop, shrink
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHOWN = 8
 """Suspects in a picture."""
@@ -169,13 +172,24 @@ class WorstSuspects:
         self,
         split: str,
         name: str,
-        image: Callable[[], Pixels],
-        labels: Labels,
-        predicted: Labels,
-        log_probabilities: npt.NDArray[np.floating[Any]],
+        image: "Tensor",
+        labels: "Tensor",
+        predicted: "Tensor",
+        log_probabilities: "Tensor",
     ) -> None:
-        """Look at an image; `image` returns its (H, W, 3) pixels, which few images need."""
-        regions = self.search.regions(labels, predicted, log_probabilities, self.ignore_index)
+        """Look at an image.
+
+        Args:
+            split: of the image.
+            name: of the image.
+            image: (3, h, w) uint8; it is copied only for the worst.
+            labels: (H, W) class indices or the ignore value.
+            predicted: (H, W) class indices.
+            log_probabilities: (2, H, W), of the predicted class and of the label.
+        """
+        given, said = labels.cpu().numpy(), predicted.short().cpu().numpy()
+        chances = log_probabilities.cpu().numpy()
+        regions = self.search.regions(given, said, chances, self.ignore_index)
         self.seen += 1
         self.images += bool(regions)
         self.regions += len(regions)
@@ -183,7 +197,8 @@ class WorstSuspects:
         self._keep([*self.suspects, *new])
         for suspect in self.suspects[: self.shown]:
             if suspect.region.mask is not None:
-                suspect.crop = _crop(image(), labels, predicted, suspect.region)
+                pixels = image.permute(1, 2, 0).cpu().numpy()
+                suspect.crop = _crop(pixels, given, said, suspect.region)
         for suspect in new:
             suspect.region.mask = None
 

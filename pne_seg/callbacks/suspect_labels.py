@@ -1,13 +1,11 @@
 """Suspect labels of a test: where the network, confidently, contradicts the label."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
-from torch import Tensor
 
 from pne_seg import visualization
 from pne_seg.callbacks.exact_resume import gather
@@ -50,14 +48,9 @@ class SuspectLabels(Callback):
         assert scored is not None
         assert scored.log_probabilities is not None
         for index, name in enumerate(batch["name"]):
-            self.worst.add(
-                "test",
-                name,
-                partial(_pixels, batch["image"][index]),
-                batch["mask"][index].cpu().numpy(),
-                scored.classes[index].short().cpu().numpy(),
-                scored.log_probabilities[:, index].cpu().numpy(),
-            )
+            image, labels = batch["image"][index], batch["mask"][index]
+            chances = scored.log_probabilities[:, index]
+            self.worst.add("test", name, image, labels, scored.classes[index], chances)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SegmentationModule)
@@ -81,7 +74,3 @@ class SuspectLabels(Callback):
         else:
             picture.unlink(missing_ok=True)  # of an earlier test
         rank_zero_info(f"{first} {file}" if first.regions else str(first))
-
-
-def _pixels(image: Tensor) -> Any:
-    return image.permute(1, 2, 0).cpu().numpy()
