@@ -54,8 +54,11 @@ def run(args: Sequence[str]) -> Path | None:
         parser.add_argument("--data", help="Class of the data set; its settings are --data.KEY.")
         parser.parse(settings)
     check_keys(settings, {"data", "suspects", *(action.dest for action in parser._actions)})
-    if weights is None and any(given.key.startswith("suspects") for given in settings.overrides):
-        raise UserError("--suspects needs a trained network. Give its run as --run.")
+    if (given := settings.get("suspects")) is not None:
+        if weights is None:
+            raise UserError("--suspects needs a trained network. Give its run as --run.")
+        if not isinstance(given, dict):
+            raise UserError(f"--suspects {given}: expected a setting, as --suspects.min_width.")
     with loading():  # after --help and mistyped keys: Lightning's data modules take seconds
         from pne_seg.cli.checks import build_error, dropped_setting
         from pne_seg.data import SegmentationDataModule
