@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from pne_seg.callbacks import Figures, ImageScores, RunPage, Summary, SuspectLabels
-from pne_seg.callbacks.run_page import PAGE
 from pne_seg.data.samples import Sample, SegmentationDataset
 from pne_seg.inference import Inference
 from pne_seg.module import SegmentationModule
+from pne_seg.page.run_content import PAGE
 from pne_seg.suspects import SuspectSearch
 from tests.callbacks.halves import HalvesData, Split, trainer
 from tests.page.browser import Page

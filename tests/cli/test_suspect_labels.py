@@ -104,11 +104,11 @@ def test_every_split_is_looked_at(run: Path, capsys: pytest.CaptureFixture[str])
 def test_a_test_lists_those_of_its_split(run: Path) -> None:
     check(run, "--data.root", "mine")
     of_test = [row for row in rows(Path("data_check/mine/suspects.csv")) if row["split"] == "test"]
-    given = ["test", "--run", run, "--data.root", "mine", *QUICK, "--figures.num_images", "0"]
-    off = command(*given, "--suspects.max_rows", "0").run_folder
+    given = ["--run", str(run), "--data.root", "mine", *QUICK, "--figures.num_images", "0"]
+    off = command("test", *given, "--suspects.max_rows", "0").run_folder
     assert off is not None
     assert "suspects.csv" not in contents(off)
-    folder = command(*given).run_folder
+    folder = command("test", *given).run_folder
     assert folder is not None
     assert "suspects.png" not in " ".join(contents(folder))
     alone = [{**row, "rank": ""} for row in rows(folder / "suspects.csv")]
