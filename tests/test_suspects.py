@@ -19,7 +19,9 @@ Array = npt.NDArray[Any]
 
 def chances(labels: Array, predicted: Array, high: float = 0.96, low: float = 0.02) -> Array:
     """(2, H, W) log probabilities: `high` for each prediction, `low` for another label."""
-    return np.log(np.stack([np.full(labels.shape, high), np.where(labels == predicted, high, low)]))
+    of_labels = np.where(labels == predicted, high, low)
+    found: Array = np.log(np.stack([np.full(labels.shape, high), of_labels]))
+    return found
 
 
 def boxes(regions: Sequence[Region]) -> list[tuple[int, ...]]:
@@ -296,7 +298,8 @@ def noisy() -> dict[str, Any]:
         given, planted = classes.copy(), np.zeros(classes.shape, bool)
         if side := PLANTED.get(index):
             depth = [ndimage.distance_transform_cdt(classes == c) for c in range(CLASSES)]
-            owner, y, x = np.unravel_index(np.argmax(depth), np.shape(depth))
+            deepest = int(np.argmax(np.stack(depth)))
+            owner, y, x = map(int, np.unravel_index(deepest, (CLASSES, *classes.shape)))
             top, left = max(0, y - side // 2), max(0, x - side // 2)
             planted[top : top + side, left : left + side] = True
             planted &= classes == owner
