@@ -113,9 +113,14 @@ def check_same_classes(
 
     Names are compared as they are written. A checkpoint that does not name its classes passes.
     """
-    trained = description_in(checkpoint, file)
-    if trained is None:
-        return
+    if (trained := description_in(checkpoint, file)) is not None:
+        refuse_other_classes(class_names, trained, file)
+
+
+def refuse_other_classes(
+    class_names: Sequence[str], trained: DataDescription, file: Path | str
+) -> None:
+    """Refuse classes that differ from those that a file's network was trained on."""
     if difference := class_difference(class_names, trained.class_names):
         given = f"classes={[*trained.class_names]}"
         if len(given) > 200:

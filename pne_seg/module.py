@@ -16,6 +16,7 @@ from pne_seg.inference import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     WHOLE_IMAGES,
+    Evaluation,
     Inference,
     Predictor,
     Preprocessing,
@@ -125,6 +126,8 @@ class SegmentationModule(ResumableModule):
         self.metrics: SegmentationMetrics | None = None
         self.boundary = BoundaryConfusion(num_classes, ignore_index, boundary_widths)
         self.boundary_metrics: BoundaryMetrics | None = None
+        self.log_probabilities = False  # whether a test's evaluations have them, for a callback
+        self.scored: Evaluation | None = None  # of the latest batch that was tested
         self.register_load_state_dict_pre_hook(reconcile_training_terms)  # type: ignore[no-untyped-call]
         if init_from is not None:
             rank_zero_info(str(initialize_from(self, init_from)))
@@ -202,13 +205,13 @@ class SegmentationModule(ResumableModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count the batch and return the (B, H, W) predicted class indices."""
-        return self._evaluate(batch, "val")
+        return self._evaluate(batch, "val").classes
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count the batch, near the borders too, and return the predicted class indices."""
-        prediction = self._evaluate(batch, "test")
-        self.boundary.update(prediction, batch["mask"])
-        return prediction
+        self.scored = self._evaluate(batch, "test", self.log_probabilities)
+        self.boundary.update(self.scored.classes, batch["mask"])
+        return self.scored.classes
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return (B, H, W) class indices, at the files' own size if it is the same for all."""
@@ -217,13 +220,13 @@ class SegmentationModule(ResumableModule):
         sizes = {tuple(size) for size in batch.get("source_size", ())}
         return self.scorer.classes(batch["image"], sizes.pop() if len(sizes) == 1 else None)
 
-    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
+    def _evaluate(self, batch: Batch, stage: str, log_probabilities: bool = False) -> Evaluation:
         target = batch["mask"].long()
-        scored = self.scorer.evaluate(batch["image"], target, self.ignore_index)
+        scored = self.scorer.evaluate(batch["image"], target, self.ignore_index, log_probabilities)
         loss = (scored.loss / scored.pixels.clamp(min=1)).float()
         self.log(f"{stage}/loss", loss, batch_size=len(target), sync_dist=True)
         self.confusion.update(scored.classes, target)
-        return scored.classes
+        return scored
 
     def on_validation_epoch_end(self) -> None:
         """Compute the split's metrics and log them."""
@@ -231,6 +234,7 @@ class SegmentationModule(ResumableModule):
 
     def on_test_epoch_end(self) -> None:
         """Compute the split's metrics, near the borders too, and log them."""
+        self.scored = None
         if self.boundary.widths:
             self.boundary_metrics = self.boundary.metrics()
             self.log_dict(self.boundary_metrics.as_dict("test"), sync_dist=True)

@@ -45,6 +45,9 @@ CLASSES = {
         f"pne_seg.callbacks.{name}"
         for name in ("Figures", "BestCheckpoint", "LastCheckpoint", "ContrastDiagnostics")
     ],
+    ("Suspect labels", "`--suspects.SETTING` of `test` and `check-data --run`"): [
+        "pne_seg.suspects.SuspectSearch"
+    ],
     ("Transforms", "In the list `data.transforms`:"): [
         f"pne_seg.data.transforms.{name}"
         for name in ("RandomScaleCrop", "PadTo", "PhotometricDistortion")

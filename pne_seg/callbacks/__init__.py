@@ -10,6 +10,7 @@ from pne_seg.callbacks.live_curves import LiveCurves
 from pne_seg.callbacks.run_page import RunPage
 from pne_seg.callbacks.stop_on_signal import StopOnSignal, Stopped
 from pne_seg.callbacks.summary import Summary
+from pne_seg.callbacks.suspect_labels import SuspectLabels
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -26,4 +27,5 @@ __all__ = [
     "StopOnSignal",
     "Stopped",
     "Summary",
+    "SuspectLabels",
 ]

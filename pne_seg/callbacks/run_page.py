@@ -14,6 +14,7 @@ from pne_seg.callbacks.image_scores import ImageScores
 from pne_seg.callbacks.progress import device_name
 from pne_seg.callbacks.stop_on_signal import Stopped
 from pne_seg.callbacks.summary import Summary, in_words
+from pne_seg.callbacks.suspect_labels import SuspectLabels
 from pne_seg.data.base import SegmentationDataModule, Split
 from pne_seg.description import SPLIT_NAMES
 from pne_seg.files import write_bytes_atomically
@@ -30,13 +31,20 @@ class RunPage(Callback):
 
     It comes after the callbacks that it shows: metrics of the summary, images of the figures and
     the worst of all images. A failure to write it is a warning. A test rewrites the page that the
-    training left, with the test's metrics and images.
+    training left, with the test's metrics, images and suspect labels.
     """
 
-    def __init__(self, figures: Figures, summary: Summary, images: ImageScores) -> None:
+    def __init__(
+        self,
+        figures: Figures,
+        summary: Summary,
+        images: ImageScores,
+        suspects: SuspectLabels | None = None,
+    ) -> None:
         self.figures = figures
         self.summary = summary
         self.images = images
+        self.suspects = suspects
         self.folder: Path | None = None  # of the run; if None, nothing is written
         self.about: dict[str, Any] = {"name": "", "seed": None}
         self.settings: Callable[[], Settings] = tuple  # those that differ from their defaults
@@ -120,7 +128,18 @@ class RunPage(Callback):
         if split == "test":
             worst = _shown(self.images.extremes()["worst"], module)
         text = f"The {where} images with the lowest mIoU over the classes that occur in each."
-        return [*groups, ("Worst images", text, worst)]
+        groups.append(("Worst images", text, worst))
+        if self.suspects is not None and self.suspects.worst is not None:
+            text = (
+                "Regions where the network is confident of another class than the label, the worst "
+                "first. All are in suspects.csv."
+            )
+            crops = [
+                Example(caption, crop.image, crop.labels, crop.prediction)
+                for caption, crop in self.suspects.worst.crops()
+            ]
+            groups.append(("Suspect labels", text, _shown(crops, module)))
+        return groups
 
     def _facts(self, trainer: Trainer, module: SegmentationModule, ended: str) -> dict[str, Any]:
         """Describe the training in plain values."""

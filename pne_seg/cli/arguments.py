@@ -53,6 +53,7 @@ GROUPS = {
     "trainer": "lightning.pytorch.Trainer",
     "model": "pne_seg.module.SegmentationModule",
     "figures": "pne_seg.callbacks.Figures",
+    "suspects": "pne_seg.suspects.SuspectSearch",
     "best_checkpoint": "pne_seg.callbacks.BestCheckpoint",
     "last_checkpoint": "pne_seg.callbacks.LastCheckpoint",
 }

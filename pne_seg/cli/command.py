@@ -24,6 +24,7 @@ from pne_seg.callbacks import (
     StopOnSignal,
     Stopped,
     Summary,
+    SuspectLabels,
 )
 from pne_seg.callbacks.progress import device_name, terminal_callbacks
 from pne_seg.checkpoint_file import read_checkpoint
@@ -44,6 +45,7 @@ from pne_seg.networks.slot import CLASS_COUNTS, PRETRAINED
 from pne_seg.prediction.prediction_run import PredictionRun
 from pne_seg.runs import BEST, RUNS, Evaluated, check_run_name
 from pne_seg.settings_files import parse_yaml
+from pne_seg.suspects import SuspectSearch
 from pne_seg.tracking import log_settings
 from pne_seg.weight_loading import fill_network
 
@@ -106,6 +108,7 @@ class SegmentationCLI(LightningCLI):
         parser.add_argument("--ema", type=EMAWeightAveraging | None, help=EMA_HELP)
         for key, callback in _CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
+        parser.add_class_arguments(SuspectSearch, "suspects")
         targets = {f"model.{name}": name for name in checks.FROM_DATA}
         targets |= {f"model.network.init_args.{name}": "num_classes" for name in CLASS_COUNTS}
         for target, name in targets.items():
@@ -115,7 +118,7 @@ class SegmentationCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, with messages that name the setting."""
         assert isinstance(parser, Parser)
-        checks.check_groups(self.settings, ("trainer", "model", *_CALLBACKS))
+        checks.check_groups(self.settings, ("trainer", "model", "suspects", *_CALLBACKS))
         loggers.set_defaults(self.settings)
         self.config = parser.parse(self.settings)
         if self.verb == "fit":
@@ -184,8 +187,7 @@ class SegmentationCLI(LightningCLI):
         return trainer
 
     def _training_callbacks(self, config: dict[str, Any]) -> list[Callback]:
-        averaging = _as_list(self.config_init["ema"])
-        callbacks = [FiniteTraining(), LabeledPixels(), *averaging]
+        callbacks = [FiniteTraining(), LabeledPixels(), *_as_list(self.config_init["ema"])]
         callbacks += [*self._reporting(), ExactResume()]
         if config["fast_dev_run"] or config["enable_checkpointing"] is False:
             return [*callbacks, StopOnSignal(None)]
@@ -215,20 +217,18 @@ class SegmentationCLI(LightningCLI):
         if self.verb == "validate":
             return [summary, figures]
         images = ImageScores(min(figures.num_images, 4))
-        images.folder = self.run_folder
-        page = RunPage(figures, summary, images)
+        suspects = SuspectLabels(self.config_init["suspects"], figures.num_images)
+        images.folder = suspects.folder = self.run_folder
+        page = RunPage(figures, summary, images, suspects)
         if self.verb == "fit":
             page.folder = self.run_folder
             page.about = {"name": self.name, "seed": self.config["seed_everything"]}
-            defaults = self.parser.get_defaults
-            page.settings = lambda: changed_settings(
-                self._as_written.as_dict(), defaults().as_dict()
-            )
-        elif self.run_folder and summary.origin.get("same_data"):
+            written, defaults = self._as_written, self.parser.get_defaults
+            page.settings = lambda: changed_settings(written.as_dict(), defaults().as_dict())
+        elif self.run_folder and self.evaluated and summary.origin.get("same_data"):
             # Of the weights that the page is about.
-            assert self.evaluated is not None
             page.folder = self.evaluated.folder if self.evaluated.name == BEST.stem else None
-        return [summary, figures, images, page]
+        return [summary, figures, images, suspects, page]
 
     def _open_run(self) -> list[Logger]:
         """Make the run's folder and describe the run there; return its loggers."""

@@ -124,6 +124,7 @@ _SCORING = {
     "Evaluation": {
         **_INFERENCE,
         "model.boundary_widths": "a test's distances to class borders, in pixels",
+        "suspects.max_rows": "a test's regions with suspect labels, 0 for none",
         **_FIGURES,
     },
     "Trainer": _DEVICES,

@@ -21,11 +21,14 @@ class Evaluation(NamedTuple):
         classes: (B, H, W) int64.
         loss: scalar, the cross-entropy summed over the labeled pixels.
         pixels: scalar int64, the number of labeled pixels.
+        log_probabilities: (2, B, H, W) float32, of the predicted class and of the label (0 where
+            there is none); None unless asked for.
     """
 
     classes: Tensor
     loss: Tensor
     pixels: Tensor
+    log_probabilities: Tensor | None = None
 
 
 class Predictor:
@@ -63,15 +66,22 @@ class Predictor:
             [torch.cat([band.argmax(1) for _, band in logits.bands()], dim=1) for logits in maps]
         )
 
-    def evaluate(self, images: Tensor, target: Tensor, ignore_index: int) -> Evaluation:
-        """Predict each pixel's class at the size of the labels (B, H, W); sum the cross-entropy."""
+    def evaluate(
+        self, images: Tensor, target: Tensor, ignore_index: int, log_probabilities: bool = False
+    ) -> Evaluation:
+        """Predict each pixel's class at the size of the labels (B, H, W); sum the cross-entropy.
+
+        With `log_probabilities`, keep those of the predicted classes and of the labels.
+        """
         labels, done = target.long(), 0
         found: list[Tensor] = []
+        kept: list[Tensor] = []
         # Apple's GPUs have no double precision.
         precision = torch.float32 if target.device.type == "mps" else torch.float64
         loss = torch.zeros((), dtype=precision, device=target.device)
         for logits in self._logit_maps(images, target.shape[-2:]):
-            bands = []
+            bands: list[Tensor] = []
+            of_bands: list[Tensor] = []
             for rows, band in logits.bands():
                 own = labels[done : done + len(band), rows]
                 bands.append(band.argmax(1))
@@ -80,9 +90,16 @@ class Predictor:
                 else:
                     logarithm = band.log_softmax(1)
                 loss += F.nll_loss(logarithm, own, ignore_index=ignore_index, reduction="sum")
+                if log_probabilities:
+                    predicted = logarithm.gather(1, bands[-1][:, None])[:, 0]
+                    missed = F.nll_loss(logarithm, own, ignore_index=ignore_index, reduction="none")
+                    of_bands.append(torch.stack([predicted, -missed]).float())
             found.append(torch.cat(bands, dim=1))
             done += len(found[-1])
-        return Evaluation(torch.cat(found), loss, (labels != ignore_index).sum())
+            if log_probabilities:
+                kept.append(torch.cat(of_bands, dim=2))
+        pixels = (labels != ignore_index).sum()
+        return Evaluation(torch.cat(found), loss, pixels, torch.cat(kept, dim=1) if kept else None)
 
     def logits(self, images: Tensor) -> Tensor:
         """Compute (B, C, H, W) logits of all pixels at once from (B, 3, H, W) images in 0–255.

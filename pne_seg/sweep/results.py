@@ -12,8 +12,13 @@ from pne_seg.runs import METRICS, Run, open_run, read_history, read_metrics
 from pne_seg.settings_files import read_yaml
 
 _NOT_THE_METHOD = {
-    *("name", "ckpt_path", "allow", "figures", "seed_everything", "last_checkpoint"),
-    *("trainer.default_root_dir", "trainer.enable_model_summary", "trainer.enable_progress_bar"),
+    *("name", "ckpt_path", "allow", "figures", "suspects", "seed_everything"),
+    *(
+        "last_checkpoint",
+        "trainer.default_root_dir",
+        "trainer.enable_model_summary",
+        "trainer.enable_progress_bar",
+    ),
     *("trainer.log_every_n_steps", "trainer.logger", "logger", "data.init_args.num_workers"),
 }
 """Settings that may differ between runs of one arm."""

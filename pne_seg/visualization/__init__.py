@@ -9,7 +9,9 @@ from pne_seg.visualization.confusion_plot import plot_confusion_matrix
 from pne_seg.visualization.figure import save_figure
 from pne_seg.visualization.mosaics import (
     MAX_IMAGES,
+    SuspectCrop,
     plot_legend,
+    suspects_mosaic,
     training_mosaic,
     validation_mosaic,
 )
@@ -18,6 +20,7 @@ from pne_seg.visualization.training_plots import Embeddings, plot_curves, plot_e
 __all__ = [
     "MAX_IMAGES",
     "Embeddings",
+    "SuspectCrop",
     "color_labels",
     "error_map",
     "overlay",
@@ -28,6 +31,7 @@ __all__ = [
     "plot_label_histogram",
     "plot_legend",
     "save_figure",
+    "suspects_mosaic",
     "training_mosaic",
     "validation_mosaic",
 ]

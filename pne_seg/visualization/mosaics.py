@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -95,6 +96,39 @@ def validation_mosaic(
     add_legend(figure, shown_classes(shown, _drawable(data)), "Classes")
     kinds = [("wrong", WRONG), ("right (the image, dimmed)", RIGHT), ("ignored", IGNORED)]
     add_legend(figure, kinds, "Wrong pixels")
+    add_title(figure, title)
+    return figure
+
+
+class SuspectCrop(NamedTuple):
+    """A part of an image, (H, W, 3) uint8, with (H, W) maps of it."""
+
+    image: Pixels
+    labels: Labels
+    prediction: Labels
+    region: Labels  # 1 in the region that is suspect, else 0
+
+
+def suspects_mosaic(
+    suspects: Sequence[tuple[str, SuspectCrop]], data: DataDescription, *, title: str
+) -> "Figure":
+    """Draw a row per suspect, headed by its caption: image, label and prediction, outlined."""
+    ignore = data.ignore_index
+    rows: list[list[Pixels]] = []
+    shown: list[Labels] = []
+    for _, crop in suspects:
+        image, label, prediction, region = shrink(*crop)
+        shown += [label, prediction]
+        maps = [overlay(image, of, data.palette, ignore, 0.55) for of in (label, prediction)]
+        outlines, _ = cv2.findContours(
+            region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+        )
+        for picture in (pictures := [image.copy(), *maps]):
+            cv2.drawContours(picture, outlines, -1, WRONG, 2)
+        rows.append(pictures)
+    captions = [(caption, "") for caption, _ in suspects]
+    figure = _mosaic(["image", "label", "prediction"], rows, captions)
+    add_legend(figure, shown_classes(shown, data), "Classes")
     add_title(figure, title)
     return figure
 

@@ -155,6 +155,8 @@ def test_two_processes_test_as_one_does(tmp_path: Path) -> None:
         "2",
         "--figures.num_images",
         "8",
+        "--suspects.min_confidence",
+        "0",
         *QUICK,
     ]
     written = command(*map(str, args)).run_folder
@@ -167,9 +169,11 @@ def test_two_processes_test_as_one_does(tmp_path: Path) -> None:
     # Each image once, in one order; counts and so the scores are the same to the last digit.
     assert together["images.csv"] == alone["images.csv"]
     assert len(together["images.csv"].splitlines()) == 6
+    assert together["suspects.csv"] == alone["suspects.csv"]
+    assert len({row.split(b",")[2] for row in together["suspects.csv"].splitlines()}) > 3
     assert json.loads(together["metrics.json"]) == json.loads(alone["metrics.json"])
     assert json.loads(together["metrics.json"])["protocol"]["images"] == 5
-    for picture in ("worst", "best", "class_iou", "confusion_matrix"):
+    for picture in ("worst", "best", "suspects", "class_iou", "confusion_matrix"):
         assert together[f"figures/{picture}.png"] == alone[f"figures/{picture}.png"]
 
 

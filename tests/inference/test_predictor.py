@@ -262,6 +262,40 @@ def test_a_probability_of_zero_leaves_the_loss_finite() -> None:
     assert predictor(network, flip=True).evaluate(images(1, 8, 8), target, 255).loss.isfinite()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"window": (16, 16)},
+        {"flip": True},
+        {"window": (16, 24), "scales": (0.5, 1.5), "flip": True},
+    ],
+)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_log_probabilities_of_predictions_and_labels(
+    settings: dict[str, Any], autocast: bool
+) -> None:
+    network, batch = TinyNet(num_classes=4), images(3, 20, 30)
+    found = predictor(network, **settings)
+    target = torch.randint(0, 4, (3, 20, 30), dtype=torch.uint8)
+    target[torch.rand(target.shape) < 0.3] = 255
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        chances = found.logits(batch)
+        scored = found.evaluate(batch, target, 255, log_probabilities=True)
+        without = found.evaluate(batch, target, 255)
+    chances = chances if "flip" in settings else chances.softmax(1)
+    kept = scored.log_probabilities
+    assert kept is not None
+    assert (kept.shape, kept.dtype) == ((2, 3, 20, 30), torch.float32)
+    torch.testing.assert_close(kept[0].exp(), chances.amax(1), rtol=1e-5, atol=1e-5)
+    own = chances.gather(1, target.long().clamp_max(3)[:, None])[:, 0]
+    labeled = target != 255
+    torch.testing.assert_close(kept[1].exp()[labeled], own[labeled], rtol=1e-5, atol=1e-5)
+    assert not kept[1][~labeled].any()
+    assert torch.equal(scored.loss, without.loss)
+    assert without.log_probabilities is None
+
+
 # ---- memory ----------------------------------------------------------------------------------
 
 
