@@ -70,7 +70,8 @@ def colored(labels: Pixels) -> Pixels:
     """The labels as colors; black where there is no class."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(COLORS)] = COLORS
-    return table[labels]
+    shown: Pixels = table[labels]
+    return shown
 
 
 def index_png(root: Path, scenes: Photos) -> list[str]:
@@ -158,7 +159,7 @@ FORMS += [rgba_images, twelve_bit_tiff, mixed_sizes]
 def expected(form: Form, labels: Pixels, index: int) -> Pixels:
     """The labels that the form still holds."""
     if form is zero_and_255:
-        return (labels == 3).astype(np.uint8)
+        return np.where(labels == 3, np.uint8(1), np.uint8(0))
     if form is mixed_sizes:
         return labels[: 150 + index, : 200 - 3 * index]
     return labels

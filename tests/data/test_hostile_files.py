@@ -113,8 +113,8 @@ def test_the_examiner_of_check_data(count: int, tmp_path: Path) -> None:
     problems = [problem for index in range(count) for problem in examiner.examine(index).problems]
     assert {problem.kind for problem in problems} >= {"image", "labels"}
     for problem in problems:
-        assert str(tmp_path) in problem.message
-        assert "cannot be read (" not in problem.message  # by an error that is nobody's
+        assert str(tmp_path) in str(problem.error)
+        assert "cannot be read (" not in str(problem.error)  # by an error that is nobody's
 
 
 # ---- of a few kilobytes that claim much --------------------------------------------------------
