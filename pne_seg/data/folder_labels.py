@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from pne_seg.data.classes import OwnClasses, distinct_colors
 from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat
-from pne_seg.errors import UserError
+from pne_seg.errors import DataError, Fix, UserError
 
 
 def label_format(
@@ -68,10 +68,10 @@ def polygon_classes(
         if label not in names and counts[label]:
             near = difflib.get_close_matches(label.casefold(), map(str.casefold, names), 1)
             meant = next((name for name in names if near and name.casefold() == near[0]), "")
-            raise UserError(
+            raise DataError(
                 f"The label {label!r} ({counts[label]} shapes) is not in classes"
-                f"{f'; did you mean {meant!r} there' if meant else ''}. Add it to classes, or pass "
-                f"ignore_labels=[{label!r}] to leave its pixels without a class."
+                f"{f'; did you mean {meant!r} there' if meant else ''}. Add it to classes",
+                [Fix("to leave its pixels without a class", {"ignore_labels": [label]})],
             )
     index = {name: number for number, name in enumerate(names)}
     classes = {value: index[label] for label, value in values.items() if label in index}

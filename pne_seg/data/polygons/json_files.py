@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pne_seg.data.data_file import DataFile
-from pne_seg.errors import UserError
+from pne_seg.errors import DataError, Fix, UserError
 
 SUPPORTED = (
     "Supported are COCO (one JSON file) and LabelMe (a folder of JSON files, one for each image): "
@@ -83,18 +83,18 @@ def no_masks(files: Sequence[DataFile], folder: str) -> UserError | None:
         ending = file.name.lower().rpartition(".")[2]
         kind = None
         if ending in ("jpg", "jpeg", "webp"):
-            return UserError(
+            return DataError(
                 f"{file}: masks must be PNG, BMP or TIFF files; this format changes values as it "
-                "compresses. Export them again as PNG, or pass mask_tolerance, such as 20, to take "
-                "the nearest class."
+                "compresses. Export them again as PNG",
+                [Fix("to take the nearest class", {"mask_tolerance": 20})],
             )
         if ending == "json":
             kind = kind_of_json(parse_json(file, file.read_bytes()))
             if kind in ("LabelMe", "COCO"):
                 given = file.relative if kind == "COCO" else folder or "."
-                return UserError(
-                    f"{file} is {kind} JSON, and there are no masks beside it: to draw its "
-                    f"polygons, pass polygons={given!r}."
+                return DataError(
+                    f"{file} is {kind} JSON, and there are no masks beside it",
+                    [Fix("to draw its polygons", {"polygons": given})],
                 )
         elif ending == "txt" and _NUMBERS.match(file.read_bytes()[:1000]):
             kind = "a YOLO text file of boxes or polygons"
