@@ -101,7 +101,9 @@ class LogitLosses(nn.Module):
         for loss in (main, *extra.values()):
             set_ignore_index(loss, ignore_index)
             check_class_weights(loss, num_classes)
-            check_loss(loss, num_classes, ignore_index)
+            # As the main loss it may have a network that ends in log-softmax: see `requirements`.
+            if not (loss is main and isinstance(loss, nn.NLLLoss)):
+                check_loss(loss, num_classes, ignore_index)
 
     def forward(self, logits: Tensor, target: Tensor) -> list[LossTerm]:
         """Compute a term for each loss, main first, of (B, C, H, W) logits and (B, H, W) labels."""

@@ -175,9 +175,10 @@ def test_the_classifier_is_found_by_what_it_does() -> None:
     two = SegmentationModule(LRASPP(5), 5)
     layers = {name.rpartition(".")[0] for name in class_tensors(two, 5)}
     assert layers == {f"network.inner.classifier.{side}_classifier" for side in ("low", "high")}
-    softmax = nn.Sequential(TinyNet(4), nn.Softmax(1))
-    assert class_tensors(SegmentationModule(softmax, 4), 4) == set()
-    assert class_tensors(SegmentationModule(TinyNet(1), 1), 1) == set()
+    limited = SegmentationModule(nn.Sequential(TinyNet(4), nn.Hardtanh(-30, 30)), 4)
+    assert class_tensors(limited, 4) == {
+        f"network.0.{HEAD.removeprefix('network.')}.{name}" for name in ("weight", "bias")
+    }
 
 
 def test_finding_it_leaves_the_module_as_it_was() -> None:

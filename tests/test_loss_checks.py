@@ -48,7 +48,6 @@ class Own(nn.Module):
         (LOSSES.SoftBCEWithLogitsLoss(), "SoftBCEWithLogitsLoss cannot be computed of"),
         (LOSSES.SoftCrossEntropyLoss(), "SoftCrossEntropyLoss cannot be computed of"),
         (nn.BCEWithLogitsLoss(), "BCEWithLogitsLoss has no ignore_index"),
-        (nn.NLLLoss(), "takes log-probabilities.* Use CrossEntropyLoss"),
         (nn.CrossEntropyLoss(reduction="none"), r"gives \(2, 16, 16\) values.*reduction='mean'"),
         (nn.CrossEntropyLoss(torch.ones(5)), "CrossEntropyLoss cannot be computed of .*weight"),
         (Own("BCE"), "Own cannot be computed of"),

@@ -37,7 +37,7 @@ PACKAGES = (
     *("torch", "torchvision", "lightning", "torchmetrics", "segmentation_models_pytorch", "timm"),
     *("huggingface_hub", "jinja2", "safetensors", "albumentations", "cv2", "imagecodecs"),
     *("filelock", "jsonargparse", "docstring_parser", "matplotlib", "numpy", "PIL", "yaml"),
-    *("tqdm", "rich"),
+    *("pycocotools", "tqdm", "rich"),
 )
 """What the dependencies in pyproject.toml are imported as."""
 

@@ -15,7 +15,7 @@ from pne_seg.errors import UserError, unknown_setting
 
 INTERNAL = frozenset({"data.input", "data.description"})
 """Settings that are not the user's: `predict --input` makes them."""
-_NEEDS_CLASS = {*SLOTS} - {"data", "ema"}
+_NEEDS_CLASS = {*SLOTS} - {"data", "ema", "trainer.logger"}
 """Slots without a default class; without data, the parser says that these are missing."""
 _PACKAGES = ("pne_seg.", "torch.", "lightning.")
 """Packages whose classes are read; others may define theirs in any way."""

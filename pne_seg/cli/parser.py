@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
-from torch import nn
 
 from pne_seg.cli.merging import SLOT_KEYS
 from pne_seg.cli.mistyped import deepest, unknown_key, without_class
@@ -180,6 +179,8 @@ class _Walk:
         except Exception:  # signatures of third-party code; the parser's own report remains
             return
         self.compare(given, parser, f"{key}.")
+        from torch import nn  # not for help, which needs no class
+
         if issubclass(found, nn.Module) and key != "model.network":  # the data decide some of that
             needed = [action.dest for action in parser._actions if action.required]
             self.missing += [f"{key}.{name}" for name in needed if name not in given]

@@ -23,7 +23,8 @@ MAX_CLASSES = 254
 
 _MANY_COLORS = (
     "Add it to the classes or to ignore_colors; so many are left by JPEG compression, scaling or "
-    "smoothed borders, without which the masks must be saved."
+    "smoothed borders: save the masks without these, or read them by the nearest color "
+    "(mask_tolerance)."
 )
 
 

@@ -87,7 +87,7 @@ class PairedDataset(SegmentationDataset):
 
         self._check_each(looked_at, look)
         labels = [self.pairs[index].labels for index in looked_at]
-        if isinstance(self.label_format, IndexLabels):
+        if isinstance(self.label_format, IndexLabels) and self.label_format.takes:
             check_palettes(file for file in labels if file is not None)
         pixels = np.cumsum([prod(self.source_size(i)) for i in spread(len(self), _READ)])
         few = spread(len(self), _READ)[: max(1, int((pixels <= _MOST_PIXELS).sum()))]
@@ -110,8 +110,12 @@ class PairedDataset(SegmentationDataset):
             except UserError as error:
                 at_image = pair.labels is None or str(pair.labels) not in str(error)
                 problems.append((str(pair.image if at_image else pair.labels), error))
-        for shared, _ in grouped(problems, len(indices), "files"):
-            raise shared
+        for shared, files in grouped(problems, len(indices), "files"):
+            if len(files) == 1:
+                raise shared
+            fixes = shared.fixes if isinstance(shared, DataError) else ()
+            said = shared.message if isinstance(shared, DataError) else str(shared)
+            raise DataError(f"{files[0]} and others: {said}", fixes)
 
     def read(self, index: int) -> Sample:
         """Decode one pair, check and scale it; without label files, all is ignored."""

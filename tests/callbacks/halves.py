@@ -57,7 +57,7 @@ class HalvesData(SegmentationDataModule):
 
 
 class Threshold(nn.Module):
-    """Says 1 from column `edge` on and 0 before, whatever the image holds."""
+    """Logits of class 1 from column `edge` on and of 0 before, whatever the image holds."""
 
     def __init__(self, edge: int, num_classes: int = 3) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class Threshold(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         scores = images.new_zeros(len(images), self.num_classes, *images.shape[-2:])
-        scores[:, 0, :, : self.edge] = 1
-        scores[:, 1, :, self.edge :] = 1
+        scores[:, 0, :, : self.edge] = 2
+        scores[:, 1, :, self.edge :] = 2
         return scores + self.bias
 
 

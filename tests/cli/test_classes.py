@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from pne_seg import Scenes
 from pne_seg.description import IN_CHECKPOINT
@@ -85,6 +86,7 @@ def test_weights_with_a_config_of_other_classes(
     place = ["--trainer.default_root_dir", tmp_path, *NO_FIGURES]
     said = refused(capsys, "test", "--config", tiny, *TURNED, *place, "--weights", source)
     assert "the weights have other classes than the config's data: class 0" in said
+    Image.new("RGB", (32, 32)).save(tmp_path / "photo.png")
     photos = ["--input", tmp_path, *place]
     said = refused(capsys, "predict", "--config", tiny, *TURNED, *photos, "--weights", source)
     assert "the weights have other classes than the config's data: class 0" in said

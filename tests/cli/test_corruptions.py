@@ -179,7 +179,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path, random.Random], None], str, bool]] 
     "label out of range": (
         "labels",
         out_of_range,
-        r"label 177 \(\d+ pixels?\) is no class: valid are .*(unpack|Correct)",
+        r"label 177 \(\d+ pixels?\) is no class: valid are .*(unpack|Correct|Add)",
         False,
     ),
     "another size": (

@@ -159,9 +159,7 @@ def mixed_sizes(root: Path, scenes: Photos) -> list[str]:
 
 def outlines(labels: Pixels) -> list[tuple[int, Polygon]]:
     """The areas of each class as polygons, larger ones first; holes are drawn over them."""
-    fine = labels.repeat(FINER, axis=0).repeat(
-        FINER, axis=1
-    )  # outlines run through centers
+    fine = labels.repeat(FINER, axis=0).repeat(FINER, axis=1)  # outlines run through centers
     found = []
     for value in np.unique(labels):
         area = np.where(fine == value, np.uint8(1), np.uint8(0))

@@ -195,7 +195,9 @@ def test_what_is_noted_of_images(tmp_path: Path) -> None:
         image.save(tmp_path / split / "images" / name, **options)  # type: ignore[arg-type]
         labels = Image.fromarray(np.zeros(sizes.get(name, (30, 40)), np.uint8))
         labels.save(tmp_path / split / "masks" / f"{Path(name).stem}.png")
-    inspection = inspect(Folder(tmp_path, ["a"], crop_size=(30, 30), batch_size=2), processes=1)
+    inspection = inspect(
+        Folder(tmp_path, ["a", "b"], crop_size=(30, 30), batch_size=2), processes=1
+    )
     assert not inspection.of("error")
     found = {note.kind: {Path(file).name for file in note.files} for note in inspection.of("note")}
     assert found == {

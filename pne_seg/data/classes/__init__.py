@@ -90,9 +90,8 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> O
     elif isinstance(given, str | DataFile):
         source = str(given)
         file = open_file(Path(given)) if isinstance(given, str) else given
-        text = decoded(file.read_bytes(), source)
         try:
-            content = parse_yaml(text, source)
+            content = parse_yaml(decoded(file.read_bytes(), source), source)
         except UserError as error:
             raise UserError(f"{error} {_FORMS}") from error
     names = list(content) if isinstance(content, list | Mapping) else []

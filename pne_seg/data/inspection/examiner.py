@@ -122,12 +122,12 @@ class Examiner:
             labels = dataset.read_labels(index)
             assert labels is not None
             self._count(labels, str(pair.labels), found)
-            if isinstance(dataset.label_format, IndexLabels) and found.counts is not None:
+            labeled = dataset.label_format
+            if isinstance(labeled, IndexLabels) and labeled.takes and found.counts is not None:
                 found.palette = read_palette(pair.labels)
                 if found.palette:
                     classes = np.flatnonzero(found.counts[: self.num_classes])
-                    entries = dataset.label_format.entries
-                    found.indices = np.flatnonzero(np.isin(entries, classes)).tolist()
+                    found.indices = np.flatnonzero(np.isin(labeled.entries, classes)).tolist()
             if found.size is not None:
                 with found.collecting("sizes", str(pair.labels)):
                     dataset.check_sizes(index, found.size, _size(labels))
