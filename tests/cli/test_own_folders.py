@@ -179,7 +179,8 @@ ALL_IN_POLYGONS += ["--data.ignore_labels", "[unknown]"]
 
 
 def coco_json(root: Path, scenes: Photos) -> list[str]:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (name, (image, labels)) in enumerate(scenes.items(), 1):
         save(root / "images" / f"{name}.jpg", image)
         height, width = labels.shape
