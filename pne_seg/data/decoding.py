@@ -82,6 +82,7 @@ class ImageInfo:
     lossy: bool = False  # whether compression changes values
     depth: int = 8  # bits per channel in a TIFF or PNG file
     range: int | None = None  # the largest value that more than 8 bits hold, if a tag says it
+    palette: bytes = b""  # red, green and blue of each index
     bits: int | None = None  # that were reduced to 8 in decoding, by `range` or as they are used
 
     @property
@@ -113,9 +114,19 @@ def header_info(image: Image.Image) -> ImageInfo:
         most = most[0] if isinstance(most, tuple) else most
     elif isinstance(image, PngImageFile) and image.tile:
         depth = 16 if str(image.tile[0][3]).endswith("16B") else 8
+    palette = _palette(image) if image.mode == "P" else b""
     return ImageInfo(
-        (height, width), str(image.format), image.mode, orientation, lossy, depth, most
+        (height, width), str(image.format), image.mode, orientation, lossy, depth, most, palette
     )
+
+
+def _palette(image: Image.Image) -> bytes:
+    """Return red, green and blue of each index, without decoding, as `getpalette` would."""
+    if image.palette is None:
+        return b""
+    converted = Image.new("P", (1, 1))
+    converted.putpalette(bytes(image.palette.palette), image.palette.rawmode or image.palette.mode)
+    return bytes(converted.getpalette() or ())
 
 
 def kind_of(beginning: bytes) -> str | None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pne_seg.data import images, label_images
 from pne_seg.data.causes import UnknownColors, UnknownValues
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.images import Pixels
+from pne_seg.data.images import ImageInfo, Pixels
 from pne_seg.data.nearest import Nearest
 
 IGNORE = 255
@@ -92,13 +92,18 @@ class IndexLabels(LabelFormat):
 
     def read(self, file: DataFile) -> Pixels:
         """Decode and map."""
-        if not self.tolerance:
-            return self.apply(label_images.read_labels(file), file)
-        info = images.read_info(file)
-        if not info.lossy and info.mode not in ("RGB", "RGBA"):
-            return self._near.read(label_images.read_labels(file)[..., None], file)
-        image = images.read_image(file)
-        return self._near.read(image, file)
+        return self.decode(file)[0]
+
+    def decode(self, file: DataFile) -> tuple[Pixels, ImageInfo]:
+        """Return what `read` does, and the header."""
+        if self.tolerance:
+            info = images.read_info(file)
+            if info.lossy or info.mode in ("RGB", "RGBA"):
+                return self._near.read(images.read_image(file), file), info
+        values, info = label_images.decode_labels(file)
+        if self.tolerance:
+            return self._near.read(values[..., None], file), info
+        return self.apply(values, file), info
 
     def size(self, file: DataFile) -> tuple[int, int]:
         """Return what the header says, whose depth and channels are checked too."""

@@ -1,18 +1,15 @@
 """Palettes of masks: whether an index has one meaning in all of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.decoding import opened_image
+from pne_seg.data.images import read_info
 from pne_seg.data.label_images import read_labels
-from pne_seg.description import Color
 from pne_seg.errors import UserError
 
 _MOST_DECODED = 10  # masks of different palettes, in the cheap look
-_PNG, _PALETTE = b"\x89PNG", 3  # beginning of a file, and its color type
-_STEP = {"RGB": 3, "BGR": 3, "RGBX": 4, "BGRX": 4, "RGBA": 4, "BGRA": 4}  # bytes of an entry
 
 
 class Palettes:
@@ -25,59 +22,38 @@ class Palettes:
     def __init__(self) -> None:
         self.conflicts = 0
         self.first = ""  # describes the first conflict
-        self._seen: dict[Color, tuple[frozenset[int], str]] = {}
+        self._seen: dict[bytes, tuple[str, bytes, int]] = {}  # by color: file, palette and index
 
-    def add(self, file: str, colors: Sequence[Color], used: Iterable[int]) -> None:
-        """Take a mask in: its palette, and the indices that occur in it."""
-        meant: dict[Color, set[int]] = {}
-        for index in used:
-            if index < len(colors):
-                meant.setdefault(colors[index], set()).add(index)
+    def add(self, file: str, palette: bytes, used: Iterable[int]) -> None:
+        """Take a mask in: red, green and blue of each index, and the indices that occur in it."""
         conflicting = False
-        for color, indices in meant.items():
-            before, other = self._seen.setdefault(color, (frozenset(indices), file))
-            if indices.isdisjoint(before):
-                conflicting = True
-                self.first = self.first or (
-                    f"{file}: the color {list(color)} has index {min(indices)}, in {other} index "
-                    f"{min(before)}. Their palettes differ, so that the indices are no classes: "
-                    "give the color of each class, classes={name: [red, green, blue]}, and masks "
-                    "are read by color."
-                )
+        for index in used:
+            color = palette[3 * index : 3 * index + 3]
+            other, before, known = self._seen.setdefault(color, (file, palette, index))
+            # Several indices may have one color, such as the black that fills a palette up.
+            if not color or before == palette or _indices(before, color) & _indices(palette, color):
+                continue
+            conflicting = True
+            self.first = self.first or (
+                f"{file}: the color {list(color)} has index {index}, in {other} index {known}. "
+                "Their palettes differ, so that the indices are no classes: give the color of each "
+                "class, classes={name: [red, green, blue]}, and masks are read by color."
+            )
         self.conflicts += conflicting
+
+
+def _indices(palette: bytes, color: bytes) -> set[int]:
+    return {start // 3 for start in range(0, len(palette), 3) if palette.startswith(color, start)}
 
 
 def check_palettes(files: Iterable[DataFile]) -> None:
     """Refuse masks of contradicting palettes; without decoding if all palettes are the same."""
-    found: dict[tuple[Color, ...], DataFile] = {}
+    found: dict[bytes, DataFile] = {}
     for file in files:
-        if colors := read_palette(file):
-            found.setdefault(colors, file)
+        if palette := read_info(file).palette:
+            found.setdefault(palette, file)
     palettes = Palettes()
-    for colors, file in [*found.items()][:_MOST_DECODED] if len(found) > 1 else ():
-        palettes.add(str(file), colors, np.flatnonzero(np.bincount(read_labels(file).ravel())))
+    for palette, file in [*found.items()][:_MOST_DECODED] if len(found) > 1 else ():
+        palettes.add(str(file), palette, np.unique(read_labels(file)))
     if palettes.first:
         raise UserError(palettes.first)
-
-
-def read_palette(file: DataFile) -> tuple[Color, ...]:
-    """Read the palette of an image from its header; nothing of images without one."""
-    with file.open() as stream:
-        head = stream.read(26)
-        if head.startswith(_PNG) and head[25:] != bytes([_PALETTE]):
-            return ()
-        stream.seek(0)
-        with opened_image(file, stream) as image:
-            palette = image.palette
-            if image.mode != "P" or palette is None:
-                return ()
-            order, data = palette.rawmode or palette.mode, bytes(palette.palette)
-    if order == "RGB;L":  # TIFF: all reds, all greens, all blues
-        planes = np.frombuffer(data, np.uint8).reshape(3, -1)
-    elif order in _STEP:
-        entries = np.frombuffer(data[: len(data) // _STEP[order] * _STEP[order]], np.uint8)
-        planes = entries.reshape(-1, _STEP[order]).T
-        planes = planes[[order.index(part) for part in "RGB"]]
-    else:
-        return ()
-    return tuple((int(red), int(green), int(blue)) for red, green, blue in planes.T)

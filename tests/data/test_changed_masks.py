@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pne_seg.data import Folder
+from pne_seg.data.images import read_info
 from pne_seg.data.inspection import inspect
 from pne_seg.data.label_formats import ColorLabels, IndexLabels
-from pne_seg.data.palettes import read_palette
 from pne_seg.errors import UserError
 from tests.data.held import Held, saved
 
@@ -105,8 +105,8 @@ def test_palette_masks_are_read_by_their_colors(format: str, interlaced: bool) -
     values = blocks(0)
     data = saved(with_palette(values, PALETTE), format, **({"interlace": 1} if interlaced else {}))
     np.testing.assert_array_equal(ColorLabels([*COLORS.values()]).read(Held(data)), values)
-    assert read_palette(Held(data))[:4] == tuple(COLORS.values())
-    assert read_palette(Held(saved(values, format))) == ()
+    assert read_info(Held(data)).palette[:12] == bytes(PALETTE)
+    assert read_info(Held(saved(values, format))).palette == b""
 
 
 # ---- lossy masks -------------------------------------------------------------------------

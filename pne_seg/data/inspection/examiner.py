@@ -24,9 +24,7 @@ from pne_seg.data.class_counts import count_labels
 from pne_seg.data.images import ImageInfo, Pixels, decode_image, fitted_size
 from pne_seg.data.label_formats import IndexLabels
 from pne_seg.data.paired_files import PairedDataset
-from pne_seg.data.palettes import read_palette
 from pne_seg.data.samples import SegmentationDataset
-from pne_seg.description import Color
 from pne_seg.errors import UserError
 
 Size = tuple[int, int]
@@ -54,7 +52,7 @@ class Examined:
     counts: npt.NDArray[np.int64] | None = None  # (256,) pixels of each label
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # keys of remarks, such as `grayscale`
-    palette: tuple[Color, ...] = ()  # of the label file
+    palette: bytes = b""  # of the label file, whose indices are classes
     indices: list[int] = field(default_factory=list)  # of classes that occur in it
 
     @contextmanager
@@ -119,15 +117,16 @@ class Examiner:
         if pair.labels is None:
             return
         with found.collecting("labels", str(pair.labels)):
-            labels = dataset.read_labels(index)
-            assert labels is not None
-            self._count(labels, str(pair.labels), found)
             labeled = dataset.label_format
-            if isinstance(labeled, IndexLabels) and labeled.takes and found.counts is not None:
-                found.palette = read_palette(pair.labels)
-                if found.palette:
-                    classes = np.flatnonzero(found.counts[: self.num_classes])
-                    found.indices = np.flatnonzero(np.isin(labeled.entries, classes)).tolist()
+            if isinstance(labeled, IndexLabels):
+                labels, info = labeled.decode(pair.labels)
+                found.palette = info.palette if labeled.takes else b""
+            else:
+                labels = labeled.read(pair.labels)
+            counts = self._count(labels, str(pair.labels), found)
+            if isinstance(labeled, IndexLabels) and found.palette:
+                classes = np.flatnonzero(counts[: self.num_classes])
+                found.indices = np.flatnonzero(np.isin(labeled.entries, classes)).tolist()
             if found.size is not None:
                 with found.collecting("sizes", str(pair.labels)):
                     dataset.check_sizes(index, found.size, _size(labels))
@@ -142,11 +141,12 @@ class Examiner:
             if size[0] < self.crop[0] or size[1] < self.crop[1]:
                 found.notes.append("small")
 
-    def _count(self, labels: Pixels, file: str, found: Examined) -> None:
+    def _count(self, labels: Pixels, file: str, found: Examined) -> npt.NDArray[np.int64]:
         counts = count_labels(labels, file, self.num_classes, self.ignore_index)
         found.counts = counts
         if counts[self.ignore_index] == labels.size:
             found.notes.append("unlabeled")
+        return counts
 
 
 def _peculiarities(info: ImageInfo) -> Iterator[str]:
