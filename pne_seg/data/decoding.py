@@ -90,6 +90,11 @@ class ImageInfo:
         """Whether the picture is displayed otherwise than it is stored."""
         return self.orientation != 1
 
+    @property
+    def on_its_side(self) -> bool:
+        """Whether height and width are swapped for display."""
+        return self.orientation in _ON_ITS_SIDE
+
 
 def header_info(image: Image.Image) -> ImageInfo:
     """Return what the header of an opened image says."""

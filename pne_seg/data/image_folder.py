@@ -192,7 +192,7 @@ class Folder(FileDataModule):
             found = self._given_splits(self._tree())
         else:
             found = self._found
-            self.polygons.draw(found)
+            self.polygons.draw()
         if "train" not in found and None not in found:
             raise UserError(
                 f"{self.root} has {', '.join(map(str, found))}, but nothing for train. Add a "

@@ -7,10 +7,9 @@ from pathlib import Path
 from pne_seg.data.base import Split
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.layouts import Place, split_places
-from pne_seg.data.paired_files import Pair
+from pne_seg.data.paired_files import Pair, by_key
 from pne_seg.data.polygons.coco import read_coco
 from pne_seg.data.polygons.drawn_masks import DrawnMasks
-from pne_seg.data.polygons.json_files import SUPPORTED
 from pne_seg.data.polygons.labelme import read_labelme
 from pne_seg.data.polygons.pairing import coco_pairs, find_coco
 from pne_seg.data.sources import Tree, plain_path
@@ -35,6 +34,7 @@ class PolygonMasks:
         beside = beside.with_name(f"{beside.name.removesuffix('.zip')}_drawn_masks")
         self._place = beside if drawn_masks is None else Path(expanded(str(drawn_masks)))
         self._masks: DrawnMasks | None = None
+        self._images: dict[DataFile, DataFile] = {}  # by their masks
 
     def place(self, images: Place, prefix: str, suffix: str) -> Place:
         """Return where the JSON files lie: of LabelMe by their names, of COCO no matter where."""
@@ -56,47 +56,50 @@ class PolygonMasks:
             whole: whether there are no splits of folders.
         """
         files = find_coco(tree, self.root, self.given)
-        names = {file: "" if split is None else split for split, file in files.items()}
-        self._masks = DrawnMasks(self._place, names, read_coco, smallest_on_top=True)
-        places = {} if whole else split_places(tree, images, images)
-        lying: dict[Split | None, tuple[Place, list[DataFile]]] = {
-            split: (place, place.files(tree)) for split, (place, _) in places.items()
-        }
-        if not lying:
-            lying[None] = images, images.files(tree)
-        return coco_pairs(lying, files, self._masks)
+        self._masks = DrawnMasks(self._place, [*files.values()], read_coco, smallest_on_top=True)
+        parts: dict[Split | None, Place] = (
+            {}
+            if whole
+            else {split: place for split, (place, _) in split_places(tree, images, images).items()}
+        )
+        lying = [
+            (split, key, image)
+            for split, place in (parts or {None: images}).items()
+            for key, image in by_key(place.files(tree), place.key).items()
+        ]
+        return self._paired(coco_pairs(lying, files, self._masks))
 
     def of_labelme(
         self, pairs: Mapping[Split | None, list[Pair]]
     ) -> dict[Split | None, list[Pair]]:
         """Return images that are paired with JSON files, paired with their masks."""
-        files = {
-            pair.labels: pair.labels.relative.rpartition("/")[0]
-            for part in pairs.values()
-            for pair in part
-            if pair.labels is not None
-        }
+        files = [pair.labels for part in pairs.values() for pair in part if pair.labels is not None]
         if not files:
-            raise UserError(f"{self.root}: {self.given} has no JSON file of any image. {SUPPORTED}")
+            raise UserError(
+                f"{self.root}: {self.given} has no JSON file of any image. polygons must be COCO's "
+                "JSON file or the folder of LabelMe's."
+            )
         masks = DrawnMasks(self._place, files, read_labelme, smallest_on_top=False)
         self._masks = masks
-        return {
-            split: [
-                pair
-                if pair.labels is None
-                else replace(pair, labels=masks.mask(pair.labels, pair.labels.stem))
-                for pair in part
-            ]
-            for split, part in pairs.items()
-        }
+        return self._paired(
+            {
+                split: [
+                    replace(
+                        pair, labels=pair.labels and masks.mask(pair.labels, pair.labels.relative)
+                    )
+                    for pair in part
+                ]
+                for split, part in pairs.items()
+            }
+        )
 
-    def draw(self, pairs: Mapping[Split | None, list[Pair]]) -> None:
-        """Draw the masks of these images, unless it is done already; report what is left out."""
+    def _paired(self, pairs: dict[Split | None, list[Pair]]) -> dict[Split | None, list[Pair]]:
+        """Keep the images of all masks, as later starts may take others of them."""
+        every = (pair for part in pairs.values() for pair in part)
+        self._images = {pair.labels: pair.image for pair in every if pair.labels is not None}
+        return pairs
+
+    def draw(self) -> None:
+        """Draw the masks, unless it is done already; report what is left out."""
         assert self._masks is not None
-        images: dict[str, DataFile] = {
-            pair.labels.relative: pair.image
-            for part in pairs.values()
-            for pair in part
-            if pair.labels is not None
-        }
-        self._masks.draw(images)
+        self._masks.draw(self._images)

@@ -9,87 +9,83 @@ import numpy as np
 from PIL import Image
 
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.polygons.coco import as_runs
 from pne_seg.data.polygons.json_files import kind_of_json, unsupported
-from pne_seg.data.polygons.shapes import Annotations, Drawing, Region, Shape, outline, stated_size
+from pne_seg.data.polygons.shapes import (
+    TOO_FEW,
+    Annotations,
+    Drawing,
+    Points,
+    Region,
+    read_points,
+    stated_size,
+)
 from pne_seg.errors import UserError
 
-_POINTS_OF_CIRCLE = 128
 _CORNERS = ("polygon", "rotation", "oriented_rectangle", "quadrilateral")
 _NO_AREA = ("point", "points", "line", "linestrip", "multipoints")
 
 
 def read_labelme(file: DataFile, content: Any, found: Annotations) -> None:
     """Add the content of a file to what was found; points and lines are left out."""
-    if (kind := kind_of_json(content)) != "LabelMe":
-        if kind == "COCO":
-            raise UserError(
-                f"{file} is COCO JSON of many images: pass the file itself as polygons, such as "
-                f"polygons={file.relative!r}, with {{split}} where there is one for each split."
-            )
+    if (kind := kind_of_json(content)) == "COCO":
+        raise UserError(
+            f"{file} is COCO JSON of many images: pass the file itself as polygons, such as "
+            f"polygons={file.relative!r}, with {{split}} where there is one for each split."
+        )
+    if kind != "LabelMe":
         raise unsupported(file, kind)
-    size = stated_size(content.get("imageHeight"), content.get("imageWidth"), str(file))
-    drawing = Drawing(file, file.stem, size)
-    if not isinstance(content["shapes"] or [], list):
-        raise UserError(f"{file}: shapes must be a list. Save it in LabelMe again.")
-    for number, shape in enumerate(content["shapes"] or []):
+    size = stated_size(content.get("imageHeight"), content.get("imageWidth"), file)
+    drawing = Drawing(file, file.relative, size)
+    shapes = content["shapes"] or []
+    if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
+        raise UserError(f"{file}: shapes must be a list of shapes. Save it in LabelMe again.")
+    for number, shape in enumerate(shapes):
         where = f"{file}: shape {number}"
-        label = shape.get("label") if isinstance(shape, dict) else None
+        label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
         if not label or not isinstance(label, str):
             raise UserError(f"{where} has no label. Correct it in LabelMe.")
-        kind = shape.get("shape_type") or "polygon"
         if kind in _NO_AREA:
             found.leave_out(f"a {kind} has no area", where)
             continue
-        region = _region(kind, shape, drawing.size, f"{where} ({label}, {kind})")
-        if region is None:
-            found.leave_out("they have fewer than three points", where)
+        where += f" ({label}, {kind})"
+        points = read_points(shape.get("points"), where)
+        if kind in _CORNERS and len(points) < 3:
+            found.leave_out(TOO_FEW, where)
         else:
-            drawing.shapes.append(Shape(label, region))
+            drawing.shapes.append((label, _region(kind, points, shape, size, where)))
     found.drawings.append(drawing)
-    used = dict.fromkeys(shape.label for shape in drawing.shapes)
-    found.labels = sorted({*found.labels, *used})
+    found.labels = sorted({*found.labels, *(label for label, _ in drawing.shapes)})
 
 
 def _region(
-    kind: str, shape: Mapping[str, Any], size: tuple[int, int] | None, where: str
-) -> Region | None:
-    points = shape.get("points")
+    kind: str, points: Points, shape: Mapping[str, Any], size: tuple[int, int] | None, where: str
+) -> Region:
     if kind in _CORNERS:
-        corners = outline(points, where)
-        return None if corners is None else [corners]
-    # Three times the same, as `outline` checks them and wants three.
-    two = outline([points, points, points], where) if isinstance(points, list) and points else None
-    if two is None or len(two) % 3:
-        raise UserError(f"{where}: its points are missing. Correct it in LabelMe.")
-    two = two[: len(two) // 3]
-    if kind == "rectangle":
-        (x, y), (right, bottom) = two.min(0), two.max(0)
-        return [np.array([[x, y], [right, y], [right, bottom], [x, bottom]])]
-    if kind == "circle" and len(two) == 2:
-        angles = np.linspace(0, 2 * np.pi, _POINTS_OF_CIRCLE, endpoint=False)
-        radius = float(np.hypot(*(two[1] - two[0])))
-        return [two[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1)]
-    if kind == "mask" and size is not None:
-        return as_runs(_pasted(shape.get("mask"), two, size, where))
+        return [points]
+    if kind == "rectangle" and len(points):
+        (left, top), (right, bottom) = points.min(0), points.max(0)
+        return [np.array([[left, top], [right, top], [right, bottom], [left, bottom]])]
+    if kind == "circle" and len(points) == 2:
+        angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
+        radius = float(np.hypot(*(points[1] - points[0])))
+        return [points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1)]
+    if kind == "mask" and len(points) and size is not None:
+        return _pasted(shape.get("mask"), points, size, where)
     raise UserError(
-        f"{where}: only polygon, rectangle, circle and mask are areas that can be drawn. Draw it "
-        "as a polygon."
+        f"{where}: only a polygon, a rectangle, a circle and a mask with their points are areas "
+        "that can be drawn. Draw it as a polygon."
     )
 
 
-def _pasted(
-    text: Any, corners: np.ndarray[Any, Any], size: tuple[int, int], where: str
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return an (H, W) mask with a small one, PNG as Base64, at its place."""
+def _pasted(text: Any, corners: Points, size: tuple[int, int], where: str) -> Region:
+    """Return a mask of the image, with a small one, PNG as Base64, at its place."""
+    from pycocotools import mask
+
+    canvas = Image.new("L", size[::-1])
+    left, top = corners.min(0).round().astype(int).tolist()
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
-            small = np.asarray(image.convert("L")) > 0
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as small:
+            canvas.paste(small.convert("L"), (left, top))
     except (OSError, ValueError, TypeError, SyntaxError) as error:
         raise UserError(f"{where}: its mask is damaged ({error}). Save it again.") from error
-    canvas = np.zeros(size, np.bool_)
-    x, y = corners.min(0).round().astype(int)
-    top, left = max(0, -y), max(0, -x)
-    place = canvas[max(0, y) :, max(0, x) :][: small.shape[0] - top, : small.shape[1] - left]
-    place |= small[top:, left:][: place.shape[0], : place.shape[1]]
-    return canvas
+    return dict(mask.encode(np.asfortranarray(np.asarray(canvas) > 0).view(np.uint8)))
