@@ -1,6 +1,7 @@
 """Values and colors that a lossy file has changed a little: the nearest class is taken."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -28,24 +29,23 @@ class Nearest:
         ignore_index: int,
         tolerance: int,
     ) -> None:
-        if tolerance < 0:
-            raise ValueError(f"mask_tolerance must be 0 or more, got {tolerance}.")
         self.listed = listed
         self.outputs = outputs
         self.ignore_index = ignore_index
         self.tolerance = tolerance
-        for number, one in enumerate(listed if tolerance else ()):
-            for other in listed[:number]:
-                apart = max(abs(a - b) for a, b in zip(one, other, strict=True))
-                if apart <= 2 * tolerance:
-                    what = "values" if len(one) == 1 else "colors"
-                    first, second = (
-                        item[0] if len(item) == 1 else [*item] for item in (other, one)
-                    )
-                    raise ValueError(
-                        f"mask_tolerance {tolerance} does not tell the {what} {first} and {second} "
-                        f"apart, which differ by {apart}: it can be {(apart - 1) // 2} at most."
-                    )
+        if tolerance < 0:
+            raise ValueError(f"mask_tolerance must be 0 or more, got {tolerance}.")
+        if tolerance and len(listed) > 1:
+            apart, first, second = min(
+                (max(abs(a - b) for a, b in zip(*pair, strict=True)), *pair)
+                for pair in combinations(listed, 2)
+            )
+            if apart <= 2 * tolerance:
+                one, other = (item[0] if len(item) == 1 else [*item] for item in (first, second))
+                raise ValueError(
+                    f"mask_tolerance {tolerance} does not tell {one} and {other} apart, which "
+                    f"differ by {apart}: it can be {(apart - 1) // 2} at most."
+                )
 
     def read(self, image: Pixels, file: object) -> Pixels:
         """Return (H, W) outputs for an (H, W, channels) image."""

@@ -166,9 +166,9 @@ def test_an_area_of_no_class_is_no_blended_border() -> None:
 @pytest.mark.parametrize(
     ("classes", "tolerance", "said"),
     [
-        (["a", "b"], 1, "values 0 and 1 apart, which differ by 1: it can be 0 at most"),
+        (["a", "b"], 1, "not tell 0 and 1 apart, which differ by 1: it can be 0 at most"),
         ({"a": 0, "b": 255}, 200, "differ by 255: it can be 127 at most"),
-        (COLORS, 60, r"colors .* differ by \d+: it can be"),
+        (COLORS, 60, r"not tell \[\d+, .* differ by \d+: it can be"),
         (COLORS, -1, "must be 0 or more"),
     ],
 )

@@ -378,7 +378,7 @@ def test_masks_are_drawn_once_and_again_for_other_content(
     coco(root / "x.json", ["a.jpg", "b.jpg"])
     first = labels(root, polygons="x.json")
     with monkeypatch.context() as patched:
-        patched.setattr(drawn_masks, "parse_json", lambda *_: pytest.fail("is read again"))
+        patched.setattr(drawn_masks, "read_json", lambda *_: pytest.fail("is read again"))
         np.testing.assert_array_equal(labels(root, polygons="x.json"), first)
         assert Folder(root, polygons="x.json").class_names == ("background", "tree", "road")
     content = (root / "x.json").read_text()
@@ -419,22 +419,27 @@ def test_a_folder_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
     [
         (["a.jpg", "c.jpg", "d.jpg"], None, {}, r"x\.json has c\.jpg, .* not there \(2 such"),
         (["a.jpg"], None, {}, r"b\.jpg has no labels \(1 such.*skip_unlabeled=True"),
-        (["a.jpg", "a.jpg"], [], {}, r"image 1, a\.jpg, is there twice"),
-        (["x/a.jpg", "y/a.jpg"], None, {}, r"x/a\.jpg and y/a\.jpg can only mean .*a\.jpg"),
-        (None, [one([SQUARE], 8)], {}, r"annotation 5 has category_id 8; categories has 3, 7"),
-        (None, [one([SQUARE], 7, 9)], {}, r"annotation 5 has image_id 9, which is not in images"),
+        (["a.jpg", "a.jpg"], [], {}, r"images has the file_name 'a\.jpg' twice"),
+        (["x/a.jpg", "y/a.jpg"], None, {}, r"a\.jpg is meant by x/a\.jpg in .* and by y/a\.jpg in"),
+        (None, [one([SQUARE], 8)], {}, r"annotation 5 has category_id 8, which is .* ids 3, 7"),
+        (None, [one([SQUARE], 7, 9)], {}, r"annotation 5 has image_id 9, which is .* ids 0, 1"),
         (None, [one([[1, 2, "x", 4, 5, 6]])], {}, r"annotation 5 \(image a\.jpg\): its points"),
         (None, [one([[1, 2, 3, 4, 5, 6, 7]])], {}, "must be pairs of numbers"),
         (None, [one([[1, 2, 3, 4, 5, float("nan")]])], {}, "must be pairs of numbers"),
         (None, [one([[0, 0, 1e9, 0, 1e9, 9]])], {}, r"'road' is at x 1e\+09.*40×30.*pixels"),
         (None, [one([[0, 0, 0.5, 0, 0.5, 1]])], {}, "between 0 and 1, as fractions"),
         (None, [one([]), one(None)], {}, "none of its 2 annotations has an outline"),
-        (None, [one({"size": [30, 40], "counts": [9]})], {}, "has 9 pixels, the image 1200"),
+        (
+            None,
+            [one({"size": [30, 40], "counts": [9]})],
+            {},
+            r"RLE mask is damaged, .* do not fill its size \[30, 40\]",
+        ),
         (None, [one({"size": [40, 30], "counts": [1200]})], {}, r"RLE mask is \[40, 30\]"),
         (None, [one({"size": [30, 40], "counts": "é"})], {}, "RLE mask is damaged"),
-        (None, [one({"size": [30, 40], "counts": "05"})], {}, "has 5 pixels, the image 1200"),
-        (None, [one({"size": [30, 40], "counts": [1210, -10]})], {}, "an RLE mask has"),
-        (None, [one({"size": 30, "counts": [1200]})], {}, "its RLE mask is 30"),
+        (None, [one({"size": [30, 40], "counts": "05"})], {}, "RLE mask is damaged"),
+        (None, [one({"size": [30, 40], "counts": [1210, -10]})], {}, "RLE mask is damaged"),
+        (None, [one({"size": 30, "counts": [1200]})], {}, "RLE mask is damaged"),
         (None, [], {}, "there is no area to draw. Annotate"),
         (
             None,
@@ -443,8 +448,8 @@ def test_a_folder_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
             r"a\.jpg: its size is 3×'x', which are no numbers",
         ),
         (None, [], {"images": {"a": 1}}, "images must be a list of entries"),
-        (None, [], {"categories": [{"id": 1}]}, "a category has no name"),
-        (None, [], {"images": [{"id": 1}]}, "image 1 has no file_name"),
+        (None, [], {"categories": [{"id": 1}]}, "an entry of categories has no name"),
+        (None, [], {"images": [{"id": 1}]}, "an entry of images has no file_name"),
         (
             None,
             [one([SQUARE])],
@@ -480,9 +485,9 @@ def test_coco_files_with_mistakes(
     ("shapes", "changes", "said"),
     [
         ([{"points": [[1, 2]]}], {}, r"a\.json: shape 0 has no label"),
-        ([shape("x", "cube", [1, 2])], {}, r"shape 0 \(x, cube\): only polygon, rectangle"),
-        ([shape("x", "rectangle")], {}, "its points are missing"),
-        ([shape("x", "circle", [1, 2])], {}, "only polygon"),
+        ([shape("x", "cube", [1, 2])], {}, r"shape 0 \(x, cube\): only a polygon, a rectangle"),
+        ([shape("x", "rectangle")], {}, "with their points"),
+        ([shape("x", "circle", [1, 2])], {}, "only a polygon"),
         ([shape("x", "mask", [1, 2], mask="!")], {}, "its mask is damaged"),
         ([shape("", None, [1, 2])], {}, "shape 0 has no label"),
         ([], {"imageHeight": "x"}, "which are no numbers of pixels"),
@@ -502,11 +507,11 @@ def test_labelme_files_with_mistakes(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"images": [\n  {"id": 1,}]}', r"x\.json, line 2, column 12: broken JSON"),
-        (b"", r"x\.json, line 1, column 1: broken JSON"),
-        (b"\xff\xfe{}", "not UTF-8"),
-        (b"[" * 100_000, "nested too deep"),
-        (b'{"shapes": []}', "LabelMe JSON of one image: pass the folder"),
+        (b'{"images": [\n  {"id": 1,}]}', r"x\.json is not valid JSON \(.*line 2 column 12"),
+        (b"", r"x\.json is not valid JSON \(.*line 1 column 1"),
+        ('{"images": "é"}'.encode("latin-1"), "not valid JSON .*utf-8"),
+        (b"[" * 100_000, "not valid JSON .*recursion"),
+        (b'{"shapes": []}', "is LabelMe. polygons must be .* a folder with one LabelMe"),
         (b'{"_via_img_metadata": {}}', "is VIA"),
         (b'{"a.jpg1": {"filename": "a.jpg", "regions": []}}', "is VIA"),
         (b'{"objects": [], "size": {"height": 3}}', "is Supervisely JSON"),
@@ -515,9 +520,9 @@ def test_labelme_files_with_mistakes(
         (b'{"annotations": [{"caption": "x"}], "images": []}', "is COCO captions"),
         (b'[{"image_id": 1, "category_id": 1}]', "is a list of COCO annotations"),
         (b'[{"annotations": []}]', "is Label Studio"),
-        (b'{"type": "FeatureCollection"}', "is GeoJSON"),
-        (b"3", "is no annotations"),
-        (b"{}", "JSON of an unknown kind.*Supported are COCO .* LabelMe"),
+        (b'{"type": "FeatureCollection", "features": []}', "is GeoJSON"),
+        (b"3", "is JSON of an unknown kind"),
+        (b"{}", "JSON of an unknown kind.*must be the path of a COCO .* LabelMe"),
     ],
 )
 def test_files_that_are_not_coco(content: bytes, said: str, root: Path) -> None:

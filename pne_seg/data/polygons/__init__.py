@@ -5,12 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pne_seg.data.base import Split
-from pne_seg.data.data_file import DataFile
 from pne_seg.data.layouts import Place, split_places
 from pne_seg.data.paired_files import Pair, by_key
-from pne_seg.data.polygons.coco import read_coco
 from pne_seg.data.polygons.drawn_masks import DrawnMasks
-from pne_seg.data.polygons.labelme import read_labelme
 from pne_seg.data.polygons.pairing import coco_pairs, find_coco
 from pne_seg.data.sources import Tree, plain_path
 from pne_seg.errors import UserError
@@ -34,7 +31,7 @@ class PolygonMasks:
         beside = beside.with_name(f"{beside.name.removesuffix('.zip')}_drawn_masks")
         self._place = beside if drawn_masks is None else Path(expanded(str(drawn_masks)))
         self._masks: DrawnMasks | None = None
-        self._images: dict[DataFile, DataFile] = {}  # by their masks
+        self._pairs: dict[Split | None, list[Pair]] = {}
 
     def place(self, images: Place, prefix: str, suffix: str) -> Place:
         """Return where the JSON files lie: of LabelMe by their names, of COCO no matter where."""
@@ -56,7 +53,7 @@ class PolygonMasks:
             whole: whether there are no splits of folders.
         """
         files = find_coco(tree, self.root, self.given)
-        self._masks = DrawnMasks(self._place, [*files.values()], read_coco, smallest_on_top=True)
+        self._masks = DrawnMasks(self._place, [*files.values()], is_coco=True)
         parts: dict[Split | None, Place] = (
             {}
             if whole
@@ -67,7 +64,8 @@ class PolygonMasks:
             for split, place in (parts or {None: images}).items()
             for key, image in by_key(place.files(tree), place.key).items()
         ]
-        return self._paired(coco_pairs(lying, files, self._masks))
+        self._pairs = coco_pairs(lying, files, self._masks)
+        return self._pairs
 
     def of_labelme(
         self, pairs: Mapping[Split | None, list[Pair]]
@@ -79,27 +77,19 @@ class PolygonMasks:
                 f"{self.root}: {self.given} has no JSON file of any image. polygons must be COCO's "
                 "JSON file or the folder of LabelMe's."
             )
-        masks = DrawnMasks(self._place, files, read_labelme, smallest_on_top=False)
-        self._masks = masks
-        return self._paired(
-            {
-                split: [
-                    replace(
-                        pair, labels=pair.labels and masks.mask(pair.labels, pair.labels.relative)
-                    )
-                    for pair in part
-                ]
-                for split, part in pairs.items()
-            }
-        )
-
-    def _paired(self, pairs: dict[Split | None, list[Pair]]) -> dict[Split | None, list[Pair]]:
-        """Keep the images of all masks, as later starts may take others of them."""
-        every = (pair for part in pairs.values() for pair in part)
-        self._images = {pair.labels: pair.image for pair in every if pair.labels is not None}
-        return pairs
+        self._masks = masks = DrawnMasks(self._place, files, is_coco=False)
+        self._pairs = {
+            split: [
+                replace(pair, labels=pair.labels and masks.mask(pair.labels, pair.labels.relative))
+                for pair in part
+            ]
+            for split, part in pairs.items()
+        }
+        return self._pairs
 
     def draw(self) -> None:
         """Draw the masks, unless it is done already; report what is left out."""
         assert self._masks is not None
-        self._masks.draw(self._images)
+        # Of all images, as a later start may take others of them.
+        every = [pair for part in self._pairs.values() for pair in part]
+        self._masks.draw({pair.labels: pair.image for pair in every if pair.labels is not None})

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.polygons.json_files import kind_of_json, unsupported
 from pne_seg.data.polygons.shapes import (
     TOO_FEW,
     Annotations,
@@ -23,12 +22,6 @@ def read_coco(file: DataFile, content: Any, found: Annotations) -> None:
     Categories come in the order of their ids. Those of one name are one class. One that no
     annotation has, and that others have as their `supercategory`, groups them and is no class.
     """
-    if (kind := kind_of_json(content)) == "LabelMe":
-        raise UserError(
-            f"{file} is LabelMe JSON of one image: pass the folder of such files as polygons."
-        )
-    if kind != "COCO":
-        raise unsupported(file, kind)
     images = _entries(file, content, "images", "file_name")
     categories = _entries(file, content, "categories", "name")
     annotations = _entries(file, content, "annotations")
@@ -115,16 +108,16 @@ def _rle(written: Mapping[str, Any], drawing: Drawing, where: str) -> Region:
 
     runs, size = written.get("counts"), written.get("size")
     runs = _uncompressed(runs) if isinstance(runs, str) else runs
-    if not (isinstance(size, list) and isinstance(runs, list)) or not all(
-        isinstance(number, int) and number >= 0 for number in (*size, *runs)
-    ):
-        raise UserError(f"{where}: its RLE mask is damaged. Export the annotations again.")
-    drawing.size = drawing.size or stated_size(*size[:2], where)
-    if (*size,) != drawing.size or sum(runs) != size[0] * size[1]:
+    sound = all(
+        isinstance(part, list) and all(isinstance(one, int) and one >= 0 for one in part)
+        for part in (runs, size)
+    )
+    if not sound or len(size) != 2 or sum(runs) != size[0] * size[1]:
         raise UserError(
-            f"{where}: its RLE mask is {size} (height, width) with {sum(runs)} pixels, the image "
-            f"{[*(drawing.size or ())]}. Export the annotations again."
+            f"{where}: its RLE mask is damaged, as its runs do not fill its size {size}. Export "
+            "the annotations again."
         )
+    drawing.size = drawing.size or (size[0], size[1])
     return cast(dict[str, Any], mask.frPyObjects({"size": size, "counts": runs}, *size))
 
 

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
@@ -20,14 +19,15 @@ from pne_seg.data.classes import distinct_colors
 from pne_seg.data.data_file import DataFile, PlainFile
 from pne_seg.data.decoding import ImageInfo, displayed
 from pne_seg.data.images import read_info
-from pne_seg.data.polygons.json_files import parse_json
+from pne_seg.data.polygons.coco import read_coco
+from pne_seg.data.polygons.json_files import read_json, unsupported
+from pne_seg.data.polygons.labelme import read_labelme
 from pne_seg.data.polygons.shapes import Annotations, Drawing, draw
 from pne_seg.data.sources import composed
 from pne_seg.errors import UserError
 
 _FORM = "2"  # of what is drawn; another number draws everything again
 _INDEX = "index.json"
-_MOST_LABELS = 255
 
 
 class DrawnMasks:
@@ -39,19 +39,12 @@ class DrawnMasks:
     Args:
         place: folder for all drawings of a data set.
         files: the JSON files.
-        read: adds the content of one file to what was found.
-        smallest_on_top: whether larger areas are drawn first.
+        is_coco: whether they are COCO's, whose larger areas are drawn first, or LabelMe's.
     """
 
-    def __init__(
-        self,
-        place: Path,
-        files: Sequence[DataFile],
-        read: Callable[[DataFile, Any, Annotations], None],
-        smallest_on_top: bool,
-    ) -> None:
+    def __init__(self, place: Path, files: Sequence[DataFile], is_coco: bool) -> None:
         self.place = place
-        self._smallest_on_top = smallest_on_top
+        self._is_coco = is_coco
         self._found: Annotations | None = None  # until they are drawn
         known = "\n".join([_FORM, *(f"{file.digest()} {file.relative}" for file in files)])
         self.folder = place / hashlib.blake2b(known.encode(), digest_size=8).hexdigest()
@@ -64,8 +57,11 @@ class DrawnMasks:
             return
         found = Annotations()
         for file in files:
-            read(file, parse_json(file), found)
-        _check(found, files)
+            kind, content = read_json(file)
+            if kind != ("COCO" if is_coco else "LabelMe"):
+                raise unsupported(file, kind)
+            (read_coco if is_coco else read_labelme)(file, content, found)
+        found.check(f"{files[0]}{f' and {len(files) - 1} others' if len(files) > 1 else ''}")
         self._found, self.counts, self._masks = found, found.counts, _mask_names(found.drawings)
 
     def names(self, source: DataFile) -> list[str]:
@@ -105,7 +101,7 @@ class DrawnMasks:
 
         def one(mask: str, info: ImageInfo) -> int:
             size = drawings[mask].size or info.size
-            drawn, lost = draw(drawings[mask], size, values, self._smallest_on_top)
+            drawn, lost = draw(drawings[mask], size, values, self._is_coco)
             if size != info.size:  # drawn on the image as it is stored
                 drawn = displayed(images[mask], drawn, replace(info, format=""))
             (staging / mask).parent.mkdir(parents=True, exist_ok=True)
@@ -117,9 +113,18 @@ class DrawnMasks:
         try:
             with ThreadPoolExecutor(usable_processors()) as pool:
                 infos = [*pool.map(read_info, images.values())]
-                _check_sizes(
-                    [*zip((drawings[mask] for mask in images), images.values(), infos, strict=True)]
-                )
+                wrong = [
+                    f"{drawings[mask]} is {size[1]}×{size[0]} there, but {image} is "
+                    f"{info.size[1]}×{info.size[0]}"
+                    for (mask, image), info in zip(images.items(), infos, strict=True)
+                    if (size := drawings[mask].size or info.size)
+                    not in (info.size, info.size[::-1] if info.on_its_side else info.size)
+                ]
+                if wrong:
+                    raise UserError(
+                        f"{wrong[0]} ({len(wrong)} such images in all). Polygons fit only the "
+                        "image that they were drawn on: put it back, or correct size and points."
+                    )
                 rank_zero_info(f"Drawing {len(images)} masks of polygons into {self.folder}.")
                 staging.mkdir()
                 for mask, lost in zip(images, pool.map(one, images, infos), strict=True):
@@ -140,45 +145,6 @@ class DrawnMasks:
             staging.rename(self.folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-
-
-def _check(found: Annotations, files: Sequence[DataFile]) -> None:
-    """Refuse what gives no masks."""
-    regions = [region for drawing in found.drawings for _, region in drawing.shapes]
-    more = f" and {len(files) - 1} others" if len(files) > 1 else ""
-    if not regions:
-        remarks = " ".join(["there is no area to draw.", *found.remarks()])
-        raise UserError(f"{files[0]}{more}: {remarks} Annotate some images.")
-    if len(found.labels) > _MOST_LABELS:
-        raise UserError(
-            f"{files[0]}{more}: {len(found.labels)} labels; 8-bit masks hold {_MOST_LABELS}. Leave "
-            "some out of the file."
-        )
-    if all(
-        isinstance(region, list) and all(np.abs(points).max() <= 1 for points in region)
-        for region in regions
-    ):
-        raise UserError(
-            f"{files[0]}{more}: all points are between 0 and 1, as fractions of the image's size "
-            "are. Points must be in pixels; export them so."
-        )
-
-
-def _check_sizes(drawn: Sequence[tuple[Drawing, DataFile, ImageInfo]]) -> None:
-    """Refuse sizes that an image has neither as displayed nor, turned by EXIF data, as stored."""
-    wrong = [
-        f"{drawing} is {drawing.size[1]}×{drawing.size[0]} there, but {image} is "
-        f"{info.size[1]}×{info.size[0]}"
-        for drawing, image, info in drawn
-        if drawing.size
-        and drawing.size != info.size
-        and not (info.on_its_side and drawing.size == info.size[::-1])
-    ]
-    if wrong:
-        raise UserError(
-            f"{wrong[0]} ({len(wrong)} such images in all). Polygons fit only the image that they "
-            "were drawn on: put it back, or correct the size and the points."
-        )
 
 
 def _mask_names(drawings: Sequence[Drawing]) -> dict[tuple[str, str], str]:

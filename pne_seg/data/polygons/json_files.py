@@ -9,10 +9,10 @@ from pne_seg.data.data_file import DataFile
 from pne_seg.errors import DataError, Fix, UserError
 
 _SUPPORTED = (
-    "Supported are COCO (one JSON file) and LabelMe (a folder of JSON files, one for each image): "
-    "export as one of these, or as PNG masks."
+    "polygons must be the path of a COCO JSON file, or a folder with one LabelMe JSON file for "
+    "each image. Export as one of these, or as PNG masks."
 )
-# Keys that tell each; those after a `/` are of what is in a list or in the first key's mapping.
+# Keys that tell each; those after a `/` are of the first entry of a list, or in a mapping.
 _KINDS = {
     "LabelMe": {"shapes"},
     "COCO panoptic JSON, whose areas lie in PNG files": {"annotations/segments_info"},
@@ -20,41 +20,38 @@ _KINDS = {
     "COCO": {"images", "annotations"},
     "COCO without annotations": {"images", "categories"},
     "VIA (VGG Image Annotator) JSON": {"_via_img_metadata"},
-    "VIA (VGG Image Annotator) JSON of regions": {"first/regions"},
+    "VIA JSON": {"first/regions"},
     "Supervisely JSON": {"objects", "size"},
     "Cityscapes' JSON (run createTrainIdLabelImgs of cityscapesScripts)": {"objects", "imgHeight"},
     "GeoJSON": {"type", "features"},
     "Labelbox JSON": {"data_row"},
     "Label Studio JSON": {"list/annotations"},
-    "Label Studio JSON of an old version": {"list/completions"},
     "a list of COCO annotations or results": {"list/image_id"},
 }
 _YOLO = re.compile(rb"\s*\d+( [\d.eE+-]+){4,}\s")  # a class and four numbers or more
 
 
-def parse_json(file: DataFile) -> Any:
-    """Parse a JSON file; a `UserError` says where it is broken."""
+def read_json(file: DataFile) -> tuple[str, Any]:
+    """Return the tool or format that a JSON file comes from, by its keys, and the content."""
     try:
-        return json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no valid JSON ({error}). Export it again.") from error
-
-
-def kind_of_json(content: Any) -> str:
-    """Name the tool or format that a JSON file comes from, by its keys."""
-    keys = {*content} if isinstance(content, dict) else set()
-    inner = {"list": content[:1]} if isinstance(content, list) else {}
+        raise UserError(f"{file} is not valid JSON ({error}). Export it again.") from error
+    keys: set[str] = set()
+    lists = {"list": content}
     if isinstance(content, dict):
-        inner = {"annotations": content.get("annotations"), "first": [*content.values()][:1]}
-    for name, entries in inner.items():
-        first = entries[0] if isinstance(entries, list) and entries else None
-        keys |= {f"{name}/{key}" for key in first} if isinstance(first, dict) else set()
-    return next((kind for kind, own in _KINDS.items() if own <= keys), "JSON of an unknown kind")
+        keys = {*content}
+        lists = {"annotations": content.get("annotations"), "first": [*content.values()]}
+    for name, entries in lists.items():
+        if isinstance(entries, list) and entries and isinstance(entries[0], dict):
+            keys |= {f"{name}/{key}" for key in entries[0]}
+    kinds = (kind for kind, own in _KINDS.items() if own <= keys)
+    return next(kinds, "JSON of an unknown kind"), content
 
 
 def unsupported(file: object, kind: str) -> UserError:
     """Return the error of annotations of another kind."""
-    return UserError(f"{file} is {kind}, which `polygons` does not read. {_SUPPORTED}")
+    return UserError(f"{file} is {kind}. {_SUPPORTED}")
 
 
 def no_masks(files: Iterable[DataFile], folder: str) -> UserError | None:
@@ -73,7 +70,7 @@ def no_masks(files: Iterable[DataFile], folder: str) -> UserError | None:
                 [Fix("to take the nearest class", {"mask_tolerance": 20})],
             )
         if ending == "json":
-            kind = kind_of_json(parse_json(file))
+            kind, _ = read_json(file)
             if kind in ("LabelMe", "COCO"):
                 given = file.relative if kind == "COCO" else folder or "."
                 return DataError(

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.polygons.json_files import kind_of_json, unsupported
 from pne_seg.data.polygons.shapes import (
     TOO_FEW,
     Annotations,
@@ -27,13 +26,6 @@ _NO_AREA = ("point", "points", "line", "linestrip", "multipoints")
 
 def read_labelme(file: DataFile, content: Any, found: Annotations) -> None:
     """Add the content of a file to what was found; points and lines are left out."""
-    if (kind := kind_of_json(content)) == "COCO":
-        raise UserError(
-            f"{file} is COCO JSON of many images: pass the file itself as polygons, such as "
-            f"polygons={file.relative!r}, with {{split}} where there is one for each split."
-        )
-    if kind != "LabelMe":
-        raise unsupported(file, kind)
     size = stated_size(content.get("imageHeight"), content.get("imageWidth"), file)
     drawing = Drawing(file, file.relative, size)
     shapes = content["shapes"] or []

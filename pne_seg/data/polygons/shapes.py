@@ -49,6 +49,22 @@ class Annotations:
         used = Counter(label for drawing in self.drawings for label, _ in drawing.shapes)
         return {label: used[label] for label in self.labels}
 
+    def check(self, files: str) -> None:
+        """Refuse what gives no masks."""
+        regions = [region for drawing in self.drawings for _, region in drawing.shapes]
+        if not regions:
+            remarks = " ".join(["there is no area to draw.", *self.remarks()])
+            raise UserError(f"{files}: {remarks} Annotate some images.")
+        if len(self.labels) > 255:
+            raise UserError(
+                f"{files}: {len(self.labels)} labels; 8-bit masks hold 255. Leave some out."
+            )
+        if all(isinstance(one, list) and np.abs(np.concatenate(one)).max() <= 1 for one in regions):
+            raise UserError(
+                f"{files}: all points are between 0 and 1, as fractions of the image's size are. "
+                "Points must be in pixels; export them so."
+            )
+
     def leave_out(self, why: str, where: str) -> None:
         """Note a shape that is not drawn."""
         self.left_out.setdefault(why, []).append(where)
