@@ -1,11 +1,10 @@
 """How a folder's masks are read, from the settings: values, colors, or the labels of polygons."""
 
-import difflib
 from collections.abc import Collection, Mapping
 
 from pne_seg.data.classes import OwnClasses, distinct_colors
 from pne_seg.data.label_formats import ColorLabels, IndexLabels, LabelFormat
-from pne_seg.errors import DataError, Fix, UserError
+from pne_seg.errors import DataError, Fix, UserError, nearest
 
 
 def label_format(
@@ -62,12 +61,12 @@ def polygon_classes(
             f"classes={list(given.names)}."
         )
     names = tuple(values) if given is None else given.names
-    added = background is not None and background not in names
-    names = (*([background] if added and background is not None else []), *names)
+    added = [] if background is None or background in names else [background]
+    names = (*added, *names)
     for label in values:
         if label not in names and counts[label]:
-            near = difflib.get_close_matches(label.casefold(), map(str.casefold, names), 1)
-            meant = next((name for name in names if near and name.casefold() == near[0]), "")
+            folded = {name.casefold(): name for name in names}
+            meant = folded.get(nearest(label.casefold(), folded) or "")
             raise DataError(
                 f"The label {label!r} ({counts[label]} shapes) is not in classes"
                 f"{f'; did you mean {meant!r} there' if meant else ''}. Add it to classes",
@@ -80,5 +79,5 @@ def polygon_classes(
     others = {*range(len(counts) + 1)} - classes.keys()
     colors = None
     if given is not None and given.colors is not None:
-        colors = (*distinct_colors(added), *given.colors)
+        colors = (*distinct_colors(len(added)), *given.colors)
     return OwnClasses(names, colors=colors), IndexLabels(classes, others)

@@ -15,13 +15,7 @@ from pne_seg.files import expanded
 
 
 class PolygonMasks:
-    """The masks of a folder's polygons.
-
-    Args:
-        root: folder or archive of the images.
-        given: COCO file or folder of LabelMe files, below it.
-        drawn_masks: folder for the masks; None chooses one beside `root`.
-    """
+    """The masks of a folder's polygons; `given` is a COCO file or folder of LabelMe's, below."""
 
     def __init__(self, root: Path, given: str, drawn_masks: Path | None) -> None:
         self.root = root
@@ -45,13 +39,7 @@ class PolygonMasks:
         return {} if self._masks is None else self._masks.counts
 
     def of_coco(self, tree: Tree, images: Place, whole: bool) -> dict[Split | None, list[Pair]]:
-        """Return the images of each split, with their masks or None.
-
-        Args:
-            tree: where the images lie.
-            images: where in it.
-            whole: whether there are no splits of folders.
-        """
+        """Return the images of each split of folders, or of None if `whole`, with their masks."""
         files = find_coco(tree, self.root, self.given)
         self._masks = DrawnMasks(self._place, [*files.values()], is_coco=True)
         parts: dict[Split | None, Place] = (

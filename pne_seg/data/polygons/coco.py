@@ -5,14 +5,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.polygons.shapes import (
-    TOO_FEW,
-    Annotations,
-    Drawing,
-    Region,
-    read_points,
-    stated_size,
-)
+from pne_seg.data.polygons.shapes import Annotations, Drawing, Region, read_points, stated_size
 from pne_seg.errors import UserError
 
 
@@ -25,23 +18,14 @@ def read_coco(file: DataFile, content: Any, found: Annotations) -> None:
     images = _entries(file, content, "images", "file_name")
     categories = _entries(file, content, "categories", "name")
     annotations = _entries(file, content, "annotations")
-    drawings = {
-        entry["id"]: Drawing(
-            file,
-            str(entry["file_name"]),
-            stated_size(entry.get("height"), entry.get("width"), f"{file}: {entry['file_name']}"),
-        )
-        for entry in images
-    }
+    drawings = {}
+    for entry in images:
+        size = stated_size(entry.get("height"), entry.get("width"))
+        drawings[entry["id"]] = Drawing(file, str(entry["file_name"]), size)
     names: dict[Any, str] = {
         entry["id"]: str(entry["name"])
         for entry in sorted(categories, key=lambda one: (isinstance(one["id"], str), one["id"]))
     }
-    if annotations and not any(entry.get("segmentation") for entry in annotations):
-        raise UserError(
-            f"{file}: none of its {len(annotations)} annotations has an outline (segmentation), so "
-            "that it is for detection of boxes. Export polygons or masks."
-        )
     for entry in annotations:
         where = f"{file}: annotation {entry.get('id', '?')}"
         for key, known in (("category_id", names), ("image_id", drawings)):
@@ -55,16 +39,11 @@ def read_coco(file: DataFile, content: Any, found: Annotations) -> None:
         where = f"{where} (image {drawing.name})"
         if not entry.get("segmentation"):
             found.leave_out("they have a box but no outline", where)
-        elif region := _region(entry["segmentation"], drawing, where):
-            drawing.shapes.append((names[entry["category_id"]], region))
-        else:
-            found.leave_out(TOO_FEW, where)
+            continue
+        region = _region(entry["segmentation"], drawing, where)
+        found.add(drawing, names[entry["category_id"]], region, where)
     used = {label for drawing in drawings.values() for label, _ in drawing.shapes}
-    parents = {
-        entry.get("supercategory")
-        for entry in categories
-        if entry.get("supercategory") != entry["name"]
-    }
+    parents = {above for one in categories if (above := one.get("supercategory")) != one["name"]}
     found.drawings += drawings.values()
     found.labels += dict.fromkeys(
         name
@@ -106,7 +85,8 @@ def _rle(written: Mapping[str, Any], drawing: Drawing, where: str) -> Region:
     """Check an RLE mask, as pycocotools gives random pixels where it is damaged."""
     from pycocotools import mask
 
-    runs, size = written.get("counts"), written.get("size")
+    runs: Any = written.get("counts")
+    size: Any = written.get("size")
     runs = _uncompressed(runs) if isinstance(runs, str) else runs
     sound = all(
         isinstance(part, list) and all(isinstance(one, int) and one >= 0 for one in part)

@@ -17,7 +17,7 @@ from pne_seg.data.archives import exclusive
 from pne_seg.data.base import usable_processors
 from pne_seg.data.classes import distinct_colors
 from pne_seg.data.data_file import DataFile, PlainFile
-from pne_seg.data.decoding import ImageInfo, displayed
+from pne_seg.data.decoding import displayed
 from pne_seg.data.images import read_info
 from pne_seg.data.polygons.coco import read_coco
 from pne_seg.data.polygons.json_files import read_json, unsupported
@@ -35,11 +35,7 @@ class DrawnMasks:
 
     A changed file gives another folder; those before it stay as they are, for runs that read them.
     In the masks 0 is no area, 1 the first label and so on. Files are parsed only if they are new.
-
-    Args:
-        place: folder for all drawings of a data set.
-        files: the JSON files.
-        is_coco: whether they are COCO's, whose larger areas are drawn first, or LabelMe's.
+    COCO's larger areas are drawn first, LabelMe's as they come.
     """
 
     def __init__(self, place: Path, files: Sequence[DataFile], is_coco: bool) -> None:
@@ -99,35 +95,30 @@ class DrawnMasks:
         staging = self.place / f".{self.folder.name}.drawing"
         shutil.rmtree(staging, ignore_errors=True)  # left by a killed process
 
-        def one(mask: str, info: ImageInfo) -> int:
-            size = drawings[mask].size or info.size
-            drawn, lost = draw(drawings[mask], size, values, self._is_coco)
+        def one(mask: str) -> int:
+            drawing, image = drawings[mask], images[mask]
+            info = read_info(image)
+            size = drawing.size or info.size
+            if size not in (info.size, info.size[::-1] if info.on_its_side else info.size):
+                raise UserError(
+                    f"{drawing} is {size[1]}×{size[0]} there, but {image} is {info.size[1]}×"
+                    f"{info.size[0]}. Polygons fit only the image that they were drawn on: put it "
+                    "back, or correct size and points."
+                )
+            drawn, lost = draw(drawing, size, values, smallest_on_top=self._is_coco)
             if size != info.size:  # drawn on the image as it is stored
-                drawn = displayed(images[mask], drawn, replace(info, format=""))
+                drawn = displayed(image, drawn, replace(info, format=""))
             (staging / mask).parent.mkdir(parents=True, exist_ok=True)
-            image = Image.fromarray(drawn)
-            image.putpalette(colors)  # for looking at; the values stay
-            image.save(staging / mask, "PNG", compress_level=3)
+            saved = Image.fromarray(drawn)
+            saved.putpalette(colors)  # for looking at; the values stay
+            saved.save(staging / mask, "PNG", compress_level=3)
             return lost
 
         try:
             with ThreadPoolExecutor(usable_processors()) as pool:
-                infos = [*pool.map(read_info, images.values())]
-                wrong = [
-                    f"{drawings[mask]} is {size[1]}×{size[0]} there, but {image} is "
-                    f"{info.size[1]}×{info.size[0]}"
-                    for (mask, image), info in zip(images.items(), infos, strict=True)
-                    if (size := drawings[mask].size or info.size)
-                    not in (info.size, info.size[::-1] if info.on_its_side else info.size)
-                ]
-                if wrong:
-                    raise UserError(
-                        f"{wrong[0]} ({len(wrong)} such images in all). Polygons fit only the "
-                        "image that they were drawn on: put it back, or correct size and points."
-                    )
                 rank_zero_info(f"Drawing {len(images)} masks of polygons into {self.folder}.")
                 staging.mkdir()
-                for mask, lost in zip(images, pool.map(one, images, infos), strict=True):
+                for mask, lost in zip(images, pool.map(one, images), strict=True):
                     for _ in range(lost):
                         found.leave_out("they cover no pixel of the image", str(drawings[mask]))
             masks = [[*source, mask] for source, mask in self._masks.items()]

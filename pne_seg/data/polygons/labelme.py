@@ -10,14 +10,13 @@ from PIL import Image
 
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.polygons.shapes import (
-    TOO_FEW,
     Annotations,
     Drawing,
     Points,
     Region,
     read_points,
     stated_size,
-)
+)  # fmt: skip
 from pne_seg.errors import UserError
 
 _CORNERS = ("polygon", "rotation", "oriented_rectangle", "quadrilateral")
@@ -26,7 +25,7 @@ _NO_AREA = ("point", "points", "line", "linestrip", "multipoints")
 
 def read_labelme(file: DataFile, content: Any, found: Annotations) -> None:
     """Add the content of a file to what was found; points and lines are left out."""
-    size = stated_size(content.get("imageHeight"), content.get("imageWidth"), file)
+    size = stated_size(content.get("imageHeight"), content.get("imageWidth"))
     drawing = Drawing(file, file.relative, size)
     shapes = content["shapes"] or []
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
@@ -41,19 +40,16 @@ def read_labelme(file: DataFile, content: Any, found: Annotations) -> None:
             continue
         where += f" ({label}, {kind})"
         points = read_points(shape.get("points"), where)
-        if kind in _CORNERS and len(points) < 3:
-            found.leave_out(TOO_FEW, where)
-        else:
-            drawing.shapes.append((label, _region(kind, points, shape, size, where)))
+        found.add(drawing, label, _region(kind, points, shape, size, where), where)
     found.drawings.append(drawing)
     found.labels = sorted({*found.labels, *(label for label, _ in drawing.shapes)})
 
 
 def _region(
     kind: str, points: Points, shape: Mapping[str, Any], size: tuple[int, int] | None, where: str
-) -> Region:
+) -> Region | None:
     if kind in _CORNERS:
-        return [points]
+        return [points] if len(points) > 2 else None
     if kind == "rectangle" and len(points):
         (left, top), (right, bottom) = points.min(0), points.max(0)
         return [np.array([[left, top], [right, top], [right, bottom], [left, bottom]])]

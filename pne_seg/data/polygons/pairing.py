@@ -17,13 +17,7 @@ Image = tuple[Split | None, str, DataFile]
 
 
 def find_coco(tree: Tree, root: Path, given: str) -> dict[Split | None, DataFile]:
-    """Find the COCO file of each split, or of None the one for all.
-
-    Args:
-        tree: where the images are.
-        root: folder or archive that the tree is in.
-        given: path below one of both, or absolute; `{split}` stands for the name of a split.
-    """
+    """Find the COCO file of each split, or of None the one for all, below the tree or its root."""
     forms: dict[str, Split | None] = {"": None}
     if "{split}" in given:
         forms = {
@@ -53,28 +47,22 @@ def find_coco(tree: Tree, root: Path, given: str) -> dict[Split | None, DataFile
 def coco_pairs(
     images: Sequence[Image], files: Mapping[Split | None, DataFile], masks: DrawnMasks
 ) -> dict[Split | None, list[Pair]]:
-    """Pair images with the masks of COCO files; an image that no file names has None.
-
-    Args:
-        images: as they lie.
-        files: the COCO file of each split; of None one for all.
-        masks: their masks.
-    """
+    """Pair images with the masks of COCO files by split; an image that no file names has None."""
     named: dict[DataFile, tuple[Split | None, DataFile, str]] = {}
     missing: list[str] = []
-    for split, source in files.items():
+    for split, file in files.items():
         inside = [one for one in images if one[0] == split] if split else []
         endings = _by_ending(inside or images)
-        for name in masks.names(source):
+        for name in masks.names(file):
             if (image := _meant(name, endings)) is None:
-                missing.append(f"{source} has {name}")
+                missing.append(f"{file} has {name}")
             elif other := named.get(image):
                 raise UserError(
-                    f"{image} is meant by {other[2]} in {other[1]} and by {name} in {source}. "
+                    f"{image} is meant by {other[2]} in {other[1]} and by {name} in {file}. "
                     "Remove one of them, or put the missing image into its place."
                 )
             else:
-                named[image] = split, source, name
+                named[image] = split, file, name
     if missing:
         raise UserError(
             f"{missing[0]}, an image that is not there ({len(missing)} such images in all). Put "
@@ -82,8 +70,8 @@ def coco_pairs(
         )
     found: dict[Split | None, list[Pair]] = {}
     for part, key, image in sorted(images, key=lambda one: one[1]):
-        split, *entry = named.get(image, (None,))
-        pair = Pair(key, image, masks.mask(*entry) if entry else None)
+        split, source, name = named.get(image, (None, None, ""))
+        pair = Pair(key, image, masks.mask(source, name) if source else None)
         found.setdefault(part or split, []).append(pair)
     return found
 

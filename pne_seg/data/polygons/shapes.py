@@ -17,7 +17,6 @@ Points = npt.NDArray[np.float64]
 Region = list[Points] | dict[str, Any]
 """Outlines, whose union it is; or an RLE mask as pycocotools has it."""
 
-TOO_FEW = "they have fewer than three points"
 _REACH = 10  # times an image's longer side that an outline may lie away from it
 
 
@@ -65,6 +64,13 @@ class Annotations:
                 "Points must be in pixels; export them so."
             )
 
+    def add(self, drawing: Drawing, label: str, region: Region | None, where: str) -> None:
+        """Take a shape in; None has too few points."""
+        if region is None:
+            self.leave_out("they have fewer than three points", where)
+        else:
+            drawing.shapes.append((label, region))
+
     def leave_out(self, why: str, where: str) -> None:
         """Note a shape that is not drawn."""
         self.left_out.setdefault(why, []).append(where)
@@ -77,17 +83,10 @@ class Annotations:
         ]
 
 
-def stated_size(height: Any, width: Any, where: object) -> tuple[int, int] | None:
-    """Read the size of an image; None if it is not stated."""
-    if not height or not width:
-        return None
-    try:
-        return int(height), int(width)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{where}: its size is {width!r}×{height!r}, which are no numbers of pixels. Correct "
-            "it."
-        ) from error
+def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """Return the size of an image, None unless it is stated in numbers."""
+    numbers = isinstance(height, int) and isinstance(width, int) and height > 0 < width
+    return (height, width) if numbers else None
 
 
 def read_points(values: Any, where: str) -> Points:
@@ -102,23 +101,12 @@ def read_points(values: Any, where: str) -> Points:
 
 
 def draw(
-    drawing: Drawing,
-    size: tuple[int, int],
-    values: Mapping[str, int],
-    smallest_on_top: bool,
+    drawing: Drawing, size: tuple[int, int], values: Mapping[str, int], smallest_on_top: bool
 ) -> tuple[Pixels, int]:
-    """Draw the areas of an image into (H, W) values of their labels, 0 elsewhere.
+    """Draw areas into (H, W) values of their labels, 0 elsewhere; smaller ones on top, or later.
 
-    A pixel belongs to an outline that has its center inside, as in COCO's own tools.
-
-    Args:
-        drawing: the areas.
-        size: height and width.
-        values: of each label, 1 to 255.
-        smallest_on_top: whether larger areas are drawn first; in the order of the file otherwise.
-
-    Returns:
-        The image, and the number of shapes that cover no pixel of it.
+    A pixel belongs to an outline that has its center inside, as in COCO's own tools. The number of
+    shapes that cover no pixel comes along.
     """
     from pycocotools import mask
 
