@@ -99,6 +99,12 @@ def test_palettes_that_do_not_contradict(palettes: list[list[int]], tmp_path: Pa
     assert check(write(tmp_path, masks), [*COLORS]) == ([], "")
 
 
+def test_indices_of_one_color_in_the_same_palette(tmp_path: Path) -> None:
+    masks = [with_palette(np.full((16, 16), n % 3, np.uint8), [0] * 9) for n in range(6)]
+    masks[5] = with_palette(np.full((16, 16), 1, np.uint8), [0] * 6)
+    assert check(write(tmp_path, masks), [*COLORS]) == ([], "")
+
+
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
 @pytest.mark.parametrize("interlaced", [False, True])
 def test_palette_masks_are_read_by_their_colors(format: str, interlaced: bool) -> None:

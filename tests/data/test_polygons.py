@@ -188,10 +188,13 @@ def test_smaller_areas_of_coco_stay_visible_in_any_order(root: Path) -> None:
 
 @pytest.mark.parametrize("sizes", ["stored", "displayed", None])
 @pytest.mark.parametrize("orientation", [1, 6, 8])
-def test_photos_that_exif_data_turn(orientation: int, sizes: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_photos_that_exif_data_turn(
+    ending: str, orientation: int, sizes: str | None, tmp_path: Path
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    names = ["images/a.png", "images/b.png"]
+    names = [f"images/a.{ending}", f"images/b.{ending}"]
     photos(tmp_path / "mine", *names, exif=exif)  # 40 wide and 30 high as stored
     turned = orientation != 1
     height, width = SIZE[::-1] if turned and sizes != "stored" else SIZE
@@ -360,6 +363,24 @@ def test_layouts(write: Callable[[Path], dict[str, Any]], zipped: bool, tmp_path
         assert not data.split("test").labeled
 
 
+def test_later_lists_take_other_images_of_a_known_file(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    settings = lists(root)
+    (root / "lists/val.txt").write_text("b\n")
+    (root / "lists/train.txt").write_text("a\n")
+    assert labels(root, "b", **settings).any()
+    (root / "lists/val.txt").write_text("b\nc\n")
+    assert labels(root, "c", **settings).any()
+
+
+def test_json_files_of_one_name_elsewhere(tmp_path: Path) -> None:
+    root = photos(tmp_path / "mine", "images/train/a.jpg", "images/val/a.jpg")
+    coco(tmp_path / "json/train/x.json", ["a.jpg"])
+    coco(tmp_path / "json/val/x.json", ["a.jpg"], [one([INNER], 3)])
+    data = Folder(root, polygons=str(tmp_path / "json/{split}/x.json"))
+    assert [int((data.split(s).read(0).labels > 0).sum()) for s in ("train", "val")] == [100, 16]
+
+
 def test_check_data_reads_drawn_masks(root: Path) -> None:
     coco(root / "x.json", ["a.jpg", "b.jpg"])
     data = Folder(root, polygons="x.json", batch_size=1, crop_size=(8, 8))
@@ -452,6 +473,19 @@ def test_a_folder_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
         (None, [one({"size": 30, "counts": [1200]})], {}, "RLE mask is damaged"),
         (None, [], {}, "there is no area to draw. Annotate"),
         (None, [], {"images": {"a": 1}}, "images must be a list of entries"),
+        (None, [], {"images": [{"id": [1], "file_name": "a.jpg"}]}, "images has no id"),
+        (
+            None,
+            [one([SQUARE])],
+            {"categories": [{"id": 7, "name": "road"}, {"id": 7, "name": "tree"}]},
+            "categories has the id 7 twice",
+        ),
+        (
+            None,
+            [one({"size": [40, 30], "counts": [1200]})],
+            {"images": [{"id": n, "file_name": f"{name}.jpg"} for n, name in enumerate("ab")]},
+            r"a\.jpg is 30×40 there, but .*a\.jpg is 40×30",
+        ),
         (None, [], {"categories": [{"id": 1}]}, "an entry of categories has no name"),
         (None, [], {"images": [{"id": 1}]}, "an entry of images has no file_name"),
         (
@@ -494,6 +528,7 @@ def test_coco_files_with_mistakes(
         ([shape("x", "circle", [1, 2])], {}, "only a polygon"),
         ([shape("x", "mask", [1, 2], mask="!")], {}, "its mask is damaged"),
         ([shape("", None, [1, 2])], {}, "shape 0 has no label"),
+        ([3], {}, "shapes must be a list"),
         ([], {"imageHeight": 7, "imageWidth": 9}, r"a\.json is 9×7 there, but .*is 40×30"),
         ([], {"shapes": 3}, "shapes must be a list"),
     ],

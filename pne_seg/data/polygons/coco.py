@@ -60,11 +60,11 @@ def _entries(file: DataFile, content: Mapping[str, Any], key: str, name: str = "
             f"{file}: {key} must be a list of entries, as COCO has it. Export it again."
         )
     for part in ("id", name) if name else ():
-        values = Counter(entry.get(part) for entry in entries if entry.get(part) != "")
-        if len(entries) > values.total() or not all(isinstance(one, int | str) for one in values):
+        values = [entry.get(part) for entry in entries]
+        if not all(isinstance(one, int | str) and one != "" for one in values):
             raise UserError(f"{file}: an entry of {key} has no {part}. Export it again.")
-        twice = next((value for value, count in values.items() if count > 1), None)
-        if twice is not None and part != "name":
+        [(twice, count)] = Counter(values).most_common(1) or [(None, 0)]
+        if count > 1 and part != "name":
             raise UserError(f"{file}: {key} has the {part} {twice!r} twice. Remove one of them.")
     return entries
 

@@ -26,7 +26,7 @@ from pne_seg.data.polygons.shapes import Annotations, Drawing, draw
 from pne_seg.data.sources import composed
 from pne_seg.errors import UserError
 
-_FORM = "2"  # of what is drawn; another number draws everything again
+_FORM = "1"  # of what is drawn; another number draws everything again
 _INDEX = "index.json"
 
 
@@ -75,9 +75,7 @@ class DrawnMasks:
                 self.place.mkdir(parents=True, exist_ok=True)
                 with exclusive(self.place / ".lock", f"draws masks into {self.place}"):
                     if not (self.folder / _INDEX).exists():
-                        self._draw(
-                            {mask.relative: image for mask, image in images.items()}, self._found
-                        )
+                        self._draw({mask.relative: images[mask] for mask in images}, self._found)
             except OSError as error:
                 raise UserError(
                     f"{error.filename or self.place}: masks drawn of the polygons cannot be "

@@ -55,12 +55,7 @@ def unsupported(file: object, kind: str) -> UserError:
 
 
 def no_masks(files: Iterable[DataFile], folder: str) -> UserError | None:
-    """Return the error of a folder without masks, if it has annotations of other kinds.
-
-    Args:
-        files: all that lie in it.
-        folder: its path as the settings have it.
-    """
+    """Return the error of a folder of masks that has files of other kinds only."""
     for file in files:
         ending = file.name.lower().rpartition(".")[2]
         if ending in ("jpg", "jpeg", "webp"):

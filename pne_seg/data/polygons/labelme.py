@@ -9,14 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.polygons.shapes import (
-    Annotations,
-    Drawing,
-    Points,
-    Region,
-    read_points,
-    stated_size,
-)  # fmt: skip
+from pne_seg.data.polygons.shapes import Annotations, Drawing, Region, read_points, stated_size
 from pne_seg.errors import UserError
 
 _CORNERS = ("polygon", "rotation", "oriented_rectangle", "quadrilateral")
@@ -39,15 +32,15 @@ def read_labelme(file: DataFile, content: Any, found: Annotations) -> None:
             found.leave_out(f"a {kind} has no area", where)
             continue
         where += f" ({label}, {kind})"
-        points = read_points(shape.get("points"), where)
-        found.add(drawing, label, _region(kind, points, shape, size, where), where)
+        found.add(drawing, label, _region(kind, shape, size, where), where)
     found.drawings.append(drawing)
     found.labels = sorted({*found.labels, *(label for label, _ in drawing.shapes)})
 
 
 def _region(
-    kind: str, points: Points, shape: Mapping[str, Any], size: tuple[int, int] | None, where: str
+    kind: str, shape: Mapping[str, Any], size: tuple[int, int] | None, where: str
 ) -> Region | None:
+    points = read_points(shape.get("points"), where)
     if kind in _CORNERS:
         return [points] if len(points) > 2 else None
     if kind == "rectangle" and len(points):
@@ -58,22 +51,22 @@ def _region(
         radius = float(np.hypot(*(points[1] - points[0])))
         return [points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1)]
     if kind == "mask" and len(points) and size is not None:
-        return _pasted(shape.get("mask"), points, size, where)
+        left, top = points.min(0).round().astype(int).tolist()
+        return _pasted(shape.get("mask"), (left, top), size, where)
     raise UserError(
         f"{where}: only a polygon, a rectangle, a circle and a mask with their points are areas "
         "that can be drawn. Draw it as a polygon."
     )
 
 
-def _pasted(text: Any, corners: Points, size: tuple[int, int], where: str) -> Region:
+def _pasted(text: Any, corner: tuple[int, int], size: tuple[int, int], where: str) -> Region:
     """Return a mask of the image, with a small one, PNG as Base64, at its place."""
     from pycocotools import mask
 
     canvas = Image.new("L", size[::-1])
-    left, top = corners.min(0).round().astype(int).tolist()
     try:
         with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as small:
-            canvas.paste(small.convert("L"), (left, top))
+            canvas.paste(small.convert("L"), corner)
     except (OSError, ValueError, TypeError, SyntaxError) as error:
         raise UserError(f"{where}: its mask is damaged ({error}). Save it again.") from error
     return dict(mask.encode(np.asfortranarray(np.asarray(canvas) > 0).view(np.uint8)))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pne_seg.data.base import Split
-from pne_seg.data.data_file import DataFile, open_file
+from pne_seg.data.data_file import DataFile, PlainFile
 from pne_seg.data.layouts import SPLIT_FOLDERS
 from pne_seg.data.paired_files import Pair
 from pne_seg.data.polygons.drawn_masks import DrawnMasks, path_parts
@@ -32,7 +32,8 @@ def find_coco(tree: Tree, root: Path, given: str) -> dict[Split | None, DataFile
         path = expanded(given.replace("{split}", form))
         file = next((file for place in places if (file := place.file(path))), None)
         if file is None and Path(path).is_absolute() and Path(path).exists():
-            file = open_file(Path(path))
+            anchor = Path(path).anchor
+            file = PlainFile(anchor, Path(path).relative_to(anchor).as_posix())
         other = found.setdefault(split, file) if file else None
         # Some systems find a file by its name in capitals too.
         if file and other and str(file).lower() != str(other).lower():

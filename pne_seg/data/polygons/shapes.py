@@ -12,10 +12,8 @@ from pne_seg.data.data_file import DataFile
 from pne_seg.data.images import Pixels
 from pne_seg.errors import UserError
 
-Points = npt.NDArray[np.float64]
-"""(N, 2) x and y."""
-Region = list[Points] | dict[str, Any]
-"""Outlines, whose union it is; or an RLE mask as pycocotools has it."""
+Region = list[npt.NDArray[np.float64]] | dict[str, Any]
+"""Outlines, (N, 2) x and y each, whose union it is; or an RLE mask as pycocotools has it."""
 
 _REACH = 10  # times an image's longer side that an outline may lie away from it
 
@@ -89,7 +87,7 @@ def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
     return (height, width) if numbers else None
 
 
-def read_points(values: Any, where: str) -> Points:
+def read_points(values: Any, where: str) -> npt.NDArray[np.float64]:
     """Read x, y, x, y, …, or pairs of them; `where` names the shape in error messages."""
     try:
         points = np.asarray(values, np.float64).reshape(-1, 2)
