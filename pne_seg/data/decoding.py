@@ -129,8 +129,11 @@ def _palette(image: Image.Image) -> bytes:
     """Return red, green and blue of each index, without decoding, as `getpalette` would."""
     if image.palette is None:
         return b""
+    order, colors = image.palette.rawmode or image.palette.mode, bytes(image.palette.palette)
+    if order == "RGB":
+        return colors
     converted = Image.new("P", (1, 1))
-    converted.putpalette(bytes(image.palette.palette), image.palette.rawmode or image.palette.mode)
+    converted.putpalette(colors, order)
     return bytes(converted.getpalette() or ())
 
 

@@ -25,6 +25,7 @@ class PolygonMasks:
         beside = beside.with_name(f"{beside.name.removesuffix('.zip')}_drawn_masks")
         self._place = beside if drawn_masks is None else Path(expanded(str(drawn_masks)))
         self._masks: DrawnMasks | None = None
+        self.counts: dict[str, int] = {}  # shapes of each label, which the masks hold as 1, 2, …
         self._pairs: dict[Split | None, list[Pair]] = {}
 
     def place(self, images: Place, prefix: str, suffix: str) -> Place:
@@ -32,11 +33,6 @@ class PolygonMasks:
         if self.is_coco:
             return images
         return Place(plain_path(self.given), prefix, suffix, (".json",))
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Shapes of each label, whose values in the masks are 1, 2 and so on."""
-        return {} if self._masks is None else self._masks.counts
 
     def of_coco(self, tree: Tree, images: Place, whole: bool) -> dict[Split | None, list[Pair]]:
         """Return the images of each split of folders, or of None if `whole`, with their masks."""
@@ -52,6 +48,7 @@ class PolygonMasks:
             for split, place in (parts or {None: images}).items()
             for key, image in by_key(place.files(tree), place.key).items()
         ]
+        self.counts = self._masks.counts
         self._pairs = coco_pairs(lying, files, self._masks)
         return self._pairs
 
@@ -66,6 +63,7 @@ class PolygonMasks:
                 "JSON file or the folder of LabelMe's."
             )
         self._masks = masks = DrawnMasks(self._place, files, is_coco=False)
+        self.counts = masks.counts
         self._pairs = {
             split: [
                 replace(pair, labels=pair.labels and masks.mask(pair.labels, pair.labels.relative))

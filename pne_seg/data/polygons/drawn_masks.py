@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -58,7 +59,9 @@ class DrawnMasks:
                 raise unsupported(file, kind)
             (read_coco if is_coco else read_labelme)(file, content, found)
         found.check(f"{files[0]}{f' and {len(files) - 1} others' if len(files) > 1 else ''}")
-        self._found, self.counts, self._masks = found, found.counts, _mask_names(found.drawings)
+        used = Counter(label for drawing in found.drawings for label, _ in drawing.shapes)
+        self.counts = {label: used[label] for label in found.labels}
+        self._found, self._masks = found, _mask_names(found.drawings)
 
     def names(self, source: DataFile) -> list[str]:
         """Return what a JSON file calls its images."""

@@ -1,6 +1,5 @@
 """What annotations hold: the areas of one image with their labels, and how these are drawn."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,12 +38,6 @@ class Annotations:
     labels: list[str] = field(default_factory=list)  # every one, in the order of the classes
     drawings: list[Drawing] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)  # where, by the reason
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Shapes of each label, 0 included."""
-        used = Counter(label for drawing in self.drawings for label, _ in drawing.shapes)
-        return {label: used[label] for label in self.labels}
 
     def check(self, files: str) -> None:
         """Refuse what gives no masks."""
