@@ -245,10 +245,11 @@ def test_categories_that_only_group_others_are_no_classes(root: Path) -> None:
         {"id": 0, "name": "things", "supercategory": "none"},  # as Roboflow writes
         {"id": 1, "name": "road", "supercategory": "things"},
         {"id": 2, "name": "road", "supercategory": "things"},
+        {"id": 3, "name": "tree", "supercategory": ["x"]},
     ]
-    entries = [one([SQUARE], 1), one([INNER], 2)]
+    entries = [{**one([SQUARE]), "category_id": 1.0}, one([INNER], 2)]
     coco(root / "x.json", ["a.jpg", "b.jpg"], entries, categories=categories)
-    assert Folder(root, polygons="x.json").class_names == ("background", "road")
+    assert Folder(root, polygons="x.json").class_names == ("background", "road", "tree")
 
 
 def test_colors_of_the_classes_are_for_pictures(root: Path) -> None:

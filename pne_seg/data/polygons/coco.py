@@ -29,7 +29,7 @@ def read_coco(file: DataFile, content: Any, found: Annotations) -> None:
     for entry in annotations:
         where = f"{file}: annotation {entry.get('id', '?')}"
         for key, known in (("category_id", names), ("image_id", drawings)):
-            if not isinstance(entry.get(key), int | str) or entry[key] not in known:
+            if not isinstance(entry.get(key), int | float | str) or entry[key] not in known:
                 few = ", ".join(map(str, [*known][:10])) + ", …" * (len(known) > 10)
                 raise UserError(
                     f"{where} has {key} {entry.get(key)!r}, which is not among the ids "
@@ -43,7 +43,7 @@ def read_coco(file: DataFile, content: Any, found: Annotations) -> None:
         region = _region(entry["segmentation"], drawing, where)
         found.add(drawing, names[entry["category_id"]], region, where)
     used = {label for drawing in drawings.values() for label, _ in drawing.shapes}
-    parents = {above for one in categories if (above := one.get("supercategory")) != one["name"]}
+    parents = [above for one in categories if (above := one.get("supercategory")) != one["name"]]
     found.drawings += drawings.values()
     found.labels += dict.fromkeys(
         name
@@ -61,7 +61,7 @@ def _entries(file: DataFile, content: Mapping[str, Any], key: str, name: str = "
         )
     for part in ("id", name) if name else ():
         values = [entry.get(part) for entry in entries]
-        if not all(isinstance(one, int | str) and one != "" for one in values):
+        if not all(isinstance(one, int | float | str) and one != "" for one in values):
             raise UserError(f"{file}: an entry of {key} has no {part}. Export it again.")
         [(twice, count)] = Counter(values).most_common(1) or [(None, 0)]
         if count > 1 and part != "name":

@@ -144,7 +144,7 @@ def _mask_names(drawings: Sequence[Drawing]) -> dict[tuple[str, str], str]:
     names: dict[tuple[str, str], str] = {}
     taken: set[str] = set()
     for drawing in drawings:
-        stem = str(PurePosixPath(*path_parts(drawing.name)).with_suffix(""))
+        stem = str(PurePosixPath(*(path_parts(drawing.name) or "_")).with_suffix(""))
         while stem.casefold() in taken:
             stem += "_"
         taken.add(stem.casefold())
