@@ -2,19 +2,22 @@
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
 
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.layouts import SPLIT_FOLDERS
-from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, Tree, composed, open_tree
+from pne_seg.data.sources import IMAGE_SUFFIXES, LABEL_SUFFIXES, composed, open_tree
 from pne_seg.errors import DataError, Fix
 
 _SEPARATORS = "_-. "
-_MOST_COMPARED = 100  # names that a hint is looked for in
-_LOOKED_AT = 2000  # files of a tree
+_MOST_COMPARED = 100  # names that something in common is looked for of
+_MOST_FOLDERS = 10
 _OPENED = 3  # files of a folder, to tell images and masks
+
+Affixes = tuple[str, str]
+"""What a name has before and after something in common with another."""
 
 
 def nearest_partner(
@@ -25,83 +28,88 @@ def nearest_partner(
     for other in others:
         if other == file or composed(other.stem).casefold() != name.casefold():
             continue
-        kind = other.name.rpartition(".")[2]
         if not other.name.lower().endswith(IMAGE_SUFFIXES if what == "image" else LABEL_SUFFIXES):
-            why = f"{what} cannot be {kind.upper()} files: save as PNG."
-            return f"{other} lies there, but {why}", []
+            kind = other.name.rpartition(".")[2].upper()
+            return f"{other} lies there, but {what} cannot be {kind} files: save as PNG.", []
         if composed(other.stem) != name:
             return f"{other} lies there: upper and lower case must agree.", []
         return f"{other} lies there, in another folder: sub-folders must agree.", []
-    if not settable:
-        return "", []
     names = {composed(other.stem): other for other in others if other != file}
-    keys = [key.rpartition("/")[2] for key in alone[:_MOST_COMPARED]]
-    found = common_affixes(name, keys, names)
-    if found is None:
+    keys = [key.rpartition("/")[2] for key in alone]
+    if not settable or (found := common_affixes(keys, names)) is None:
         return "", []
-    near, here, there = found
-    kinds = ("mask", "image") if what == "image" else ("image", "mask")
-    arguments = {
-        f"{kind}_{side}": text
-        for kind, affixes in zip(kinds, (here, there), strict=True)
-        for side, text in zip(("prefix", "suffix"), affixes, strict=True)
-        if text
-    }
+    _, _, near, here, there = found
+    if (core := _without(name, here)) is not None:
+        near = there[0] + core + there[1] if there[0] + core + there[1] in names else near
+    arguments = _arguments(there, here) if what == "image" else _arguments(here, there)
     return f"{names[near]} lies there", [Fix("if they belong together", arguments)]
 
 
-Affixes = tuple[str, str]
-"""What a name has before and after something in common with another."""
-
-
 def common_affixes(
-    name: str, keys: Sequence[str], names: Collection[str]
-) -> tuple[str, Affixes, Affixes] | None:
+    keys: Iterable[str], names: Iterable[str]
+) -> tuple[int, str, str, Affixes, Affixes] | None:
     """Find what sets the names of images and masks apart, from the names themselves.
 
-    Returns the partner of `name`, with what `keys` and `names` have around; of all possible, that
-    which pairs the most keys. None if there is none.
+    Returns how many of the first keys are paired, one of the pairs, and what `keys` and `names`
+    have around; of all possible, that which pairs the most. None if there is none.
     """
-    best: tuple[int, str, Affixes, Affixes] | None = None
-    known = {*names}
-    for other in [*names][:_MOST_COMPARED]:
-        for here, there, splits_a_word in _affixes(name, other):
-            cores = (_without(key, here) for key in keys)
+    own, known = {*sorted(keys)[:_MOST_COMPARED]}, {*names}
+    orders = sorted(own | known), sorted(own | known, key=lambda name: name[::-1])
+    neighbors = [pair for order in orders for pair in pairwise(order)]
+    best: tuple[int, str, str, Affixes, Affixes] | None = None
+    tried: set[tuple[Affixes, Affixes]] = set()
+    for one, other in [*neighbors, *(pair[::-1] for pair in neighbors)]:
+        if one not in own or other not in known:
+            continue
+        for here, there, splits_a_word in _affixes(one, other):
+            if here == there or (here, there) in tried:
+                continue
+            tried.add((here, there))
+            cores = (_without(key, here) for key in own)
             count = sum(core is not None and there[0] + core + there[1] in known for core in cores)
             # A part of a word, such as the `r` of `car` beside `cat`, only if it explains all.
-            if count > (best[0] if best else 0) and not (
-                splits_a_word and count < max(2, len(keys))
-            ):
-                best = count, other, here, there
-    return best[1:] if best else None
+            if not count or (splits_a_word and count < max(2, len(own))):
+                continue
+            found = count, one, other, here, there
+            best = max(best or found, found, key=_worth)
+    return best
+
+
+def _worth(found: tuple[int, str, str, Affixes, Affixes]) -> tuple[int, int]:
+    """Order by the names that pair; of as many, by how little sets them apart."""
+    count, _, _, here, there = found
+    return count, -len("".join((*here, *there)))
 
 
 def _affixes(here: str, there: str) -> Iterator[tuple[Affixes, Affixes, bool]]:
     """Yield what two names could have around something in common, and whether it splits a word."""
-    first, last = (
-        posixpath.commonprefix([here, there]),
-        posixpath.commonprefix([here[::-1], there[::-1]])[::-1],
-    )
-    for common, at_end in ((first.rstrip(_SEPARATORS), True), (last.lstrip(_SEPARATORS), False)):
-        if not common:
-            continue
-        rests = [
-            name[len(common) :] if at_end else name[: len(name) - len(common)]
-            for name in (here, there)
-        ]
-        edges = [rest[0 if at_end else -1] for rest in rests if rest]
-        is_whole = all(
-            edge in _SEPARATORS or common[-1 if at_end else 0].isdigit() for edge in edges
-        )
-        one, other = (("", rest) if at_end else (rest, "") for rest in rests)
-        yield one, other, not is_whole
+    start = posixpath.commonprefix([here, there]).rstrip(_SEPARATORS)
+    if start:
+        one, other = here[len(start) :], there[len(start) :]
+        edges = [rest[0] for rest in (one, other) if rest]
+        yield ("", one), ("", other), _splits(start[-1], edges)
+    end = posixpath.commonprefix([here[::-1], there[::-1]])[::-1].lstrip(_SEPARATORS)
+    if end:
+        one, other = here.removesuffix(end), there.removesuffix(end)
+        edges = [rest[-1] for rest in (one, other) if rest]
+        yield (one, ""), (other, ""), _splits(end[0], edges)
 
 
-def _without(name: str, affixes: tuple[str, str]) -> str | None:
+def _splits(letter: str, edges: Iterable[str]) -> bool:
+    return not letter.isdigit() and any(edge not in _SEPARATORS for edge in edges)
+
+
+def _without(name: str, affixes: Affixes) -> str | None:
     prefix, suffix = affixes
     if name.startswith(prefix) and name.endswith(suffix):
         return name[len(prefix) : len(name) - len(suffix)]
     return None
+
+
+def _arguments(image: Affixes, mask: Affixes) -> dict[str, str]:
+    texts = dict(zip(("image_prefix", "image_suffix"), image, strict=True))
+    texts |= zip(("mask_prefix", "mask_suffix"), mask, strict=True)
+    return {name: text for name, text in texts.items() if text}
 
 
 def layout_error(root: Path, looked_for: str) -> DataError | None:
@@ -109,132 +117,89 @@ def layout_error(root: Path, looked_for: str) -> DataError | None:
 
     None if nothing pairs, or is not found at all.
     """
-    if not root.exists() or (found := _layout(open_tree(root))) is None:
+    if not root.exists():
         return None
-    return DataError(f"{root} does not hold {looked_for}. {found[0]}", [found[1]])
-
-
-def _layout(tree: Tree) -> tuple[str, Fix] | None:
-    """Return what lies where, and the arguments of `Folder`."""
     splits = {name for names in SPLIT_FOLDERS.values() for name in names}
-    kinds: dict[str, dict[str, DataFile]] = defaultdict(dict)  # by folder, then by the name in it
-    files = tree.files("", IMAGE_SUFFIXES)[:_LOOKED_AT]
-    paths = {
+    files = {
         file: [part for part in file.relative.split("/")[:-1] if part.lower() not in splits]
-        for file in files
+        for file in open_tree(root).files("", IMAGE_SUFFIXES)
     }
-    above = (
-        posixpath.commonpath(["/".join(path) or "." for path in paths.values()]) if paths else ""
+    depth = len(posixpath.commonprefix([*files.values()]))
+    kinds: dict[str, dict[str, DataFile]] = defaultdict(dict)  # by folder, then by the name in it
+    for file, path in files.items():
+        inner = composed("/".join([*path[depth + 1 :], file.stem]))
+        kinds["/".join(path[: depth + 1])][inner] = file
+    found = _side_by_side([*files]) if len(kinds) == 1 else _in_two_folders(kinds)
+    if found is None:
+        return None
+    image, mask, affixes = found
+    places = ["/".join(files[file][: depth + 1]) or "." for file in (image, mask)]
+    arguments = dict(zip(("images", "masks"), places, strict=True))
+    arguments = {name: text for name, text in arguments.items() if name != text}  # the defaults
+    message = f"{root} does not hold {looked_for}. {image} and {mask} lie there"
+    fix = Fix("if these are image and mask", {**arguments, **_arguments(*affixes)})
+    return DataError(message, [fix])
+
+
+Example = tuple[DataFile, DataFile, tuple[Affixes, Affixes]]
+"""An image and a mask, and what the names of each kind have around."""
+
+
+def _in_two_folders(kinds: dict[str, dict[str, DataFile]]) -> Example | None:
+    """Find the two folders whose names pair best, as they are or but for something around."""
+    folders = sorted(kinds.values(), key=len, reverse=True)[:_MOST_FOLDERS]
+    pairs = [(len({*one} & {*other}), one, other) for one, other in combinations(folders, 2)]
+    shared, one, other = max(
+        pairs, key=lambda pair: (pair[0], _differ(*pair[1:])), default=(0, {}, {})
     )
-    depth = len([part for part in above.split("/") if part not in ("", ".")])
-    for file, path in paths.items():
-        folder, inner = "/".join(path[: depth + 1]), "/".join([*path[depth + 1 :], file.name])
-        kinds[folder][inner] = file
-    if len(kinds) == 1:
-        ((folder, beside),) = kinds.items()
-        return _side_by_side(folder, beside)
-    pairs = (
-        (len(_stems(kinds[one]) & _stems(kinds[other])), one, other)
-        for one in kinds
-        for other in kinds
-        if one < other
-    )
-    shared, one, other = max(pairs, default=(0, "", ""))
     affixes: tuple[Affixes, Affixes] = ("", ""), ("", "")
-    if shared < 2 and (found := _affixed(kinds)):
-        one, other, affixes = found
-    elif not shared:
-        return None
-    if _looks_like_masks(kinds[one].values(), kinds[other].values()):
-        one, other, affixes = other, one, affixes[::-1]
-    image, mask = (next(iter(kinds[name].values())) for name in (one, other))
-    arguments = {"images": one or ".", "masks": other or ".", **_arguments(*affixes)}
-    return f"{image} and {mask} lie there", _meant(arguments)
+    if shared < 2:
+        for _, first, second in pairs:
+            if found := common_affixes(first, second):
+                one, other, affixes = first, second, found[3:]
+                break
+        else:
+            if not shared:
+                return None
+    examples = [[*folder.values()] for folder in (one, other)]
+    endings = [{file.name.rpartition(".")[2] for file in some} for some in examples]
+    if endings[0] == endings[1] and len(endings[0]) > 1:
+        return None  # images and masks within each, as in a folder for each scene
+    if _looks_like_masks(*examples):
+        return examples[1][0], examples[0][0], affixes[::-1]
+    return examples[0][0], examples[1][0], affixes
 
 
-def _meant(arguments: Mapping[str, str]) -> Fix:
-    usual = {"images": "images", "masks": "masks"}
-    return Fix(
-        "if these are image and mask",
-        {name: text for name, text in arguments.items() if usual.get(name) != text},
-    )
+def _differ(one: dict[str, DataFile], other: dict[str, DataFile]) -> bool:
+    """Return whether the first files are of different kinds, as images and masks often are."""
+    first, second = (next(iter(files.values())).name for files in (one, other))
+    return first.rpartition(".")[2] != second.rpartition(".")[2]
 
 
-def _arguments(image: Affixes, mask: Affixes) -> dict[str, str]:
-    return {
-        f"{kind}_{side}": text
-        for kind, affixes in (("image", image), ("mask", mask))
-        for side, text in zip(("prefix", "suffix"), affixes, strict=True)
-        if text
-    }
-
-
-def _stems(files: Iterable[str]) -> set[str]:
-    return {composed(name.rpartition(".")[0]) for name in files}
-
-
-def _affixed(
-    kinds: Mapping[str, Mapping[str, DataFile]],
-) -> tuple[str, str, tuple[Affixes, Affixes]] | None:
-    """Find two folders whose names pair but for something before or after."""
-    for one in kinds:
-        for other in kinds:
-            names = [*_stems(kinds[one])][:_MOST_COMPARED]
-            if one < other and (found := common_affixes(names[0], names, _stems(kinds[other]))):
-                return one, other, found[1:]
-    return None
-
-
-def _side_by_side(folder: str, files: Mapping[str, DataFile]) -> tuple[str, Fix] | None:
+def _side_by_side(files: Sequence[DataFile]) -> Example | None:
     """Find what tells masks from images in one folder."""
-    place = {"images": folder or ".", "masks": folder or "."}
-    names = [composed(name) for name in files]
-    stems = [name.rpartition(".")[0] for name in names]
-    if len(set(stems)) <= len(stems) / 2:  # `a.jpg` beside `a.png`
-        endings = sorted({name.rpartition(".")[2] for name in names})
-        labels = [kind for kind in endings if f".{kind.lower()}" in LABEL_SUFFIXES]
-        if len(endings) != 2 or not labels:
-            return None
-        of = {kind: [files[name] for name in files if name.endswith(kind)] for kind in endings}
-        first, second = endings
-        mask = labels[0] if len(labels) == 1 else second
-        if len(labels) == 2 and not _looks_like_masks(of[second], of[first]):
-            mask = first
-        other = first if mask == second else second
-        said = f"{of[other][0]} and {of[mask][0]} lie there"
-        return said, _meant({**place, "mask_suffix": f".{mask}"})
-    best: tuple[int, str, str, Affixes, Affixes] | None = None
-    known = {stem.rpartition("/")[2] for stem in stems}
-    ordered, by_ends = sorted(known), sorted(known, key=lambda name: name[::-1])
-    tried: set[tuple[Affixes, Affixes]] = set()
-    for one, other in [*pairwise(ordered), *pairwise(by_ends)]:
-        for here, there, splits_a_word in _affixes(one, other):
-            if splits_a_word or here == there or (here, there) in tried:
-                continue
-            tried.add((here, there))
-            cores = [core for name in known if (core := _without(name, here)) is not None]
-            count = sum(there[0] + core + there[1] in known for core in cores)
-            if count > (best[0] if best else 0):
-                best = count, one, other, here, there
-    if best is None or best[0] < len(known) / 3:
-        return None
-    _, one, other, here, there = best
-    of_name = {composed(file.stem): file for file in files.values()}
-    image, mask_file = of_name[one], of_name[other]
-    if (any(here) and any(there) and _looks_like_masks([image], [mask_file])) or not any(there):
-        here, there, image, mask_file = there, here, mask_file, image
-    return (
-        f"{image} and {mask_file} lie there",
-        _meant({**place, **_arguments(here, there)}),
+    named, whole = (
+        {composed(getattr(file, part)): file for file in files} for part in ("stem", "name")
     )
+    if len(named) <= len(whole) / 2:  # `a.jpg` beside `a.png`
+        named = whole
+    found = common_affixes(named, named)
+    if found is None or found[0] < min(len(named), _MOST_COMPARED) / 3:
+        return None
+    _, one, other, here, there = found
+    if not any(there):  # what has something around is the mask, if nothing else tells
+        one, other, here, there = other, one, there, here
+    if _looks_like_masks([named[one]], [named[other]]):
+        one, other, here, there = other, one, there, here
+    return named[one], named[other], (here, there)
 
 
-def _looks_like_masks(those: Iterable[DataFile], others: Iterable[DataFile]) -> bool:
+def _looks_like_masks(those: Sequence[DataFile], others: Sequence[DataFile]) -> bool:
     """Return whether the first files look more like masks than the others: they compress better."""
 
-    def sizes(files: Iterable[DataFile]) -> tuple[bool, int]:
-        some = [*files][:_OPENED]
+    def size(files: Sequence[DataFile]) -> tuple[bool, int]:
+        some = files[:_OPENED]
         is_lossy = not all(file.name.lower().endswith(LABEL_SUFFIXES) for file in some)
-        return is_lossy, sum(len(file.read_bytes()) for file in some) // max(1, len(some))
+        return is_lossy, sum(len(file.read_bytes()) for file in some) // len(some)
 
-    return sizes(those) < sizes(others)
+    return size(those) < size(others)

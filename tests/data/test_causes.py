@@ -110,6 +110,8 @@ def test_colors(tmp_path: Path) -> None:
         ("images/{}.png", "images/seg-{}.png"),
         ("{}.png", "{} mask.png"),
         ("{}_sat.png", "{}_mask.png"),
+        ("{}_sat.png", "{}.png"),
+        ("img_{}.jpg", "{}.png"),
         ("{}.jpg", "{}.png"),
         ("photos/{}.jpg", "ann/{}.png"),
         ("photos/{}.png", "ann/{}_L.png"),
@@ -129,6 +131,17 @@ def test_what_is_advised_of_names_and_folders_is_enough(
     data = folder(tmp_path, **fix.arguments)
     assert len(data.split("train")) + len(data.split("val")) == COUNT
     assert not inspect(data, processes=1).of("error")
+
+
+def test_many_files_are_no_reason_to_advise_something_else(tmp_path: Path) -> None:
+    write(tmp_path, holding(0, 1), "photos/{}.jpg", "ymasks/{}_m.png")
+    for index in range(1000, 3100):
+        (tmp_path / f"photos/{index}.jpg").hardlink_to(tmp_path / "photos/a0.jpg")
+        (tmp_path / f"ymasks/{index}_m.png").hardlink_to(tmp_path / "ymasks/a0_m.png")
+    with pytest.raises(DataError) as caught:
+        folder(tmp_path).split("train")
+    (fix,) = caught.value.fixes
+    assert fix.arguments == {"images": "photos", "masks": "ymasks", "mask_suffix": "_m"}
 
 
 def test_some_masks_are_missing(tmp_path: Path) -> None:
