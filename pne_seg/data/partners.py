@@ -154,10 +154,8 @@ def _layout(tree: Tree) -> tuple[str, Fix] | None:
 
 def _meant(arguments: Mapping[str, str]) -> Fix:
     usual = {"images": "images", "masks": "masks"}
-    return Fix(
-        "if these are image and mask",
-        {name: text for name, text in arguments.items() if usual.get(name) != text},
-    )
+    chosen = {name: text for name, text in arguments.items() if usual.get(name) != text}
+    return Fix("if these are image and mask", chosen or arguments)
 
 
 def _arguments(image: Affixes, mask: Affixes) -> dict[str, str]:

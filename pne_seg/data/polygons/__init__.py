@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pne_seg.data.base import Split
 from pne_seg.data.data_file import DataFile
-from pne_seg.data.layouts import Place, split_places
+from pne_seg.data.layouts import Place, folder_below, split_places
 from pne_seg.data.paired_files import Pair
 from pne_seg.data.polygons.coco import read_coco
 from pne_seg.data.polygons.drawn_masks import DrawnMasks
@@ -40,7 +40,7 @@ class PolygonMasks:
         """Return where the JSON files lie: of LabelMe by their names, of COCO no matter where."""
         if self.is_coco:
             return images
-        return Place(plain_path(self.given), prefix, suffix, (".json",))
+        return Place(plain_path(folder_below(self.root, self.given)), prefix, suffix, (".json",))
 
     @property
     def counts(self) -> dict[str, int]:
