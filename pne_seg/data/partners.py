@@ -155,7 +155,7 @@ def _layout(tree: Tree) -> tuple[str, Fix] | None:
 def _meant(arguments: Mapping[str, str]) -> Fix:
     usual = {"images": "images", "masks": "masks"}
     chosen = {name: text for name, text in arguments.items() if usual.get(name) != text}
-    return Fix("if these are image and mask", chosen or arguments)
+    return Fix("if these are image and mask", chosen or dict(arguments))
 
 
 def _arguments(image: Affixes, mask: Affixes) -> dict[str, str]:

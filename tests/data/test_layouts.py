@@ -457,7 +457,7 @@ def test_absolute_folders_below_root_and_outside(tmp_path: Path) -> None:
     lists.mkdir()
     (lists / "train.txt").write_text("a\nb")
     (lists / "val.txt").write_text("c")
-    both = {"images": f"{root}/x", "masks": f"{root}/y"}
+    both: dict[str, Any] = {"images": f"{root}/x", "masks": f"{root}/y"}
     assert len(pairs(root, **both)) == 3
     assert len(found(root, **both, split_lists=str(lists))["train"]) == 2
     with pytest.raises(ValueError, match="lies outside of root"):
