@@ -102,14 +102,20 @@ def expanded(path: str) -> str:
     """Fill in the home folder, where a path begins with `~`, and variables such as `$DATA`.
 
     A text that is no path, such as the address of a page, stays as it is.
+
+    Raises:
+        UserError: There is no such variable or user, and no file of that very name.
     """
     if path.startswith("~"):
-        path = os.path.expanduser(path)  # noqa: PTH111 (an unknown user is no error)
-    if "$" not in path or "://" in path or not (path.startswith("$") or "/" in path):
+        path = os.path.expanduser(path)  # noqa: PTH111 (an unknown user is refused below)
+    if "://" in path or not (path.startswith("$") or "/" in path):
         return path
     filled = os.path.expandvars(path)
-    if (unknown := re.match(r"\$(\{?[A-Za-z_]\w*)", filled)) and not Path(filled).exists():
-        raise UserError(f"{path}: the variable {unknown[1].lstrip('{')} is not set. Set it.")
+    unknown = re.match(r"(~)([^/]+)/", filled) or re.search(r"(\$)\{?([A-Za-z_]\w*)", filled)
+    if unknown and not Path(filled).exists():
+        if unknown[1] == "~":
+            raise UserError(f"{path}: there is no user {unknown[2]} here. Write the whole path.")
+        raise UserError(f"{path}: the variable {unknown[2]} is not set. Set it.")
     return filled
 
 

@@ -82,6 +82,13 @@ class ClassWeightedLoss(nn.Module):
         if class_weight_power != _POWER:
             raise ValueError("class_weight_power is for class_weights='auto'. Set that, too.")
         if class_weights is not None:
+            try:
+                class_weights = [float(each) for each in class_weights]
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    "class_weights must be 'auto' or one number for each class, "
+                    f"got {class_weights!r}."
+                ) from error
             if not any(class_weights) or not all(0 <= each < math.inf for each in class_weights):
                 raise ValueError(
                     "class_weights must be finite and 0 or more, at least one of them above 0; "

@@ -204,6 +204,12 @@ def test_bad_class_weights_are_refused(weights: list[float]) -> None:
             kind(class_weights=weights)
 
 
+@pytest.mark.parametrize("weights", ["Auto", [1, "x"], {"a": 1}, 1.0, True])
+def test_class_weights_that_are_no_numbers(weights: Any) -> None:
+    with pytest.raises(ValueError, match="must be 'auto' or one number for each class, got"):
+        CrossEntropy(class_weights=weights)
+
+
 # Shares of 0.64, 0.32, 0.04 and none: by hand, w_c = f_c^−p / Σ f_k^(1−p).
 PIXELS = torch.tensor([64, 32, 4, 0])
 

@@ -44,7 +44,7 @@ class Override:
         """Nest the override as in a file; texts stay as typed, for the parser to read by type."""
         value: Any = None if self.value == "null" else self.value
         if isinstance(value, str) and value.startswith("{"):
-            value = parse_yaml(value, f"--{self.key} {value}")
+            value = _with_paths(parse_yaml(value, f"--{self.key} {value}"))
         for name in reversed(self.key.split(".")):
             value = {name: value}
         return dict(value)
@@ -170,11 +170,15 @@ def read_config(path: Path) -> Config:
 def _with_paths(config: Config) -> Config:
     """Fill in what paths begin with; texts in lists, such as names of classes, are none."""
     return {
-        key: _with_paths(value)
-        if isinstance(value, dict)
-        else (expanded(value) if isinstance(value, str) else value)
+        key: expanded(value) if isinstance(value, str) else _in_nested(value)
         for key, value in config.items()
     }
+
+
+def _in_nested(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_in_nested(one) for one in value]
+    return _with_paths(value) if isinstance(value, dict) else value
 
 
 def _nearest(path: Path) -> str:

@@ -154,7 +154,7 @@ class SegmentationDataModule(CountedDataModule):
         if images >= least:
             return None
         if not images:
-            fix = "fewer than one. A split that has no images is of no use: add some."
+            fix = "fewer than one. Add some, or correct the names of its folders."
         elif split == "train":
             over = f" over {processes} processes" if processes > 1 else ""
             fix = f"fewer than a batch of {least}{over}. Lower batch_size."

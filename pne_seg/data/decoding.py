@@ -22,6 +22,7 @@ MAX_PIXELS = 178_956_970
 """Pixels of an image beyond which its header is not believed; Pillow's limit, kept if lifted."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+_ANIMATED = ("PNG", "WEBP")  # formats that can hold several frames
 _ORIENTATION = 0x0112  # tags of EXIF and TIFF
 _BITS_PER_SAMPLE, _COMPRESSION, _MAX_VALUE = 0x0102, 0x0103, 0x0119
 _SUBFILE_TYPE, _NO_PAGE = 0x00FE, 0x1 | 0x4
@@ -163,6 +164,11 @@ def opened_image(file: DataFile, stream: BinaryIO) -> Iterator[Image.Image]:
                 raise Image.DecompressionBombError
             if isinstance(image, TiffImageFile):
                 _check_pages(file, image)
+            elif image.format in _ANIMATED and (frames := getattr(image, "n_frames", 1)) > 1:
+                raise UserError(
+                    f"{file}: is an animation of {frames} frames, of which only one would be "
+                    "read. Save one frame as PNG."
+                )
             yield image
     except UserError:
         raise

@@ -1,5 +1,6 @@
 """The datamodule of data sets that are files: where they lie, the usual augmentation, the cache."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ class FileDataModule(SegmentationDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.root = Path(expanded(str(root)))
+        self.root = _spelled(Path(expanded(str(root))))
         self.crop_size = crop_size
         self.scale_range = scale_range
         self.resize_base = resize_base
@@ -150,6 +151,16 @@ def locate(root: Path, *layouts: Sequence[str], archives: Sequence[str] = ()) ->
         if below:
             return below[0]
     return None
+
+
+def _spelled(root: Path) -> Path:
+    """Return the root in the Unicode form that it has on the disk; refuse an address."""
+    if re.match(r"[A-Za-z]\w+:/", str(root)):
+        raise UserError(f"root must be a folder or a zip archive, got the address {root}.")
+    if str(root).isascii() or root.exists():
+        return root
+    top = Path(root.anchor or ".")
+    return top / Tree(top).spelled_path(root.relative_to(root.anchor).as_posix())
 
 
 def missing(root: Path, looked_for: str, fix: str) -> UserError:

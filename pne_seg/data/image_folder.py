@@ -12,7 +12,7 @@ from pne_seg.data.classes import read_classes
 from pne_seg.data.data_file import DataFile
 from pne_seg.data.file_datamodule import FileDataModule, locate, missing
 from pne_seg.data.folder_labels import label_format, polygon_classes
-from pne_seg.data.layouts import SPLIT_FOLDERS, Place, files_of_both, split_places
+from pne_seg.data.layouts import SPLIT_FOLDERS, Place, files_of_both, folder_below, split_places
 from pne_seg.data.pair_lists import choose, listed_names, read_pairs, split_off
 from pne_seg.data.paired_files import Pair, PairedDataset, by_key, match
 from pne_seg.data.partners import layout_error
@@ -105,6 +105,7 @@ class Folder(FileDataModule):
                 f"val_fraction {val_fraction} must be above 0, test_fraction {test_fraction} not "
                 "below 0, and their sum below 1."
             )
+        images, masks = folder_below(self.root, images), folder_below(self.root, masks)
         self.images = Place(plain_path(images), image_prefix, image_suffix)
         endings = IMAGE_SUFFIXES if mask_tolerance else LABEL_SUFFIXES
         self.masks = Place(plain_path(masks), mask_prefix, mask_suffix, endings)

@@ -1,7 +1,9 @@
 """Where images and masks lie and which belong together: patterns of folders and of names."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pne_seg.data.base import Split
 from pne_seg.data.data_file import DataFile
@@ -15,7 +17,7 @@ from pne_seg.errors import UserError
 
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
+    "val": ("val", "valid", "validation", "validate", "dev", "eval"),
     "test": ("test", "testing"),
 }
 LAYOUTS = (
@@ -32,8 +34,8 @@ class Place:
     """The files of one kind, images or masks: their folder, and what their names have around.
 
     Args:
-        folder: path below the tree's root; `*` stands for any one folder, whose name becomes part
-            of the key, and `{split}` for that of a split.
+        folder: path below the tree's root; `*` stands for any one folder, or in `day_*` for a part
+            of its name, which becomes part of the key, and `{split}` for that of a split.
         prefix: what the files' names begin with, before what images and masks have in common.
         suffix: what they end with, such as `_mask`, or `_mask.png` with the extension.
         endings: extensions of such files, in lower case.
@@ -67,7 +69,9 @@ class Place:
             found = [
                 f"{folder}/{name}".removeprefix("/")
                 for folder in found
-                for name in (tree.folders(folder) if part == "*" else [part])
+                for name in (
+                    filter(_star(part).fullmatch, tree.folders(folder)) if "*" in part else [part]
+                )
             ]
         return [tree.spelled_path(folder) for folder in found if tree.has(folder)]
 
@@ -108,8 +112,32 @@ class Place:
             return composed(below[: len(below) - len(file.name)] + name)
         folders = file.relative.split("/")[:-1]
         parts = self.folder.split("/")
-        stars = [folder for folder, part in zip(folders, parts, strict=False) if part == "*"]
+        stars = [
+            text
+            for folder, part in zip(folders, parts, strict=False)
+            if "*" in part and (found := _star(part).fullmatch(folder))
+            for text in found.groups()
+        ]
         return composed("/".join([*stars, *folders[len(parts) :], name]))
+
+
+def _star(part: str) -> re.Pattern[str]:
+    return re.compile("(.*)".join(map(re.escape, part.split("*"))), re.DOTALL)
+
+
+def folder_below(root: Path, given: str) -> str:
+    """Return an absolute path to a folder as a path below `root`; anything else as it is."""
+    if "**" in given:
+        raise ValueError(f"{given}: ** is not read. Write one * for each folder on the way.")
+    path = Path(given)
+    if not path.is_absolute() or not path.is_dir():
+        return given
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(
+            f"{given} lies outside of root {root}. Give a path below root, or another root that "
+            "holds both."
+        )
+    return path.resolve().relative_to(root.resolve()).as_posix()
 
 
 def split_places(tree: Tree, images: Place, masks: Place) -> dict[Split, tuple[Place, Place]]:
@@ -118,6 +146,11 @@ def split_places(tree: Tree, images: Place, masks: Place) -> dict[Split, tuple[P
     What belongs to no split, beside those that are there, is an error: nothing would read it.
     """
     layouts = (WHOLE,) if "{split}" in images.folder + masks.folder else LAYOUTS
+    if layouts is not LAYOUTS and not all("{split}" in at.folder for at in (images, masks)):
+        raise UserError(
+            f"{tree}: {{split}} is in only one of {images.folder} and {masks.folder}. Write it in "
+            "both, or in none."
+        )
     names = {
         written
         for known in SPLIT_FOLDERS.values()
@@ -140,6 +173,15 @@ def split_places(tree: Tree, images: Place, masks: Place) -> dict[Split, tuple[P
                         f"{tree}: {found[split][0].folder} and {places[0].folder} are both of the "
                         f"{split} split. Keep one of them."
                     )
+    known_names = {name for known in SPLIT_FOLDERS.values() for name in known}
+    for name in tree.folders() if found and layouts is LAYOUTS and images.folder else ():
+        inner = [f"{name}/{place.folder}" for place in (images, masks)]
+        if name.lower() not in known_names and all(map(tree.has, inner)):
+            raise UserError(
+                f"{tree}: {name} holds {images.folder} and {masks.folder} but is no split, while "
+                f"there are folders for {', '.join(found)}. Rename it to train, val or test, or "
+                "move it away."
+            )
     inside = tuple(
         f"{folder}/" for pair in found.values() for place in pair for folder in place.folders(tree)
     )

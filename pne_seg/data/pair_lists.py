@@ -10,20 +10,28 @@ from pne_seg.data.base import Split
 from pne_seg.data.data_file import DataFile, open_file
 from pne_seg.data.layouts import SPLIT_FOLDERS
 from pne_seg.data.paired_files import Pair
-from pne_seg.data.sources import LABEL_SUFFIXES, Tree, composed
+from pne_seg.data.sources import LABEL_SUFFIXES, Tree, composed, open_tree
 from pne_seg.errors import UserError
 from pne_seg.files import expanded
 from pne_seg.settings_files import decoded
 
 _COLUMNS = {
-    "image": ("image", "image_path", "img", "filename", "file_name"),
-    "mask": ("mask", "mask_path", "label", "annotation"),
+    "image": ("image", "images", "image_path", "img", "img_path", "filename", "file_name"),
+    "mask": ("mask", "masks", "mask_path", "label", "label_path", "annotation"),
     "split": ("split", "subset", "set"),
 }
 
 
 def listed_names(tree: Tree, folder: str) -> dict[Split, tuple[DataFile, list[str]]]:
-    """Return for each split its list, `train.txt` and so on, with the names in it."""
+    """Return for each split its list, `train.txt` and so on, with the names in it.
+
+    Args:
+        tree: the data set; paths in lists are below it.
+        folder: path of the lists below it, or absolute.
+    """
+    root = tree
+    if (elsewhere := Path(expanded(folder))).is_absolute() and elsewhere.is_dir():
+        tree, folder = open_tree(elsewhere), ""
     if not tree.has(folder):
         raise UserError(f"{tree}: there is no folder {folder} of lists. Correct split_lists.")
     texts = {file.stem.lower(): file for file in tree.files(folder, (".txt",))}
@@ -34,10 +42,18 @@ def listed_names(tree: Tree, folder: str) -> dict[Split, tuple[DataFile, list[st
                 raise UserError(
                     f"{found[split][0]} and {file} both list the {split} split. Remove one."
                 )
-            lines = [_plain(line) for line in decoded(file.read_bytes(), str(file)).splitlines()]
+            lines = [
+                _plain(line).removeprefix(f"{root}/").lstrip("/")
+                for line in decoded(file.read_bytes(), str(file)).splitlines()
+            ]
             found[split] = file, [line for line in lines if line]
     if not found:
         raise UserError(f"{tree}: {folder} holds no train.txt, val.txt or test.txt.")
+    if {"train", "val"} <= found.keys() and (both := {*found["train"][1]} & {*found["val"][1]}):
+        raise UserError(
+            f"{found['train'][0]} and {found['val'][0]} both list {min(both)!r} ({len(both)} such "
+            "names in all): the validation would be on images of the training. Remove it from one."
+        )
     return found
 
 
@@ -73,14 +89,20 @@ def read_pairs(
     """
     table = tree.file(given) or open_file(Path(expanded(given)))
     lines = decoded(table.read_bytes(), str(table)).splitlines()
-    head = lines[0] if lines else ""
-    rows = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))
-    columns = {
-        kind: name
-        for kind, known in _COLUMNS.items()
-        for name in rows.fieldnames or ()
-        if name.strip().lower() in known
-    }
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    head = lines[first] if lines else ""
+    delimiter = max(",;\t", key=head.count)
+    rows = csv.DictReader(lines[first:], delimiter=delimiter, skipinitialspace=True)
+    columns: dict[str, str] = {}
+    for name in rows.fieldnames or ():
+        plain = "_".join(name.lower().split())
+        for kind in (kind for kind, known in _COLUMNS.items() if plain in known):
+            if kind in columns:
+                raise UserError(
+                    f"{table}: the columns {columns[kind]} and {name} could both be of the {kind}. "
+                    "Rename or remove one."
+                )
+            columns[kind] = name
     if not {"image", "mask"} <= columns.keys():
         raise UserError(
             f"{table}: expected a first line such as image,mask,split, got {head!r}. Add the names "
@@ -90,7 +112,7 @@ def read_pairs(
     found: dict[Split | None, dict[str, Pair]] = {}
     seen: dict[str, int] = {}
     for row in rows:
-        line = rows.line_num
+        line = first + rows.line_num
         image, mask, part = ((row.get(columns.get(kind, "")) or "").strip() for kind in _COLUMNS)
         if not image and not mask:
             continue
@@ -103,13 +125,16 @@ def read_pairs(
             raise UserError(f"{table}, line {line}: names no image.")
         if labels is not None and not labels.name.lower().endswith(endings):
             raise UserError(f"{labels}: masks must be PNG, BMP or TIFF files. Save it as PNG.")
-        name = "/".join([*_plain(image).split("/")[:-1], file.stem]).lstrip("/")
+        folders = [part for part in _plain(image).split("/")[:-1] if part not in ("", ".", "..")]
+        name = "/".join([*folders, file.stem])
         if name in seen:
             raise UserError(
                 f"{table}: lines {seen[name]} and {line} both name {image}. Remove one."
             )
         seen[name] = line
         found.setdefault(split, {})[name] = Pair(name, file, labels)
+    if not found:
+        raise UserError(f"{table}: has no rows below its first line. Add one for each image.")
     return {split: [pairs[name] for name in sorted(pairs)] for split, pairs in found.items()}
 
 
@@ -120,7 +145,8 @@ def split_off(pairs: Iterable[Pair], count: int, seed: int) -> tuple[list[Pair],
     """
 
     def draw(pair: Pair) -> bytes:
-        return hashlib.blake2b(f"{seed}/{pair.name}".encode(), digest_size=8).digest()
+        name = f"{seed}/{pair.name}".encode(errors="surrogateescape")  # names that are no UTF-8
+        return hashlib.blake2b(name, digest_size=8).digest()
 
     pairs = list(pairs)
     chosen = {pair.name for pair in sorted(pairs, key=draw)[:count]}
@@ -137,13 +163,11 @@ def _split(text: str, where: str) -> Split:
 
 def _file(tree: Tree, beside: str, path: str, where: str) -> DataFile:
     plain = _plain(path)
-    if Path(plain).is_absolute():
-        if Path(plain).exists():
-            return open_file(Path(plain))
-    else:
-        for relative in (plain, f"{beside}/{plain}"):
-            if (file := tree.file(posixpath.normpath(relative))) is not None:
-                return file
+    for relative in (plain, posixpath.join(beside, plain)) if not plain.startswith("/") else ():
+        if (file := tree.file(posixpath.normpath(relative))) is not None:
+            return file
+    if (elsewhere := Path(expanded(plain))).is_absolute() and elsewhere.exists():
+        return open_file(elsewhere)
     raise UserError(f"{where}: there is no {path} in {tree}. Correct the path.")
 
 

@@ -134,11 +134,11 @@ def layout_error(root: Path, looked_for: str) -> DataError | None:
         return None
     image, mask, affixes = found
     places = ["/".join(files[file][: depth + 1]) or "." for file in (image, mask)]
-    arguments = dict(zip(("images", "masks"), places, strict=True))
-    arguments = {name: text for name, text in arguments.items() if name != text}  # the defaults
+    folders = dict(zip(("images", "masks"), places, strict=True))
+    arguments = {name: text for name, text in folders.items() if name != text}  # the defaults
+    arguments |= _arguments(*affixes)
     message = f"{root} does not hold {looked_for}. {image} and {mask} lie there"
-    fix = Fix("if these are image and mask", {**arguments, **_arguments(*affixes)})
-    return DataError(message, [fix])
+    return DataError(message, [Fix("if these are image and mask", arguments or folders)])
 
 
 Example = tuple[DataFile, DataFile, tuple[Affixes, Affixes]]

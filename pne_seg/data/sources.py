@@ -22,7 +22,8 @@ LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 # Folders that network storage and operating systems keep beside the files, in lower case.
 _OF_SYSTEMS = {
     "__macosx", "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",
-    "$recycle.bin", "lost+found", "system volume information", "~snapshot",
+    "$recycle.bin", "recycler", "found.000", "lost+found", "system volume information",
+    "~snapshot", "_gsdata_", "network trash folder", "temporary items",
 }  # fmt: skip
 
 

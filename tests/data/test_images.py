@@ -409,3 +409,11 @@ def test_tiff_files_of_several_pages(read: Any) -> None:
     for kind in (1, 4):  # a small version, a mask of transparency
         read(Held(pages(kind)))
     np.testing.assert_array_equal(read_labels(Held(pages(1))), 1)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_animations(kind: str) -> None:
+    frames = [Image.new("L", (6, 4), value) for value in (1, 99)]
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    said = refusal(data, read_image)
+    assert "is an animation of 2 frames, of which only one would be read" in said

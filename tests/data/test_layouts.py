@@ -141,6 +141,30 @@ def test_images_and_masks_in_a_folder_for_each_scene(above: str, tmp_path: Path)
     assert sorted(all_names) == ["night/1", "night/2", "noon/1", "noon/2"]
 
 
+def test_a_star_for_a_part_of_a_name(tmp_path: Path) -> None:
+    write(
+        tmp_path, *(f"{kind}_{day}/{n}.png" for kind in ("im", "gt") for day in "12" for n in "ab")
+    )
+    assert pairs(tmp_path, images="im_*", masks="gt_*") == [
+        (f"im_{day}/{n}.png", f"gt_{day}/{n}.png") for day in "12" for n in "ab"
+    ]
+    with pytest.raises(ValueError, match="is not read"):
+        Folder(tmp_path, CLASSES, images="**/images")
+
+
+def test_a_folder_beside_the_splits_that_is_none(tmp_path: Path) -> None:
+    for split in ("train", "val", "more"):
+        write(tmp_path, *(f"{split}/{kind}/a.png" for kind in ("images", "masks")))
+    with pytest.raises(UserError, match="more holds images and masks but is no split"):
+        found(tmp_path)
+
+
+def test_a_split_in_one_of_both_folders(tmp_path: Path) -> None:
+    write(tmp_path, "train/images/a.png", "masks/a.png")
+    with pytest.raises(UserError, match="in only one of"):
+        found(tmp_path, images="{split}/images", masks="masks")
+
+
 def test_the_splits_name_within_the_folders(tmp_path: Path) -> None:
     write(tmp_path, *(f"{kind}/{split}2017/{n}.png" for kind in ("rgb", "gt")
                       for split in ("train", "val") for n in "ab"))  # fmt: skip
@@ -164,7 +188,19 @@ def test_a_folder_named_in_another_unicode_form_is_found(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "folder", ["@eaDir", "#recycle", "lost+found", "@Recycle", "$RECYCLE.BIN", ".thumbs"]
+    "folder",
+    [
+        "@eaDir",
+        "#recycle",
+        "lost+found",
+        "@Recycle",
+        "$RECYCLE.BIN",
+        "RECYCLER",
+        "found.000",
+        "_gsdata_",
+        "Network Trash Folder",
+        ".thumbs",
+    ],
 )
 def test_folders_of_storage_systems_are_passed_over(folder: str, tmp_path: Path) -> None:
     write(tmp_path, *(f"{kind}/{n}.png" for kind in ("images", "masks") for n in "ab"))
@@ -203,9 +239,11 @@ VOC = {
         "\ufeffa.jpg\nb.jpg",
         "JPEGImages/a.jpg\n./JPEGImages/b",
         "a\nb\na",
+        "/JPEGImages/a.jpg\n{root}/JPEGImages/b.jpg",
     ],
 )
 def test_a_split_by_lists(train: str, tmp_path: Path) -> None:
+    train = train.replace("{root}", str(tmp_path))
     split = found(voc(tmp_path, train=train, val="c", trainval="a\nb\nc"), **VOC)
     assert split == {
         "train": [(f"JPEGImages/{n}.jpg", f"SegmentationClass/{n}.png") for n in "ab"],
@@ -228,6 +266,7 @@ def test_lists_one_level_below_and_without_val(tmp_path: Path) -> None:
         ({"val": "a"}, "nothing for train"),
         ({"trainval": "a"}, "holds no train.txt"),
         ({"train": "a", "training": "b"}, "both list the train split"),
+        ({"train": "a\nb", "val": "b\nc"}, r"both list 'b' \(1 such"),
     ],
 )
 def test_lists_that_cannot_be(lists: dict[str, str], said: str, tmp_path: Path) -> None:
@@ -257,6 +296,7 @@ def with_csv(root: Path, text: str, name: str = "pairs.csv") -> Path:
         "\ufeffSplit;Image;Mask\r\nTrain;x/a.jpg;y/ma.png\r\nvalid;x/b.jpg;y/mb.png\r\n",
         "id\timage_path\tlabel\tsubset\n1\tx\\a.jpg\t./y/ma.png\ttraining\n2\tx/b.jpg\ty/mb.png\tval",
         'image,mask,split\n"x/a.jpg","y/ma.png","train"\n\nx/b.jpg, y/mb.png, val',
+        '\n"Image Path", "masks", "split"\n"x/a.jpg", "y/ma.png", "train"\nx/b.jpg,y/mb.png,dev',
     ],
 )
 def test_a_csv_of_pairs(text: str, tmp_path: Path) -> None:
@@ -286,9 +326,13 @@ def test_a_csv_without_splits_beside_its_files_and_elsewhere(tmp_path: Path) -> 
         ("image,mask\nx/no.jpg,y/ma.png\n", r"line 2: there is no x/no\.jpg"),
         ("image,mask\nx/a.jpg,\nx/b.jpg,y/mb.png", r"a\.jpg has no labels .*skip_unlabeled"),
         ("image,mask\n,y/ma.png\n", "line 2: names no image"),
-        ("image,mask,split\nx/a.jpg,y/ma.png,dev\n", "line 2: split must be .* got 'dev'"),
+        ("image,mask,split\nx/a.jpg,y/ma.png,extra\n", "line 2: split must be .* got 'extra'"),
         ("image,mask\nx/a.jpg,y/ma.png\nx/a.jpg,y/mb.png", "lines 2 and 3 both name"),
         ("image,mask\nx/a.jpg,x/b.jpg\n", r"b\.jpg: masks must be PNG"),
+        ("image,mask,image\nx/a.jpg,y/ma.png,1\n", "image and image could both be of the image"),
+        ("image,filename,mask\nx/a.jpg,a.jpg,y/ma.png\n", "image and filename could both"),
+        ("image,mask\n../x/a.jpg,y/ma.png\n", r"line 2: there is no \.\./x/a\.jpg"),
+        ("image,mask\n", "has no rows"),
     ],
 )
 def test_a_csv_that_cannot_be(text: str, said: str, tmp_path: Path) -> None:
@@ -372,10 +416,61 @@ def test_home_and_variables_in_paths(
     assert data.cache == tmp_path / "c"
 
 
-def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("setting", ["root", "cache", "drawn_masks", "pairs_csv", "split_lists"])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("$NOWHERE/set", "the variable NOWHERE is not set"),
+        ("/x/${NOWHERE}/set", "the variable NOWHERE is not set"),
+        ("~no-such-user/set", "there is no user no-such-user"),
+    ],
+)
+def test_a_variable_or_a_user_that_is_not_there(
+    given: str, said: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("NOWHERE", raising=False)
-    with pytest.raises(UserError, match="the variable NOWHERE is not set"):
-        Folder(Path("$NOWHERE/set"), CLASSES)
+    write(tmp_path, *(f"{kind}/{n}.png" for kind in ("images", "masks") for n in "ab"))
+    settings: dict[str, Any] = {"root": tmp_path, setting: given}
+    if setting == "drawn_masks":
+        settings["polygons"] = "a.json"
+    with pytest.raises(UserError, match=said):
+        Folder(classes=CLASSES, **settings).pairs("train")
+
+
+@pytest.mark.parametrize("given", ["https://x.org/a.zip", "s3://bucket/set", "file:///data/set"])
+def test_an_address_as_root(given: str) -> None:
+    with pytest.raises(UserError, match="got the address"):
+        Folder(Path(given), CLASSES)
+
+
+def test_a_root_in_another_unicode_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "Ku\u0308he"
+    write(root, *(f"{kind}/{n}.png" for kind in ("images", "masks") for n in "ab"))
+    monkeypatch.chdir(tmp_path)
+    for given in (tmp_path / "K\u00fche", Path("K\u00fche")):
+        assert len(Folder(given, CLASSES).pairs("train")) == 1
+
+
+def test_absolute_folders_below_root_and_outside(tmp_path: Path) -> None:
+    root = write(tmp_path / "set", *(f"{kind}/{n}.png" for kind in "xy" for n in "abc"))
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "train.txt").write_text("a\nb")
+    (lists / "val.txt").write_text("c")
+    both: dict[str, Any] = {"images": f"{root}/x", "masks": f"{root}/y"}
+    assert len(pairs(root, **both)) == 3
+    assert len(found(root, **both, split_lists=str(lists))["train"]) == 2
+    with pytest.raises(ValueError, match="lies outside of root"):
+        Folder(root / "x", CLASSES, **both)
+
+
+def test_names_that_are_not_text(tmp_path: Path) -> None:
+    names = [f"{n}\udce9" for n in "ab"]  # as Latin-1 bytes are read
+    try:
+        write(tmp_path, *(f"{kind}/{n}.png" for kind in ("images", "masks") for n in names))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert next(pair.name for pair in Folder(tmp_path, CLASSES).pairs("train").pairs) in names
 
 
 def test_paths_of_settings_from_files_and_flags(
@@ -385,6 +480,7 @@ def test_paths_of_settings_from_files_and_flags(
     monkeypatch.setenv("DATA", "/somewhere")
     file = tmp_path / "a.yaml"
     file.write_text(
+        "trainer: {callbacks: [{class_path: X, init_args: {dirpath: ~/c, names: [~/x]}}]}\n"
         "data: {class_path: Folder, init_args: "
         "{root: ~/set, cache: /x/$DATA, classes: [~, $DATA/x]}}\n"
         "model: {init_from: 'https://x.org/$DATA/a', price: $5}\n"
@@ -396,6 +492,8 @@ def test_paths_of_settings_from_files_and_flags(
     assert settings.root == tmp_path / "runs"
     assert settings.get("data.root") == f"{tmp_path}/set"
     assert settings.get("data.cache") == "/x//somewhere"
+    (callback,) = settings.config["trainer"]["callbacks"]
+    assert callback["init_args"] == {"dirpath": f"{tmp_path}/c", "names": ["~/x"]}
     assert settings.get("data.classes") == "[$DATA/x]"
     assert settings.config["data"]["init_args"]["classes"] == [None, "$DATA/x"]
     assert settings.get("model.init_from") == "https://x.org/$DATA/a"

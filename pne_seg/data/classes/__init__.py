@@ -9,6 +9,7 @@ COCO-Stuff), so that no label can be read from one.
 
 import colorsys
 import csv
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from typing import Any
 
 from pne_seg.data.data_file import DataFile, open_file
 from pne_seg.data.label_formats import IndexLabels
+from pne_seg.data.sources import composed
 from pne_seg.description import Color
 from pne_seg.errors import UserError
 from pne_seg.settings_files import decoded, parse_yaml
@@ -95,16 +97,15 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> O
         except UserError as error:
             raise UserError(f"{error} {_FORMS}") from error
     names = list(content) if isinstance(content, list | Mapping) else []
-    if odd := [name for name in names if isinstance(name, bool | int | float) or name is None]:
+    if odd := [name for name in names if not isinstance(name, str)]:
         raise UserError(
             f"{source}: a class is called {odd[0]!r}: YAML takes no, yes, on, off, null and 1 for "
-            f"truth values, nothing and a number. Put such names into quotes, as in 'no'. {_FORMS}"
+            "truth values, nothing and a number, 2024-01-01 for a date, and a colon and a space "
+            f"for a mapping. Put such names into quotes, as in 'no'. {_FORMS}"
         )
-    if not names or not all(isinstance(name, str) and name for name in names):
+    if not names or not all(names):
         raise UserError(f"{source}: {content!r} names no classes. {_FORMS}")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{source}: the class {twice!r} is named twice.")
+    _check_names(names, source)
     if not isinstance(content, Mapping):
         return OwnClasses(tuple(names))
     stands_for = list(content.values())
@@ -115,6 +116,22 @@ def read_classes(given: Sequence[str] | Mapping[str, Any] | str | DataFile) -> O
     misfits = (name for name in names if not (_is_value(content[name]) or _is_color(content[name])))
     wrong = next(misfits, names[-1])
     raise UserError(f"{source}: {wrong}: {content[wrong]!r} does not fit the others. {_FORMS}")
+
+
+def _check_names(names: Sequence[str], source: str) -> None:
+    """Refuse names that figures and tables would show as another, or as nothing."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if name != name.strip() or any(unicodedata.category(letter) == "Cc" for letter in name):
+            raise UserError(
+                f"{source}: the class {name!r} begins or ends with a space, or has a line break or "
+                "another control character. Write it without."
+            )
+        shown = " ".join(composed(name).split())
+        if (other := seen.get(shown)) is not None:
+            alike = "is named twice" if other == name else f"looks the same as {other!a}"
+            raise UserError(f"{source}: the class {name!a} {alike}. Rename one of them.")
+        seen[shown] = name
 
 
 def _is_value(value: Any) -> bool:

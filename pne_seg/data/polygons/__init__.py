@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pne_seg.data.base import Split
-from pne_seg.data.layouts import Place, split_places
+from pne_seg.data.layouts import Place, folder_below, split_places
 from pne_seg.data.paired_files import Pair, by_key
 from pne_seg.data.polygons.drawn_masks import DrawnMasks
 from pne_seg.data.polygons.pairing import coco_pairs, find_coco
@@ -32,7 +32,7 @@ class PolygonMasks:
         """Return where the JSON files lie: of LabelMe by their names, of COCO no matter where."""
         if self.is_coco:
             return images
-        return Place(plain_path(self.given), prefix, suffix, (".json",))
+        return Place(plain_path(folder_below(self.root, self.given)), prefix, suffix, (".json",))
 
     def of_coco(self, tree: Tree, images: Place, whole: bool) -> dict[Split | None, list[Pair]]:
         """Return the images of each split of folders, or of None if `whole`, with their masks."""
