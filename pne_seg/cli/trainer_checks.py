@@ -173,9 +173,16 @@ def _check_callbacks(model: SegmentationModule, trainer: Trainer, schedule: obje
     known = logged_names(model)
     logged = [name for name in known if validates or not name.startswith("val/")]
     names = {name.lower(): name for name in logged}
+    metrics = [name for name in logged if not name.startswith("train/contrast_")]
     watching: list[object] = [*callbacks, schedule]
     for waiting in watching:
-        monitor = getattr(waiting, "monitor", None)
+        monitor, mode = (getattr(waiting, name, None) for name in ("monitor", "mode"))
+        better = "min" if str(monitor).partition("/")[2].startswith("loss") else "max"
+        if monitor in metrics and mode in ("min", "max") and mode != better:
+            raise UserError(
+                f"{type(waiting).__name__} monitors {monitor!r} with mode {mode!r}, which takes "
+                f"the worst for the best. Set its mode to {better!r}."
+            )
         if monitor is None or monitor in (*logged, "epoch", "step"):
             continue
         if not validates and isinstance(waiting, BestCheckpoint):

@@ -238,6 +238,8 @@ SCHEDULES = "torch.optim.lr_scheduler.ReduceLROnPlateau", "lightning.pytorch.cli
         (f"{MONITOR} val_miou", "'val_miou', which is never logged. The nearest is 'val/mIoU'"),
         (f"{MONITOR} IoU_sky", "The nearest is 'val/IoU/sky'"),
         (f"limit_val_batches 0 {MONITOR} val/mIoU", "never logged without validation"),
+        (f"{MONITOR} val/mIoU", "with mode 'min', which takes the worst for the best"),
+        (f"{MONITOR} val/loss callbacks.mode max", "Set its mode to 'min'"),
         ("callbacks ModelCheckpoint callbacks.monitor val_loss", "The nearest is 'val/loss'"),
         ("callbacks BackboneFinetuning", "needs a module with a backbone"),
         ("callbacks BatchSizeFinder", "Give --data.batch_size"),
@@ -274,7 +276,7 @@ def test_a_metric_that_is_never_logged(
 def test_a_metric_that_is_logged(tiny: Path) -> None:
     watch = ["--model.schedule", SCHEDULES[1], "--model.schedule.monitor", "train/loss_contrast"]
     stop = [*flags(f"{MONITOR} val/IoU/sky max_epochs 2"), "--trainer.callbacks.mode", "max"]
-    run = fit(tiny, *watch, *stop, "--best_checkpoint.monitor", "val/loss")
+    run = fit(tiny, *watch, *stop, "--best_checkpoint.monitor", "val/pixel_accuracy")
     assert run.trainer.global_step == 4
 
 
