@@ -153,14 +153,15 @@ class SegmentationDataModule(CountedDataModule):
         least = self.batch_size * processes if split == "train" else processes
         if images >= least:
             return None
+        name = f"The {split} split of {type(self).__name__}"
         if not images:
-            fix = "fewer than one. Add some, or correct the names of its folders."
-        elif split == "train":
+            return f"{name} has no images. Add some, or correct the names of its folders."
+        if split == "train":
             over = f" over {processes} processes" if processes > 1 else ""
             fix = f"fewer than a batch of {least}{over}. Lower batch_size."
         else:
             fix = f"fewer than its {processes} processes. Use fewer devices."
-        return f"The {split} split of {type(self).__name__} has {images} images, {fix}"
+        return f"{name} has {images} images, {fix}"
 
     def training_size(self) -> tuple[int, int]:
         """Return height and width of a training image after augmentation, in pixels."""

@@ -111,7 +111,7 @@ def test_a_fix_is_ready_to_paste(
     root = tmp_path / "mine"
     for index in range(9):
         for name, pixels in (
-            ("images/{}.png", np.full((8, 9, 3), index, np.uint8)),
+            ("images/{}.png", np.random.default_rng(index).integers(0, 256, (8, 9, 3), np.uint8)),
             (mask, np.resize(np.array(values, np.uint8), (8, 9))),
         ):
             file = root / name.format(f"a{index}")

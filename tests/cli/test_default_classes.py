@@ -47,7 +47,9 @@ def test_another_file_changes_the_default_class_afresh_or_keeps_it(tmp_path: Pat
     assert other.get("model.loss") == "OHEMCrossEntropy"
 
 
-@pytest.mark.parametrize("key", sorted({*SLOTS} - {*DEFAULT_CLASSES} - {"data", "ema"}))
+@pytest.mark.parametrize(
+    "key", sorted({*SLOTS} - {*DEFAULT_CLASSES} - {"data", "ema", "trainer.logger"})
+)
 def test_a_class_without_a_default_is_asked_for(tmp_path: Path, key: str) -> None:
     settings = load(tmp_path, [{}], [f"--{key}.weight", "1"])
     with pytest.raises(UserError, match=rf"--{key}\.weight is set, but the class .*--{key} CLASS"):
