@@ -43,7 +43,8 @@ class Override:
     def expanded(self) -> Config:
         """Nest the override as in a file; texts stay as typed, for the parser to read by type."""
         value: Any = None if self.value == "null" else self.value
-        if isinstance(value, str) and value.startswith("{"):
+        # `{split}2017` is a path.
+        if isinstance(value, str) and value.startswith("{") and not value.startswith("{split}"):
             value = _with_paths(parse_yaml(value, f"--{self.key} {value}"))
         for name in reversed(self.key.split(".")):
             value = {name: value}

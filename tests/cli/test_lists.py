@@ -121,3 +121,10 @@ def fill_and_parse(args: list[str]) -> None:
     parser = fill(Parser())
     assert isinstance(parser, Parser)
     parser.parse(settings)
+
+
+@pytest.mark.parametrize("path", ["{split}", "{split}2017", "{split}/_annotations.coco.json"])
+def test_a_path_may_begin_with_the_split(path: str) -> None:
+    settings = Settings.of(["--data.images", path, "--data.classes", "{a: 0, b: 1}"])
+    settings.load()
+    assert settings.tree()["data"] == {"images": path, "classes": {"a": 0, "b": 1}}
