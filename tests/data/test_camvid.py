@@ -222,7 +222,7 @@ def test_a_missing_root_says_where_to_get_the_data(tmp_path: Path) -> None:
 def test_an_empty_split_is_refused(root: Path, stage: str, split: str) -> None:
     for path in (*(root / split).iterdir(), *(root / f"{split}annot").iterdir()):
         path.unlink()
-    with pytest.raises(UserError, match=rf"The {split} split of CamVid has 0 images"):
+    with pytest.raises(UserError, match=rf"The {split} split of CamVid has no images"):
         CamVid(root, batch_size=2).setup(stage)
 
 

@@ -131,7 +131,7 @@ def test_a_split_smaller_than_a_batch_is_refused() -> None:
     with pytest.raises(UserError, match=r"train split of Noises has 3 images.*batch_size"):
         Noises(length=3, batch_size=4).setup("fit")
     Noises(length=3, batch_size=4).setup("validate")
-    with pytest.raises(UserError, match="val split of Noises has 0 images"):
+    with pytest.raises(UserError, match="val split of Noises has no images"):
         Noises(length=0).setup("validate")
 
 
