@@ -19,7 +19,7 @@ def class_tensors(module: nn.Module, num_classes: int) -> set[str]:
 
     Returns:
         Names in the state dict, statistics of such layers included. Those of the network are left
-        out if they are not found, as in a network whose output is a softmax.
+        out if they are not found, as where each logit depends on all rows.
     """
     if num_classes < 2:  # there are no rows to tell apart
         return set()

@@ -89,9 +89,9 @@ class PairedDataset(SegmentationDataset):
         labels = [self.pairs[index].labels for index in looked_at]
         if isinstance(self.label_format, IndexLabels) and self.label_format.takes:
             check_palettes(file for file in labels if file is not None)
-        pixels = np.cumsum([prod(self.source_size(i)) for i in spread(len(self), _READ)])
-        few = spread(len(self), _READ)[: max(1, int((pixels <= _MOST_PIXELS).sum()))]
-        self._check_each(few, self.read_labels)
+        few = spread(len(self), _READ)
+        pixels = np.cumsum([prod(self.source_size(index)) for index in few])
+        self._check_each(few[: max(1, int((pixels <= _MOST_PIXELS).sum()))], self.read_labels)
         if deep:
             file = self.pairs[deep[0]].image
             bits = decode_image(file, file.read_bytes())[1].bits

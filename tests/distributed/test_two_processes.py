@@ -190,16 +190,20 @@ def seen(trained: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_two_processes_train_on_the_samples_of_one(seen: list[dict[str, Any]]) -> None:
-    loader = Fitted(batch_size=2).train_dataloader()
+def check_samples(data: Fitted, seen: list[dict[str, Any]]) -> None:
+    """Compare the samples of one process with those of several, which they are dealt to in turn."""
+    loader = data.train_dataloader()
     assert isinstance(loader.sampler, EpochSampler)
     for epoch in range(data_worker.EPOCHS):
         loader.sampler.set_epoch(epoch)
         expected = [list(pair) for batch in loader for pair in data_worker.digests(batch)]
         parts = [process["samples"][epoch] for process in seen]
-        # Dealt out in turn.
         assert [pair for turn in zip(*parts, strict=True) for pair in turn] == expected
         assert len(expected) == len(SIZES)
+
+
+def test_two_processes_train_on_the_samples_of_one(seen: list[dict[str, Any]]) -> None:
+    check_samples(Fitted(batch_size=2), seen)
 
 
 def test_two_processes_draw_and_weigh_by_the_counts_of_the_first(trained: Path) -> None:
@@ -208,13 +212,7 @@ def test_two_processes_draw_and_weigh_by_the_counts_of_the_first(trained: Path) 
     data = Fitted(batch_size=2, rare_class_sampling=0.01)
     weights = balanced_class_weights(data.class_counts().pixels).tolist()
     assert [process["weights"] for process in seen] == [weights, weights]
-    loader = data.train_dataloader()
-    assert isinstance(loader.sampler, EpochSampler)
-    for epoch in range(data_worker.EPOCHS):
-        loader.sampler.set_epoch(epoch)
-        expected = [list(pair) for batch in loader for pair in data_worker.digests(batch)]
-        parts = [process["samples"][epoch] for process in seen]
-        assert [pair for turn in zip(*parts, strict=True) for pair in turn] == expected
+    check_samples(data, seen)
 
 
 def test_two_processes_score_as_one_does(seen: list[dict[str, Any]]) -> None:
