@@ -80,7 +80,8 @@ def test_the_wheel_holds_the_package_and_the_configs(built: Path) -> None:
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    configs = [path for path in (REPOSITORY / "configs").rglob("*") if path.is_file()]
+    folder = REPOSITORY / "configs"  # studies are run from a checkout
+    configs = [*folder.glob("*.*"), *folder.glob("overlays/*")]
     expected |= {f"pne_seg/{path.relative_to(REPOSITORY)}" for path in configs}
     (wheel,) = built.glob("*.whl")
     with ZipFile(wheel) as archive:

@@ -1,0 +1,79 @@
+"""Compare the arms of a sweep on the pixels that the baseline gets wrong.
+
+    python -m tools.hard_pixels runs/confirmation
+
+predicts the test split with every network of the sweep. Hard pixels of a seed are those that at
+least half of the baseline's networks of the *other* seeds get wrong: chosen by the seed's own
+baseline, they would look better under any other network.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pne_seg.segmenter import Segmenter
+from pne_seg.sweep.statistics import PairedDifference
+from pne_seg.trained import build_data, load_trained
+
+Right = npt.NDArray[np.bool_]
+
+
+def main() -> None:
+    """Print a table: the accuracy on hard and on other pixels, arm minus baseline by seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sweep", type=Path, help="folder with the sweep's comparison.json")
+    found = json.loads((parser.parse_args().sweep / "comparison.json").read_text())
+    right: dict[str, dict[str, Right]] = {}
+    for name, arm in found["arms"].items():
+        right[name] = {seed: right_pixels(Path(run)) for seed, run in arm["runs"].items()}
+    print("| arm | pixels | share | baseline | arm | difference | interval | p |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for row in table(right):
+        print(f"| {' | '.join(row)} |")
+
+
+def right_pixels(run: Path) -> Right:
+    """Return which labeled pixels of the test split a run gets right, images after one another."""
+    trained = load_trained(run)
+    split = build_data(trained.config, trained.imports).split("test")
+    segmenter = Segmenter(trained, device="cpu")
+    images = []
+    for index in range(len(split)):
+        photo, labels, _ = split.read(index)
+        labels = np.asarray(labels)
+        labeled = labels != trained.data.ignore_index
+        images.append((segmenter.predict(photo) == labels)[labeled])
+    return np.concatenate(images)
+
+
+def table(right: dict[str, dict[str, Right]]) -> Iterator[list[str]]:
+    """Yield the rows of right pixels (P,) by arm, the baseline first, and seed."""
+    baseline, *arms = right
+    ours = right[baseline]
+    wrong_in = np.sum([~pixels for pixels in ours.values()], axis=0)
+    hard = {
+        seed: 2 * (wrong_in - ~pixels) >= len(ours) - 1 for seed, pixels in ours.items()
+    }  # of the other seeds
+    for arm in arms:
+        seeds = [seed for seed in ours if seed in right[arm]]
+        for name in ("hard", "others"):
+            masks = [hard[seed] if name == "hard" else ~hard[seed] for seed in seeds]
+            pairs = [*zip(seeds, masks, strict=True)]
+            before, after = (
+                np.array([right[each][seed][mask].mean() for seed, mask in pairs])
+                for each in (baseline, arm)
+            )
+            paired = PairedDifference.of(after - before)
+            figures = np.mean(masks), before.mean(), after.mean()
+            shown = [f"{100 * figure:.2f}" for figure in figures]
+            interval = f"{100 * paired.low:+.2f} to {100 * paired.high:+.2f}"
+            p_value = f"{paired.p_value:.3f}"
+            yield [arm, name, *shown, f"{100 * paired.mean:+.2f}", interval, p_value]
+
+
+if __name__ == "__main__":
+    main()
