@@ -197,7 +197,12 @@ class Contrast(TrainingTerm):
         if len(varying) + len(pixels) < 2:  # too few for batch statistics, which processes exchange
             pixels = torch.cat([pixels, torch.arange(2, device=pixels.device)])
         constant = take(feature.detach(), pixels)
-        varying, constant = self.projection.project_pixels(varying, constant)
+        if feature.device.type == "cpu":
+            # oneDNN would compile and keep a bfloat16 kernel for every number of pixels.
+            dtype = self.projection[0].weight.dtype
+            varying, constant = varying.to(dtype), constant.to(dtype)
+        with torch.autocast("cpu", enabled=False):
+            varying, constant = self.projection.project_pixels(varying, constant)
         return self.loss.score(varying, constant[: len(selection.constant)], selection)
 
     def subsample(self, feature: Tensor, target: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """`Contrast` on other people's networks: it reads them, and changes nothing."""
 
 import copy
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -330,6 +332,26 @@ def test_few_pixels_are_projected_with_others(
         assert parameter.grad is not None
         assert parameter.grad.abs().max() < 1e-6
     assert network.encoder[0].weight.grad.abs().max() < 1e-6
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's memory figures")
+def test_memory_does_not_grow_with_changing_numbers_of_pixels_in_bfloat16() -> None:
+    """oneDNN keeps a kernel for every shape that a bfloat16 product takes."""
+    contrast = PNE()
+    network = TinyNet(CLASSES, width=64)
+    contrast.attach(network, CLASSES, 255)
+    images = torch.randn(4, 3, 64, 64)
+    used = []
+    for step in range(60):
+        with torch.autocast("cpu", torch.bfloat16):
+            labels = network(images).argmax(1)
+            wrong = torch.rand(labels.shape) < 0.001 * step
+            labels[wrong] = (labels[wrong] + 1) % CLASSES
+            loss = contrast(labels).weighted
+        loss.backward()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        used.append(pages * resource.getpagesize() / 1e6)
+    assert used[-1] - used[4] < 60  # MB
 
 
 def test_a_loss_that_selects_nothing_needs_all() -> None:
