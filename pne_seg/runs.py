@@ -4,6 +4,7 @@ import csv
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
@@ -189,13 +190,14 @@ class Evaluated:
 
 
 def describe_environment() -> str:
-    """Describe machine, command line and every installed package with its version."""
+    """Describe machine, command line, Git commit and every installed package with its version."""
     import torch
 
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     packages = sorted({f"{dist.name}=={dist.version}" for dist in distributions()}, key=str.lower)
     lines = [
         f"command: {shlex.join(sys.argv)}",
+        f"commit: {_commit() or 'none'}",
         f"python: {platform.python_version()}",
         f"platform: {platform.platform()}",
         f"processors: {os.cpu_count()}, torch threads: {torch.get_num_threads()}",
@@ -204,3 +206,13 @@ def describe_environment() -> str:
         *packages,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _commit() -> str | None:
+    """Return the commit of the current folder, with `-dirty` if files differ from it."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(describe, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):  # no Git, no repository, a slow drive
+        return None
+    return found.stdout.strip()

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from pne_seg import CamVid, Scenes
 from pne_seg.cli.command import SegmentationCLI
 from pne_seg.contrast import ContrastResult, PNELoss
-from pne_seg.runs import read_history
+from pne_seg.runs import describe_environment, read_history
 from tests.cli.commands import command, contents, refused, write_config
 from tests.cli.predicting import predicted
 from tests.data.camvid_tree import write_tree
@@ -30,6 +31,7 @@ FIGURES = {
     for name in ("class_iou", "confusion_matrix", "curves", "predictions", "train_batch")
 }
 NO_FIGURES = ["--figures.num_images", "0"]
+AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
 
 
 class ThreeScenes(Scenes):
@@ -89,6 +91,19 @@ def test_the_folder_holds_what_the_contract_says(fitted: Path) -> None:
         assert picture.std() > 0
     assert f"torch=={torch.__version__.partition('+')[0]}" in files["environment.txt"].decode()
     assert fitted.parts[-3:] == ("runs", "tiny", "0")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs Git")
+def test_the_environment_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "\ncommit: none\n" in describe_environment()
+    Path("a.txt").write_text("a")
+    for args in (["init", "-q"], ["add", "."], [*AUTHOR, "commit", "-qm", "a"], ["tag", "v1"]):
+        subprocess.run(["git", *args], check=True)
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip()
+    assert f"\ncommit: {head}\n" in describe_environment()
+    Path("a.txt").write_text("b")
+    assert f"\ncommit: {head}-dirty\n" in describe_environment()
 
 
 def test_the_saved_config_is_complete(fitted: Path) -> None:
