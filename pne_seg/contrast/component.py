@@ -199,7 +199,7 @@ class Contrast(TrainingTerm):
         constant = take(feature.detach(), pixels)
         if feature.device.type == "cpu":
             # oneDNN would compile and keep a bfloat16 kernel for every number of pixels.
-            dtype = self.projection[0].weight.dtype
+            dtype = next(self.projection.parameters()).dtype
             varying, constant = varying.to(dtype), constant.to(dtype)
         with torch.autocast("cpu", enabled=False):
             varying, constant = self.projection.project_pixels(varying, constant)
