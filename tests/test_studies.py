@@ -61,7 +61,10 @@ def test_every_arm_takes_a_training_step(
     untrained = ["--model.network.encoder_weights", "null", "--model.init_from", "null"]
     run = command("fit", *files, *overrides, *arm.arguments, *small, *untrained, *DRY)
     assert run.trainer.global_step == 1
-    assert run.trainer.callback_metrics["train/loss"].isfinite()
+    metrics = run.trainer.callback_metrics
+    assert metrics["train/loss"].isfinite()
+    contrast = dict(arm.overrides).get("model.contrast", "null")
+    assert ("train/loss_contrast" in metrics) is (contrast != "null")
 
 
 def test_hard_pixels_are_those_that_other_seeds_baselines_get_wrong() -> None:

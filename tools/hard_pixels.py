@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pne_seg.errors import UserError
+from pne_seg.metrics import percent
 from pne_seg.segmenter import Segmenter
 from pne_seg.sweep.statistics import PairedDifference
 from pne_seg.trained import build_data, load_trained
@@ -42,7 +43,7 @@ def right_pixels(run: Path) -> Right:
     """Return which labeled pixels of the test split a run gets right, (P,) over all images."""
     trained = load_trained(run)
     split = build_data(trained.config, trained.imports).split("test")
-    segmenter = Segmenter(trained, device="cpu")
+    segmenter = Segmenter(trained)
     images = []
     for index in range(len(split)):
         photo, labels, _ = split.read(index)
@@ -79,7 +80,7 @@ def table(right: dict[str, dict[str, Right]]) -> Iterator[list[str]]:
             )
             paired = PairedDifference.of(after - before)
             figures = np.mean(masks), before.mean(), after.mean()
-            shown = [f"{100 * figure:.2f}" for figure in figures]
+            shown = [percent(float(figure)) for figure in figures]
             interval = f"{100 * paired.low:+.2f} to {100 * paired.high:+.2f}"
             yield [arm, name, *shown, f"{100 * paired.mean:+.2f}", interval]
 

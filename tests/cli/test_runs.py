@@ -31,7 +31,7 @@ FIGURES = {
     for name in ("class_iou", "confusion_matrix", "curves", "predictions", "train_batch")
 }
 NO_FIGURES = ["--figures.num_images", "0"]
-AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
 
 
 class ThreeScenes(Scenes):
@@ -96,6 +96,7 @@ def test_the_folder_holds_what_the_contract_says(fitted: Path) -> None:
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs Git")
 def test_the_environment_names_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert "\ncommit: none\n" in describe_environment()
     Path("a.txt").write_text("a")
     for args in (["init", "-q"], ["add", "."], [*AUTHOR, "commit", "-qm", "a"], ["tag", "v1"]):
