@@ -61,6 +61,8 @@ class Manifest:
         """Set what this command writes, and return the files that are not there yet."""
         self.wanted = dict(wanted)
         states = {path: self.state(path) for path in wanted}
+        self.refresh()  # another command may have entered and written files since it was read
+        states |= {path: self.state(path) for path, state in states.items() if state == "foreign"}
         reasons = {"foreign": " and was not written by predict"}
         if not self.overwrite:
             reasons["other"] = ", predicted from another source or by other weights or settings"

@@ -46,6 +46,13 @@ def test_what_is_there_is_not_planned_again(tmp_path: Path) -> None:
     assert planned(tmp_path).plan({a: ORIGIN, b: ORIGIN}) == {a}
 
 
+def test_what_another_command_wrote_before_the_plan_is_there(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "sub" / "b"
+    manifest = Manifest(tmp_path)  # it hashes the images before it plans
+    planned(tmp_path).put([a], content("1"))
+    assert manifest.plan({a: ORIGIN, b: ORIGIN}) == {b}
+
+
 def test_what_is_there_otherwise_is_refused_or_replaced(tmp_path: Path) -> None:
     a = tmp_path / "a"
     planned(tmp_path).put([a], content("1"))
