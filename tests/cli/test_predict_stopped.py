@@ -51,12 +51,13 @@ def killed_when(
     Returns:
         Its exit code and what it said.
     """
-    process = started(args, SLOW="0.3")
+    process = started(args, SLOW="1.0")
+    deadline = time.monotonic() + 240
     try:
-        for _ in range(1200):
-            there = [*folder.glob("[!.]*")] if folder.is_dir() else []
-            if len(there) >= files or process.poll() is not None:
+        while process.poll() is None:
+            if folder.is_dir() and len([*folder.glob("[!.]*")]) >= files:
                 break
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         assert process.poll() is None, process.communicate()[0]
         process.send_signal(by)

@@ -28,7 +28,11 @@ KILLS = int(os.environ.get("PNE_SEG_KILLS", "5"))
 """Of a run, or of a save, at random moments; more for a measurement."""
 
 STEPS = 18
-CONFIG = TINY.replace("train_size: 8", "train_size: 24").replace("max_epochs: 1", "max_epochs: 3")
+CONFIG = (
+    TINY.replace("train_size: 8", "train_size: 24")
+    .replace("val_size: 3", "val_size: 12, eval_batch_size: 1")  # time for a signal
+    .replace("max_epochs: 1", "max_epochs: 3")
+)
 
 
 def environment(slow: float = 0.0) -> dict[str, str]:
@@ -71,7 +75,7 @@ def is_alive(group: int, patience: float = 10.0) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not condition():
         if process.poll() is not None:
             raise AssertionError(process.communicate()[0][-3000:])
@@ -139,7 +143,7 @@ def test_a_signal_ends_the_step_and_saves(
     workers: int,
 ) -> None:
     folder = copied(straight, tmp_path)
-    running = fit(folder, "--data.num_workers", workers, slow=0.3)
+    running = fit(folder, "--data.num_workers", workers, slow=0.8)
     steps = 6 if in_validation else 2  # the first validation comes after six
     wait_for(lambda: len(rows(folder)) >= steps, running)
     sent = time.monotonic()
@@ -177,8 +181,8 @@ def test_two_processes_stop_together(
     straight: Path, tmp_path: Path, signum: signal.Signals, code: int, in_validation: bool
 ) -> None:
     folder = copied(straight, tmp_path)
-    several = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.eval_batch_size", 1]
-    running = fit(folder, *several, "--data.val_size", 12, slow=0.4)
+    several = ["--trainer.devices", 2, "--trainer.strategy", "ddp"]
+    running = fit(folder, *several, slow=0.4)
     steps = 3 if in_validation else 1  # three steps an epoch
     wait_for(lambda: len(rows(folder)) >= steps, running)
     # Only the first process gets it; the launcher's other one has to learn of it.
@@ -188,7 +192,7 @@ def test_two_processes_stop_together(
     saved = read_checkpoint(last(folder))
     assert saved["global_step"] >= steps
     assert len(saved["random_states"]) == 2
-    finish(fit(folder, *several, "--data.val_size", 12, "--ckpt_path", "last"))
+    finish(fit(folder, *several, "--ckpt_path", "last"))
     assert read_checkpoint(last(folder, 1))["global_step"] == 9
 
 

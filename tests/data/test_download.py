@@ -81,9 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = home.content[start:]
         if home.breaks:
             body = body[: home.breaks.pop(0)]
+        home.sent += len(body)  # before the client can be done
         self.wfile.write(body)
         self.wfile.flush()
-        home.sent += len(body)
         if home.stall is not None and len(body) < total - start:
             home.stall.wait(60)
         return None

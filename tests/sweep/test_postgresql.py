@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,7 +108,12 @@ def test_a_server_that_goes_down_is_an_error_in_a_line(
     (tmp_path / "base.yaml").write_text("{}")
     line = ["--config", "base.yaml", "--set", "model.contrast=null,PNE", "--seeds", "0,1"]
     line += ["--name", "down", "--storage", server.url.replace("sweeper@", "sweeper:secret@")]
-    commands.before_third = server.stop
+
+    def stop() -> None:
+        time.sleep(2)  # a thread of Optuna's writes the trial's first sign of life
+        server.stop()
+
+    commands.before_third = stop
     try:
         assert run_main(*line) == 2
     finally:

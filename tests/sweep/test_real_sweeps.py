@@ -4,9 +4,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,10 +50,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_second_signal_ends_the_cells_at_once(tmp_path: Path) -> None:
     sweep = start(tmp_path, "--trainer.max_epochs", "1000")
     log = tmp_path / "runs" / "real" / "contrast=PNE" / "seed0" / "log.txt"
-    deadline = time.monotonic() + 60
-    while not log.is_file() or "Run: " not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: log.is_file() and "Run: " in log.read_text(), sweep)
     sweep.send_signal(signal.SIGINT)
     assert sweep.stdout is not None
     while not sweep.stdout.readline().startswith("Stopping"):
@@ -76,20 +76,38 @@ def assert_equal_figures(folder: Path, undisturbed: Path) -> None:
 
 def kill_with_cells(sweep: "subprocess.Popen[str]") -> None:
     """Kill a sweep and the commands of its cells, as a machine that is switched off does."""
-    children = subprocess.run(
-        ["pgrep", "-P", str(sweep.pid)], capture_output=True, text=True, check=True
-    ).stdout.split()
+
+    def children() -> list[str]:
+        line = ["pgrep", "-P", str(sweep.pid)]
+        return subprocess.run(line, capture_output=True, text=True, check=False).stdout.split()
+
+    wait_for(lambda: bool(children()), sweep)
+    found = children()
     sweep.kill()
-    for child in children:
+    for child in found:
         os.kill(int(child), signal.SIGKILL)
     sweep.communicate(timeout=60)
 
 
-def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not file.is_file():
-        assert time.monotonic() < deadline
+def wait_for(condition: Callable[[], bool], sweep: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        if sweep.poll() is not None or time.monotonic() > deadline:
+            sweep.kill()
+            raise AssertionError(sweep.communicate()[0])
         time.sleep(0.05)
+
+
+def signs_of_life(study: Path) -> int:
+    """Number of cells of which another machine could notice that they were killed."""
+    if not study.is_file():
+        return 0
+    with closing(sqlite3.connect(study, timeout=60)) as database:
+        try:
+            (count,) = database.execute("SELECT COUNT(*) FROM trial_heartbeats").fetchone()
+        except sqlite3.OperationalError:  # the tables are being made
+            return 0
+    return int(count)
 
 
 @pytest.mark.parametrize("kills", ["the sweep", "the sweep and its cell"])
@@ -97,7 +115,7 @@ def test_a_sweep_that_was_killed_equals_one_that_was_not(
     tmp_path: Path, undisturbed: Path, kills: str
 ) -> None:
     sweep = start(tmp_path, *EPOCHS)
-    wait_for(tmp_path / "runs/real/contrast=PNE/seed0/0/checkpoints/last.ckpt")
+    wait_for((tmp_path / "runs/real/contrast=PNE/seed0/0/checkpoints/last.ckpt").is_file, sweep)
     if kills == "the sweep and its cell":
         kill_with_cells(sweep)
     else:
@@ -113,8 +131,7 @@ def test_a_sweep_that_was_killed_equals_one_that_was_not(
 def test_of_two_workers_one_is_killed(tmp_path: Path, undisturbed: Path) -> None:
     workers = [start(tmp_path, *EPOCHS), start(tmp_path, *EPOCHS)]
     cells = tmp_path / "runs" / "real"
-    wait_for(cells / "contrast=PNE" / "seed0" / "log.txt")
-    wait_for(cells / "contrast=null" / "seed0" / "log.txt")
+    wait_for(lambda: signs_of_life(cells / "study.db") == 2, workers[0])
     kill_with_cells(workers[0])  # whichever cell it has
     text = workers[1].communicate(timeout=600)[0]
     assert workers[1].returncode == 0, text
