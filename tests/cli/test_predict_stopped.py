@@ -17,6 +17,7 @@ from pne_seg.module import SegmentationModule
 from tests.cli.commands import ALLOW, QUICK, REPOSITORY, command, contents
 from tests.cli.predicting import noise, predicted
 from tests.prediction.videos import decoded, make_video
+from tests.waiting import wait_for
 
 IMAGES, FRAMES = 6, 8
 
@@ -52,13 +53,8 @@ def killed_when(
         Its exit code and what it said.
     """
     process = started(args, SLOW="1.0")
-    deadline = time.monotonic() + 240
     try:
-        while process.poll() is None:
-            if folder.is_dir() and len([*folder.glob("[!.]*")]) >= files:
-                break
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: len([*folder.glob("[!.]*")]) >= files, process)
         assert process.poll() is None, process.communicate()[0]
         process.send_signal(by)
         said = process.communicate(timeout=60)[0]

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from pne_seg.checkpoint_file import previous_checkpoint, read_checkpoint, usable_checkpoint
 from tests.cli.commands import REPOSITORY, TINY, write_config
 from tests.tiny_networks import same_tensors
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -72,15 +72,6 @@ def is_alive(group: int, patience: float = 10.0) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        if process.poll() is not None:
-            raise AssertionError(process.communicate()[0][-3000:])
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def rows(folder: Path) -> dict[tuple[int, bool], dict[str, str]]:

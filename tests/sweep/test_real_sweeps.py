@@ -7,8 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 
 from tests.cli.commands import REPOSITORY, SCENES
 from tests.small_disk import small_disk
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -87,15 +86,6 @@ def kill_with_cells(sweep: "subprocess.Popen[str]") -> None:
     for child in found:
         os.kill(int(child), signal.SIGKILL)
     sweep.communicate(timeout=60)
-
-
-def wait_for(condition: Callable[[], bool], sweep: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        if sweep.poll() is not None or time.monotonic() > deadline:
-            sweep.kill()
-            raise AssertionError(sweep.communicate()[0])
-        time.sleep(0.05)
 
 
 def signs_of_life(study: Path) -> int:
